@@ -1,0 +1,63 @@
+"""The prompt that the text encoder sees: the default of removal, angle and background."""
+
+from condition_errors import InvalidInputError
+from condition_task import Task
+
+REMOVAL_PROMPT = "remove object"
+
+# The customary Chinese camera terms, which the model knows better than English ones.
+ANGLES = {
+    "wide-angle": "广角镜头",
+    "top-down": "俯视",
+    "side-view": "侧视",
+    "front-view": "正视",
+    "close-up": "特写",
+    "low-angle": "低角度",
+    "high-angle": "高角度",
+    "bird-eye": "鸟瞰",
+    "eye-level": "平视",
+    "dutch-angle": "倾斜角度",
+}
+
+BACKGROUNDS = {
+    "marble-surface": "marble surface",
+    "soft-gray-studio": "soft gray studio",
+    "white-background": "white background",
+    "black-background": "black background",
+    "wood-texture": "wood texture",
+    "concrete-wall": "concrete wall",
+    "outdoor-natural": "natural outdoor setting",
+    "indoor-studio": "indoor studio lighting",
+    "minimalist": "minimal clean background",
+    "textured": "textured background",
+}
+
+
+def compose_prompt(task: Task, prompt: str, angle: str = "", background: str = "") -> str:
+    """Composes one prompt from what the user wrote and chose.
+
+    Angle and background count for insertion and removal only. Without them the prompt stays
+    as it was sent; with them the trimmed parts that are not empty are joined by ` | `.
+
+    Args:
+        task: blank removal prompts become `remove object`.
+        prompt: the user's text.
+        angle: a key of ANGLES in any case, or free text, which passes through.
+        background: a key of BACKGROUNDS in any case, or free text, which passes through.
+
+    Raises:
+        InvalidInputError: PROMPT, where nothing is left to tell the model.
+    """
+    if task is Task.REMOVAL and not prompt.strip():
+        prompt = REMOVAL_PROMPT
+    if task is not Task.WHITE_BALANCE and (angle.strip() or background.strip()):
+        parts = (prompt.strip(), _term(ANGLES, angle), _term(BACKGROUNDS, background))
+        prompt = " | ".join(part for part in parts if part)
+    if not prompt.strip():
+        raise InvalidInputError("PROMPT", f"must not be blank for {task}")
+    return prompt
+
+
+def _term(terms: dict[str, str], label: str) -> str:
+    label = label.strip()
+    return terms.get(label.lower(), label)

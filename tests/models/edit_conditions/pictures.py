@@ -1,0 +1,32 @@
+"""Small pictures and encoded files for the tests of edit_conditions."""
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from condition_images import Pixels
+
+
+def encode(pixels: Pixels | Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
+    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    buffer = BytesIO()
+    picture.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def noise(width: int, height: int, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def flat(width: int, height: int, colour: int | tuple[int, int, int]) -> Pixels:
+    return np.full((height, width, 3), colour, dtype=np.uint8)
+
+
+def mask_with(width: int, height: int, *boxes: tuple[int, int, int, int]) -> Pixels:
+    """A black mask with white boxes of (left, top, width, height)."""
+    mask = np.zeros((height, width), dtype=np.uint8)
+    for left, top, box_width, box_height in boxes:
+        mask[top : top + box_height, left : left + box_width] = 255
+    return mask
