@@ -1,0 +1,1 @@
+"""Measures a running server and keeps what it measured in results/."""

@@ -1,0 +1,83 @@
+"""The command line of the benchmarks: `python -m benchmarks all`."""
+
+import asyncio
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from benchmarks import latency, overhead, perf_analyzer, report, subscribers
+from benchmarks.server import Endpoints, serving
+
+ROOT = Path(__file__).parents[1]
+SIZE = 256
+
+
+class Name(StrEnum):
+    """What can be measured."""
+
+    OVERHEAD = "overhead"
+    LATENCY = "latency"
+    SUBSCRIBERS = "subscribers"
+    PERF_ANALYZER = "perf-analyzer"
+    ALL = "all"
+
+
+Measure = Callable[[Endpoints, Path], dict[str, Any]]
+
+BENCHMARKS: dict[Name, tuple[Measure, report.Draw]] = {
+    Name.OVERHEAD: (
+        lambda server, bundle: asyncio.run(
+            overhead.measure(server.rest, bundle, pairs=11, steps=20, size=SIZE)
+        ),
+        overhead.draw,
+    ),
+    Name.LATENCY: (
+        lambda server, _: asyncio.run(latency.measure(server.rest, runs=20, size=SIZE)),
+        latency.draw,
+    ),
+    Name.SUBSCRIBERS: (
+        lambda server, _: asyncio.run(
+            subscribers.measure(server.rest, subscribers=200, steps=20, size=SIZE)
+        ),
+        subscribers.draw,
+    ),
+    Name.PERF_ANALYZER: (
+        lambda server, _: perf_analyzer.measure(
+            server.grpc, requests=12, concurrencies=(1, 2, 4), steps=8, size=SIZE
+        ),
+        perf_analyzer.draw,
+    ),
+}
+
+
+def main(
+    name: Annotated[Name, typer.Argument(help="What to measure.")] = Name.ALL,
+    url: Annotated[
+        str | None, typer.Option(help="REST address of a running server; else one is started.")
+    ] = None,
+    triton_url: Annotated[
+        str, typer.Option(help="That server's Triton gRPC, host:port.")
+    ] = "127.0.0.1:8001",
+    bundle: Annotated[Path, typer.Option(help="The bundle that the server has loaded.")] = ROOT
+    / "bundles"
+    / "demo",
+    out: Annotated[Path, typer.Option(help="Folder for JSON and plots.")] = ROOT
+    / "benchmarks"
+    / "results",
+) -> None:
+    """Measure a server and write dated JSON and plots."""
+    console = Console()
+    with serving(Endpoints(url, triton_url) if url else None) as server:
+        for each in BENCHMARKS if name is Name.ALL else [name]:
+            measure, draw = BENCHMARKS[each]
+            with console.status(each):
+                results = measure(server, bundle)
+            console.print(f"{each}: {report.save(each, results, draw, out)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

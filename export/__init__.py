@@ -1,0 +1,1 @@
+"""Builds what the models load: bundles and their manifests."""

@@ -1,0 +1,150 @@
+"""A QwenImageEditPlusPipeline of the demo's size, built from configurations alone.
+
+Every class is the one that Qwen/Qwen-Image-Edit-2509 uses; only the sizes differ:
+2.5 M parameters in the transformer, 2.5 M in the VAE, 0.4 M in the text encoder.
+"""
+
+import re
+from typing import Any
+
+from diffusers import (
+    AutoencoderKLQwenImage,
+    FlowMatchEulerDiscreteScheduler,
+    QwenImageEditPlusPipeline,
+    QwenImageTransformer2DModel,
+)
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+TEXT_DIM = 64
+Z_DIM = 16
+# One vision token covers 28 x 28 pixels (patches of 14, merged 2 x 2). 4 x 4 tokens for a
+# condition are enough to tell what it is; the VAE latents carry its details.
+VISION_TOKEN_PIXELS = 28 * 28
+MAX_VISION_TOKENS = 16
+# Training the tokenizer ends earlier, when every word of its text is one token.
+ENOUGH_TOKENS = 1000
+
+SPECIAL_TOKENS = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
+
+
+def build_pipeline() -> Any:
+    """Builds the pipeline in float32 on the CPU; its weights come from torch's global seed."""
+    pipeline = QwenImageEditPlusPipeline(
+        scheduler=_scheduler(),
+        vae=AutoencoderKLQwenImage(
+            base_dim=16,
+            z_dim=Z_DIM,
+            num_res_blocks=1,
+            # Three spatial halvings as in the original, without convolutions over time:
+            # a picture has one frame, which never reaches them.
+            temperal_downsample=[False, False, False],
+        ),
+        text_encoder=None,
+        tokenizer=None,
+        processor=None,
+        transformer=QwenImageTransformer2DModel(
+            patch_size=2,
+            in_channels=4 * Z_DIM,
+            out_channels=Z_DIM,
+            num_layers=4,
+            num_attention_heads=4,
+            attention_head_dim=32,
+            axes_dims_rope=(8, 12, 12),
+            joint_attention_dim=TEXT_DIM,
+        ),
+    )
+    tokenizer = build_tokenizer(pipeline.prompt_template_encode)
+    size = {
+        "shortest_edge": VISION_TOKEN_PIXELS,
+        "longest_edge": MAX_VISION_TOKENS * VISION_TOKEN_PIXELS,
+    }
+    processor = Qwen2VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size=size),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(size=size),
+    )
+    pipeline.register_modules(
+        text_encoder=_text_encoder(tokenizer), tokenizer=tokenizer, processor=processor
+    )
+    for model in (pipeline.vae, pipeline.text_encoder, pipeline.transformer):
+        model.eval()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def build_tokenizer(template: str) -> Any:
+    """Builds a byte-level Qwen2Tokenizer that knows the words of the pipeline's template.
+
+    The pipeline drops the first 64 hidden states, the length of its system prompt in the
+    original vocabulary, where each word of it is one token. Giving this small vocabulary the
+    same words makes the system prompt 64 tokens long here too, so nothing of it is left over
+    and nothing of the user's prompt is lost. All other text is bytes and parts of these words.
+
+    Args:
+        template: the pipeline's `prompt_template_encode`.
+    """
+    words = re.split("|".join(map(re.escape, SPECIAL_TOKENS)), template.replace("{}", ""))
+    empty = Qwen2Tokenizer(additional_special_tokens=SPECIAL_TOKENS)
+    return empty.train_new_from_iterator([words], vocab_size=ENOUGH_TOKENS, show_progress=False)
+
+
+def _text_encoder(tokenizer: Any) -> Any:
+    token_id = tokenizer.convert_tokens_to_ids
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": TEXT_DIM,
+            "intermediate_size": 4 * TEXT_DIM,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]},
+            "max_position_embeddings": 4096,
+            "bos_token_id": token_id("<|endoftext|>"),
+            "eos_token_id": token_id("<|im_end|>"),
+            "pad_token_id": token_id("<|endoftext|>"),
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": TEXT_DIM,
+            "intermediate_size": 4 * TEXT_DIM,
+            "num_heads": 4,
+            "out_hidden_size": TEXT_DIM,
+            "fullatt_block_indexes": [1],
+        },
+        image_token_id=token_id("<|image_pad|>"),
+        video_token_id=token_id("<|video_pad|>"),
+        vision_start_token_id=token_id("<|vision_start|>"),
+        vision_end_token_id=token_id("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def _scheduler() -> Any:
+    """The scheduler of Qwen-Image-Edit-2509 (its published scheduler_config.json)."""
+    return FlowMatchEulerDiscreteScheduler(
+        shift=1.0,
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=0.9,
+        base_image_seq_len=256,
+        max_image_seq_len=8192,
+        shift_terminal=0.02,
+        time_shift_type="exponential",
+    )

@@ -1,0 +1,1 @@
+"""The HTTP server, its command line and the local launcher of tritonserver."""

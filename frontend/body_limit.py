@@ -1,0 +1,63 @@
+"""Owns the bounds on request bodies, before anything reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# Sixty-four megabytes of `[],[],` become gigabytes of objects; a real request has dozens of values.
+MAX_JSON_VALUES = 10_000
+_VALUE_STARTS = (b",", b"[", b"{")
+
+
+class BodyLimit:
+    """ASGI middleware; a body beyond a bound is refused as soon as that is known.
+
+    Args:
+        app: what it stands before.
+        max_bytes: of one body.
+        max_pending_bytes: of all bodies whose requests are being handled.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, max_pending_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._max_pending_bytes = max_pending_bytes
+        self._pending_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, its body counted as it is read."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = int(Headers(scope=scope).get("content-length", "0"))
+        received = values = 0
+
+        async def bounded() -> Message:
+            nonlocal received, values
+            self._check_size(declared)
+            message = await receive()
+            chunk = message.get("body", b"")
+            received += len(chunk)
+            self._pending_bytes += len(chunk)
+            self._check_size(received)
+            if self._pending_bytes > self._max_pending_bytes:
+                raise HTTPException(503, "The server is busy with uploads")
+            values += sum(chunk.count(start) for start in _VALUE_STARTS)
+            if values > MAX_JSON_VALUES:
+                raise HTTPException(400, f"body: more than {MAX_JSON_VALUES} JSON values")
+            return message
+
+        try:
+            await self._app(scope, bounded, send)
+        finally:
+            self._pending_bytes -= received
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise HTTPException(413, f"body: more than {self._max_bytes} bytes")

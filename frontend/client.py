@@ -1,0 +1,166 @@
+"""Owns the Python client of the HTTP API: submit an edit, follow it, cancel it, get its result."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+import httpx_sse
+
+from frontend.domain import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# The server pings an idle stream every few seconds: silence for this long is a lost connection.
+_SILENCE_TIMEOUT_S = 30.0
+_RECONNECTS = 5
+_RECONNECT_PAUSE_S = 1.0
+
+
+class ApiError(Exception):
+    """The frontend refused a request, failed, or cannot be reached.
+
+    Attributes:
+        status: HTTP status code; None where there was no answer.
+    """
+
+    def __init__(self, detail: str, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class JobUpdate:
+    """One event of a job.
+
+    Attributes:
+        status: the job's state.
+        progress: 0..1.
+        current_step: denoising steps finished.
+        total_steps: denoising steps of the job.
+        error: why it ended, where that is not plain success.
+        message: what happens before the first step, in words.
+    """
+
+    status: JobStatus
+    progress: float
+    current_step: int
+    total_steps: int
+    error: str | None
+    message: str | None
+
+
+class Client:
+    """A connection to one frontend.
+
+    Args:
+        url: where it listens, `http://host:port`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._http = httpx.Client(base_url=url, timeout=_SILENCE_TIMEOUT_S)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def submit(self, request: Mapping[str, Any]) -> str:
+        """Start an edit and return its task id.
+
+        Args:
+            request: the fields of GenerationRequest; images in base64.
+
+        Raises:
+            ApiError: the request was refused.
+        """
+        return str(self._call("POST", "/api/generate/async", json=dict(request))["task_id"])
+
+    def follow(self, task_id: str) -> Iterator[JobUpdate]:
+        """Yield the job's events, each once and in order; the last one is its end.
+
+        A lost connection is taken up again where it broke off.
+
+        Raises:
+            ApiError: no such job, or the connection was lost for good.
+        """
+        last_id, failures = "", 0
+        while True:
+            try:
+                for event in self._events(task_id, last_id):
+                    last_id, failures = event.id, 0
+                    update = _update(event.json())
+                    yield update
+                    if update.status.terminal:
+                        return
+                problem = "the stream ended before the job did"
+            except httpx.TransportError as error:
+                problem = str(error) or type(error).__name__
+            failures += 1
+            if failures > _RECONNECTS:
+                raise ApiError(f"lost the event stream of task {task_id}: {problem}")
+            time.sleep(_RECONNECT_PAUSE_S)
+
+    def cancel(self, task_id: str) -> None:
+        """Stop a job; a finished one stays as it is.
+
+        Raises:
+            ApiError: no such job.
+        """
+        self._call("POST", f"/api/generate/async/cancel/{task_id}")
+
+    def result(self, task_id: str) -> dict[str, Any]:
+        """Return the result of a job that is done: `image` (PNG, base64), `debug_info` and more.
+
+        Raises:
+            ApiError: the job is not done.
+        """
+        return self._call("GET", f"/api/generate/result/{task_id}")
+
+    def _events(self, task_id: str, last_id: str) -> Iterator[httpx_sse.ServerSentEvent]:
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        path = f"/api/generate/stream/{task_id}"
+        with httpx_sse.connect_sse(self._http, "GET", path, headers=headers) as source:
+            if source.response.is_error:
+                source.response.read()
+                raise _refusal(source.response)
+            for event in source.iter_sse():
+                if event.data:  # a sequence number comes in a block of its own
+                    yield event
+
+    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise ApiError(f"no frontend answers at {self._url}: {error}") from error
+        if response.is_error:
+            raise _refusal(response)
+        answer: dict[str, Any] = response.json()
+        return answer
+
+
+def _refusal(response: httpx.Response) -> ApiError:
+    try:
+        detail = str(response.json()["detail"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        detail = response.text[:300] or response.reason_phrase
+    return ApiError(detail, response.status_code)
+
+
+def _update(event: Mapping[str, Any]) -> JobUpdate:
+    return JobUpdate(
+        status=JobStatus(event["status"]),
+        progress=event["progress"],
+        current_step=event["current_step"],
+        total_steps=event["total_steps"],
+        error=event["error"],
+        message=event.get("loading_message"),
+    )

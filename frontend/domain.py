@@ -1,0 +1,150 @@
+"""Owns the words that all layers share: an edit's parameters, its responses, a job's events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class JobStatus(StrEnum):
+    """Where a job is; `done`, `error` and `cancelled` are final."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    DONE = "done"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing can follow."""
+        return self in (JobStatus.DONE, JobStatus.ERROR, JobStatus.CANCELLED)
+
+
+class Stage(StrEnum):
+    """What the model is doing for a job, in this order."""
+
+    LOADING = "loading"
+    CONDITIONING = "conditioning"
+    ENCODING = "encoding"
+    DENOISING = "denoising"
+    DECODING = "decoding"
+    DONE = "done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditParams:
+    """One edit as it is sent to the model; each field is the input tensor of the same name.
+
+    Images are encoded files (PNG, JPEG, WebP, BMP, GIF or TIFF). None is not sent: the model
+    applies its own default.
+    """
+
+    prompt: str
+    image: bytes = field(repr=False)
+    conditional_images: tuple[bytes, ...] = field(default=(), repr=False)
+    reference_image: bytes | None = field(default=None, repr=False)
+    reference_mask_r: bytes | None = field(default=None, repr=False)
+    negative_prompt: str | None = None
+    task_type: str
+    angle: str | None = None
+    background_preset: str | None = None
+    input_quality: str | None = None
+    mask_tool_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    num_inference_steps: int
+    guidance_scale: float | None = None
+    true_cfg_scale: float | None = None
+    seed: int
+    enable_flowmatch_scheduler: bool | None = None
+    preview: bool = False
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of all its images."""
+        others = (*self.conditional_images, self.reference_image, self.reference_mask_r)
+        return len(self.image) + sum(len(image) for image in others if image)
+
+
+@dataclass(frozen=True)
+class EditProgress:
+    """One response of the model before the last.
+
+    Attributes:
+        stage: what the model is doing.
+        step: denoising steps finished, 0..total_steps.
+        total_steps: denoising steps of the job.
+        progress: share of the job's time that is over, 0..1.
+        preview: a small WebP of the current latents, or empty.
+    """
+
+    stage: Stage
+    step: int
+    total_steps: int
+    progress: float
+    preview: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """The model's last response.
+
+    Attributes:
+        image: the edited picture, PNG.
+        info: a JSON object (UTF-8) with debug_info, parameters_used, model_used,
+            generation_time (s) and timings (s by stage).
+    """
+
+    image: bytes = field(repr=False)
+    info: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """The model's answer to a ping or a cancel.
+
+    Attributes:
+        cancelled: whether the job named by the request was found and told to stop.
+        bundle: name of the loaded weights.
+        adapters: task types that the bundle can run.
+        waiting: jobs in the model's own queue.
+        running: jobs that the model works on.
+        max_queue_size: most jobs its queue takes.
+    """
+
+    cancelled: bool
+    bundle: str
+    adapters: frozenset[str]
+    waiting: int
+    running: int
+    max_queue_size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobEvent:
+    """One entry of a job's log: everything that a client may know about the job then.
+
+    Attributes:
+        status: the job's state.
+        total_steps: denoising steps of the job.
+        current_step: steps finished.
+        progress: 0..1, never falling; 1 exactly when done.
+        stage: what the model is doing; None before Triton has the job and after its end.
+        error: why the job ended, of `error` and `cancelled` only.
+        queue_position: 1 for the next job to start; None unless waiting.
+        eta_seconds: seconds from `at` to the job's expected end, where known.
+        preview: a small WebP, or empty.
+        at: time.time() of the event.
+    """
+
+    status: JobStatus
+    total_steps: int
+    current_step: int = 0
+    progress: float = 0.0
+    stage: Stage | None = None
+    error: str | None = None
+    queue_position: int | None = None
+    eta_seconds: float | None = None
+    preview: bytes = field(default=b"", repr=False)
+    at: float

@@ -1,0 +1,1 @@
+"""Runs the real tritonserver that the package nvidia-pytriton carries: no Docker, no GPU."""

@@ -1,0 +1,126 @@
+"""Owns where the parts of the local tritonserver are, and how they are put together.
+
+The wheel keeps one stub per Python version apart from the Python backend. Triton looks for
+both in one folder, so that folder is assembled from links in the user's cache.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from frontend.launcher.errors import LaunchError
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+LIBPYTHON = f"libpython{PYTHON}.so.1.0"
+
+_STUB = "triton_python_backend_stub"
+_LOGS_KEPT = 16
+
+
+@functools.cache
+def root() -> Path:
+    """Return the folder of the tritonserver inside the installed nvidia-pytriton.
+
+    Raises:
+        LaunchError: it is not installed.
+    """
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or spec.origin is None:
+        raise LaunchError(
+            "nvidia-pytriton, which carries tritonserver, is not installed: run `make`, "
+            "or `pip install -c constraints.txt -e '.[local]'`"
+        )
+    return Path(spec.origin).parent / "tritonserver"
+
+
+def server() -> Path:
+    """Return the tritonserver binary."""
+    return root() / "bin" / "tritonserver"
+
+
+def caches() -> Path:
+    """Return the folder of Triton's response cache implementations."""
+    return root() / "caches"
+
+
+def stub() -> Path:
+    """Return the process that runs model.py under the Python that is running now."""
+    return root() / "python_backend_stubs" / PYTHON / _STUB
+
+
+def environment() -> dict[str, str]:
+    """Return the environment in which tritonserver and its stubs find this Python.
+
+    The stub embeds the first `python3` on PATH. It needs libpython as a shared library: a
+    Python that has its own (pyenv, conda, uv) must get exactly that one, Debian's finds the
+    system's without help.
+    """
+    variables = dict(os.environ)
+    variables["PATH"] = os.pathsep.join(
+        [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    )
+    folders = [Path(sysconfig.get_config_var("LIBDIR") or ""), Path(sys.base_prefix) / "lib"]
+    for folder in folders:
+        if (folder / LIBPYTHON).exists():
+            known = os.environ.get("LD_LIBRARY_PATH")
+            variables["LD_LIBRARY_PATH"] = os.pathsep.join(
+                [str(folder), *([known] if known else [])]
+            )
+            break
+    return variables
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder for this project, created where missing.
+
+    Raises:
+        LaunchError: it cannot be created.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "artmancer"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(f"cannot create {folder}, set XDG_CACHE_HOME: {error}") from error
+    return folder
+
+
+def backends() -> Path:
+    """Return a folder for `--backend-directory`, assembled where it is not there yet.
+
+    Its name is derived from what it links to, so it never has to change once it exists, and
+    it appears by a rename, so that two launchers may start at once.
+    """
+    links = [
+        root() / "backends" / "python" / "libtriton_python.so",
+        root() / "backends" / "python" / "triton_python_backend_utils.py",
+        stub(),
+    ]
+    digest = hashlib.sha256("\n".join(map(str, links)).encode()).hexdigest()[:16]
+    folder = cache_folder() / f"backends-{digest}"
+    if not folder.exists():
+        draft = Path(tempfile.mkdtemp(prefix="draft-", dir=folder.parent))
+        (draft / "python").mkdir()
+        for target in links:
+            (draft / "python" / target.name).symlink_to(target)
+        try:
+            draft.rename(folder)
+        except OSError:  # the other launcher was first, with the same links
+            shutil.rmtree(draft)
+    return folder
+
+
+def log_file(grpc_port: int) -> Path:
+    """Return the log of the tritonserver on this port; only the latest few logs are kept."""
+    folder = cache_folder()
+    logs = sorted(folder.glob("triton-*.log*"), key=lambda path: path.stat().st_mtime)
+    for path in logs[:-_LOGS_KEPT]:
+        path.unlink(missing_ok=True)
+    return folder / f"triton-{grpc_port}.log"

@@ -1,0 +1,69 @@
+"""Owns what a killed tritonserver leaves behind: orphaned processes and shared memory.
+
+Everything that belongs to one run of tritonserver carries one prefix: its shared memory
+regions in their names, tritonserver and its stubs on their command lines. The prefix holds the
+process id of the run's guard, so whoever finds it can tell whether the run still has an owner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+import psutil
+
+GUARD_MODULE = "frontend.launcher.guard"
+
+_SHARED_MEMORY = Path("/dev/shm")
+_PREFIX = re.compile(r"artmancer-(\d+)-")
+_KILL_TIMEOUT_S = 5.0
+
+
+def prefix(guard_pid: int) -> str:
+    """Return the prefix of the run that the guard with this process id owns."""
+    return f"artmancer-{guard_pid}-"
+
+
+def remove(guard_pid: int) -> None:
+    """Kill every process and unlink every shared memory region of one run."""
+    orphans = [process for process, owner in _processes() if owner == guard_pid]
+    for process in orphans:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(orphans, timeout=_KILL_TIMEOUT_S)
+    for path, owner in _regions():
+        if owner == guard_pid:
+            with contextlib.suppress(OSError):  # another user's, or gone already
+                path.unlink()
+
+
+def remove_stale() -> None:
+    """Remove what is left of every run whose guard is no longer alive."""
+    owners = {owner for _, owner in [*_processes(), *_regions()]}
+    for guard_pid in owners:
+        if not _is_guard(guard_pid):
+            remove(guard_pid)
+
+
+def _is_guard(pid: int) -> bool:
+    try:
+        return GUARD_MODULE in psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False
+
+
+def _processes() -> list[tuple[psutil.Process, int]]:
+    found = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        # Only Triton's own: an editor or a grep may carry the prefix too.
+        if (process.info["name"] or "").startswith("triton"):
+            match = _PREFIX.search(" ".join(process.info["cmdline"] or []))
+            if match:
+                found.append((process, int(match[1])))
+    return found
+
+
+def _regions() -> list[tuple[Path, int]]:
+    matches = ((path, _PREFIX.match(path.name)) for path in _SHARED_MEMORY.iterdir())
+    return [(path, int(match[1])) for path, match in matches if match]

@@ -1,0 +1,106 @@
+"""Owns what must hold before tritonserver is started.
+
+Most of these mistakes do not make tritonserver fail: it hangs unready, answers with empty
+tensors, or silently takes another configuration.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from frontend.launcher import installation, ports, repository
+from frontend.launcher.errors import LaunchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from frontend.settings import Settings
+
+_LOADER_FAILED = 127  # exit code of a program whose shared libraries are not all there
+
+
+def check(settings: Settings) -> list[repository.Model]:
+    """Return the models that tritonserver is going to load.
+
+    Raises:
+        LaunchError: something does not hold; every problem found has its line in it.
+    """
+    problems = [*_python_problems(), *_port_problems(settings), *_repository_problems(settings)]
+    if problems:
+        raise LaunchError(*problems)
+    models = repository.models(settings.model_repository, settings.model_config_name)
+    problems = [_bundle_problem(model) for model in models if _lacks_bundle(model)]
+    if problems:
+        raise LaunchError(*problems)
+    return models
+
+
+def _python_problems() -> Iterator[str]:
+    environment = installation.environment()
+    python = installation.PYTHON
+    if not installation.stub().exists():
+        yield f"nvidia-pytriton has no stub for Python {python}: use Python 3.11 or 3.12"
+    elif _stub_exit_code(environment) == _LOADER_FAILED:
+        yield (
+            f"Triton's stub does not find {installation.LIBPYTHON}: install it (Debian and "
+            f"Ubuntu: `apt install libpython{python}`), or use a Python that was built with "
+            "--enable-shared"
+        )
+    if shutil.which("bash", path=environment["PATH"]) is None:
+        yield "Triton starts its stubs with bash, and there is no bash on PATH: install it"
+    numpy = importlib.metadata.version("numpy")
+    if int(numpy.split(".")[0]) >= 2:
+        yield (
+            f"numpy {numpy} makes this Triton answer with empty tensors: "
+            "`pip install -c constraints.txt 'numpy<2'`"
+        )
+
+
+def _stub_exit_code(environment: dict[str, str]) -> int:
+    """Run the stub without arguments, which it refuses once its libraries are loaded."""
+    return subprocess.run(
+        [installation.stub()],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    ).returncode
+
+
+def _port_problems(settings: Settings) -> Iterator[str]:
+    seen = {settings.port: "ARTMANCER_PORT"}
+    for field in ("triton_http_port", "triton_grpc_port", "triton_metrics_port"):
+        port, variable = getattr(settings, field), f"ARTMANCER_{field.upper()}"
+        if port in seen:
+            yield f"{variable} and {seen[port]} are both {port}: give each a port of its own"
+        elif not ports.is_free(port):
+            yield f"port {port} is in use: stop what uses it, or set {variable} to another"
+        seen[port] = variable
+
+
+def _repository_problems(settings: Settings) -> Iterator[str]:
+    folder: Path = settings.model_repository
+    name = settings.model_config_name
+    if not any(folder.glob("*/config.pbtxt")):
+        yield f"no model in {folder}: set ARTMANCER_MODEL_REPOSITORY to a model repository"
+    elif name and name not in (known := repository.config_names(folder)):
+        yield (
+            f"no model in {folder} has configs/{name}.pbtxt: set ARTMANCER_MODEL_CONFIG_NAME "
+            f"to one of {', '.join(sorted(known))}, or to nothing for config.pbtxt"
+        )
+
+
+def _lacks_bundle(model: repository.Model) -> bool:
+    return model.bundle is not None and not (model.bundle / "manifest.json").exists()
+
+
+def _bundle_problem(model: repository.Model) -> str:
+    return (
+        f"{model.name} has no bundle at {model.bundle}: run `make bundle`, or name another "
+        "folder in its parameter BUNDLE"
+    )

@@ -1,0 +1,104 @@
+"""Owns keeping tritonserver up: one start, restarts after faults, one stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+
+import structlog
+
+from frontend.launcher import leftovers, preflight
+from frontend.launcher.errors import LaunchError
+from frontend.launcher.tritonserver import TritonServer
+
+if TYPE_CHECKING:
+    from frontend.launcher.repository import Model
+    from frontend.settings import Settings
+
+WATCH_INTERVAL_S = 0.25
+STABLE_AFTER_S = 60.0  # a server that lived this long has earned all its restarts again
+MAX_BACKOFF_S = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+class Supervisor:
+    """Starts tritonserver, watches it from a thread, and restarts it after a fault.
+
+    A dead stub counts as a fault of the whole server: Triton never brings a stub back, keeps
+    calling itself ready, and the requests that went down with it would keep their clients
+    waiting for ever. So every fault has one remedy, which also ends every stream: kill, and
+    start again.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._models: list[Model] = []
+        self._server: TritonServer | None = None
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="triton-watch", daemon=True)
+        self.failure: LaunchError | None = None
+        """Why it gave up; None while it has not."""
+
+    def __enter__(self) -> Self:
+        """Start tritonserver and return once all models are ready.
+
+        Raises:
+            LaunchError: it cannot be started.
+        """
+        leftovers.remove_stale()
+        self._models = preflight.check(self._settings)
+        try:
+            self._start()
+        except BaseException:
+            self._end(graceful=False)
+            raise
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop tritonserver and leave no process and no shared memory behind."""
+        self._stopping.set()
+        self._watcher.join()
+        self._end(graceful=True)
+
+    def _start(self) -> None:
+        self._server = TritonServer(self._settings, self._models)
+        self._server.wait_ready(self._settings.triton_start_timeout_s, self._stopping)
+
+    def _end(self, *, graceful: bool) -> None:
+        if self._server is not None:
+            (self._server.stop if graceful else self._server.kill)()
+            self._server = None
+
+    def _watch(self) -> None:
+        restarts = 0
+        fault = self._wait_for_fault()
+        while fault is not None:
+            self._end(graceful=False)
+            if restarts == self._settings.triton_restart_limit:
+                problem = f"gave up after {restarts} restarts: {fault}"
+                self.failure = LaunchError(problem, log_tail=fault.log_tail)
+                return
+            restarts += 1
+            log.error("triton_restarting", fault=str(fault), restart=restarts)
+            if self._stopping.wait(min(2.0 ** (restarts - 1) - 1.0, MAX_BACKOFF_S)):
+                return
+            try:
+                self._start()
+            except LaunchError as error:
+                fault = error
+            else:
+                ready_at = time.monotonic()
+                fault = self._wait_for_fault()
+                if time.monotonic() - ready_at > STABLE_AFTER_S:
+                    restarts = 0
+
+    def _wait_for_fault(self) -> LaunchError | None:
+        """Return the next fault; None once the supervisor is told to stop."""
+        assert self._server is not None
+        while not self._stopping.wait(WATCH_INTERVAL_S):
+            if (fault := self._server.fault()) is not None:
+                return fault
+        return None

@@ -1,0 +1,163 @@
+"""Owns one run of tritonserver as the launcher sees it: start, readiness, faults, stop."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+
+import frontend
+from frontend.launcher import installation, leftovers
+from frontend.launcher.errors import LaunchError
+from frontend.launcher.ports import LOOPBACK
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
+
+    from frontend.launcher.repository import Model
+    from frontend.settings import Settings
+
+_TAIL_LINES, _TAIL_CHARS = 20, 300  # of the log, without Triton's wide tables
+_POLL_S = 0.05
+_GUARD_TIMEOUT_S = 10.0  # beyond tritonserver's own time to stop
+
+
+class TritonServer:
+    """One run of tritonserver; a stopped one is not started again."""
+
+    def __init__(self, settings: Settings, models: Sequence[Model]) -> None:
+        self._log = installation.log_file(settings.triton_grpc_port)
+        self._models = models
+        self._url = f"http://{LOOPBACK}:{settings.triton_http_port}"
+        self._stop_timeout_s = settings.triton_stop_timeout_s
+        self._stubs: dict[psutil.Process, str] = {}
+        self._guard = subprocess.Popen(
+            [
+                *(sys.executable, "-m", leftovers.GUARD_MODULE),
+                *("--log", self._log, "--grace", str(self._stop_timeout_s)),
+                *_command(settings),
+            ],
+            env=installation.environment(),
+            cwd=Path(frontend.__file__).parents[1],
+            stdin=subprocess.PIPE,  # its end of file tells the guard that the launcher is gone
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # a terminal's Ctrl-C is for the launcher alone
+        )
+
+    def wait_ready(self, timeout_s: float, stopping: threading.Event) -> None:
+        """Block until every model is ready, or `stopping` is set.
+
+        Raises:
+            LaunchError: the server ended, or was not ready in time; with the log's tail.
+        """
+        deadline = time.monotonic() + timeout_s
+        # trust_env: a proxy of the user's must not stand between us and the loopback address.
+        with httpx.Client(base_url=self._url, trust_env=False, timeout=5.0) as client:
+            while not self._is_ready(client):
+                if (code := self._guard.poll()) is not None:
+                    raise self._error(f"tritonserver ended with exit code {code} while starting")
+                if time.monotonic() > deadline:
+                    raise self._error(
+                        f"tritonserver was not ready after {timeout_s:.0f} s: see {self._log}, or "
+                        "set ARTMANCER_TRITON_START_TIMEOUT_S to more"
+                    )
+                if stopping.wait(_POLL_S):
+                    return
+        try:
+            processes = psutil.Process(self._guard.pid).children(recursive=True)
+            self._stubs = {each: _model(each) for each in processes if "stub" in each.name()}
+        except psutil.Error as error:
+            raise self._error("a process of tritonserver died while starting") from error
+
+    def fault(self) -> LaunchError | None:
+        """Return what is wrong with a server that was ready, None where it is well."""
+        code = self._guard.poll()
+        if code is not None:
+            return self._error(f"tritonserver ended with exit code {code}")
+        for process, model in self._stubs.items():
+            if _is_dead(process):
+                return self._error(f"the Python stub of {model} died")
+        return None
+
+    def stop(self) -> None:
+        """End the server gracefully, by force where that takes too long; leave nothing."""
+        self._end(signal.SIGTERM, self._stop_timeout_s + _GUARD_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """End the server at once; leave nothing."""
+        self._end(signal.SIGQUIT, _GUARD_TIMEOUT_S)
+
+    def _end(self, number: signal.Signals, timeout_s: float) -> None:
+        self._guard.send_signal(number)
+        try:
+            self._guard.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()
+            self._guard.wait()
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        leftovers.remove(self._guard.pid)  # finds nothing unless the guard itself was killed
+
+    def _is_ready(self, client: httpx.Client) -> bool:
+        try:
+            # Another server may have taken the port since it was found free.
+            if client.get("/v2").json()["name"] != leftovers.prefix(self._guard.pid):
+                return False
+            paths = (f"/v2/models/{model.name}/ready" for model in self._models)
+            return all(client.get(path).status_code == httpx.codes.OK for path in paths)
+        except (httpx.TransportError, ValueError, KeyError):  # no port opens before all is loaded
+            return False
+
+    def _error(self, problem: str) -> LaunchError:
+        tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
+        with (
+            contextlib.suppress(OSError),
+            self._log.open(encoding="utf-8", errors="replace") as lines,
+        ):
+            tail.extend(line[:_TAIL_CHARS].rstrip() for line in lines if line[0] not in "\n+|")
+        return LaunchError(problem, log_tail="\n".join(tail))
+
+
+def _model(stub: psutil.Process) -> str:
+    """Return the name of the model that a stub runs: its first argument ends in NAME/1/model.py."""
+    return Path("".join(stub.cmdline()[1:2])).parent.parent.name
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _command(settings: Settings) -> list[str]:
+    named = [f"--model-config-name={name}"] if (name := settings.model_config_name) else []
+    return [
+        str(installation.server()),
+        f"--model-repository={settings.model_repository.resolve()}",
+        *named,
+        f"--backend-directory={installation.backends()}",
+        f"--cache-directory={installation.caches()}",
+        # Auto-completion starts each stub twice, and our configs are complete.
+        "--disable-auto-complete-config",
+        f"--exit-timeout-secs={settings.triton_stop_timeout_s:.0f}",
+        f"--http-address={LOOPBACK}",
+        f"--http-port={settings.triton_http_port}",
+        f"--grpc-address={LOOPBACK}",
+        f"--grpc-port={settings.triton_grpc_port}",
+        f"--metrics-address={LOOPBACK}",
+        f"--metrics-port={settings.triton_metrics_port}",
+        # A client that froze is noticed by these alone; until then its responses pile up.
+        "--grpc-keepalive-time=1000",
+        "--grpc-keepalive-timeout=1000",
+        "--grpc-http2-max-pings-without-data=0",
+    ]

@@ -1,0 +1,47 @@
+"""Owns the progress bar of a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
+    from frontend.client import JobUpdate
+
+
+def show(updates: Iterable[JobUpdate], title: str, console: Console) -> JobUpdate:
+    """Draw a job's progress until its end; without a terminal, print only how it ended.
+
+    Args:
+        updates: the job's events, at least one.
+        title: what stands before the bar.
+        console: where to draw.
+
+    Returns:
+        The last event.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[state]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(title, total=1.0, state="")
+        for update in updates:
+            progress.update(bar, completed=update.progress, state=_state(update))
+    return update
+
+
+def _state(update: JobUpdate) -> str:
+    if update.status.terminal:
+        return update.status
+    if update.current_step:
+        return f"step {update.current_step} of {update.total_steps}"
+    return update.message or update.status

@@ -1,0 +1,1 @@
+"""Jobs: their state, their queue and their way through Triton."""

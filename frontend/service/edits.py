@@ -1,0 +1,291 @@
+"""Owns the way of an edit from its submission through the queue and Triton to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+import uuid
+from typing import TYPE_CHECKING, Self
+
+import structlog
+
+from frontend.domain import EditResult, JobEvent, JobStatus, Stage
+from frontend.errors import (
+    BackendError,
+    EditCancelledError,
+    ServingError,
+    TritonAwayError,
+    UnavailableError,
+    UnsupportedError,
+)
+from frontend.service.queue import Edit, EditQueue
+from frontend.triton.tensors import edit_update
+
+if TYPE_CHECKING:
+    from frontend.domain import EditParams, EditProgress
+    from frontend.service.jobs import JobStore
+    from frontend.settings import Settings
+    from frontend.triton.client import TritonClient
+    from frontend.triton.watch import TritonWatch
+
+log = structlog.get_logger()
+
+CANCELLED_TEXT = "Generation cancelled by user"
+
+
+class EditService:
+    """Accepts edits, keeps them waiting, gives Triton a few at a time and logs what happens.
+
+    An asynchronous context manager: jobs move only inside it, and all have ended after it.
+
+    Args:
+        settings: bounds and times.
+        jobs: where every job's state lives.
+        client: how Triton is reached.
+        watch: whether Triton is there.
+    """
+
+    def __init__(
+        self, settings: Settings, jobs: JobStore, client: TritonClient, watch: TritonWatch
+    ) -> None:
+        self._settings = settings
+        self._jobs = jobs
+        self._client = client
+        self._watch = watch
+        self._clock = asyncio.get_running_loop().time
+        self._queue = EditQueue(settings.max_queue_size, settings.max_in_flight, self._clock)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._away_since: float | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._watch.beat()
+        self._supervisor = asyncio.create_task(self._supervise())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closing = True
+        self._supervisor.cancel()
+        await self._fail_waiting(UnavailableError("The server is shutting down"))
+        # Triton does not stop while a job runs.
+        running = list(self._queue.running.values())
+        await asyncio.gather(
+            *(self._stop(edit, self._settings.cancel_timeout_s) for edit in running)
+        )
+        await asyncio.gather(self._supervisor, *self._tasks, return_exceptions=True)
+
+    @property
+    def waiting(self) -> int:
+        """Number of jobs that wait to start."""
+        return len(self._queue.waiting)
+
+    @property
+    def running(self) -> int:
+        """Number of jobs that Triton has."""
+        return len(self._queue.running)
+
+    def admit(self, task_type: str) -> None:
+        """Check that an edit would be accepted now, before any work is put into it.
+
+        Raises:
+            UnavailableError: Triton is away, or the queue is full.
+            UnsupportedError: the loaded bundle cannot run `task_type`.
+        """
+        if task_type not in self._watch.require().adapters:
+            raise UnsupportedError(f"task_type: the adapter for {task_type} is not installed")
+        if self._queue.full:
+            raise UnavailableError("The queue is full")
+
+    async def submit(self, params: EditParams) -> str:
+        """Queue an edit and return its task_id.
+
+        Raises:
+            UnavailableError: Triton is away, or the queue or the job store is full.
+            UnsupportedError: the loaded bundle cannot run the task.
+        """
+        self.admit(params.task_type)
+        edit = Edit(str(uuid.uuid4()), params.num_inference_steps)
+        self._queue.enter(edit)
+        try:
+            event = self._queued_event(edit, self._queue.seconds_left(edit))
+            await self._jobs.create(edit.task_id, params, event)
+        except ServingError:
+            self._queue.leave(edit)
+            raise
+        edit.startable = True
+        log.info("job_queued", task_id=edit.task_id, task_type=params.task_type, steps=edit.steps)
+        self._dispatch()
+        return edit.task_id
+
+    async def mark_cancelled(self, task_id: str) -> None:
+        """Make sure that the job does not start any more; `finish_cancel` must follow.
+
+        Two calls, because the client's answer has to go out between them: a stream that ends
+        before the answer to its cancel looks like a failure to the known web client. Neither
+        changes a job that has ended.
+
+        Raises:
+            JobNotFoundError: no such job.
+        """
+        await self._jobs.last(task_id)
+        if edit := self._queue.waiting.get(task_id):
+            edit.startable = False
+
+    async def finish_cancel(self, task_id: str) -> None:
+        """Bring a job that `mark_cancelled` has seen to its end."""
+        if edit := self._queue.waiting.get(task_id):
+            self._queue.leave(edit)
+            await self._end(edit, JobStatus.CANCELLED, CANCELLED_TEXT)
+        elif edit := self._queue.running.get(task_id):
+            await self._stop(edit, self._settings.cancel_grace_s)
+
+    # --- waiting ---
+
+    def _dispatch(self) -> None:
+        """Start waiting jobs while Triton may have more."""
+        while self._watch.state is not None and not self._closing:
+            if (edit := self._queue.start_next()) is None:
+                return
+            task = asyncio.create_task(self._run(edit))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _announce_positions(self) -> None:
+        """Tell the waiting jobs that have moved up.
+
+        Once a beat, not at each start: a long queue of short jobs would talk of little else.
+        """
+        for edit, seconds_left in self._queue.moved_up():
+            await self._jobs.append(edit.task_id, self._queued_event(edit, seconds_left))
+
+    def _queued_event(self, edit: Edit, seconds_left: float) -> JobEvent:
+        return JobEvent(
+            status=JobStatus.QUEUED,
+            total_steps=edit.steps,
+            queue_position=edit.position,
+            eta_seconds=_known(seconds_left),
+            at=time.time(),
+        )
+
+    # --- with Triton ---
+
+    async def _run(self, edit: Edit) -> None:
+        with structlog.contextvars.bound_contextvars(task_id=edit.task_id):
+            try:
+                await self._follow(edit)
+            except EditCancelledError:
+                await self._end(edit, JobStatus.CANCELLED, CANCELLED_TEXT)
+            except ServingError as error:
+                if isinstance(error, TritonAwayError):
+                    self._watch.lose(error.detail)
+                await self._end(edit, JobStatus.ERROR, error.job_error)
+            except Exception:
+                log.exception("job_crashed")
+                await self._end(edit, JobStatus.ERROR, BackendError("The server failed").job_error)
+            finally:
+                self._queue.leave(edit)
+                self._dispatch()
+
+    async def _follow(self, edit: Edit) -> None:
+        """Log the model's responses until its stream ends."""
+        edit.heard_at = self._clock()
+        edit.stream = self._client.edit(
+            edit.task_id, await self._jobs.params(edit.task_id), self._settings.job_timeout_s
+        )
+        async with contextlib.aclosing(edit.stream.responses()) as responses:
+            async for response in responses:
+                update = edit_update(response)
+                if isinstance(update, EditResult):
+                    await self._finish(edit, update)
+                else:
+                    await self._advance(edit, update)
+        _, event = await self._jobs.last(edit.task_id)
+        if not event.status.terminal:
+            raise BackendError("the model ended the job without a result")
+
+    async def _advance(self, edit: Edit, update: EditProgress) -> None:
+        if not edit.accepted.is_set():
+            edit.accepted.set()
+            await self._jobs.release(edit.task_id)
+        edit.hear(update, self._clock())
+        event = JobEvent(
+            status=JobStatus.PROCESSING,
+            total_steps=update.total_steps,
+            current_step=update.step,
+            progress=update.progress,
+            stage=update.stage,
+            eta_seconds=_known(self._queue.seconds_left(edit)),
+            preview=update.preview,
+            at=time.time(),
+        )
+        await self._jobs.append(edit.task_id, event)
+
+    async def _finish(self, edit: Edit, result: EditResult) -> None:
+        event = JobEvent(
+            status=JobStatus.DONE, total_steps=edit.steps, stage=Stage.DONE, at=time.time()
+        )
+        await self._jobs.append(edit.task_id, event, result)
+        self._queue.learn(edit)
+        log.info("job_ended", status=event.status)
+
+    async def _end(self, edit: Edit, status: JobStatus, error: str) -> None:
+        event = JobEvent(status=status, total_steps=edit.steps, error=error, at=time.time())
+        if await self._jobs.append(edit.task_id, event):
+            log.info("job_ended", task_id=edit.task_id, status=status, error=error)
+
+    async def _stop(self, edit: Edit, grace_s: float) -> None:
+        """End a running job: ask the model, and cut the stream only where that does not help."""
+        if edit.stop_sent:
+            return
+        edit.stop_sent = True
+        try:
+            async with asyncio.timeout(self._settings.cancel_timeout_s):
+                await edit.accepted.wait()
+                if not edit.ended.is_set():
+                    await self._client.cancel(edit.task_id)
+            async with asyncio.timeout(grace_s):
+                await edit.ended.wait()
+        except (TimeoutError, ServingError) as error:
+            log.warning("cancel_unanswered", task_id=edit.task_id, reason=repr(error))
+            if edit.stream is not None:
+                edit.stream.cut(EditCancelledError(CANCELLED_TEXT))
+
+    # --- faults ---
+
+    async def _supervise(self) -> None:
+        """Ask for Triton's health for ever, and end the jobs that would not end by themselves."""
+        while True:
+            next_beat = self._clock() + self._settings.ping_interval_s
+            try:
+                await self._watch.beat()
+                await self._react()
+                await self._announce_positions()
+            except Exception:
+                log.exception("supervision_failed")
+            await asyncio.sleep(next_beat - self._clock())
+
+    async def _react(self) -> None:
+        if (silent := self._queue.silent(self._settings.silence_timeout_s)) and silent.stream:
+            silent.stream.cut(BackendError("the model stopped responding"))
+        if self._watch.state is not None:
+            self._away_since = None
+            self._dispatch()
+            return
+        absence = TritonAwayError(self._watch.reason)
+        for edit in self._queue.running.values():
+            if edit.stream is not None:
+                edit.stream.cut(absence)
+        self._away_since = self._away_since or self._clock()
+        if self._clock() - self._away_since > self._settings.recovery_timeout_s:
+            await self._fail_waiting(absence)
+
+    async def _fail_waiting(self, error: ServingError) -> None:
+        for edit in list(self._queue.waiting.values()):
+            self._queue.leave(edit)
+            await self._end(edit, JobStatus.ERROR, error.job_error)
+
+
+def _known(seconds: float) -> float | None:
+    return None if math.isnan(seconds) else round(seconds, 3)

@@ -1,0 +1,147 @@
+"""Owns the order of the edits that have not ended: who waits, who runs, and how long it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from frontend.domain import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from frontend.domain import EditProgress
+    from frontend.triton.stream import InferStream
+
+# Stages in which a job waits for its turn on the engine, silently.
+BEFORE_ENGINE = (Stage.LOADING, Stage.CONDITIONING)
+# Weight of the newest job in the pace: high, as jobs differ by size more than by time of day.
+NEWEST_WEIGHT = 0.5
+
+
+@dataclass(eq=False)
+class Edit:
+    """An edit that has not ended.
+
+    Attributes:
+        task_id: its job.
+        steps: denoising steps.
+        position: 1 for the next to start.
+        startable: its job is in the store, and no cancel has been asked for.
+        stop_sent: the model was told to stop it.
+        stream: its responses, once it has been given to Triton.
+        last: the newest response.
+        heard_at: when that came, or when it was given to Triton; seconds of the queue's clock.
+        engine_since: when the engine began to work on it.
+        accepted: set when the model has answered, and so knows its task_id, and at its end.
+        ended: set at its end.
+    """
+
+    task_id: str
+    steps: int
+    position: int = 0
+    startable: bool = False
+    stop_sent: bool = False
+    stream: InferStream | None = None
+    last: EditProgress | None = None
+    heard_at: float = 0.0
+    engine_since: float | None = None
+    accepted: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, update: EditProgress, now: float) -> None:
+        """Take note of a response."""
+        self.last, self.heard_at = update, now
+        if self.engine_since is None and update.stage not in BEFORE_ENGINE:
+            self.engine_since = now
+
+
+class EditQueue:
+    """Edits in the order of their start; the engine is taken to run them one after the other.
+
+    Args:
+        max_waiting: most edits that wait.
+        max_running: most edits that run.
+        clock: the time in seconds; only differences count.
+    """
+
+    def __init__(self, max_waiting: int, max_running: int, clock: Callable[[], float]) -> None:
+        self._max_waiting = max_waiting
+        self._max_running = max_running
+        self._clock = clock
+        self._seconds_per_step = math.nan
+        self._turn_at = clock()
+        self.waiting: dict[str, Edit] = {}
+        self.running: dict[str, Edit] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether no further edit may enter."""
+        return len(self.waiting) >= self._max_waiting
+
+    def enter(self, edit: Edit) -> None:
+        """Put `edit` at the end."""
+        self.waiting[edit.task_id] = edit
+        edit.position = len(self.waiting)
+
+    def start_next(self) -> Edit | None:
+        """Move the first edit that may start to the running ones and return it, if there is one."""
+        if len(self.running) >= self._max_running:
+            return None
+        for edit in self.waiting.values():
+            if edit.startable:
+                self.running[edit.task_id] = self.waiting.pop(edit.task_id)
+                return edit
+        return None
+
+    def leave(self, edit: Edit) -> None:
+        """Take `edit` out, wherever it is, and tell whoever waits for its end."""
+        self.waiting.pop(edit.task_id, None)
+        self.running.pop(edit.task_id, None)
+        self._turn_at = self._clock()
+        edit.accepted.set()
+        edit.ended.set()
+
+    def learn(self, edit: Edit) -> None:
+        """Let later estimates profit from an edit that has just got through."""
+        if edit.engine_since is not None:
+            newest = (self._clock() - edit.engine_since) / edit.steps
+            known = newest if math.isnan(self._seconds_per_step) else self._seconds_per_step
+            self._seconds_per_step = known + NEWEST_WEIGHT * (newest - known)
+
+    def silent(self, longest_s: float) -> Edit | None:
+        """Return the running edit that has been silent for longer than `longest_s`.
+
+        Only the oldest one owes a sign of life: the others may be waiting for it.
+        """
+        for edit in self.running.values():
+            since = max(edit.heard_at, self._turn_at)
+            return edit if self._clock() - since > longest_s else None
+        return None
+
+    def seconds_left(self, edit: Edit) -> float:
+        """Return how long it will take until `edit` is done; NaN where that is unknown."""
+        return next(seconds for each, seconds in self._schedule() if each is edit)
+
+    def moved_up(self) -> list[tuple[Edit, float]]:
+        """Return the waiting edits whose position has changed, with their `seconds_left`."""
+        moved = []
+        for position, (edit, seconds) in enumerate(self._schedule(), 1 - len(self.running)):
+            if position > 0 and edit.position != position:
+                edit.position = position
+                moved.append((edit, seconds))
+        return moved
+
+    def _schedule(self) -> Iterator[tuple[Edit, float]]:
+        now, seconds = self._clock(), 0.0
+        for edit in itertools.chain(self.running.values(), self.waiting.values()):
+            seconds += self._own_seconds(edit, now)
+            yield edit, seconds
+
+    def _own_seconds(self, edit: Edit, now: float) -> float:
+        if edit.engine_since is None or edit.last is None or edit.last.progress <= 0:
+            return self._seconds_per_step * edit.steps
+        return (now - edit.engine_since) * (1 - edit.last.progress) / edit.last.progress

@@ -1,0 +1,121 @@
+"""Owns running the frontend, over a Triton that it launches where none is named."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from frontend.app import create_app
+from frontend.launcher.errors import LaunchError
+from frontend.launcher.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from frontend.settings import Settings
+
+_POLL_S = 0.1
+_OPEN_STREAMS_S = 2  # event streams may go on for so long after a stop was asked for
+_STOP_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A frontend that answers.
+
+    Attributes:
+        url: where, `http://host:port`.
+        triton: the Triton that was launched for it; None where it uses another.
+    """
+
+    url: str
+    triton: Supervisor | None
+    _http: threading.Thread
+
+    def wait(self) -> None:
+        """Block for as long as all is well.
+
+        Raises:
+            LaunchError: Triton could not be kept up, or the HTTP server ended.
+        """
+        while self._http.is_alive():
+            if self.triton is not None and self.triton.failure is not None:
+                raise self.triton.failure
+            # Not join: a KeyboardInterrupt in it makes Python 3.11 take the thread for ended.
+            time.sleep(_POLL_S)
+        raise LaunchError("the HTTP server ended by itself")
+
+
+@contextlib.contextmanager
+def running(settings: Settings) -> Iterator[Serving]:
+    """Run the frontend for as long as the context lasts; it is ready on entry.
+
+    Stopped in the opposite order of the start, because Triton waits for its clients.
+
+    Raises:
+        LaunchError: something cannot be started; nothing is left running.
+    """
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(_bind(settings.host, settings.port))
+        triton = None if settings.triton_url else stack.enter_context(Supervisor(settings))
+        server = _Server(
+            uvicorn.Config(
+                create_app(settings),
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=_OPEN_STREAMS_S,
+            )
+        )
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True
+        )
+        thread.start()
+        stack.callback(_stop, server, thread)
+        while not server.started:
+            if not thread.is_alive():
+                raise LaunchError("the HTTP server did not start")
+            time.sleep(_POLL_S)
+        host, port = listener.getsockname()[:2]
+        yield Serving(f"http://{f'[{host}]' if ':' in host else host}:{port}", triton, thread)
+
+
+class _Server(uvicorn.Server):
+    """Shuts the app down before it waits for open connections, not after.
+
+    The app ends all jobs then, and that ends the event streams that would stay open otherwise.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await self.lifespan.shutdown()
+        await super().shutdown(sockets)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the port at once, so that a conflict shows before the models are loaded.
+
+    Nobody listens on it yet: until the frontend is ready, clients are refused.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise LaunchError(
+            f"cannot listen on {host}:{port} ({error.strerror}): stop what uses it, or set "
+            "ARTMANCER_HOST and ARTMANCER_PORT"
+        ) from error
+    return listener
+
+
+def _stop(server: uvicorn.Server, thread: threading.Thread) -> None:
+    server.should_exit = True
+    thread.join(_STOP_TIMEOUT_S)

@@ -1,0 +1,1 @@
+"""Triton seen from the frontend: tensors, streams, health."""

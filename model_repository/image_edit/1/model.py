@@ -1,0 +1,181 @@
+"""Triton's image_edit: requests in, responses out; the modules beside it do the work."""
+
+import json
+import os
+from collections.abc import Hashable
+from pathlib import Path
+
+import numpy as np
+import torch
+import triton_python_backend_utils as pb_utils
+
+from edit_bundle import load_bundle
+from edit_conditioning import Conditions
+from edit_engine import EditEngine
+from edit_errors import Code, error_of, error_of_conditions, invalid
+from edit_jobs import EditJobs, Job
+from edit_messages import Answered, Failed, Message, Progressed, Stage, Succeeded
+from edit_request import EditRequest, Tensors, read_request, read_text
+from edit_run import EditRunner
+from edit_settings import EditSettings
+from edit_wire import EditWire
+
+CONDITION_OUTPUTS = ["CONDITIONS", "INPUT", "COMPOSITE_MASK", "PROMPT", "TASK_TYPE", "DEBUG_INFO"]
+
+
+class TritonPythonModel:
+    """Takes requests and returns; three threads see to the jobs and their responses."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Loads the bundle, warms it up and starts; whatever is raised fails the load."""
+        parameters = json.loads(args["model_config"])["parameters"]
+        self._settings = EditSettings.from_parameters(
+            {key: value["string_value"] for key, value in parameters.items()},
+            Path(args["model_repository"]),
+        )
+        on_gpu = args["model_instance_kind"] == "GPU"
+        device = f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu"
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        bundle = load_bundle(self._settings.bundle, getattr(torch, self._settings.dtype), device)
+        runner = EditRunner(
+            EditEngine(bundle, self._settings.condition_area, self._settings.scheduler_shift),
+            bundle.name,
+        )
+        runner.warm_up()
+        self._about = {"model": bundle.name, "adapters": bundle.adapters}
+        log_error = pb_utils.Logger.log_error
+        self._wire: EditWire[Hashable, pb_utils.InferenceResponse] = EditWire(
+            _response,
+            pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
+            on_left=self._client_left,
+            log_error=log_error,
+        )
+        self._jobs = EditJobs(
+            _conditions, runner.run, self._wire.post, log_error, self._settings.max_queue_size
+        )
+
+    def execute(self, requests: list["pb_utils.InferenceRequest"]) -> None:
+        """Enqueues edits and carries out cancels; the wire answers, now or later."""
+        for request in requests:
+            self._take(request)
+
+    def finalize(self) -> None:
+        """Ends every job with an error."""
+        self._jobs.stop()
+        self._wire.stop()
+
+    def _take(self, request: "pb_utils.InferenceRequest") -> None:
+        sender = request.get_response_sender()
+        try:
+            tensors = {tensor.name(): tensor.as_numpy().tolist() for tensor in request.inputs()}
+            if "CANCEL" not in tensors:
+                job = Job(request.request_id(), self._read(tensors))
+                self._wire.open(job, sender)
+                self._jobs.submit(job)
+                return
+            message: Message = self._cancel(tensors)
+        except Exception as error:
+            message = Failed(error_of(error, pb_utils.Logger.log_error))
+        self._wire.open(sender, sender)
+        self._wire.post(sender, message)
+
+    def _read(self, tensors: Tensors) -> EditRequest:
+        return read_request(
+            tensors,
+            static_schedule=self._settings.static_schedule,
+            max_bytes=self._settings.max_request_bytes,
+        )
+
+    def _cancel(self, tensors: Tensors) -> Answered:
+        if len(tensors) > 1:
+            raise invalid("CANCEL", "must be the only input")
+        cancelled = self._jobs.cancel_id(read_text(tensors, "CANCEL"))
+        waiting, running = self._jobs.counts()
+        return Answered(
+            json.dumps(
+                {
+                    **self._about,
+                    "cancelled": cancelled,
+                    "waiting": waiting,
+                    "running": running,
+                    "max_queue_size": self._settings.max_queue_size,
+                }
+            )
+        )
+
+    def _client_left(self, stream: Hashable) -> None:
+        if isinstance(stream, Job):
+            self._jobs.cancel(stream)
+
+
+def _conditions(request: EditRequest) -> Conditions:
+    """Has edit_conditions build the conditions of a request.
+
+    Raises:
+        EditError: whatever it answered, code included.
+    """
+    response = pb_utils.InferenceRequest(
+        model_name="edit_conditions",
+        requested_output_names=CONDITION_OUTPUTS,
+        inputs=[
+            pb_utils.Tensor(name, np.array(elements, dtype=np.object_))
+            for name, elements in request.condition_inputs.items()
+        ],
+    ).exec()
+    if response.has_error():
+        raise error_of_conditions(response.error().message())
+    # The arrays lie in shared memory that goes with the response.
+    outputs = {tensor.name(): tensor.as_numpy().copy() for tensor in response.output_tensors()}
+    return Conditions(
+        images=outputs["CONDITIONS"],
+        source=outputs["INPUT"],
+        composite_mask=outputs.get("COMPOSITE_MASK"),
+        prompt=outputs["PROMPT"][0].decode(),
+        task_type=outputs["TASK_TYPE"][0].decode(),
+        debug_info=json.loads(outputs["DEBUG_INFO"][0]),
+    )
+
+
+def _response(message: Message) -> "pb_utils.InferenceResponse":
+    match message:
+        case Progressed():
+            return _tensors(
+                message.stage,
+                message.step,
+                message.total_steps,
+                message.progress,
+                PREVIEW_IMAGE=message.preview,
+            )
+        case Succeeded():
+            total = message.total_steps
+            return _tensors(Stage.DONE, total, total, 1.0, IMAGE=message.image, INFO=message.info)
+        case Answered():
+            return _tensors(Stage.DONE, 0, 0, 1.0, INFO=message.info)
+        case Failed():
+            code = {
+                Code.INVALID_ARGUMENT: pb_utils.TritonError.INVALID_ARG,
+                Code.UNIMPLEMENTED: pb_utils.TritonError.UNSUPPORTED,
+                Code.UNAVAILABLE: pb_utils.TritonError.UNAVAILABLE,
+                Code.CANCELLED: pb_utils.TritonError.CANCELLED,
+            }.get(message.error.code, pb_utils.TritonError.INTERNAL)
+            return pb_utils.InferenceResponse([], pb_utils.TritonError(str(message.error), code))
+
+
+def _tensors(
+    stage: Stage, step: int, total_steps: int, progress: float, **texts: str | bytes
+) -> "pb_utils.InferenceResponse":
+    """A response of the tensors that all have, and of those texts that are not empty."""
+    numbers = [
+        pb_utils.Tensor("STEP", np.array([step], np.int32)),
+        pb_utils.Tensor("TOTAL_STEPS", np.array([total_steps], np.int32)),
+        pb_utils.Tensor("PROGRESS", np.array([progress], np.float32)),
+    ]
+    strings = {"STAGE": stage.value, **texts}
+    return pb_utils.InferenceResponse(
+        numbers
+        + [
+            pb_utils.Tensor(name, np.array([text], dtype=np.object_))
+            for name, text in strings.items()
+            if text
+        ]
+    )

@@ -1,0 +1,78 @@
+"""What the benchmarks compute from their samples, against cases worked out by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import latency, perf_analyzer, report, subscribers
+from benchmarks.client import Event
+
+CSV = """\
+Concurrency,Inferences/Second,Response Throughput,Client Send,Server Queue,p50 latency,p99 latency
+1,0.5,5.5,10,7,2000000,2100000
+2,0.75,6,11,8,2600000,2700000
+"""
+
+
+def event(number: int, at: float, step: int = 0) -> Event:
+    return Event(number, at, {"status": "processing", "current_step": step})
+
+
+def test_summary_of_samples() -> None:
+    assert report.summary([4.0, 1.0, 3.0, 2.0, 10.0]) == {
+        "median": 3.0,
+        "quartiles": [2.0, 4.0],
+        "min": 1.0,
+        "max": 10.0,
+        "samples": [4.0, 1.0, 3.0, 2.0, 10.0],
+    }
+
+
+def test_a_step_lasts_from_the_first_event_of_one_count_to_that_of_the_next() -> None:
+    # Step 0 ends no step; the repeated event of step 2 does not count; 3 to 4 is not seen.
+    ends = [(0, 0.0), (1, 1.0), (2, 1.5), (2, 1.7), (3, 3.5), (5, 9.0)]
+    events = [event(n, at, step) for n, (step, at) in enumerate(ends)]
+    assert latency.step_seconds(events) == pytest.approx((0.5 + 2.0) / 2)
+
+
+def test_spread_is_over_all_subscribers_and_leaves_replays_out() -> None:
+    received = [
+        [event(1, 0.0), event(2, 1.0), event(3, 2.0)],
+        [event(1, 9.0), event(2, 1.25), event(3, 2.0)],
+        [event(1, 9.0), event(2, 0.75), event(3, 2.125)],
+    ]
+    assert subscribers.receipt_spreads(received, live_from=2) == [0.5, 0.125]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [([1, 2, 3], 0), ([1, 3], 1), ([1, 1, 2], 1), ([2, 1, 3], 2), ([5], 0)],
+)
+def test_every_gap_and_repetition_is_counted(numbers: list[int], expected: int) -> None:
+    assert subscribers.out_of_sequence([event(n, 0.0) for n in numbers]) == expected
+
+
+def test_perf_analyzers_report_is_read() -> None:
+    first, second = perf_analyzer.parse_report(CSV)
+    assert first["Concurrency"] == 1
+    assert second == {
+        "Concurrency": 2,
+        "Inferences/Second": 0.75,
+        "Response Throughput": 6,
+        "p50 latency": 2_600_000,
+        "p99 latency": 2_700_000,
+    }
+
+
+def test_a_report_says_where_and_how_it_was_measured(tmp_path: Path) -> None:
+    results = {"steps": 8, "size": 256, "concurrency": perf_analyzer.parse_report(CSV)}
+    path = report.save("example", results, perf_analyzer.draw, tmp_path)
+    saved = json.loads(path.read_text())
+    assert saved["results"] == results
+    assert saved["command"].startswith("python -m benchmarks")
+    assert saved["machine"]["cores"] >= 1
+    assert saved["machine"]["memory_gib"] > 0
+    assert saved["versions"]["torch"]
+    assert saved["date"].startswith(path.name.removesuffix("-example.json"))
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,27 @@
+"""Owns small pictures for tests."""
+
+from __future__ import annotations
+
+import base64
+import io
+from PIL import Image
+
+
+def encoded(
+    image_format: str = "PNG", size: tuple[int, int] = (16, 16), mode: str = "RGB"
+) -> bytes:
+    """A grey picture of `size` (width, height)."""
+    buffer = io.BytesIO()
+    Image.new(mode, size, 128 if mode in ("L", "P") else None).save(buffer, image_format)
+    return buffer.getvalue()
+
+
+def png(size: tuple[int, int] = (16, 16)) -> bytes:
+    """A PNG of `size` (width, height)."""
+    return encoded("PNG", size)
+
+
+def b64(data: bytes) -> str:
+    """Plain base64, as clients send it."""
+    return base64.b64encode(data).decode()
+

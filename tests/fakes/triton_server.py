@@ -1,0 +1,230 @@
+"""Owns a Triton stand-in: real gRPC, no model, and knobs for faults that are hard to provoke."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+from .pictures import png
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+REPOSITORY = Path(__file__).parents[2] / "model_repository"
+TASKS = ("insertion", "removal", "white-balance")
+
+
+def model_config(path: str = "image_edit/config.pbtxt") -> Any:
+    """Parse a config of the model repository into a ModelConfig."""
+    return text_format.Parse((REPOSITORY / path).read_text(), model_config_pb2.ModelConfig())
+
+
+@dataclass
+class Behaviour:
+    """What the fake does; change it at any time.
+
+    Attributes:
+        step_s: time of one denoising step.
+        adapters: task types that it says it can run.
+        fail_at: step after which a job fails, with `failure` as its error text.
+        failure: error text.
+        abort_at: step after which the stream ends with a gRPC error.
+        end_at: step after which the stream ends without a result.
+        hang_at: step after which a job says nothing more and cannot be cancelled.
+        deaf: answers neither pings nor cancels.
+        unknown: answers pings with an error, as Triton does for a model whose process died.
+        refuse: error text for every edit, before anything else.
+        config: what it says its config is.
+        info: extra keys of a result's INFO.
+    """
+
+    step_s: float = 0.005
+    adapters: tuple[str, ...] = TASKS
+    fail_at: int | None = None
+    failure: str = "[INTERNAL] it broke"
+    abort_at: int | None = None
+    end_at: int | None = None
+    hang_at: int | None = None
+    deaf: bool = False
+    unknown: bool = False
+    refuse: str = ""
+    config: Any = field(default_factory=model_config)
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """An image_edit of one engine that runs one job at a time."""
+
+    def __init__(self) -> None:
+        self.behaviour = Behaviour()
+        self.requests: dict[str, dict[str, Any]] = {}
+        self.in_band_cancels: list[str] = []
+        self.cut_streams: list[str] = []
+        self.most_at_once = 0
+        self.port = 0
+        self._cancelled: dict[str, asyncio.Event] = {}
+        self._engine = asyncio.Lock()
+        self._server: Any = None
+
+    @property
+    def url(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def live(self) -> int:
+        """Number of edits it has."""
+        return len(self._cancelled)
+
+    async def start(self) -> None:
+        """Listen, on the same port as before where it did before."""
+        options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 1)]
+        self._server = grpc.aio.server(options=options)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def kill(self) -> None:
+        """Vanish: every stream breaks, and nothing listens."""
+        await self._server.stop(None)
+
+    async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return service_pb2.ModelConfigResponse(config=self.behaviour.config)
+
+    async def ModelStreamInfer(  # noqa: N802
+        self, requests: AsyncIterator[Any], context: Any
+    ) -> AsyncIterator[Any]:
+        async for request in requests:
+            inputs = decode(request.inputs, request.raw_input_contents)
+            answers = (
+                self._control(inputs["CANCEL"][0].decode())
+                if "CANCEL" in inputs
+                else self._edit(request.id, inputs, context)
+            )
+            async for answer in answers:
+                yield answer
+
+    async def _control(self, task_id: str) -> AsyncIterator[Any]:
+        if self.behaviour.deaf:
+            await asyncio.Event().wait()
+        if self.behaviour.unknown:
+            yield error("Stub process 'image_edit_0_0' is not healthy.\nmore")
+            return
+        found = task_id in self._cancelled
+        if task_id:
+            self.in_band_cancels.append(task_id)
+        if found:
+            self._cancelled[task_id].set()
+        info = {
+            "cancelled": found,
+            "model": "fake",
+            "adapters": list(self.behaviour.adapters),
+            "waiting": 0,
+            "running": len(self._cancelled),
+            "max_queue_size": 8,
+        }
+        yield response("done", 0, 0, 1.0, INFO=json.dumps(info).encode())
+
+    async def _edit(self, task_id: str, inputs: dict[str, Any], context: Any) -> AsyncIterator[Any]:
+        self.requests[task_id] = inputs
+        if self.behaviour.refuse:
+            yield error(self.behaviour.refuse)
+            return
+        self._cancelled[task_id] = asyncio.Event()
+        self.most_at_once = max(self.most_at_once, len(self._cancelled))
+        try:
+            async for answer in self._stages(task_id, inputs, context):
+                yield answer
+        except asyncio.CancelledError:
+            self.cut_streams.append(task_id)
+            raise
+        finally:
+            del self._cancelled[task_id]
+
+    async def _stages(
+        self, task_id: str, inputs: dict[str, Any], context: Any
+    ) -> AsyncIterator[Any]:
+        steps = inputs["NUM_INFERENCE_STEPS"][0]
+        yield response("loading", 0, steps, 0.0)
+        async with self._engine:
+            for stage in ("conditioning", "encoding"):
+                yield response(stage, 0, steps, 0.0)
+            for step in range(1, steps + 1):
+                if await self._is_cancelled(task_id):
+                    yield error("[CANCELLED] the job was cancelled")
+                    return
+                preview = b"RIFF" if inputs["PREVIEW"][0] else b""
+                yield response("denoising", step, steps, 0.9 * step / steps, PREVIEW_IMAGE=preview)
+                if step == self.behaviour.fail_at:
+                    yield error(self.behaviour.failure)
+                    return
+                if step == self.behaviour.abort_at:
+                    await context.abort(grpc.StatusCode.INTERNAL, "aborted")
+                if step == self.behaviour.end_at:
+                    return
+                if step == self.behaviour.hang_at:
+                    await asyncio.Event().wait()
+            yield response("decoding", steps, steps, 0.95)
+            info = {
+                "debug_info": {"lora_adapter": inputs["TASK_TYPE"][0].decode()},
+                "parameters_used": {"seed": inputs["SEED"][0]},
+                "model_used": "fake_removal",
+                "generation_time": 0.5,
+                "timings": {"denoising": 0.4},
+            } | self.behaviour.info
+            info_json = json.dumps(info).encode()
+            yield response("done", steps, steps, 1.0, IMAGE=png((8, 8)), INFO=info_json)
+
+    async def _is_cancelled(self, task_id: str) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.behaviour.step_s):
+                await self._cancelled[task_id].wait()
+        return self._cancelled[task_id].is_set()
+
+
+def response(stage: str, step: int, total: int, progress: float, **images: bytes) -> Any:
+    """Build one ModelStreamInferResponse as the model sends it."""
+    answer = service_pb2.ModelInferResponse(model_name="image_edit")
+    values = {"STAGE": stage.encode(), "STEP": step, "TOTAL_STEPS": total, "PROGRESS": progress}
+    for name, value in (values | images).items():
+        if isinstance(value, bytes):
+            datatype, raw = "BYTES", struct.pack("<I", len(value)) + value
+        elif isinstance(value, int):
+            datatype, raw = "INT32", struct.pack("<i", value)
+        else:
+            datatype, raw = "FP32", struct.pack("<f", value)
+        answer.outputs.add(name=name, datatype=datatype, shape=[1])
+        answer.raw_output_contents.append(raw)
+    return service_pb2.ModelStreamInferResponse(infer_response=answer)
+
+
+def error(message: str) -> Any:
+    """Build the ModelStreamInferResponse of a failed request."""
+    return service_pb2.ModelStreamInferResponse(error_message=message)
+
+
+def decode(tensors: Any, contents: Any) -> dict[str, list[Any]]:
+    """Decode tensors independently of the code under test."""
+    codes = {"INT32": "i", "INT64": "q", "FP32": "f", "BOOL": "?"}
+    decoded: dict[str, list[Any]] = {}
+    for tensor, raw in zip(tensors, contents, strict=True):
+        if tensor.datatype != "BYTES":
+            count = tensor.shape[0]
+            decoded[tensor.name] = list(struct.unpack(f"<{count}{codes[tensor.datatype]}", raw))
+            continue
+        elements, rest = [], raw
+        while rest:
+            (length,) = struct.unpack("<I", rest[:4])
+            elements.append(rest[4 : 4 + length])
+            rest = rest[4 + length :]
+        assert len(elements) == tensor.shape[0]
+        decoded[tensor.name] = elements
+    return decoded

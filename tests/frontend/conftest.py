@@ -1,0 +1,82 @@
+"""Owns a running frontend in front of a stand-in for Triton, both on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+import uvicorn
+
+from frontend.app import create_app
+from frontend.settings import Settings
+from tests.fakes.triton_server import FakeTriton
+from tests.integration.web_client import WebClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+
+    from fastapi import FastAPI
+
+
+class Serve(Protocol):
+    """Start a frontend with changed settings; yields a client of it."""
+
+    def __call__(self, **changes: Any) -> AbstractAsyncContextManager[WebClient]: ...
+
+
+@contextlib.asynccontextmanager
+async def listening(app: FastAPI) -> AsyncIterator[str]:
+    """Serve `app` on a free port and yield its URL."""
+    config = uvicorn.Config(app, port=0, log_config=None, ws="none", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    try:
+        while not server.started:
+            await asyncio.sleep(0.005)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@pytest.fixture
+async def triton() -> AsyncIterator[FakeTriton]:
+    """A healthy stand-in for Triton."""
+    fake = FakeTriton()
+    await fake.start()
+    yield fake
+    await fake.kill()
+
+
+@pytest.fixture
+def settings(triton: FakeTriton) -> Settings:
+    """Settings with times that suit a test."""
+    return Settings(
+        triton_url=triton.url,
+        log_level="error",
+        ping_interval_s=0.05,
+        ping_timeout_s=0.5,
+        cancel_timeout_s=0.3,
+        cancel_grace_s=0.3,
+    )
+
+
+@pytest.fixture
+def serve(settings: Settings) -> Serve:
+    @contextlib.asynccontextmanager
+    async def started(**changes: Any) -> AsyncIterator[WebClient]:
+        app = create_app(settings.model_copy(update=changes))
+        async with listening(app) as url, WebClient(url) as client:
+            yield client
+
+    return started
+
+
+@pytest.fixture
+async def client(serve: Serve) -> AsyncIterator[WebClient]:
+    """A client of a frontend with the settings above."""
+    async with serve() as started:
+        yield started

@@ -1,0 +1,135 @@
+"""Owns an HTTP server that plays the frontend from a script, to test what talks to it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TASK = "task-1"
+DROP = "drop"  # in a script: close the connection here
+
+
+def event(status: str, step: int = 0, error: str | None = None) -> dict[str, Any]:
+    """Return an event of a job of two steps."""
+    return {
+        "task_id": TASK,
+        "status": status,
+        "progress": 1.0 if status == "done" else step / 3,
+        "current_step": step,
+        "total_steps": 2,
+        "error": error,
+        "loading_message": None if step else "Preparing",
+    }
+
+
+def picture() -> bytes:
+    """Return a PNG of 4 x 4 pixels."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@dataclass
+class Script:
+    """What the server answers, and what it was asked.
+
+    Attributes:
+        events: the job's log: events, and DROP between them.
+        refusal: status and body for every submission, where set.
+        hold: keep the stream open after the last scripted event until the job is cancelled.
+        submitted: body of the last submission.
+        last_event_ids: that header of each connection to the stream, in order.
+        cancelled: set once the job was cancelled.
+    """
+
+    events: list[Any] = field(default_factory=list)
+    refusal: tuple[int, bytes] | None = None
+    hold: bool = False
+    submitted: dict[str, Any] = field(default_factory=dict)
+    last_event_ids: list[str | None] = field(default_factory=list)
+    streaming: threading.Event = field(default_factory=threading.Event)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+@contextlib.contextmanager
+def serving(script: Script) -> Iterator[str]:
+    """Play `script`; yields the server's URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _player(script))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        script.cancelled.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _player(script: Script) -> type[BaseHTTPRequestHandler]:
+    drops = [number for number, entry in enumerate(script.events) if entry == DROP]
+
+    class Player(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.path == f"/api/generate/async/cancel/{TASK}":
+                script.cancelled.set()
+                self.answer(200, b"{}")
+            elif script.refusal is not None:
+                self.answer(*script.refusal)
+            else:
+                script.submitted = json.loads(body)
+                self.answer(200, json.dumps({"task_id": TASK}).encode())
+
+        def do_GET(self) -> None:
+            if self.path == f"/api/generate/stream/{TASK}":
+                self.stream()
+            elif self.path == f"/api/generate/result/{TASK}":
+                image = base64.b64encode(picture()).decode()
+                self.answer(200, json.dumps({"image": image, "generation_time": 1.25}).encode())
+            else:
+                self.answer(404, b'{"detail": "Task %s not found"}' % self.path[-6:].encode())
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def stream(self) -> None:
+            last_id = self.headers.get("Last-Event-ID")
+            script.last_event_ids.append(last_id)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            self.wfile.write(b": ping\n\n")
+            for number, entry in enumerate(script.events):
+                if number <= int(last_id or -1):
+                    continue
+                if entry == DROP:
+                    if number in drops:
+                        drops.remove(number)
+                        return
+                    continue
+                self.wfile.write(b"id: %d\n\ndata: %s\n\n" % (number, json.dumps(entry).encode()))
+            script.streaming.set()
+            if script.hold:
+                script.cancelled.wait()
+                end = json.dumps(event("cancelled", error="Generation cancelled by user"))
+                self.wfile.write(b"id: 99\n\ndata: %s\n\n" % end.encode())
+
+    return Player

@@ -1,0 +1,265 @@
+"""`artmancer` as users meet it: a process with an exit code, output and signals."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+import pytest
+from PIL import Image
+
+from tests.fakes.local_triton import (
+    ECHO_REPOSITORY,
+    as_environment,
+    echo,
+    echo_settings,
+    processes,
+    regions,
+)
+from tests.frontend.scripted_server import Script, event, picture, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from frontend.settings import Settings
+
+ARTMANCER = Path(sys.prefix) / "bin" / "artmancer"
+DONE = [event("queued"), event("processing", 1), event("processing", 2), event("done", 2)]
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "in.png"
+    path.write_bytes(picture())
+    return path
+
+
+def edit(url: str, *options: object) -> subprocess.CompletedProcess[str]:
+    line = [str(ARTMANCER), "edit", "--url", url, *map(str, options)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_an_edit_ends_with_a_picture(image: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.png"
+    script = Script(DONE)
+    with serving(script) as url:
+        done = edit(url, "--image", image, "--mask", image, "--prompt", "x", "--out", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "100%" in done.stdout
+    assert f"{out}  (1.2 s)" in done.stdout.replace("\n", "")
+    with Image.open(out) as result:
+        assert result.size == (4, 4)
+    encoded = base64.b64encode(picture()).decode()
+    assert script.submitted == {
+        "task_type": "removal",
+        "prompt": "x",
+        "input_image": encoded,
+        "conditional_images": [encoded],
+        "num_inference_steps": 10,
+    }
+
+
+def test_every_option_reaches_the_server(image: Path, tmp_path: Path) -> None:
+    script = Script(DONE)
+    options = {
+        "--image": image,
+        "--task": "insertion",
+        "--mask": image,
+        "--reference": image,
+        "--reference-mask": image,
+        "--prompt": "put",
+        "--negative-prompt": "blurry",
+        "--steps": 7,
+        "--guidance": 3.5,
+        "--seed": 11,
+        "--width": 256,
+        "--height": 512,
+        "--angle": "top-down",
+        "--background": "wood-texture",
+        "--quality": "original",
+        "--out": tmp_path / "out.jpg",
+    }
+    with serving(script) as url:
+        done = edit(url, *(word for option in options.items() for word in option))
+    assert done.returncode == 0, done.stderr
+    encoded = base64.b64encode(picture()).decode()
+    assert script.submitted == {
+        "task_type": "insertion",
+        "prompt": "put",
+        "negative_prompt": "blurry",
+        "input_image": encoded,
+        "conditional_images": [encoded],
+        "reference_image": encoded,
+        "reference_mask_R": encoded,
+        "num_inference_steps": 7,
+        "true_cfg_scale": 3.5,
+        "seed": 11,
+        "width": 256,
+        "height": 512,
+        "angle": "top-down",
+        "background_preset": "wood-texture",
+        "input_quality": "original",
+    }
+    with Image.open(tmp_path / "out.jpg") as result:
+        assert result.format == "JPEG"
+
+
+def test_ctrl_c_cancels_the_edit_on_the_server(image: Path) -> None:
+    script = Script([event("queued"), event("processing", 1)], hold=True)
+    with serving(script) as url:
+        process = subprocess.Popen(
+            [ARTMANCER, "edit", "--url", url, "--image", image, "--mask", image],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert script.streaming.wait(30)
+        assert not script.cancelled.is_set()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert script.cancelled.is_set()
+    assert process.returncode == 130
+    assert errors == "artmancer: interrupted: the edit on the server ended as cancelled\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "text"),
+    [
+        (Script([event("error", error="500: out of memory")]), 1, "error: 500: out of memory"),
+        (Script([event("cancelled", error="by another")]), 1, "cancelled: by another"),
+        (Script(refusal=(400, b'{"detail": "prompt: no"}')), 2, "prompt: no"),
+        (Script(refusal=(503, b'{"detail": "full"}')), 1, "full"),
+    ],
+)
+def test_an_edit_that_fails_says_why(script: Script, code: int, text: str, image: Path) -> None:
+    with serving(script) as url:
+        done = edit(url, "--image", image, "--mask", image)
+    assert done.returncode == code
+    assert done.stderr.startswith("artmancer: ")
+    assert done.stderr.endswith(f"{text}\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    done = edit("http://127.0.0.1:9", "--image", tmp_path / "absent.png")
+    assert done.returncode == 2
+    assert "absent.png: No such file" in done.stderr
+
+
+@pytest.mark.parametrize("out", ["absent/out.png", "out.xyz"])
+def test_a_result_that_cannot_be_written(image: Path, tmp_path: Path, out: str) -> None:
+    with serving(Script(DONE)) as url:
+        done = edit(url, "--image", image, "--mask", image, "--out", tmp_path / out)
+    assert done.returncode == 2
+    assert f"artmancer: cannot write {tmp_path / out}" in done.stderr
+
+
+def serve(**variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a `serve` that is expected to fail."""
+    return subprocess.run(
+        [ARTMANCER, "serve"],
+        env=dict(os.environ) | variables,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_a_setting_out_of_range() -> None:
+    done = serve(ARTMANCER_PORT="0", ARTMANCER_LOG_LEVEL="loud")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "artmancer: ARTMANCER_PORT: Input should be greater than or equal to 1",
+        "artmancer: ARTMANCER_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'",
+    ]
+
+
+@pytest.mark.parametrize("field", ["port", "triton_grpc_port"])
+def test_a_port_in_use(field: str) -> None:
+    settings = echo_settings()
+    with socket.create_server(("127.0.0.1", getattr(settings, field))):
+        done = serve(**as_environment(settings))
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert str(getattr(settings, field)) in done.stderr
+    assert f"ARTMANCER_{field.upper()}" in done.stderr
+
+
+def test_a_model_that_does_not_load(tmp_path: Path) -> None:
+    repository = shutil.copytree(ECHO_REPOSITORY, tmp_path / "models")
+    (repository / "echo" / "1" / "model.py").write_text("raise RuntimeError('no weights')\n")
+    done = serve(**as_environment(echo_settings(model_repository=repository)))
+    assert done.returncode == 1
+    *tail, last = done.stderr.splitlines()
+    assert last == "artmancer: tritonserver ended with exit code 1 while starting"
+    assert any("no weights" in line for line in tail)
+
+
+@contextlib.contextmanager
+def served(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [ARTMANCER, "serve"],
+        env=as_environment(settings) | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if "ready" in line:
+                    break
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_runs_until_a_signal_and_leaves_nothing(number: signal.Signals) -> None:
+    settings = echo_settings()
+    with served(settings) as process:
+        assert httpx.get(f"http://127.0.0.1:{settings.port}/livez").status_code == 200
+        assert echo(settings, "hello") == "hello"
+        running = processes(settings)
+        process.send_signal(number)
+        process.send_signal(number)  # an impatient second one changes nothing
+        assert process.wait(30) == 0
+    assert not any(each.is_running() for each in running.values())
+    assert regions(running["guard"]) == []
+
+
+def test_serve_killed_leaves_nothing() -> None:
+    settings = echo_settings()
+    with served(settings) as process:
+        running = processes(settings)
+        process.kill()
+    _, alive = psutil.wait_procs(running.values(), timeout=5)
+    assert alive == []
+    assert regions(running["guard"]) == []
+
+
+def test_serve_gives_up_loudly(tmp_path: Path) -> None:
+    settings = echo_settings(triton_restart_limit=0)
+    with served(settings) as process:
+        processes(settings)["tritonserver"].kill()
+        assert process.wait(30) == 1
+    assert processes(settings) == {}
+
+
+def test_serve_over_another_triton_launches_none() -> None:
+    settings = echo_settings(triton_url="127.0.0.1:9")
+    with served(settings) as process:
+        assert processes(settings) == {}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import pytest
+
+from frontend import client as client_module
+from frontend.client import ApiError, Client
+from frontend.domain import JobStatus
+from tests.frontend.scripted_server import DROP, TASK, Script, event, serving
+
+WHOLE_JOB = [
+    event("queued"),
+    event("processing"),
+    event("processing", 1),
+    event("processing", 2),
+    event("done", 2),
+]
+STATES = [("queued", 0), ("processing", 0), ("processing", 1), ("processing", 2), ("done", 2)]
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_RECONNECT_PAUSE_S", 0.01)
+
+
+def follow(script: Script) -> list[tuple[str, int]]:
+    with serving(script) as url, Client(url) as client:
+        return [(update.status, update.current_step) for update in client.follow(TASK)]
+
+
+def test_a_job_is_followed_to_its_end() -> None:
+    assert follow(Script(WHOLE_JOB)) == STATES
+
+
+def test_an_update_has_what_a_progress_bar_shows() -> None:
+    with serving(Script(WHOLE_JOB)) as url, Client(url) as client:
+        first, *_, last = client.follow(TASK)
+    assert (first.status, first.progress, first.message) == (JobStatus.QUEUED, 0.0, "Preparing")
+    assert (last.status, last.progress, last.total_steps) == (JobStatus.DONE, 1.0, 2)
+    assert last.error is None
+
+
+@pytest.mark.parametrize("dropped_at", range(len(WHOLE_JOB)))
+def test_a_dropped_stream_is_taken_up_where_it_broke_off(dropped_at: int) -> None:
+    script = Script([*WHOLE_JOB[:dropped_at], DROP, *WHOLE_JOB[dropped_at:]])
+    assert follow(script) == STATES
+    assert script.last_event_ids == [None, str(dropped_at - 1) if dropped_at else None]
+
+
+def test_drops_without_progress_are_given_up() -> None:
+    script = Script([event("queued"), *[DROP] * 20])
+    with pytest.raises(ApiError, match="lost the event stream of task task-1"):
+        follow(script)
+    assert len(script.last_event_ids) == 6
+
+
+def test_drops_with_progress_between_them_are_not() -> None:
+    steps = [entry for event in WHOLE_JOB for entry in (DROP, DROP, DROP, event)]
+    assert follow(Script(steps)) == STATES
+
+
+def test_a_request_goes_out_as_it_is() -> None:
+    script = Script()
+    with serving(script) as url, Client(url) as client:
+        assert client.submit({"prompt": "x", "seed": 1}) == TASK
+    assert script.submitted == {"prompt": "x", "seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "detail"),
+    [
+        ((400, b'{"detail": "seed: too small"}'), "seed: too small"),
+        ((503, b'{"detail": "The queue is full"}'), "The queue is full"),
+        ((502, b"<html>no JSON"), "<html>no JSON"),
+        ((500, b"[]"), "[]"),
+        ((500, b""), "Internal Server Error"),
+    ],
+)
+def test_a_refusal_carries_the_servers_words(answer: tuple[int, bytes], detail: str) -> None:
+    with (
+        serving(Script(refusal=answer)) as url,
+        Client(url) as client,
+        pytest.raises(ApiError) as caught,
+    ):
+        client.submit({})
+    assert str(caught.value) == detail
+    assert caught.value.status == answer[0]
+
+
+def test_an_unknown_job_is_refused_not_retried() -> None:
+    with serving(Script()) as url, Client(url) as client:
+        with pytest.raises(ApiError, match="Task nobody not found") as caught:
+            list(client.follow("nobody"))
+        assert caught.value.status == 404
+        with pytest.raises(ApiError, match="not found"):
+            client.result("nobody")
+
+
+def test_nobody_listens() -> None:
+    with serving(Script()) as url:
+        pass
+    with Client(url) as client, pytest.raises(ApiError, match=f"no frontend answers at {url}"):
+        client.submit({})
+
+
+def test_cancel_and_result() -> None:
+    script = Script()
+    with serving(script) as url, Client(url) as client:
+        client.cancel(TASK)
+        assert script.cancelled.is_set()
+        assert client.result(TASK)["generation_time"] == 1.25

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from tests.fakes.triton_server import model_config
+from tests.integration.web_client import WebClient, check_stream, edit
+
+if TYPE_CHECKING:
+    from tests.fakes.triton_server import FakeTriton
+    from tests.frontend.conftest import Serve
+
+
+async def wait_ready(client: WebClient, ready: bool = True) -> str:
+    """Wait until /readyz says so and return the reason it gives."""
+    async with asyncio.timeout(5):
+        while True:
+            answer = await client.http.get("/readyz")
+            if (answer.status_code == 200) == ready:
+                return str(answer.json().get("detail", ""))
+            await asyncio.sleep(0.02)
+
+
+async def submit_refused(client: WebClient) -> str:
+    """Submit, expect 503, and return the reason."""
+    answer = await client.http.post("/api/generate", json=edit())
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    return str(answer.json()["detail"])
+
+
+async def test_without_triton_submissions_are_503_until_it_comes(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    await triton.kill()
+    async with serve() as client:
+        assert await submit_refused(client) == "Triton is not available"
+        assert (await client.http.get("/livez")).status_code == 200
+        assert (await client.http.get("/readyz")).headers["retry-after"]
+        health = (await client.http.get("/api/system/health")).json()
+        assert health["status"] == "degraded"
+        assert health["services"]["generation"]["status"] == "unhealthy"
+        await triton.start()
+        await wait_ready(client)
+        await client.finish()
+
+
+async def test_a_killed_triton_ends_its_jobs_and_spares_the_waiting_ones(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 0.2
+    async with serve() as client:
+        ids = [await client.submit(edit(num_inference_steps=100)) for _ in range(4)]
+        await client.wait_status(ids[1], "processing")
+        subscribers = [asyncio.create_task(client.follow(ids[0])) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        killed_at = time.perf_counter()
+        await triton.kill()
+        for events in await asyncio.gather(*subscribers):
+            assert events[-1]["status"] == "error"
+            assert events[-1]["error"] == "503: Triton is not available"
+        assert (await client.wait_status(ids[1], "error"))["error"] is not None
+        assert time.perf_counter() - killed_at < 5
+        assert await wait_ready(client, ready=False) == "Triton is not available"
+        assert [(await client.status(waiting))["status"] for waiting in ids[2:]] == ["queued"] * 2
+
+        triton.behaviour.step_s = 0.001
+        await triton.start()
+        await wait_ready(client)
+        for waiting in ids[2:]:
+            check_stream(await client.follow(waiting), 100)
+        await client.finish()
+
+
+async def test_a_dead_model_process_ends_its_jobs(client: WebClient, triton: FakeTriton) -> None:
+    triton.behaviour.hang_at = 1
+    task_id = await client.submit()
+    await client.wait_status(task_id, "processing")
+    triton.behaviour.unknown = True
+    last = (await client.follow(task_id))[-1]
+    reason = "Triton could not run the model: Stub process 'image_edit_0_0' is not healthy."
+    assert last["error"] == f"503: {reason}"
+    assert await wait_ready(client, ready=False) == reason
+    triton.behaviour.hang_at, triton.behaviour.unknown = None, False
+    await wait_ready(client)
+    await client.finish()
+
+
+async def test_only_the_second_missing_answer_counts(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.hang_at = 1
+    async with serve(ping_timeout_s=0.3, cancel_timeout_s=0.05) as client:
+        task_id = await client.submit()
+        await client.wait_status(task_id, "processing")
+        triton.behaviour.deaf = True
+        deaf_at = time.perf_counter()
+        last = (await client.follow(task_id))[-1]
+        assert 0.5 < time.perf_counter() - deaf_at < 5
+        assert last["error"] == "503: Triton does not answer"
+        triton.behaviour.deaf, triton.behaviour.hang_at = False, None
+        await wait_ready(client)
+        await client.finish()
+
+
+async def test_silence_fails_the_silent_job_only(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.hang_at = 2
+    async with serve(silence_timeout_s=0.4) as client:
+        silent = await client.submit()
+        await client.wait_status(silent, "processing")
+        triton.behaviour.hang_at = None
+        behind = await client.submit(edit(num_inference_steps=3))
+        assert (await client.follow(silent))[-1]["error"] == "500: the model stopped responding"
+        check_stream(await client.follow(behind), 3)
+
+
+async def test_a_job_that_waits_for_a_long_one_is_not_silent(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 0.1
+    async with serve(silence_timeout_s=0.5) as client:
+        long, behind = [await client.submit(edit(num_inference_steps=n)) for n in (10, 1)]
+        check_stream(await client.follow(long), 10)
+        check_stream(await client.follow(behind), 1)
+
+
+async def test_a_stream_that_ends_without_a_result_is_an_error(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.behaviour.end_at = 2
+    last = (await client.follow(await client.submit()))[-1]
+    assert last["error"] == "500: the model ended the job without a result"
+
+
+async def test_a_stream_that_breaks_is_an_error(client: WebClient, triton: FakeTriton) -> None:
+    triton.behaviour.abort_at = 2
+    last = (await client.follow(await client.submit()))[-1]
+    assert last["error"] == "500: Triton failed with INTERNAL"
+
+
+async def test_a_job_has_a_deadline(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.step_s = 5
+    async with serve(job_timeout_s=0.2) as client:
+        last = (await client.follow(await client.submit()))[-1]
+        assert last["error"] == "500: the model did not finish in time"
+        triton.behaviour.step_s = 0.001
+        await client.finish()
+
+
+async def test_a_result_that_does_not_fit_fails_the_job(serve: Serve, triton: FakeTriton) -> None:
+    async with serve(memory_bytes=100_000) as client:
+        triton.behaviour.info = {"debug_info": "x" * 100_000}
+        last = (await client.follow(await client.submit()))[-1]
+        assert last["error"].startswith("503: ")
+        triton.behaviour.info = {}
+        await client.finish()
+
+
+async def test_a_cancel_that_is_not_answered_cuts_the_stream(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.hang_at = 1
+    async with serve(ping_timeout_s=5) as client:
+        task_id = await client.submit()
+        await client.wait_status(task_id, "processing")
+        triton.behaviour.deaf = True
+        await client.cancel(task_id)
+        assert (await client.follow(task_id))[-1]["status"] == "cancelled"
+        triton.behaviour.deaf, triton.behaviour.hang_at = False, None
+        await client.finish()
+    assert triton.cut_streams == [task_id]
+
+
+async def test_a_cancel_that_is_not_obeyed_cuts_the_stream(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.behaviour.hang_at = 1
+    task_id = await client.submit()
+    await client.wait_status(task_id, "processing")
+    await client.cancel(task_id)
+    assert (await client.follow(task_id))[-1]["status"] == "cancelled"
+    assert triton.in_band_cancels == [task_id]
+    triton.behaviour.hang_at = None
+    await client.finish()
+    assert triton.cut_streams == [task_id]
+
+
+async def test_another_model_is_not_ready_and_says_why(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.config = other = model_config()
+    other.input[0].data_type = other.input[-1].data_type = other.input[11].data_type
+    async with serve() as client:
+        reason = await wait_ready(client, ready=False)
+        assert "input PROMPT TYPE_STRING [1] is TYPE_INT32 [1]" in reason
+        assert await submit_refused(client) == reason
+        triton.behaviour.config = model_config()
+        await wait_ready(client)
+
+
+async def test_waiting_jobs_do_not_outlast_a_triton_that_stays_away(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 5
+    async with serve(max_in_flight=1, recovery_timeout_s=0.3) as client:
+        running, waiting = [await client.submit() for _ in range(2)]
+        await client.wait_status(running, "processing")
+        await triton.kill()
+        last = (await client.follow(waiting))[-1]
+    assert last["error"] == "503: Triton is not available"
+
+
+async def test_stopping_the_frontend_stops_its_jobs(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.step_s = 0.1
+    async with serve() as client:
+        ids = [await client.submit(edit(num_inference_steps=100)) for _ in range(3)]
+        await client.wait_status(ids[1], "processing")
+    assert sorted(triton.in_band_cancels) == sorted(ids[:2])
+    assert triton.live == 0
+    assert triton.cut_streams == []
+
+
+async def test_many_jobs_cancelled_at_random_all_end_once(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 0.002
+
+    async def one(number: int) -> list[dict[str, Any]]:
+        task_id = await client.submit(edit(num_inference_steps=5))
+        if number % 2:
+            await asyncio.sleep(number % 13 / 200)
+            await client.cancel(task_id)
+        return await client.follow(task_id)
+
+    logs = await asyncio.gather(*(one(number) for number in range(100)))
+    for events in logs:
+        terminal = [e["status"] for e in events if e["status"] not in ("queued", "processing")]
+        assert terminal in (["done"], ["cancelled"])
+        assert events[-1]["status"] == terminal[0]
+    assert {events[-1]["status"] for events in logs} == {"done", "cancelled"}
+    assert triton.cut_streams == []
+    await client.finish()

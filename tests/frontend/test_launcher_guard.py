@@ -1,0 +1,147 @@
+"""The guard around commands that are quicker than tritonserver and misbehave on demand."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from frontend.launcher import guard, leftovers
+from tests.fakes.local_triton import SHARED_MEMORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TIMEOUT_S = 10
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@contextlib.contextmanager
+def guarding(log: Path, script: str, grace_s: float = 1) -> Iterator[subprocess.Popen[bytes]]:
+    """Guard a Python script that has said `ready`."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", leftovers.GUARD_MODULE),
+            *("--log", log, "--grace", str(grace_s)),
+            *(sys.executable, "-uc", script),
+        ],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline:
+            if process.poll() is not None or (log.exists() and "ready" in log.read_text()):
+                break
+            time.sleep(0.01)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def test_the_exit_code_and_the_output_are_the_servers(log: Path) -> None:
+    script = "import sys; print('ready'); print('why', file=sys.stderr); sys.exit(3)"
+    with guarding(log, script) as process:
+        assert process.wait(TIMEOUT_S) == 3
+    assert log.read_text() == "ready\nwhy\n"
+
+
+def test_a_server_that_a_signal_ended(log: Path) -> None:
+    script = "import os; print('ready'); os.kill(os.getpid(), 9)"
+    with guarding(log, script) as process:
+        assert process.wait(TIMEOUT_S) == 128 + signal.SIGKILL
+
+
+def test_a_graceful_stop_lets_the_server_finish(log: Path) -> None:
+    script = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(0)))\n"
+        "print('ready'); time.sleep(60)"
+    )
+    with guarding(log, script) as process:
+        process.terminate()
+        assert process.wait(TIMEOUT_S) == 0
+    assert "bye" in log.read_text()
+
+
+DEAF = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready'); time.sleep(60)"
+
+
+def test_a_server_that_does_not_stop_in_time_is_killed(log: Path) -> None:
+    with guarding(log, DEAF, grace_s=0.5) as process:
+        started = time.monotonic()
+        process.terminate()
+        assert process.wait(TIMEOUT_S) == 128 + signal.SIGKILL
+        assert 0.4 < time.monotonic() - started < 3
+
+
+def test_a_stop_at_once_does_not_wait(log: Path) -> None:
+    with guarding(log, DEAF, grace_s=60) as process:
+        process.terminate()
+        process.send_signal(signal.SIGQUIT)
+        assert process.wait(3) == 128 + signal.SIGKILL
+
+
+def test_a_launcher_that_vanishes_stops_the_server_at_once(log: Path) -> None:
+    with guarding(log, DEAF, grace_s=60) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(3) == 128 + signal.SIGKILL
+
+
+def test_a_guard_that_is_killed_takes_the_server_with_it(log: Path) -> None:
+    with guarding(log, DEAF) as process:
+        (server,) = psutil.Process(process.pid).children()
+        process.kill()
+        process.wait()
+        server.wait(3)
+
+
+def test_nothing_that_the_server_started_outlives_it(log: Path) -> None:
+    # A grandchild in a session of its own, whose parent dies before the guard looks.
+    script = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
+        "print('ready', child.pid); time.sleep(0.2); os.kill(os.getpid(), 9)"
+    )
+    with guarding(log, script) as process:
+        grandchild = psutil.Process(int(log.read_text().split()[1]))
+        process.wait(TIMEOUT_S)
+        assert not grandchild.is_running()
+
+
+def test_the_runs_shared_memory_goes_with_it(log: Path) -> None:
+    script = (
+        "import sys, pathlib\n"
+        "prefix = sys.argv[-1].rpartition('=')[2]\n"
+        "pathlib.Path('/dev/shm', prefix + 'region').touch(); print('ready')"
+    )
+    with guarding(log, script) as process:
+        process.wait(TIMEOUT_S)
+        assert list(SHARED_MEMORY.glob(f"artmancer-{process.pid}-*")) == []
+
+
+def test_the_log_starts_anew_and_stays_bounded(log: Path) -> None:
+    log.write_text("an earlier run\n")
+    lines = 3 * guard.LOG_BYTES // 1000
+    script = f"for _ in range({lines}): print('x' * 999)\nprint('the last line')"
+    with guarding(log, script) as process:
+        assert process.wait(60) == 0
+    files = sorted(log.parent.iterdir())
+    assert [path.name for path in files] == ["log", "log.1"]
+    assert all(path.stat().st_size <= guard.LOG_BYTES for path in files)
+    assert log.read_text().endswith("the last line\n")

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from frontend.launcher import installation
+from frontend.launcher.errors import LaunchError
+from tests.fakes.local_triton import use_cache_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def forgotten_root() -> Iterator[None]:
+    installation.root.cache_clear()
+    yield
+    installation.root.cache_clear()
+
+
+def test_every_part_of_the_wheel_is_found() -> None:
+    assert os.access(installation.server(), os.X_OK)
+    assert os.access(installation.stub(), os.X_OK)
+    assert (installation.caches() / "local").is_dir()
+
+
+def test_a_missing_wheel_is_named_with_the_way_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(LaunchError, match=r"nvidia-pytriton.* run `make`"):
+        installation.root()
+
+
+def test_the_backend_folder_holds_what_triton_looks_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache = use_cache_folder(monkeypatch, tmp_path)
+    folder = installation.backends()
+    assert folder.parent == cache
+    assert {path.name for path in (folder / "python").iterdir()} == {
+        "libtriton_python.so",
+        "triton_python_backend_stub",
+        "triton_python_backend_utils.py",
+    }
+    assert all(path.exists() for path in (folder / "python").iterdir())
+    assert installation.backends() == folder
+
+
+def test_launchers_that_start_at_once_share_one_backend_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache = use_cache_folder(monkeypatch, tmp_path)
+    barrier = threading.Barrier(8)
+    folders: list[Path] = []
+
+    def assemble() -> None:
+        barrier.wait()
+        folders.append(installation.backends())
+
+    threads = [threading.Thread(target=assemble) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(folders) == 8
+    assert list(cache.iterdir()) == [folders[0]]
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    use_cache_folder(monkeypatch, tmp_path / "file")
+    with pytest.raises(LaunchError, match="XDG_CACHE_HOME"):
+        installation.cache_folder()
+
+
+def test_the_stub_finds_this_python_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/somewhere")
+    path = installation.environment()["PATH"].split(os.pathsep)
+    assert path == [str(Path(sys.executable).parent), "/somewhere"]
+
+
+def test_a_python_with_its_own_shared_library_gets_that_one_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / installation.LIBPYTHON).touch()
+    monkeypatch.setattr(sysconfig, "get_config_var", {"LIBDIR": str(tmp_path)}.get)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/somewhere")
+    assert installation.environment()["LD_LIBRARY_PATH"] == f"{tmp_path}:/somewhere"
+    monkeypatch.delenv("LD_LIBRARY_PATH")
+    assert installation.environment()["LD_LIBRARY_PATH"] == str(tmp_path)
+
+
+def test_a_python_without_one_is_left_to_the_system(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sysconfig, "get_config_var", {"LIBDIR": str(tmp_path)}.get)
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    assert "LD_LIBRARY_PATH" not in installation.environment()
+
+
+def test_logs_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cache = use_cache_folder(monkeypatch, tmp_path)
+    for port in range(20000, 20040):
+        path = installation.log_file(port)
+        path.touch()
+        os.utime(path, (port, port))
+    assert path == cache / "triton-20039.log"
+    assert len(list(cache.iterdir())) < 20
+    assert path.exists()

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import socket
+
+from frontend.launcher import ports
+
+
+def test_a_port_in_use_is_not_free() -> None:
+    with socket.create_server((ports.LOOPBACK, 0)) as listener:
+        assert not ports.is_free(listener.getsockname()[1])
+
+
+def test_a_port_that_a_closed_server_left_in_time_wait_is_free() -> None:
+    with socket.create_server((ports.LOOPBACK, 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(listener.getsockname()) as client:
+            accepted, _ = listener.accept()
+            accepted.close()  # the side that closes first is left in TIME_WAIT
+            assert client.recv(1) == b""
+    assert ports.is_free(port)
+
+
+def test_free_ports_are_distinct_and_free() -> None:
+    found = ports.free(8)
+    assert len(set(found)) == 8
+    assert all(ports.is_free(port) for port in found)

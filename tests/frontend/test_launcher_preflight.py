@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from frontend.launcher import installation, preflight
+from frontend.launcher.errors import LaunchError
+from tests.fakes.local_triton import ECHO_REPOSITORY, echo_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from frontend.settings import Settings
+
+EMPTY_PATH = "/nonexistent"
+
+
+def problems(settings: Settings) -> tuple[str, ...]:
+    with pytest.raises(LaunchError) as caught:
+        preflight.check(settings)
+    return caught.value.problems
+
+
+def test_what_can_be_launched_passes_and_names_its_models() -> None:
+    assert [model.name for model in preflight.check(echo_settings())] == ["echo"]
+
+
+@pytest.mark.parametrize("field", ["triton_http_port", "triton_grpc_port", "triton_metrics_port"])
+def test_a_port_in_use(field: str) -> None:
+    settings = echo_settings()
+    with socket.create_server(("127.0.0.1", getattr(settings, field))):
+        (problem,) = problems(settings)
+    assert f"port {getattr(settings, field)} is in use" in problem
+    assert f"ARTMANCER_{field.upper()}" in problem
+
+
+def test_one_port_given_twice() -> None:
+    settings = echo_settings(port=18398, triton_grpc_port=18398)
+    (problem,) = problems(settings)
+    assert "ARTMANCER_PORT" in problem
+    assert "ARTMANCER_TRITON_GRPC_PORT" in problem
+    assert "18398" in problem
+
+
+def test_a_config_name_that_no_model_has(tmp_path: Path) -> None:
+    (problem,) = problems(echo_settings(model_config_name="gpu"))
+    assert "configs/gpu.pbtxt" in problem
+    assert "one of cpu" in problem
+
+
+def test_no_config_name_means_config_pbtxt() -> None:
+    assert preflight.check(echo_settings(model_config_name=""))
+
+
+def test_a_folder_without_models(tmp_path: Path) -> None:
+    (problem,) = problems(echo_settings(model_repository=tmp_path))
+    assert str(tmp_path) in problem
+    assert "ARTMANCER_MODEL_REPOSITORY" in problem
+
+
+def test_a_config_that_is_none(tmp_path: Path) -> None:
+    repository = shutil.copytree(ECHO_REPOSITORY, tmp_path / "models")
+    config = repository / "echo" / "configs" / "cpu.pbtxt"
+    config.write_text('nmae: "echo"')
+    (problem,) = problems(echo_settings(model_repository=repository))
+    assert str(config) in problem
+    assert "nmae" in problem
+
+
+def test_a_missing_bundle(tmp_path: Path) -> None:
+    repository = shutil.copytree(ECHO_REPOSITORY, tmp_path / "models")
+    with (repository / "echo" / "configs" / "cpu.pbtxt").open("a") as config:
+        config.write('parameters [ { key: "BUNDLE" value { string_value: "../../bundles/x" } } ]')
+    settings = echo_settings(model_repository=repository)
+    bundle = tmp_path / "bundles" / "x"
+    (problem,) = problems(settings)
+    assert f"no bundle at {bundle}" in problem
+    assert "make bundle" in problem
+    bundle.mkdir(parents=True)
+    (bundle / "manifest.json").touch()
+    assert preflight.check(settings)
+
+
+def test_a_stub_whose_libpython_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # What the loader does with the real one; no test can take the library away.
+    stub = tmp_path / "stub"
+    stub.write_text("#!/bin/sh\nexit 127\n")
+    stub.chmod(0o755)
+    monkeypatch.setattr(installation, "stub", lambda: stub)
+    (problem,) = problems(echo_settings())
+    assert installation.LIBPYTHON in problem
+    assert "apt install libpython3" in problem
+
+
+def test_a_python_without_a_stub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(installation, "stub", lambda: tmp_path / "absent")
+    (problem,) = problems(echo_settings())
+    assert "no stub for Python" in problem
+
+
+def test_no_bash_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", EMPTY_PATH)
+    (problem,) = problems(echo_settings())
+    assert "no bash on PATH" in problem
+
+
+def test_numpy_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda _name: "2.3.1")
+    (problem,) = problems(echo_settings())
+    assert "numpy 2.3.1" in problem
+    assert "numpy<2" in problem
+
+
+def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", EMPTY_PATH)
+    settings = echo_settings(model_repository=tmp_path)
+    with socket.create_server(("127.0.0.1", settings.triton_http_port)):
+        assert len(problems(settings)) == 3

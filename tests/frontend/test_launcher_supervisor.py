@@ -1,0 +1,212 @@
+"""The supervisor around a real tritonserver that serves one tiny model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+import tritonclient.utils
+
+from frontend.launcher import leftovers, supervisor
+from frontend.launcher.errors import LaunchError
+from frontend.launcher.preflight import check
+from frontend.launcher.supervisor import Supervisor
+from frontend.launcher.tritonserver import TritonServer
+from tests.fakes.local_triton import (
+    ECHO_REPOSITORY,
+    as_environment,
+    echo,
+    echo_settings,
+    processes,
+    regions,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from frontend.settings import Settings
+
+BACK_WITHIN_S = 10.0
+
+
+def repository_with(tmp_path: Path, initialize: str) -> Path:
+    """Copy the echo model with a body for its `initialize`."""
+    repository = shutil.copytree(ECHO_REPOSITORY, tmp_path / "models")
+    with (repository / "echo" / "1" / "model.py").open("a") as model:
+        model.write(f"\n    def initialize(self, args: object) -> None:\n        {initialize}\n")
+    return repository
+
+
+def wait_until_back(settings: Settings, old: dict[str, psutil.Process]) -> None:
+    deadline = time.monotonic() + BACK_WITHIN_S
+    while time.monotonic() < deadline:
+        new = processes(settings)
+        if set(new) == set(old) and not set(new.values()) & set(old.values()):
+            try:
+                assert echo(settings, "again") == "again"
+            except tritonclient.utils.InferenceServerException:
+                time.sleep(0.05)
+            else:
+                return
+    raise AssertionError(f"not back: {processes(settings)}")
+
+
+def test_it_serves_until_it_is_stopped_and_leaves_nothing() -> None:
+    settings = echo_settings()
+    with Supervisor(settings):
+        assert echo(settings, "hello") == "hello"
+        running = processes(settings)
+        assert set(running) == {"guard", "tritonserver", "stub"}
+        assert regions(running["guard"])
+    assert not any(process.is_running() for process in running.values())
+    assert regions(running["guard"]) == []
+
+
+@pytest.mark.parametrize("victim", ["tritonserver", "stub", "guard"])
+def test_whatever_is_killed_all_is_replaced(victim: str) -> None:
+    settings = echo_settings()
+    with Supervisor(settings):
+        old = processes(settings)
+        old[victim].kill()
+        wait_until_back(settings, old)
+        assert not any(process.is_running() for process in old.values())
+        assert regions(old["guard"]) == []
+
+
+def test_a_launcher_killed_in_mid_request_leaves_nothing() -> None:
+    settings = echo_settings()
+    script = (
+        "import time\n"
+        "from frontend.launcher.supervisor import Supervisor\n"
+        "from frontend.settings import Settings\n"
+        "with Supervisor(Settings()):\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", script], env=as_environment(settings), stdout=subprocess.PIPE
+    )
+    with launcher:
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline() == b"ready\n"
+        running = processes(settings)
+        client = threading.Thread(target=echo_fails, args=(settings, "sleep 60"))
+        client.start()
+        time.sleep(0.3)
+        launcher.kill()
+    _, alive = psutil.wait_procs(running.values(), timeout=5)
+    assert alive == []
+    assert regions(running["guard"]) == []
+    client.join(5)
+    assert not client.is_alive()
+
+
+def echo_fails(settings: Settings, text: str) -> None:
+    with pytest.raises(tritonclient.utils.InferenceServerException):
+        echo(settings, text)
+
+
+def test_a_stop_does_not_wait_for_long_requests() -> None:
+    settings = echo_settings(triton_stop_timeout_s=1)
+    with Supervisor(settings):
+        running = processes(settings)
+        client = threading.Thread(target=echo_fails, args=(settings, "sleep 60"))
+        client.start()
+        time.sleep(0.3)
+        started = time.monotonic()
+    assert time.monotonic() - started < 4
+    assert not any(process.is_running() for process in running.values())
+    assert regions(running["guard"]) == []
+    client.join(5)
+    assert not client.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("initialize", "cause"),
+    [
+        ("raise RuntimeError('no weights here')", "no weights here"),
+        ("import no_such_package", "No module named 'no_such_package'"),
+        ("import os; os._exit(3)", "echo"),
+    ],
+)
+def test_a_model_that_does_not_load_fails_the_start_with_its_reason(
+    tmp_path: Path, initialize: str, cause: str
+) -> None:
+    settings = echo_settings(model_repository=repository_with(tmp_path, initialize))
+    with pytest.raises(LaunchError) as caught, Supervisor(settings):
+        pass
+    (problem,) = caught.value.problems
+    assert "tritonserver ended with exit code 1 while starting" in problem
+    assert cause in caught.value.log_tail
+    assert processes(settings) == {}
+
+
+def test_a_model_that_loads_for_too_long_fails_the_start(tmp_path: Path) -> None:
+    settings = echo_settings(
+        model_repository=repository_with(tmp_path, "import time; time.sleep(60)"),
+        triton_start_timeout_s=1.5,
+    )
+    with pytest.raises(LaunchError, match="was not ready after") as caught, Supervisor(settings):
+        pass
+    assert "loading: echo:1" in caught.value.log_tail
+    assert processes(settings) == {}
+
+
+def test_restarts_that_fail_are_repeated_up_to_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "MAX_BACKOFF_S", 0.1)
+    repository = repository_with(tmp_path, "pass")
+    settings = echo_settings(model_repository=repository, triton_restart_limit=2)
+    with Supervisor(settings) as supervised:
+        assert supervised.failure is None
+        shutil.rmtree(repository)
+        repository_with(tmp_path, "raise RuntimeError('broken since')")
+        processes(settings)["tritonserver"].kill()
+        deadline = time.monotonic() + BACK_WITHIN_S
+        while supervised.failure is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert supervised.failure is not None
+        assert "gave up after 2 restarts" in str(supervised.failure)
+        assert processes(settings) == {}
+
+
+def test_a_server_that_another_one_keeps_from_its_ports_is_not_taken_for_ready() -> None:
+    settings = echo_settings()
+    models = check(settings)
+    with Supervisor(settings):
+        second = TritonServer(settings, models)
+        try:
+            with pytest.raises(LaunchError, match="exit code"):
+                second.wait_ready(30, threading.Event())
+        finally:
+            second.kill()
+        assert echo(settings, "still here") == "still here"
+
+
+def test_the_next_start_cleans_up_after_a_guard_and_launcher_killed_together() -> None:
+    settings = echo_settings()
+    server = TritonServer(settings, check(settings))
+    server.wait_ready(30, threading.Event())
+    old = processes(settings)
+    client = threading.Thread(target=echo_fails, args=(settings, "sleep 60"))
+    client.start()
+    time.sleep(0.3)
+    os.kill(old["guard"].pid, signal.SIGKILL)
+    old["guard"].wait()
+    assert regions(old["guard"])
+    with Supervisor(settings):
+        assert not any(process.is_running() for process in old.values())
+        assert regions(old["guard"]) == []
+        leftovers.remove_stale()
+        assert echo(settings, "a live run is not stale") == "a live run is not stale"
+    client.join(5)
+    server.kill()

@@ -1,0 +1,116 @@
+"""Owns starting and stopping a whole ArtMancer (frontend and real tritonserver) for a test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 30.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Return `count` distinct TCP ports that were free a moment ago."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running `artmancer serve`: its addresses, its process and its log."""
+
+    url: str
+    triton_url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def tree(self) -> list[psutil.Process]:
+        """Return every live descendant of the launcher, tritonserver and its stubs included."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def tritonserver(self) -> psutil.Process:
+        """Return the tritonserver process.
+
+        Raises:
+            LookupError: it is not running.
+        """
+        for process in self.tree():
+            with contextlib.suppress(psutil.Error):
+                if process.name() == "tritonserver":
+                    return process
+        raise LookupError("no tritonserver is running")
+
+    def stub(self, model: str) -> psutil.Process:
+        """Return the Python stub that serves `model`.
+
+        Raises:
+            LookupError: no live stub serves it.
+        """
+        for process in self.tree():
+            with contextlib.suppress(psutil.Error):
+                line = process.cmdline()
+                if "stub" in process.name() and any(f"/{model}/" in word for word in line):
+                    return process
+        raise LookupError(f"no stub serves {model}")
+
+    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Block until /readyz answers 200.
+
+        Raises:
+            TimeoutError: it did not within `timeout_s` seconds; the text ends with the log.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise TimeoutError(f"not ready, rc={self.process.poll()}\n{self.log.read_text()[-6000:]}")
+
+
+@contextlib.contextmanager
+def running(log: Path, **settings: str) -> Iterator[Server]:
+    """Run `artmancer serve` on free ports with `settings` (without the ARTMANCER_ prefix)."""
+    port, http_port, grpc_port, metrics_port = free_ports(4)
+    environment = {name: value for name, value in os.environ.items() if "ARTMANCER_" not in name}
+    environment |= {
+        "ARTMANCER_PORT": str(port),
+        "ARTMANCER_TRITON_HTTP_PORT": str(http_port),
+        "ARTMANCER_TRITON_GRPC_PORT": str(grpc_port),
+        "ARTMANCER_TRITON_METRICS_PORT": str(metrics_port),
+    }
+    environment |= {f"ARTMANCER_{name}": value for name, value in settings.items()}
+    command = [str(Path(sys.prefix) / "bin" / "artmancer"), "serve"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    server = Server(f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc_port}", process, log)
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise

@@ -1,0 +1,230 @@
+"""image_edit and edit_conditions as a direct Triton client sees them, without the frontend."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc.aio as grpc_aio
+from tritonclient.utils import np_to_triton_dtype
+
+from .web_client import decode, scene, square_mask
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from .server import Server
+
+Tensors = dict[str, Any]
+
+
+@pytest.fixture
+async def triton(server: Server) -> AsyncIterator[grpc_aio.InferenceServerClient]:
+    async with grpc_aio.InferenceServerClient(server.triton_url) as client:
+        yield client
+
+
+def tensors(values: Tensors) -> list[grpc_aio.InferInput]:
+    inputs = []
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            array = value
+        else:
+            items = value if isinstance(value, list) else [value]
+            text = [item.encode() if isinstance(item, str) else item for item in items]
+            array = np.array(text, dtype=np.object_)
+        tensor = grpc_aio.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+        tensor.set_data_from_numpy(array)
+        inputs.append(tensor)
+    return inputs
+
+
+def removal(**changes: Any) -> Tensors:
+    plain: Tensors = {
+        "PROMPT": "remove the object",
+        "IMAGE": scene(),
+        "CONDITIONAL_IMAGES": [square_mask()],
+        "TASK_TYPE": "removal",
+        "INPUT_QUALITY": "original",
+        "NUM_INFERENCE_STEPS": np.array([3], np.int32),
+        "SEED": np.array([7], np.int64),
+    }
+    return {name: value for name, value in (plain | changes).items() if value is not None}
+
+
+class Response:
+    """One response of a stream: its tensors as Python values, its final flag, its error."""
+
+    def __init__(self, result: Any, error: Exception | None) -> None:
+        self.error = None if error is None else str(error)
+        self.final = False
+        self.values: Tensors = {}
+        if result is not None:
+            raw = result.get_response()
+            self.final = raw.parameters["triton_final_response"].bool_param
+            for output in raw.outputs:
+                self.values[output.name] = result.as_numpy(output.name)[0]
+
+
+async def stream(
+    client: grpc_aio.InferenceServerClient, values: Tensors, request_id: str = ""
+) -> AsyncGenerator[Response]:
+    async def requests() -> AsyncGenerator[Tensors]:
+        yield {
+            "model_name": "image_edit",
+            "inputs": tensors(values),
+            "request_id": request_id,
+        }
+
+    async for result, error in client.stream_infer(requests(), stream_timeout=60):
+        yield Response(result, error)
+
+
+async def collect(client: Any, values: Tensors, request_id: str = "") -> list[Response]:
+    return [response async for response in stream(client, values, request_id)]
+
+
+async def test_a_stream_is_a_response_per_stage_and_step_and_one_final_flag(triton: Any) -> None:
+    responses = await collect(triton, removal())
+    assert all(response.error is None for response in responses)
+    stages = [response.values["STAGE"].decode() for response in responses]
+    assert stages == [
+        "loading", "conditioning", "encoding", "denoising", "denoising", "denoising",
+        "decoding", "done",
+    ]  # fmt: skip
+    assert [response.final for response in responses] == [False] * 7 + [True]
+    assert [int(response.values["STEP"]) for response in responses] == [0, 0, 0, 1, 2, 3, 3, 3]
+    assert {int(response.values["TOTAL_STEPS"]) for response in responses} == {3}
+    progress = [float(response.values["PROGRESS"]) for response in responses]
+    assert progress == sorted(progress)
+    assert progress[-1] == 1.0
+    assert decode(responses[-1].values["IMAGE"]).shape == (64, 64, 3)
+    info = json.loads(responses[-1].values["INFO"])
+    assert {"debug_info", "parameters_used", "model_used", "generation_time"} <= info.keys()
+
+
+REFUSED: dict[str, tuple[Tensors, str]] = {
+    "no prompt": ({"PROMPT": None, "TASK_TYPE": "insertion"}, "[INVALID_ARGUMENT]"),
+    "no image": ({"IMAGE": None}, "[INVALID_ARGUMENT]"),
+    "image is text": ({"IMAGE": "not a picture"}, "[INVALID_ARGUMENT]"),
+    "truncated image": ({"IMAGE": scene(256)[:2000]}, "[INVALID_ARGUMENT]"),
+    "no mask": ({"CONDITIONAL_IMAGES": None}, "[INVALID_ARGUMENT]"),
+    "bad mask": ({"CONDITIONAL_IMAGES": [b"\x00\x01"]}, "[INVALID_ARGUMENT]"),
+    "too many conditions": ({"CONDITIONAL_IMAGES": [square_mask()] * 64}, "[INVALID_ARGUMENT]"),
+    "unknown task": ({"TASK_TYPE": "teleportation"}, "[INVALID_ARGUMENT]"),
+    "unknown quality": ({"INPUT_QUALITY": "best"}, "[INVALID_ARGUMENT]"),
+    "zero steps": ({"NUM_INFERENCE_STEPS": np.array([0], np.int32)}, "[INVALID_ARGUMENT]"),
+    "too many steps": ({"NUM_INFERENCE_STEPS": np.array([101], np.int32)}, "[INVALID_ARGUMENT]"),
+    "narrow": ({"WIDTH": np.array([255], np.int32)}, "[INVALID_ARGUMENT]"),
+    "tall": ({"HEIGHT": np.array([2049], np.int32)}, "[INVALID_ARGUMENT]"),
+    "nan guidance": ({"TRUE_CFG_SCALE": np.array([np.nan], np.float32)}, "[INVALID_ARGUMENT]"),
+    "negative seed": ({"SEED": np.array([-1], np.int64)}, "[INVALID_ARGUMENT]"),
+    "not UTF-8": ({"PROMPT": b"\xff\xfe"}, "[INVALID_ARGUMENT]"),
+    "empty mask of two sources": (
+        {
+            "TASK_TYPE": "insertion",
+            "CONDITIONAL_IMAGES": [square_mask(low=0.5, high=0.5)],
+            "REFERENCE_IMAGE": scene(48),
+            "REFERENCE_MASK_R": square_mask(48),
+        },
+        "No valid mask regions detected in main_mask_A",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_bad_input_is_one_coded_error_and_the_end(triton: Any, name: str) -> None:
+    changes, expected = REFUSED[name]
+    async with asyncio.timeout(20):
+        responses = await collect(triton, removal(**changes))
+    errors = [response.error for response in responses if response.error]
+    assert len(errors) == 1
+    assert expected in errors[0]
+    assert "Traceback" not in errors[0]
+    assert (await collect(triton, removal()))[-1].final
+
+
+async def test_a_ping_describes_the_model(triton: Any) -> None:
+    (answer,) = await collect(triton, {"CANCEL": ""})
+    assert answer.final
+    info = json.loads(answer.values["INFO"])
+    assert info["cancelled"] is False
+    assert sorted(info["adapters"]) == ["insertion", "removal", "white-balance"]
+
+
+async def test_an_in_band_cancel_ends_the_job_with_its_code(triton: Any) -> None:
+    steps = np.array([100], np.int32)
+    errors, cancelled = [], False
+    async for response in stream(triton, removal(NUM_INFERENCE_STEPS=steps), "job-1"):
+        if response.error:
+            errors.append(response.error)
+        elif response.values["STEP"] == 2:
+            (answer,) = await collect(triton, {"CANCEL": "job-1"})
+            cancelled = json.loads(answer.values["INFO"])["cancelled"]
+    assert cancelled is True
+    assert len(errors) == 1
+    assert "[CANCELLED]" in errors[0]
+    (answer,) = await collect(triton, {"CANCEL": "job-1"})
+    assert json.loads(answer.values["INFO"])["cancelled"] is False
+
+
+async def test_a_cancelled_stream_frees_the_engine(triton: Any) -> None:
+    steps = np.array([100], np.int32)
+    started = asyncio.Event()
+
+    async def leave() -> None:
+        async for response in stream(triton, removal(NUM_INFERENCE_STEPS=steps), "job-2"):
+            if response.values.get("STEP", 0) >= 1:
+                started.set()
+
+    task = asyncio.create_task(leave())
+    await asyncio.wait_for(started.wait(), 20)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    async with asyncio.timeout(5):
+        while True:
+            (answer,) = await collect(triton, {"CANCEL": ""})
+            info = json.loads(answer.values["INFO"])
+            if info["running"] == info["waiting"] == 0:
+                break
+            await asyncio.sleep(0.05)
+
+
+async def test_a_full_queue_refuses_and_loses_nothing(triton: Any) -> None:
+    (answer,) = await collect(triton, {"CANCEL": ""})
+    bound = json.loads(answer.values["INFO"])["max_queue_size"]
+    jobs = await asyncio.gather(
+        *(collect(triton, removal(), f"full-{n}") for n in range(3 * bound))
+    )
+    ends = [job[-1].error or "" if job[-1].error else "done" for job in jobs]
+    refused = [end for end in ends if "[UNAVAILABLE]" in end]
+    assert ends.count("done") >= bound
+    assert len(refused) >= 1
+    assert ends.count("done") + len(refused) == len(ends)
+
+
+async def test_two_live_jobs_may_not_share_a_request_id(triton: Any) -> None:
+    first, second = await asyncio.gather(
+        collect(triton, removal(), "twin"), collect(triton, removal(), "twin")
+    )
+    errors = [job[-1].error for job in (first, second) if job[-1].error]
+    assert len(errors) == 1
+    assert "[INVALID_ARGUMENT]" in errors[0]
+
+
+async def test_edit_conditions_serves_a_direct_client_too(triton: Any) -> None:
+    values = {
+        "PROMPT": " ",
+        "IMAGE": scene(),
+        "CONDITIONAL_IMAGES": [square_mask()],
+        "INPUT_QUALITY": "original",
+    }
+    result = await triton.infer("edit_conditions", tensors(values))
+    assert result.as_numpy("CONDITIONS").shape == (3, 64, 64, 3)
+    assert (result.as_numpy("INPUT") == decode(scene())).all()
+    assert result.as_numpy("PROMPT")[0].decode() == "remove object"
+    assert result.as_numpy("TASK_TYPE")[0].decode() == "removal"
+    assert result.as_numpy("COMPOSITE_MASK") is None

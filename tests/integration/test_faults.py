@@ -1,0 +1,107 @@
+"""What dies in mid-job: tritonserver, a stub. Clear errors, no hang, and recovery."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .server import Server, running
+from .web_client import TERMINAL, Json, WebClient, edit
+
+if TYPE_CHECKING:
+    import psutil
+
+END_WITHIN_S = 5.0
+SHARED_MEMORY = Path("/dev/shm")
+
+
+async def kill_in_mid_job(server: Server, victim: psutil.Process) -> list[Json]:
+    """Kill `victim` while a job runs and another waits; return the running job's events."""
+    async with WebClient(server.url) as client:
+        running_job = await client.submit(edit(num_inference_steps=100, input_quality="resized"))
+        subscribers = [asyncio.create_task(client.follow(running_job)) for _ in range(3)]
+        async for event in client.events(running_job):
+            if event["current_step"] >= 1:
+                break
+        victim.send_signal(signal.SIGKILL)
+        killed = time.monotonic()
+        streams = await asyncio.wait_for(asyncio.gather(*subscribers), 2 * END_WITHIN_S)
+        assert time.monotonic() - killed < END_WITHIN_S
+        for events in streams:
+            assert events[-1]["status"] == "error"
+            assert sum(event["status"] in TERMINAL for event in events) == 1
+        result = await client.http.get(f"/api/generate/result/{running_job}")
+        assert result.status_code == 500
+        assert result.json()["detail"] == streams[0][-1]["error"]
+        return streams[0]
+
+
+async def edit_again(server: Server) -> None:
+    """Assert that the next edit works, without any restart of the frontend by us."""
+    await asyncio.to_thread(server.wait_ready)
+    async with WebClient(server.url) as client:
+        _, result = await client.finish()
+        assert result["status"] == "done"
+
+
+async def unready(server: Server, timeout_s: float = 60) -> str:
+    """Wait until readiness fails and return its text."""
+    async with WebClient(server.url) as client, asyncio.timeout(timeout_s):
+        while (answer := await client.http.get("/readyz")).status_code == 200:
+            await asyncio.sleep(0.05)
+    assert answer.status_code == 503
+    return answer.text
+
+
+async def test_triton_killed_in_mid_job(fragile_server: Server) -> None:
+    events = await kill_in_mid_job(fragile_server, fragile_server.tritonserver())
+    assert "Triton" in events[-1]["error"]
+    await unready(fragile_server)
+    async with WebClient(fragile_server.url) as client:
+        answer = await client.http.post("/api/generate/async", json=edit())
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert isinstance(answer.json()["detail"], str)
+    await edit_again(fragile_server)
+
+
+@pytest.mark.parametrize("model", ["image_edit", "edit_conditions"])
+async def test_a_stub_killed_is_noticed_and_brought_back(
+    fragile_server: Server, model: str
+) -> None:
+    watch = asyncio.create_task(unready(fragile_server))
+    await kill_in_mid_job(fragile_server, fragile_server.stub(model))
+    await watch
+    await edit_again(fragile_server)
+
+
+async def test_a_task_without_its_adapter_is_a_501_and_the_others_work(
+    fragile_server: Server,
+) -> None:
+    await asyncio.to_thread(fragile_server.wait_ready)
+    async with WebClient(fragile_server.url) as client:
+        answer = await client.http.post("/api/generate/async", json=edit(task_type="white-balance"))
+        assert answer.status_code == 501
+        assert "white-balance" in answer.json()["detail"]
+        _, result = await client.finish()
+        assert result["debug_info"]["loaded_adapters"] == ["insertion", "removal"]
+
+
+def test_stopping_in_mid_job_leaves_no_process_and_no_shared_memory(tmp_path: Path) -> None:
+    before = set(SHARED_MEMORY.iterdir())
+
+    async def start_a_job(server: Server) -> None:
+        async with WebClient(server.url) as client:
+            await client.submit(edit(num_inference_steps=100, input_quality="resized"))
+
+    with running(tmp_path / "log") as server:
+        asyncio.run(start_a_job(server))
+        processes = server.tree()
+    assert server.process.returncode == 0
+    assert [process for process in processes if process.is_running()] == []
+    assert set(SHARED_MEMORY.iterdir()) - before == set()

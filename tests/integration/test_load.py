@@ -1,0 +1,123 @@
+"""Many jobs at once: nothing is lost, and slots and memory return to where they were."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from .web_client import TERMINAL, WebClient, b64, edit, scene
+
+if TYPE_CHECKING:
+    from .server import Server
+
+
+async def queue_of(client: WebClient) -> tuple[int, int]:
+    """Return how many jobs wait and run, as the frontend reports them."""
+    body = (await client.http.get("/api/system/health")).json()
+    jobs = body["services"]["job_manager"]
+    return jobs["waiting"], jobs["running"]
+
+
+async def submit_patiently(client: WebClient) -> str:
+    """Submit, and wait as Retry-After says while the queue is full."""
+    while True:
+        request = edit(num_inference_steps=random.choice((1, 2)))
+        answer = await client.http.post("/api/generate/async", json=request)
+        if answer.status_code == 200:
+            return str(answer.json()["task_id"])
+        assert answer.status_code == 503
+        await asyncio.sleep(int(answer.headers["retry-after"]) / 4)
+
+
+def resident(server: Server) -> int:
+    """Return the bytes of resident memory of the frontend and all that it started."""
+    processes = [psutil.Process(server.process.pid), *server.tree()]
+    return sum(process.memory_info().rss for process in processes)
+
+
+async def test_fifty_jobs_at_once_all_end_in_a_picture(server: Server, client: WebClient) -> None:
+    await client.finish()
+
+    async def one() -> str:
+        task_id = await submit_patiently(client)
+        events = await client.follow(task_id)
+        result = await client.http.get(f"/api/generate/result/{task_id}")
+        assert result.status_code == 200
+        return str(events[-1]["status"])
+
+    assert Counter(await asyncio.gather(*(one() for _ in range(50)))) == {"done": 50}
+    assert await queue_of(client) == (0, 0)
+    before = resident(server)
+    assert Counter(await asyncio.gather(*(one() for _ in range(50)))) == {"done": 50}
+    assert await queue_of(client) == (0, 0)
+    assert resident(server) - before < 64 * 2**20
+
+
+async def test_a_full_queue_is_a_503_with_retry_after(client: WebClient) -> None:
+    big = edit(num_inference_steps=100)
+    answers = await asyncio.gather(
+        *(client.http.post("/api/generate/async", json=big) for _ in range(150))
+    )
+    codes = Counter(answer.status_code for answer in answers)
+    assert set(codes) == {200, 503}
+    assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 503)
+    taken = [answer.json()["task_id"] for answer in answers if answer.status_code == 200]
+    await asyncio.gather(*(client.cancel(task_id) for task_id in taken))
+    for task_id in taken:
+        await client.wait_status(task_id, *TERMINAL)
+    assert await queue_of(client) == (0, 0)
+
+
+async def test_a_large_picture_does_not_stop_the_event_loop(client: WebClient) -> None:
+    large = b64(scene(3000))
+    submits = [
+        asyncio.create_task(client.http.post("/api/generate/async", json=edit(input_image=large)))
+        for _ in range(3)
+    ]
+    await asyncio.sleep(0.05)
+    slowest = 0.0
+    loop = asyncio.get_running_loop()
+    while not all(task.done() for task in submits):
+        start = loop.time()
+        await client.http.get("/ping")
+        slowest = max(slowest, loop.time() - start)
+        await asyncio.sleep(0.02)
+    for task in submits:
+        task_id = (await task).json()["task_id"]
+        await client.cancel(task_id)
+        await client.wait_status(task_id, *TERMINAL, timeout_s=60)
+    assert slowest < 1.5
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+async def test_two_thousand_jobs_with_a_thousand_random_cancels(server: Server) -> None:
+    rng = random.Random(1)
+    cancels = [True] * 1000 + [False] * 1000
+    rng.shuffle(cancels)
+    ends: Counter[str] = Counter()
+
+    async def one_client() -> None:
+        async with WebClient(server.url) as client:
+            while cancels:
+                cancel = cancels.pop()
+                task_id = await submit_patiently(client)
+                if cancel:
+                    await asyncio.sleep(rng.random() * rng.choice((0.05, 0.5, 5)))
+                    assert (await client.cancel(task_id)).status_code == 200
+                events = await client.follow(task_id)
+                assert sum(event["status"] in TERMINAL for event in events) == 1
+                ends[events[-1]["status"]] += 1
+
+    triton = server.tritonserver().pid
+    await asyncio.gather(*(one_client() for _ in range(40)))
+    assert ends.total() == 2000
+    assert ends["error"] == 0, ends
+    assert server.tritonserver().pid == triton
+    async with WebClient(server.url) as client:
+        assert await queue_of(client) == (0, 0)
