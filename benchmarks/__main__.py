@@ -74,9 +74,10 @@ def main(
     with serving(Endpoints(url, triton_url) if url else None) as server:
         for each in BENCHMARKS if name is Name.ALL else [name]:
             measure, draw = BENCHMARKS[each]
+            where = report.machine()
             with console.status(each):
                 results = measure(server, bundle)
-            console.print(f"{each}: {report.save(each, results, draw, out)}")
+            console.print(f"{each}: {report.save(each, where, results, draw, out)}")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,10 @@ class BareDiffusers:
     """diffusers' own pipeline over the same bundle, in this process."""
 
     def __init__(self, bundle: Path, size: int) -> None:
-        # The demo profile encodes conditions at the output's own area.
+        # The demo profile encodes conditions at the output's own area, for the text encoder too
+        # where that is smaller than what it reads otherwise.
         edit_plus.VAE_IMAGE_SIZE = size * size
+        edit_plus.CONDITION_IMAGE_SIZE = min(edit_plus.CONDITION_IMAGE_SIZE, size * size)
         self._pipeline = QwenImageEditPlusPipeline.from_pretrained(
             bundle / "pipeline", dtype=torch.float32, local_files_only=True
         )

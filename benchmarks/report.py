@@ -43,7 +43,7 @@ def summary(samples: Sequence[float]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Cores, CPU model, memory and load of this machine."""
+    """Cores, CPU model, memory and present load of this machine."""
     return {
         "cores": os.cpu_count(),
         "cpu": _cpu_model(),
@@ -53,11 +53,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def save(name: str, results: dict[str, Any], draw: Draw, folder: Path) -> Path:
+def save(
+    name: str, where: dict[str, Any], results: dict[str, Any], draw: Draw, folder: Path
+) -> Path:
     """Writes `<date>-<name>.json` and, beside it, its plot as PNG.
 
     Args:
         name: the benchmark.
+        where: the machine as it was before the benchmark put load on it.
         results: what it measured, JSON-serialisable.
         draw: draws the results into axes.
         folder: where both go.
@@ -70,7 +73,7 @@ def save(name: str, results: dict[str, Any], draw: Draw, folder: Path) -> Path:
         "benchmark": name,
         "date": now.isoformat(),
         "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
-        "machine": machine(),
+        "machine": where,
         "versions": {"python": platform.python_version()}
         | {package: metadata.version(package) for package in PACKAGES},
         "results": results,
@@ -80,7 +83,7 @@ def save(name: str, results: dict[str, Any], draw: Draw, folder: Path) -> Path:
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     figure = Figure(figsize=(7, 4), layout="constrained")
     draw(figure.subplots(), results)
-    figure.supxlabel(f"{now.date()}, {os.cpu_count()} cores, {_cpu_model()}", size="xx-small")
+    figure.supxlabel(f"{now.date()}, {where['cores']} cores, {where['cpu']}", size="xx-small")
     figure.savefig(path.with_suffix(".png"), dpi=120)
     return path
 

@@ -85,9 +85,7 @@ async def _services(settings: Settings) -> AsyncIterator[Services]:
         await client.close()
 
 
-def _refusal(
-    status: int, detail: str, headers: Mapping[str, str] | None = None
-) -> JSONResponse:
+def _refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     later = {"Retry-After": str(RETRY_AFTER_S)} if status == UnavailableError.status else {}
     return JSONResponse({"detail": detail}, status, {**later, **(headers or {})})
 

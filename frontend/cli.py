@@ -117,7 +117,7 @@ def edit(
         with Client(url) as client:
             result = _run(client, given)
     except ApiError as error:
-        _fail(str(error), BAD_INPUT if error.status == 400 else FAILED)
+        fail(str(error), BAD_INPUT if error.status == 400 else FAILED)
     _save(base64.b64decode(result["image"]), out)
     console.print(f"{out}  ({result['generation_time']:.1f} s)")
 
@@ -151,6 +151,12 @@ def stop_on_signals() -> None:
         signal.signal(number, interrupt)
 
 
+def fail(problem: str, code: int) -> NoReturn:
+    """Say what is wrong in one line, and exit."""
+    stderr.print(f"artmancer: {problem}")
+    raise typer.Exit(code)
+
+
 def fail_to_launch(error: LaunchError) -> NoReturn:
     """Say why nothing runs, and exit."""
     if error.log_tail:
@@ -167,9 +173,9 @@ def _run(client: Client, request: dict[str, Any]) -> dict[str, Any]:
     except KeyboardInterrupt:
         client.cancel(task_id)
         *_, last = client.follow(task_id)
-        _fail(f"interrupted: the edit on the server ended as {last.status}", INTERRUPTED)
+        fail(f"interrupted: the edit on the server ended as {last.status}", INTERRUPTED)
     if last.status is not JobStatus.DONE:
-        _fail(f"the edit ended as {last.status}: {last.error}", FAILED)
+        fail(f"the edit ended as {last.status}: {last.error}", FAILED)
     return client.result(task_id)
 
 
@@ -177,7 +183,7 @@ def _base64(path: Path) -> str:
     try:
         return base64.b64encode(path.read_bytes()).decode()
     except OSError as error:
-        _fail(f"cannot read {path}: {error.strerror}", BAD_INPUT)
+        fail(f"cannot read {path}: {error.strerror}", BAD_INPUT)
 
 
 def _save(png: bytes, path: Path) -> None:
@@ -185,12 +191,7 @@ def _save(png: bytes, path: Path) -> None:
         with Image.open(io.BytesIO(png)) as image:
             image.save(path)
     except (OSError, ValueError) as error:  # ValueError: a suffix that names no format
-        _fail(f"cannot write {path}: {error}", BAD_INPUT)
-
-
-def _fail(problem: str, code: int) -> NoReturn:
-    stderr.print(f"artmancer: {problem}")
-    raise typer.Exit(code)
+        fail(f"cannot write {path}: {error}", BAD_INPUT)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class EditResult:
 
     Attributes:
         image: the edited picture, PNG.
-        info: a JSON object (UTF-8) with debug_info, parameters_used, model_used,
+        info: a JSON object (UTF-8, not empty) with debug_info, parameters_used, model_used,
             generation_time (s) and timings (s by stage).
     """
 

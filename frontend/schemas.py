@@ -253,4 +253,4 @@ def generation_result(task_id: str, result: EditResult) -> bytes:
         "request_id": task_id,
         "image": base64.b64encode(result.image).decode(),
     }
-    return json.dumps(own).encode()[:-1] + b"," + result.info.lstrip()[1:]
+    return json.dumps(own).encode()[:-1] + b"," + result.info[1:]

@@ -89,6 +89,8 @@ class Supervisor:
                 self._start()
             except LaunchError as error:
                 fault = error
+            except OSError as error:
+                fault = LaunchError(f"cannot start tritonserver: {error}")
             else:
                 ready_at = time.monotonic()
                 fault = self._wait_for_fault()

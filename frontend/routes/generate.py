@@ -54,9 +54,9 @@ async def status(task_id: str, serving: Serving) -> TaskStatus:
 
 
 @router.get("/result/{task_id}", response_model=GenerationResult)
-async def result(task_id: str, result: Finished) -> Response:
+async def result(task_id: str, finished: Finished) -> Response:
     """Return a finished job's picture as base64 PNG, with all that is known about it."""
-    return Response(generation_result(task_id, result), media_type="application/json")
+    return Response(generation_result(task_id, finished), media_type="application/json")
 
 
 @router.get(
@@ -64,9 +64,9 @@ async def result(task_id: str, result: Finished) -> Response:
     response_class=Response,
     responses={200: {"content": {"image/webp": {}, "image/png": {}}}},
 )
-async def result_image(result: Finished, serving: Serving) -> Response:
+async def result_image(finished: Finished, serving: Serving) -> Response:
     """Return a finished job's picture for display: WebP, its longest side at most 2560."""
-    image, media_type = await serving.images.webp(result.image)
+    image, media_type = await serving.images.webp(finished.image)
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
     return Response(image, media_type=media_type, headers=headers)
 

@@ -24,21 +24,21 @@ async def original(task_id: str, serving: Serving) -> Response:
 
 
 @router.get("/generated", response_class=Response)
-async def generated(result: Finished) -> Response:
+async def generated(finished: Finished) -> Response:
     """Return the edited picture, PNG."""
-    return Response(result.image, media_type="image/png")
+    return Response(finished.image, media_type="image/png")
 
 
 @router.get("/download", response_class=Response)
 async def download(
     task_id: str,
-    result: Finished,
+    finished: Finished,
     serving: Serving,
     format: Literal["zip"] = "zip",  # noqa: A002 (the contract's name)
 ) -> Response:
     """Return both pictures in one archive."""
     image = await serving.jobs.original(task_id)
-    files = {f"original.{image_format(image)}": image, "generated.png": result.image}
+    files = {f"original.{image_format(image)}": image, "generated.png": finished.image}
     headers = {"Content-Disposition": f'attachment; filename="{task_id}.{format}"'}
     archive = await asyncio.to_thread(_archive, files)
     return Response(archive, media_type="application/zip", headers=headers)

@@ -15,6 +15,7 @@ from frontend.domain import EditResult, JobEvent, JobStatus, Stage
 from frontend.errors import (
     BackendError,
     EditCancelledError,
+    JobNotFoundError,
     ServingError,
     TritonAwayError,
     UnavailableError,
@@ -190,6 +191,7 @@ class EditService:
 
     async def _follow(self, edit: Edit) -> None:
         """Log the model's responses until its stream ends."""
+        done = False
         edit.heard_at = self._clock()
         edit.stream = self._client.edit(
             edit.task_id, await self._jobs.params(edit.task_id), self._settings.job_timeout_s
@@ -199,10 +201,10 @@ class EditService:
                 update = edit_update(response)
                 if isinstance(update, EditResult):
                     await self._finish(edit, update)
+                    done = True
                 else:
                     await self._advance(edit, update)
-        _, event = await self._jobs.last(edit.task_id)
-        if not event.status.terminal:
+        if not done:
             raise BackendError("the model ended the job without a result")
 
     async def _advance(self, edit: Edit, update: EditProgress) -> None:
@@ -232,19 +234,20 @@ class EditService:
 
     async def _end(self, edit: Edit, status: JobStatus, error: str) -> None:
         event = JobEvent(status=status, total_steps=edit.steps, error=error, at=time.time())
-        if await self._jobs.append(edit.task_id, event):
-            log.info("job_ended", task_id=edit.task_id, status=status, error=error)
+        # A job that is done already, and may be forgotten by now, stays so.
+        with contextlib.suppress(JobNotFoundError):
+            if await self._jobs.append(edit.task_id, event):
+                log.info("job_ended", task_id=edit.task_id, status=status, error=error)
 
     async def _stop(self, edit: Edit, grace_s: float) -> None:
         """End a running job: ask the model, and cut the stream only where that does not help."""
-        if edit.stop_sent:
-            return
-        edit.stop_sent = True
         try:
-            async with asyncio.timeout(self._settings.cancel_timeout_s):
-                await edit.accepted.wait()
-                if not edit.ended.is_set():
-                    await self._client.cancel(edit.task_id)
+            if not edit.stop_sent:
+                edit.stop_sent = True
+                async with asyncio.timeout(self._settings.cancel_timeout_s):
+                    await edit.accepted.wait()
+                    if not edit.ended.is_set():
+                        await self._client.cancel(edit.task_id)
             async with asyncio.timeout(grace_s):
                 await edit.ended.wait()
         except (TimeoutError, ServingError) as error:

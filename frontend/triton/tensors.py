@@ -108,7 +108,11 @@ def edit_update(response: Any) -> EditProgress | EditResult:
         outputs = dict(_outputs(response))
         stage = Stage(outputs["STAGE"][0].decode())
         if stage is Stage.DONE:
-            return EditResult(outputs["IMAGE"][0], outputs["INFO"][0])
+            info = outputs["INFO"][0]
+            # Not parsed: it may have tens of megabytes.
+            if not (info.startswith(b'{"') and info.endswith(b"}")):
+                raise ValueError("INFO is no JSON object")
+            return EditResult(outputs["IMAGE"][0], info)
         return EditProgress(
             stage=stage,
             step=outputs["STEP"][0],

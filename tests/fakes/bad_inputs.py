@@ -185,7 +185,7 @@ BAD_INPUTS = [
     # Too large.
     _image("claims 30000x30000", _claimed_png(30_000, 30_000)),
     _image("claims 2^31 x 1", _claimed_png(2**31 - 1, 1)),
-    _image("claims 0x0", _claimed_png(0, 0)),
+    _image("claims no pixels", _claimed_png(0, 0)),
     _image("claims more rows than it has", _claimed_png(2000, 2000)),
     _image("bomb", _bomb(5000)),
     _image("bomb", _bomb(5000), "conditional_images"),

@@ -61,13 +61,14 @@ def processes(settings: Settings) -> dict[str, psutil.Process]:
     found = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            line = process.cmdline()
-            if f"--grpc-port={settings.triton_grpc_port}" in line:
-                found["tritonserver" if "tritonserver" in process.name() else "guard"] = process
-    if server := found.get("tritonserver"):
-        for child in server.children():
-            if "stub" in child.name():
-                found["stub"] = child
+            if f"--grpc-port={settings.triton_grpc_port}" in process.cmdline():
+                if process.name() == "tritonserver":
+                    found["tritonserver"] = process
+                    for child in process.children():
+                        if "stub" in child.name():
+                            found["stub"] = child
+                else:
+                    found["guard"] = process
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+
 from PIL import Image
 
 
@@ -24,4 +25,3 @@ def png(size: tuple[int, int] = (16, 16)) -> bytes:
 def b64(data: bytes) -> str:
     """Plain base64, as clients send it."""
     return base64.b64encode(data).decode()
-

@@ -30,7 +30,15 @@ class Serve(Protocol):
 @contextlib.asynccontextmanager
 async def listening(app: FastAPI) -> AsyncIterator[str]:
     """Serve `app` on a free port and yield its URL."""
-    config = uvicorn.Config(app, port=0, log_config=None, ws="none", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app,
+        port=0,
+        log_config=None,
+        ws="none",
+        timeout_graceful_shutdown=1,
+        # Longer than clients keep theirs: else a busy machine closes what they are about to use.
+        timeout_keep_alive=60,
+    )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     try:

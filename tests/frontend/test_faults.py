@@ -217,23 +217,22 @@ async def test_stopping_the_frontend_stops_its_jobs(serve: Serve, triton: FakeTr
     assert triton.cut_streams == []
 
 
-async def test_many_jobs_cancelled_at_random_all_end_once(
-    client: WebClient, triton: FakeTriton
-) -> None:
+async def test_many_jobs_cancelled_at_random_all_end_once(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.step_s = 0.002
 
-    async def one(number: int) -> list[dict[str, Any]]:
+    async def one(client: WebClient, number: int) -> list[dict[str, Any]]:
         task_id = await client.submit(edit(num_inference_steps=5))
         if number % 2:
             await asyncio.sleep(number % 13 / 200)
             await client.cancel(task_id)
         return await client.follow(task_id)
 
-    logs = await asyncio.gather(*(one(number) for number in range(100)))
+    async with serve(cancel_timeout_s=10, cancel_grace_s=10) as client:
+        logs = await asyncio.gather(*(one(client, number) for number in range(40)))
+        await client.finish()
     for events in logs:
         terminal = [e["status"] for e in events if e["status"] not in ("queued", "processing")]
         assert terminal in (["done"], ["cancelled"])
         assert events[-1]["status"] == terminal[0]
     assert {events[-1]["status"] for events in logs} == {"done", "cancelled"}
     assert triton.cut_streams == []
-    await client.finish()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,20 +15,13 @@ from typing import TYPE_CHECKING
 import httpx
 import psutil
 
+from frontend.launcher import ports
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Return `count` distinct TCP ports that were free a moment ago."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,7 @@ class Server:
 @contextlib.contextmanager
 def running(log: Path, **settings: str) -> Iterator[Server]:
     """Run `artmancer serve` on free ports with `settings` (without the ARTMANCER_ prefix)."""
-    port, http_port, grpc_port, metrics_port = free_ports(4)
+    port, http_port, grpc_port, metrics_port = ports.free(4)
     environment = {name: value for name, value in os.environ.items() if "ARTMANCER_" not in name}
     environment |= {
         "ARTMANCER_PORT": str(port),

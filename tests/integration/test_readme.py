@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from frontend.settings import Settings
+
 if TYPE_CHECKING:
     from .server import Server
 
@@ -32,6 +34,7 @@ def test_the_readme_example_runs(server: Server, tmp_path: Path, number: int) ->
     text = text.replace("http://127.0.0.1:8080", server.url)
     text = text.replace("127.0.0.1:8001", server.triton_url)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
     command = (
         ["bash", "-euo", "pipefail", "-c", text]
         if language == "bash"
@@ -49,3 +52,8 @@ def test_the_readme_example_runs(server: Server, tmp_path: Path, number: int) ->
     )
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
     assert '"detail"' not in done.stdout, done.stdout
+
+
+def test_the_readme_lists_every_setting() -> None:
+    listed = set(re.findall(r"^\| `ARTMANCER_([A-Z_]+)` \|", README, re.MULTILINE))
+    assert listed == {name.upper() for name in Settings.model_fields}

@@ -35,12 +35,12 @@ class Bundle:
     preview: PreviewMap
 
 
-def load_bundle(folder: Path, dtype: torch.dtype, device: str) -> Bundle:
+def load_bundle(folder: Path, dtype: str, device: str) -> Bundle:
     """Checks the files and loads the pipeline with all its adapters.
 
     Args:
         folder: the bundle.
-        dtype: of all weights.
+        dtype: of all weights, as torch names it.
         device: as torch names it.
 
     Raises:
@@ -48,7 +48,7 @@ def load_bundle(folder: Path, dtype: torch.dtype, device: str) -> Bundle:
     """
     manifest = read_manifest(folder)
     pipeline = QwenImageEditPlusPipeline.from_pretrained(
-        folder / manifest["pipeline"], dtype=dtype, local_files_only=True
+        folder / manifest["pipeline"], dtype=getattr(torch, dtype), local_files_only=True
     )
     adapters: dict[str, dict[str, str]] = manifest["adapters"]
     if not adapters:

@@ -8,7 +8,6 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from PIL import Image
 
@@ -227,9 +226,7 @@ async def test_the_picture_for_display_is_webp(client: WebClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["result", "result-image"])
-async def test_no_result_before_the_end(
-    client: WebClient, triton: FakeTriton, path: str
-) -> None:
+async def test_no_result_before_the_end(client: WebClient, triton: FakeTriton, path: str) -> None:
     triton.behaviour.step_s = 5
     task_id = await client.submit()
     for status in ("processing", "cancelled"):
@@ -245,7 +242,10 @@ async def test_no_result_before_the_end(
 @pytest.mark.parametrize(
     ("failure", "text"),
     [
-        ("[INVALID_ARGUMENT] conditional_images: empty mask", "400: conditional_images: empty mask"),
+        (
+            "[INVALID_ARGUMENT] conditional_images: empty mask",
+            "400: conditional_images: empty mask",
+        ),
         ("[UNIMPLEMENTED] no such adapter", "501: no such adapter"),
         ("[UNAVAILABLE] the queue is full", "503: the queue is full"),
         ("[RESOURCE_EXHAUSTED] out of memory", "500: out of memory"),

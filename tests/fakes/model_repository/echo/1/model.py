@@ -16,7 +16,7 @@ class TritonPythonModel:
         """Answer each request with its own TEXT."""
         responses = []
         for request in requests:
-            text = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
+            (text,) = (tensor.as_numpy() for tensor in request.inputs())
             command, _, seconds = text[0].decode().partition(" ")
             if command == "sleep":
                 time.sleep(float(seconds))

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from frontend import demo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def size(name: str) -> tuple[int, int]:
+    with Image.open(demo.EXAMPLES / name) as image:
+        return image.size
+
+
+@pytest.mark.parametrize("example", demo.EDITS, ids=lambda example: example.task)
+def test_the_sample_masks_fit_their_pictures(example: demo.Example) -> None:
+    for picture, mask in [
+        (example.image, example.mask),
+        (example.reference, example.reference_mask),
+    ]:
+        if picture is None or mask is None:
+            continue
+        assert size(picture) == size(mask)
+        with Image.open(demo.EXAMPLES / mask) as image:
+            values = np.asarray(image)
+        assert set(np.unique(values)) == {0, 255}
+        assert 0.02 < (values == 255).mean() < 0.6
+
+
+def test_every_sample_picture_is_described() -> None:
+    readme = (demo.EXAMPLES / "README.md").read_text()
+    names = {path.name for path in demo.EXAMPLES.iterdir()} - {"README.md"}
+    assert {name for name in names if f"`{name}`" in readme} == names
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(400)
+def test_the_demo_leaves_a_picture_and_a_strip_for_each_task(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "frontend.demo", "--out", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{example.task}{ending}" for example in demo.EDITS for ending in (".png", "-strip.png")
+    }
+    for example in demo.EDITS:
+        with Image.open(tmp_path / f"{example.task}.png") as picture:
+            assert picture.size == size(example.image)
+        with Image.open(tmp_path / f"{example.task}-strip.png") as strip:
+            assert strip.height == size(example.image)[1]
+            assert strip.width > 2 * picture.width
+    assert "denoising" in done.stdout

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from frontend import errors
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "status"),
+    [
+        ("INVALID_ARGUMENT", errors.InvalidInputError, 400),
+        ("UNIMPLEMENTED", errors.UnsupportedError, 501),
+        ("UNAVAILABLE", errors.UnavailableError, 503),
+        ("CANCELLED", errors.EditCancelledError, 500),
+        ("RESOURCE_EXHAUSTED", errors.BackendError, 500),
+        ("INTERNAL", errors.BackendError, 500),
+        ("NEVER_HEARD_OF", errors.BackendError, 500),
+    ],
+)
+def test_the_models_codes(code: str, kind: type[errors.ServingError], status: int) -> None:
+    error = errors.from_model(f"[{code}] prompt: what\nis wrong")
+    assert type(error) is kind
+    assert error.detail == "prompt: what\nis wrong"
+    assert error.job_error == f"{status}: prompt: what\nis wrong"
+
+
+def test_tritons_own_errors_lose_their_traceback() -> None:
+    message = "Failed to process the request(s), message: ValueError\n\nAt:\n  /secret/model.py(1)"
+    error = errors.from_model(message)
+    assert isinstance(error, errors.BackendError)
+    assert error.detail.endswith("ValueError")
+    assert "secret" not in error.detail
+
+
+def test_a_long_foreign_message_is_cut() -> None:
+    assert len(errors.from_model("x" * 10_000).detail) < 500
+
+
+def test_being_away_is_not_the_models_queue_being_full() -> None:
+    assert not isinstance(errors.from_model("[UNAVAILABLE] full"), errors.TritonAwayError)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from frontend import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def test_an_entry_is_one_line_of_json_with_the_task_id(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info")
+    with structlog.contextvars.bound_contextvars(task_id="a"):
+        structlog.get_logger().info("job\nended", status="done")
+    (line,) = capsys.readouterr().err.splitlines()
+    entry = json.loads(line)
+    assert entry.pop("timestamp").endswith("Z")
+    assert entry == {"event": "job\nended", "level": "info", "status": "done", "task_id": "a"}
+
+
+def test_the_level_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("warning")
+    structlog.get_logger().info("quiet")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_long_traceback_keeps_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info")
+    try:
+        raise ValueError("x" * 10_000 + " the end")
+    except ValueError:
+        structlog.get_logger().exception("crashed")
+    entry = json.loads(capsys.readouterr().err)
+    assert len(entry["exception"]) == logs.MAX_VALUE_CHARS + 1
+    assert entry["exception"].endswith("the end")

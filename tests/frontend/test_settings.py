@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import ValidationError
+
+from frontend.settings import CHECKOUT, Settings
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def test_the_defaults_suit_a_checkout_on_this_machine() -> None:
+    settings = Settings()
+    assert (settings.host, settings.port) == ("127.0.0.1", 8080)
+    assert settings.triton_grpc_url == "127.0.0.1:8001"
+    assert settings.model_repository == CHECKOUT / "model_repository"
+    assert (settings.model_repository / "image_edit" / "config.pbtxt").exists()
+    assert settings.cors_origins == ()
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTMANCER_PORT", "9000")
+    monkeypatch.setenv("ARTMANCER_TRITON_URL", "triton:8001")
+    monkeypatch.setenv("ARTMANCER_CORS_ORIGINS", '["http://localhost:3000"]')
+    monkeypatch.setenv("PORT", "1")
+    settings = Settings()
+    assert settings.port == 9000
+    assert settings.triton_grpc_url == "triton:8001"
+    assert settings.cors_origins == ("http://localhost:3000",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", 0),
+        ("port", 70_000),
+        ("max_in_flight", 0),
+        ("max_queue_size", 513),
+        ("heartbeat_s", 0),
+        ("job_timeout_s", float("inf")),
+        ("memory_bytes", -1),
+        ("log_level", "loud"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=name):
+        Settings(**{name: value})
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]

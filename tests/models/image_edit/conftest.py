@@ -1,0 +1,26 @@
+"""Owns the demo bundle as the models load it, built first where it is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edit_bundle import Bundle, load_bundle
+from export import demo_bundle
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="session")
+def bundle_folder() -> Path:
+    folder = ROOT / "bundles" / "demo"
+    if not demo_bundle.is_current(folder):
+        demo_bundle.build(folder, on_stage=lambda _: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(bundle_folder: Path) -> Bundle:
+    """Shared by all tests: what one changes it must put back."""
+    return load_bundle(bundle_folder, "float32", "cpu")

@@ -1,0 +1,96 @@
+"""Owns small edits for tests: pictures, requests, conditions, and a fake engine."""
+
+from __future__ import annotations
+
+import queue
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from edit_conditioning import Conditions, Pixels
+from edit_request import EditRequest, read_request
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from edit_spec import EditSpec
+
+
+def picture(width: int = 64, height: int = 64, seed: int = 0) -> Pixels:
+    """A smooth random picture, RGB uint8 [height, width, 3]."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def request_of(**inputs: Any) -> EditRequest:
+    """A request of the given inputs, one element each, of 3 steps where they do not say."""
+    elements = {"NUM_INFERENCE_STEPS": 3, "SEED": 7, **inputs}
+    return read_request(
+        {name: [value] for name, value in elements.items()}, static_schedule=False, max_bytes=1000
+    )
+
+
+def conditions_of(**changes: Any) -> Conditions:
+    """Conditions of a small removal."""
+    images = np.stack([picture(seed=seed) for seed in range(2)])
+    plain = Conditions(images, images[0], None, "remove it", "removal", {"mask_A": "abc"})
+    return replace(plain, **changes)
+
+
+class Gate:
+    """Stops a thread until the test lets it pass, or has it fail."""
+
+    def __init__(self) -> None:
+        self._outcomes: queue.SimpleQueue[Exception | bool] = queue.SimpleQueue()
+
+    def enter(self) -> None:
+        """Called by the thread."""
+        outcome = self._outcomes.get(timeout=30)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome:
+            self._outcomes.put(True)
+
+    def let(self, count: int = 1) -> None:
+        """Let it pass `count` times."""
+        for _ in range(count):
+            self._outcomes.put(False)
+
+    def fail(self, error: Exception) -> None:
+        """Let it pass once, with this error."""
+        self._outcomes.put(error)
+
+    def open(self) -> None:
+        """Let it pass from now on."""
+        self._outcomes.put(True)
+
+
+class FakeEngine:
+    """An engine of grey pictures, which needs one pass through its gate per unit of work.
+
+    One to prepare, one per step, one to decode.
+    """
+
+    adapters = ("insertion", "removal", "white-balance")
+    distilled = False
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+
+    def prepare(self, spec: EditSpec) -> Generator[None, None, EditSpec]:
+        self.gate.enter()
+        yield
+        return spec
+
+    def step(self, state: EditSpec) -> None:
+        self.gate.enter()
+
+    def preview(self, state: EditSpec) -> bytes:
+        return b"preview"
+
+    def decode(self, state: EditSpec) -> Pixels:
+        self.gate.enter()
+        width, height = state.size
+        return np.full((height, width, 3), 99, np.uint8)
