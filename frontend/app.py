@@ -17,6 +17,7 @@ from frontend.errors import RETRY_AFTER_S, ServingError, UnavailableError
 from frontend.images import ImageWorkers
 from frontend.routes import generate, system, visualization
 from frontend.routes.dependencies import Services
+from frontend.schemas import CROSS_FIELD
 from frontend.service.edits import EditService
 from frontend.service.jobs import MemoryJobStore
 from frontend.settings import Settings
@@ -116,7 +117,7 @@ async def _answer_crash(_request: Request, _error: Exception) -> JSONResponse:
 def _sentence(error: dict[str, Any]) -> str:
     """Put one of pydantic's errors into words, its field first."""
     place, *path = error["loc"]
-    if error["type"] == "mask_missing":
+    if error["type"] == CROSS_FIELD:
         return str(error["msg"])
     if error["type"] == "json_invalid":
         return f"{place}: not JSON: {error['ctx']['error']} at character {path[0]}"

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from frontend.errors import InvalidInputError
+from frontend.image_bounds import FORMATS, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from frontend.settings import Settings
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 WEBP_MAX_SIDE = 2560
 WEBP_QUALITY = 80
 WEBP_METHOD = 6
@@ -80,11 +80,8 @@ def _read(field: str, text: str, max_pixels: int) -> bytes:
         raise _invalid(field, f"not base64 ({error})") from None
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise InvalidInputError(
-                    f"{field}: {width}x{height} is more than the {max_pixels} pixels allowed"
-                )
+            if reason := refusal(image, data, max_pixels):
+                raise InvalidInputError(f"{field}: {reason}")
             # Only decoding all of it shows a truncated file.
             image.load()
     except InvalidInputError:

@@ -15,6 +15,8 @@ MAX_PROMPT_CHARS = 4096
 MAX_LABEL_CHARS = 256
 MAX_SEED = 2**63 - 1
 
+# The type of an error between fields, whose text names them itself.
+CROSS_FIELD = "cross_field"
 NO_MASK = "conditional_images must include at least one image (mask) for insertion/removal tasks."
 LOADING_MESSAGES = {
     Stage.LOADING: "Waiting for the model",
@@ -130,9 +132,11 @@ class GenerationRequest(BaseModel):
         return self.task_type or ("insertion" if self.reference_image else "removal")
 
     @model_validator(mode="after")
-    def _require_mask(self) -> Self:
+    def _require_what_belongs_together(self) -> Self:
         if self.resolved_task_type != "white-balance" and not self.conditional_images:
-            raise PydanticCustomError("mask_missing", NO_MASK)
+            raise PydanticCustomError(CROSS_FIELD, NO_MASK)
+        if self.reference_mask_r and not self.reference_image:
+            raise PydanticCustomError(CROSS_FIELD, "reference_mask_R needs reference_image")
         return self
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from frontend.settings import Settings
 
 _POLL_S = 0.1
+_KEEP_ALIVE_S = 75
 _OPEN_STREAMS_S = 2  # event streams may go on for so long after a stop was asked for
 _STOP_TIMEOUT_S = 15.0
 
@@ -70,6 +71,7 @@ def running(settings: Settings) -> Iterator[Serving]:
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=_OPEN_STREAMS_S,
+                timeout_keep_alive=_KEEP_ALIVE_S,
             )
         )
         thread = threading.Thread(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import struct
 import zlib
 from typing import Any, NamedTuple
+
+from PIL import Image
 
 from tests.fakes.pictures import b64, encoded, png
 from tests.integration.web_client import edit
@@ -66,9 +69,9 @@ def _corrupt(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
 
 
-def _field(field: str, value: Any, name: str = "") -> BadInput:
+def _field(field: str, value: Any, name: str = "", **others: Any) -> BadInput:
     shown = name or f"{field} = {str(value)[:40]!r}"
-    return BadInput(shown, json.dumps(edit(**{field: value})).encode(), field)
+    return BadInput(shown, json.dumps(edit(**{field: value}, **others)).encode(), field)
 
 
 def _without(field: str) -> BadInput:
@@ -80,7 +83,17 @@ def _without(field: str) -> BadInput:
 def _image(name: str, data: bytes | str, field: str = "input_image") -> BadInput:
     text = b64(data) if isinstance(data, bytes) else data
     value: Any = [text] if field == "conditional_images" else text
-    return _field(field, value, f"{field}: {name}")
+    others = {"reference_image": b64(png())} if field == "reference_mask_R" else {}
+    return _field(field, value, f"{field}: {name}", **others)
+
+
+def _endless_jpeg() -> bytes:
+    """A small progressive JPEG with 100,000 empty scans, each of which decodes the picture."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    last_scan, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    return data[:end] + data[last_scan:end] * 100_000 + data[end:]
 
 
 def _raw(field: str, literal: str) -> BadInput:
@@ -150,6 +163,7 @@ BAD_INPUTS = [
         json.dumps(edit(task_type="insertion", conditional_images=None)).encode(),
         MASK_TEXT,
     ),
+    _field("reference_mask_R", b64(png()), "reference_mask_R without reference_image"),
     # Base64.
     _image("empty", ""),
     _image("not base64", "!!!!"),
@@ -190,6 +204,8 @@ BAD_INPUTS = [
     _image("bomb", _bomb(5000)),
     _image("bomb", _bomb(5000), "conditional_images"),
     _image("bomb in a comment", _text_bomb()),
+    _image("JPEG of endless scans", _endless_jpeg()),
+    _image("32-bit samples", encoded("TIFF", mode="F")),
     # JSON.
     BadInput("no body", b"", "body"),
     BadInput("not JSON", b"{", "body"),

@@ -11,6 +11,7 @@ from PIL import Image
 
 from frontend import images
 from frontend.errors import InvalidInputError
+from frontend.image_bounds import FORMATS
 from frontend.images import ImageWorkers, image_format
 from frontend.settings import Settings
 from tests.fakes.pictures import b64, encoded, png
@@ -28,7 +29,7 @@ def workers() -> Iterator[ImageWorkers]:
     opened.close()
 
 
-@pytest.mark.parametrize("image_type", images.FORMATS)
+@pytest.mark.parametrize("image_type", FORMATS)
 async def test_every_format_is_passed_on_as_it_came(workers: ImageWorkers, image_type: str) -> None:
     data = encoded(image_type, mode=MODES[image_type])
     assert await workers.read("field", b64(data)) == data

@@ -8,22 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.Image import Resampling
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
 from condition_errors import InvalidInputError
+from image_bounds import FORMATS, refusal
 
 # uint8, [height, width, 3] in RGB order or [height, width]; 0..255.
 Pixels = npt.NDArray[np.uint8]
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-
-# A progressive JPEG decodes the whole picture once a scan, and an empty scan takes 33 bytes.
-# Cameras and encoders stay below 20; the rest is for markers that a video appended to the
-# file (a "motion photo") holds by chance.
-MAX_JPEG_SCANS = 500
-_START_OF_SCAN = b"\xff\xda"
-_TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 
 
 def decode_image(data: bytes, field: str, max_pixels: int) -> Pixels:
@@ -46,7 +36,8 @@ def decode_image(data: bytes, field: str, max_pixels: int) -> Pixels:
     """
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as picture:
-            _check_cost(picture, data, field, max_pixels)
+            if reason := refusal(picture, data, max_pixels):
+                raise InvalidInputError(field, reason)
             picture.load()
             return np.asarray(_on_white(_upright(picture)))
     except InvalidInputError:
@@ -80,19 +71,6 @@ def encode_png(pixels: Pixels) -> str:
     return base64.b64encode(encoded.tobytes()).decode("ascii")
 
 
-def _check_cost(picture: Image.Image, data: bytes, field: str, max_pixels: int) -> None:
-    """Refuses what a small file could make the decoder do, from its header alone."""
-    sizes = [picture.size]
-    if isinstance(picture, TiffImageFile):
-        # A tile is decoded whole, however little of it the picture shows.
-        sizes.append((picture.tag_v2.get(_TILE_WIDTH, 0), picture.tag_v2.get(_TILE_LENGTH, 0)))
-    for width, height in sizes:
-        if width * height > max_pixels:
-            raise InvalidInputError(field, f"{width}x{height} is more than {max_pixels} pixels")
-    if isinstance(picture, JpegImageFile) and data.count(_START_OF_SCAN) > MAX_JPEG_SCANS:
-        raise _undecodable(field, f"a JPEG of more than {MAX_JPEG_SCANS} scans")
-
-
 def _undecodable(field: str, reason: str) -> InvalidInputError:
     return InvalidInputError(field, f"Invalid image data or unsupported format: {reason}")
 
@@ -108,8 +86,6 @@ def _upright(picture: Image.Image) -> Image.Image:
 def _on_white(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("I", "F"):
-        raise ValueError("32-bit samples")
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     white = Image.new("RGBA", picture.size, "white")

@@ -11,7 +11,7 @@ from edit_messages import Progressed, Stage, Succeeded
 from edit_output import encode_png, finish
 from edit_progress import StageCosts
 from edit_report import build_info
-from edit_request import EditRequest, read_request
+from edit_request import EditRequest, Tensors, read_request
 from edit_spec import EditSpec, build_spec, output_size
 
 WARM_UP_STEPS = 2
@@ -121,7 +121,7 @@ class EditRunner:
 
         The first time loads kernels and fills caches; the second is what the costs come from.
         """
-        small = {"NUM_INFERENCE_STEPS": [WARM_UP_STEPS], "SEED": [0], "PREVIEW": [True]}
+        small: Tensors = {"NUM_INFERENCE_STEPS": [WARM_UP_STEPS], "SEED": [0], "PREVIEW": [True]}
         request = read_request(small, static_schedule=False, max_bytes=0)
         source = np.full((WARM_UP_SIDE, WARM_UP_SIDE, 3), 127, np.uint8)
         conditions = Conditions(

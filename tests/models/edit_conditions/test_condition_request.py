@@ -132,7 +132,7 @@ REFUSALS: list[tuple[dict[str, bytes | list[bytes] | Absent], str]] = [
     ({"REFERENCE_MASK_R": MASK}, "REFERENCE_MASK_R: needs REFERENCE_IMAGE beside it"),
     ({"IMAGE": b""}, "IMAGE: " + UNDECODABLE),
     ({"IMAGE": TRUNCATED}, "IMAGE: " + UNDECODABLE),
-    ({"IMAGE": encode(flat(100, 51, 0))}, "IMAGE: 100x51 is more than 5000 pixels"),
+    ({"IMAGE": encode(flat(100, 51, 0))}, "IMAGE: 100x51 is more than the 5000 pixels allowed"),
     ({"CONDITIONAL_IMAGES": [TRUNCATED]}, "CONDITIONAL_IMAGES[0]: " + UNDECODABLE),
     ({"CONDITIONAL_IMAGES": [MASK, b"?"]}, "CONDITIONAL_IMAGES[1]: " + UNDECODABLE),
     ({"REFERENCE_IMAGE": b"?"}, "REFERENCE_IMAGE: " + UNDECODABLE),

@@ -52,7 +52,7 @@ def test_an_error_is_freed_of_the_frames_it_went_through() -> None:
     except EditError as exception:
         error = error_of(exception, lambda _: None)
     assert str(error) == "[RESOURCE_EXHAUSTED] out of memory"
-    assert error.__traceback__ is error.__cause__ is error.__context__ is None
+    assert [error.__traceback__, error.__cause__, error.__context__] == [None] * 3
 
 
 @pytest.mark.parametrize("code", [Code.INVALID_ARGUMENT, Code.UNAVAILABLE, Code.UNIMPLEMENTED])

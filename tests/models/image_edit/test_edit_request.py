@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from edit_errors import Code, EditError
-from edit_request import EditRequest, read_request
+from edit_request import EditRequest, Tensors, read_request
 
 
 def read(static_schedule: bool = False, max_bytes: int = 100, **inputs: Any) -> EditRequest:
@@ -58,7 +58,7 @@ def test_a_seed_is_drawn_anew_where_none_is_given() -> None:
 
 
 def test_only_what_conditioning_reads_goes_to_it_and_all_of_it() -> None:
-    tensors = {
+    tensors: Tensors = {
         "PROMPT": [b"x"],
         "CONDITIONAL_IMAGES": [b"a", b"b"],
         "TASK_TYPE": [b"\xff"],  # not this module's to judge
