@@ -103,14 +103,16 @@ def measure(
         subprocess.CalledProcessError: perf_analyzer failed; its output is in the error.
     """
     binary = install(TOOLS)
+    # Kept beside the binary, so that anyone can go on by hand.
+    data = TOOLS / "image_edit.json"
+    data.write_text(json.dumps(input_data(size, steps)), encoding="utf-8")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        data, report = Path(folder, "input.json"), Path(folder, "report.csv")
-        data.write_text(json.dumps(input_data(size, steps)), encoding="utf-8")
+        report = Path(folder, "report.csv")
         for concurrency in concurrencies:
             command = [
                 *(binary.name, "-m", "image_edit", "-i", "grpc", "-u", grpc),
-                *("--async", "--streaming", "--input-data", data.name, "-f", report.name),
+                *("--async", "--streaming", "--input-data", str(data), "-f", report.name),
                 *("--concurrency-range", str(concurrency), "--request-count", str(requests)),
             ]
             subprocess.run(
@@ -125,7 +127,7 @@ def measure(
             rows += parse_report(report.read_text(encoding="utf-8"))
             report.unlink()
     return {
-        "last_command": shlex.join(command),
+        "last_command": shlex.join(command).replace(str(data), ".tools/image_edit.json"),
         "requests": requests,
         "steps": steps,
         "size": size,

@@ -1,7 +1,6 @@
 """Triton's image_edit: requests in, responses out; the modules beside it do the work."""
 
 import json
-import os
 from collections.abc import Hashable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from edit_conditioning import Conditions
 from edit_errors import Code, error_of, error_of_conditions, invalid
 from edit_jobs import EditJobs, Job
 from edit_messages import Answered, Failed, Message, Progressed, Stage, Succeeded
+from edit_process import tune_for_cpu
 from edit_request import EditRequest, Tensors, read_request, read_text
 from edit_run import EditRunner
 from edit_settings import EditSettings
@@ -32,9 +32,9 @@ class TritonPythonModel:
         )
         on_gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu"
-        # Read when torch loads. Its threads would otherwise spin while they wait for each other,
-        # which makes an edit several times slower on cores that are shared with the server.
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        if not on_gpu:
+            tune_for_cpu()
+        # Only now, because they load torch, which reads what was tuned.
         from edit_bundle import load_bundle
         from edit_engine import EditEngine
 
