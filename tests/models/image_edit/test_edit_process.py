@@ -1,34 +1,47 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import edit_process
 
+# As in Triton's stub, threads have made arenas of their own before the process is tuned.
 PROBE = """
 import os, resource, sys, threading
 import numpy as np
+
+def in_a_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def work():
+    def fill():
+        [np.ones(2**20) for _ in range(20)]  # 160 MiB, more than two heaps of an arena
+    fill()  # the first use has to fault its pages in
+    before = faults()
+    for _ in range(3):
+        fill()
+    print(faults() - before)
+
+in_a_thread(lambda: np.ones(2**10))
 if sys.argv[1] == "tuned":
     import edit_process
     edit_process.tune_for_cpu()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-
-def work():
-    np.ones(2**24)  # the first use has to fault its pages in
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
-        np.ones(2**24)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-
-thread = threading.Thread(target=work)
-thread.start()
-thread.join()
+    assert int(os.environ["GOMP_SPINCOUNT"]) < 300_000  # libgomp's default
+in_a_thread(work)
 """
 
 
 def faults(how: str) -> int:
-    path = edit_process.__file__.rsplit("/", 1)[0]
-    command = [sys.executable, "-c", PROBE, how]
     done = subprocess.run(
-        command, env={"PYTHONPATH": path}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROBE, how],
+        env={"PYTHONPATH": str(Path(edit_process.__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return int(done.stdout)
 
