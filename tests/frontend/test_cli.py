@@ -122,6 +122,8 @@ def test_ctrl_c_cancels_the_edit_on_the_server(image: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell that runs the tests in the background has its children ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert script.streaming.wait(30)
         assert not script.cancelled.is_set()

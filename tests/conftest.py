@@ -1,0 +1,7 @@
+"""Owns what holds for every test process."""
+
+import os
+
+# Read when torch loads. With libgomp's default, threads that wait for a preempted partner spin,
+# and tests of the pipeline take ten times as long beside a running server.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
