@@ -7,8 +7,8 @@ import os
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_THRESHOLD = -3
-# A few microseconds, the gap between two parallel regions; libgomp spins 300 times as long.
-_SPINS = 1_000
+# Bridges the gap between two parallel regions; libgomp by itself spins 15 times as long.
+_SPINS = 20_000
 # Bytes; above anything that one edit allocates and frees again.
 _KEEP_FREED = 2**30
 # Bytes; two of the 64 MiB heaps that a thread's arena is made of.

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -16,6 +18,9 @@ from edit_request import EditRequest, Tensors, read_request, read_text
 from edit_run import EditRunner
 from edit_settings import EditSettings
 from edit_wire import EditWire
+
+if TYPE_CHECKING:
+    from edit_bundle import Bundle
 
 CONDITION_OUTPUTS = ["CONDITIONS", "INPUT", "COMPOSITE_MASK", "PROMPT", "TASK_TYPE", "DEBUG_INFO"]
 
@@ -34,16 +39,11 @@ class TritonPythonModel:
         device = f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu"
         if not on_gpu:
             tune_for_cpu()
-        # Only now, because they load torch, which reads what was tuned.
-        from edit_bundle import load_bundle
-        from edit_engine import EditEngine
-
-        bundle = load_bundle(self._settings.bundle, self._settings.dtype, device)
-        runner = EditRunner(
-            EditEngine(bundle, self._settings.condition_area, self._settings.scheduler_shift),
-            bundle.name,
-        )
-        runner.warm_up()
+        # In a thread that ends: the threads that OpenMP keeps for the one that computes would
+        # otherwise stay beside the engine's own, and with more of them than cores none waits
+        # actively, whatever it was told.
+        with ThreadPoolExecutor(1) as thread:
+            bundle, runner = thread.submit(_load, self._settings, device).result()
         self._about = {"model": bundle.name, "adapters": bundle.adapters}
         log_error = pb_utils.Logger.log_error
         self._wire: EditWire[Hashable, pb_utils.InferenceResponse] = EditWire(
@@ -108,6 +108,19 @@ class TritonPythonModel:
     def _client_left(self, stream: Hashable) -> None:
         if isinstance(stream, Job):
             self._jobs.cancel(stream)
+
+
+def _load(settings: EditSettings, device: str) -> tuple["Bundle", EditRunner]:
+    """Loads the bundle and warms it up."""
+    # Not before, because they load torch, which reads what was tuned.
+    from edit_bundle import load_bundle
+    from edit_engine import EditEngine
+
+    bundle = load_bundle(settings.bundle, settings.dtype, device)
+    engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)
+    runner = EditRunner(engine, bundle.name)
+    runner.warm_up()
+    return bundle, runner
 
 
 def _conditions(request: EditRequest) -> Conditions:
