@@ -4,24 +4,45 @@ from dataclasses import fields
 
 import pytest
 
-from frontend.domain import EditParams
+import mask_finish
+import mask_request
+from frontend.domain import EditParams, MaskPrompts
+from frontend.mask_schemas import MAX_BORDER, MAX_POINTS, SmartMaskRequest
 from frontend.schemas import GenerationRequest
 from frontend.settings import Settings
-from frontend.triton.tensors import EDIT_INPUTS, mismatches
-from tests.fakes.triton_server import model_config
+from frontend.triton.edit_tensors import EDIT_INPUTS, IMAGE_EDIT
+from frontend.triton.mask_tensors import PROMPT_INPUTS, SMART_MASK
+from frontend.triton.tensors import ModelTensors, mismatches
+from tests.fakes.wire import model_config
 
-PROFILES = ["image_edit/config.pbtxt", "image_edit/configs/cpu.pbtxt"]
-
-
-@pytest.mark.parametrize("path", PROFILES)
-def test_every_profile_has_the_tensors_of_the_frontend(path: str) -> None:
-    assert mismatches(model_config(path)) == []
+TABLES = [IMAGE_EDIT, SMART_MASK]
 
 
-def test_every_input_but_cancel_is_one_field_of_an_edit() -> None:
-    names = {tensor.name for tensor in model_config().input} - {"CANCEL"}
-    assert names == {spec.name for spec in EDIT_INPUTS}
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.model)
+@pytest.mark.parametrize("profile", ["config.pbtxt", "configs/cpu.pbtxt"])
+def test_every_profile_has_the_tensors_of_the_frontend(table: ModelTensors, profile: str) -> None:
+    assert mismatches(table, model_config(f"{table.model}/{profile}")) == []
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.model)
+def test_the_frontend_knows_every_tensor(table: ModelTensors) -> None:
+    config = model_config(f"{table.model}/config.pbtxt")
+    assert {tensor.name for tensor in config.input} == {spec.name for spec in table.inputs}
+    assert {tensor.name for tensor in config.output} == {spec.name for spec in table.outputs}
+
+
+def test_every_input_is_one_field_of_an_edit() -> None:
+    names = {spec.name for spec in EDIT_INPUTS}
     assert names == {field.name.upper() for field in fields(EditParams)}
+
+
+def test_every_prompt_is_one_field_of_a_mask_request() -> None:
+    names = {spec.name for spec in PROMPT_INPUTS}
+    assert names == {field.name.upper() for field in fields(MaskPrompts)}
+    fields_of_no_tensor = {"image", "image_id", "request_id", "model_type"}
+    assert {name.lower() for name in names} == (
+        SmartMaskRequest.model_fields.keys() - fields_of_no_tensor
+    )
 
 
 def test_every_field_of_an_edit_can_be_requested() -> None:
@@ -36,6 +57,21 @@ def test_the_frontend_lets_in_what_the_model_takes() -> None:
     assert settings.max_image_pixels == int(parameters["MAX_IMAGE_PIXELS"].string_value)
     most = int(parameters["MAX_CONDITIONAL_IMAGES"].string_value)
     assert settings.max_conditional_images == most
+
+
+@pytest.mark.parametrize("profile", ["config.pbtxt", "configs/cpu.pbtxt"])
+def test_no_mask_request_is_refused_for_its_size_or_number(profile: str) -> None:
+    parameters = model_config(f"smart_mask/{profile}").parameters
+    settings = Settings()
+    # Two pictures in base64.
+    most_bytes = int(parameters["MAX_REQUEST_BYTES"].string_value)
+    assert settings.max_body_bytes * 3 // 4 <= most_bytes
+    places = sum(int(parameters[name].string_value) for name in ("WORKERS", "MAX_QUEUE_SIZE"))
+    assert settings.max_masks_in_flight <= places
+
+
+def test_frontend_and_model_bound_prompts_alike() -> None:
+    assert (MAX_POINTS, MAX_BORDER) == (mask_request.MAX_POINTS, mask_finish.MAX_BORDER)
 
 
 @pytest.mark.parametrize(
@@ -68,10 +104,22 @@ def test_a_difference_is_found_and_named(change: str, found: str) -> None:
             config.input.add(name="NEW")
         case "coupled":
             config.model_transaction_policy.decoupled = False
-    assert mismatches(config) == [found]
+    assert mismatches(IMAGE_EDIT, config) == [found]
+
+
+def test_a_decoupled_model_is_not_the_promised_smart_mask() -> None:
+    config = model_config("smart_mask/config.pbtxt")
+    config.model_transaction_policy.decoupled = True
+    assert mismatches(SMART_MASK, config) == ["the model is decoupled"]
+
+
+def test_a_shape_of_two_dimensions_is_compared() -> None:
+    config = model_config("smart_mask/config.pbtxt")
+    next(tensor for tensor in config.input if tensor.name == "POINTS").dims[:] = [-1, 3]
+    assert mismatches(SMART_MASK, config) == ["input POINTS TYPE_FP32 [-1, 2] is TYPE_FP32 [-1, 3]"]
 
 
 def test_a_new_optional_input_is_no_difference() -> None:
     config = model_config()
     config.input.add(name="NEW", optional=True)
-    assert mismatches(config) == []
+    assert mismatches(IMAGE_EDIT, config) == []

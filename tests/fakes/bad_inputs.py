@@ -38,7 +38,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def _claimed_png(width: int, height: int) -> bytes:
+def claimed_png(width: int, height: int) -> bytes:
     """A tiny file whose header claims width x height grey pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     pixels = zlib.compress(bytes(1000))
@@ -46,7 +46,7 @@ def _claimed_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def _bomb(side: int) -> bytes:
+def bomb(side: int) -> bytes:
     """A real PNG of side² black pixels, a thousandth of their size."""
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     packer = zlib.compressobj(9)
@@ -197,12 +197,12 @@ BAD_INPUTS = [
     _image("SVG", b'<svg xmlns="http://www.w3.org/2000/svg"/>'),
     _image("PDF", b"%PDF-1.4\n%%EOF"),
     # Too large.
-    _image("claims 30000x30000", _claimed_png(30_000, 30_000)),
-    _image("claims 2^31 x 1", _claimed_png(2**31 - 1, 1)),
-    _image("claims no pixels", _claimed_png(0, 0)),
-    _image("claims more rows than it has", _claimed_png(2000, 2000)),
-    _image("bomb", _bomb(5000)),
-    _image("bomb", _bomb(5000), "conditional_images"),
+    _image("claims 30000x30000", claimed_png(30_000, 30_000)),
+    _image("claims 2^31 x 1", claimed_png(2**31 - 1, 1)),
+    _image("claims no pixels", claimed_png(0, 0)),
+    _image("claims more rows than it has", claimed_png(2000, 2000)),
+    _image("bomb", bomb(5000)),
+    _image("bomb", bomb(5000), "conditional_images"),
     _image("bomb in a comment", _text_bomb()),
     _image("JPEG of endless scans", _endless_jpeg()),
     _image("32-bit samples", encoded("TIFF", mode="F")),

@@ -7,25 +7,19 @@ import contextlib
 import json
 import struct
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from .mask_model import FakeMaskModel
 from .pictures import png
+from .wire import decode, model_config
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-REPOSITORY = Path(__file__).parents[2] / "model_repository"
 TASKS = ("insertion", "removal", "white-balance")
-
-
-def model_config(path: str = "image_edit/config.pbtxt") -> Any:
-    """Parse a config of the model repository into a ModelConfig."""
-    return text_format.Parse((REPOSITORY / path).read_text(), model_config_pb2.ModelConfig())
 
 
 @dataclass
@@ -62,9 +56,10 @@ class Behaviour:
 
 
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """An image_edit of one engine that runs one job at a time."""
+    """An image_edit of one engine that runs one job at a time, and a smart_mask beside it."""
 
     def __init__(self) -> None:
+        self.masks = FakeMaskModel()
         self.behaviour = Behaviour()
         self.requests: dict[str, dict[str, Any]] = {}
         self.in_band_cancels: list[str] = []
@@ -97,7 +92,12 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         await self._server.stop(None)
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return service_pb2.ModelConfigResponse(config=self.behaviour.config)
+        model = self.masks if request.name == "smart_mask" else self
+        return service_pb2.ModelConfigResponse(config=model.behaviour.config)
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        assert request.model_name == "smart_mask"
+        return await self.masks.infer(request, context)
 
     async def ModelStreamInfer(  # noqa: N802
         self, requests: AsyncIterator[Any], context: Any
@@ -209,22 +209,3 @@ def response(stage: str, step: int, total: int, progress: float, **images: bytes
 def error(message: str) -> Any:
     """Build the ModelStreamInferResponse of a failed request."""
     return service_pb2.ModelStreamInferResponse(error_message=message)
-
-
-def decode(tensors: Any, contents: Any) -> dict[str, list[Any]]:
-    """Decode tensors independently of the code under test."""
-    codes = {"INT32": "i", "INT64": "q", "FP32": "f", "BOOL": "?"}
-    decoded: dict[str, list[Any]] = {}
-    for tensor, raw in zip(tensors, contents, strict=True):
-        if tensor.datatype != "BYTES":
-            count = tensor.shape[0]
-            decoded[tensor.name] = list(struct.unpack(f"<{count}{codes[tensor.datatype]}", raw))
-            continue
-        elements, rest = [], raw
-        while rest:
-            (length,) = struct.unpack("<I", rest[:4])
-            elements.append(rest[4 : 4 + length])
-            rest = rest[4 + length :]
-        assert len(elements) == tensor.shape[0]
-        decoded[tensor.name] = elements
-    return decoded

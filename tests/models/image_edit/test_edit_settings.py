@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from edit_settings import EditSettings
-from tests.fakes.triton_server import model_config
+from tests.fakes.wire import model_config
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "model_repository" / "image_edit"

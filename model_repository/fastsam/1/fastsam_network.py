@@ -1,0 +1,75 @@
+"""Owns FastSAM's network on a CPU: loading a bundle's ONNX file, running it by OpenVINO."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino
+
+Floats = npt.NDArray[np.float32]
+
+# Precision by the name that config.pbtxt uses; None: what OpenVINO finds fastest.
+PRECISIONS: dict[str, openvino.Type | None] = {"auto": None, "float32": openvino.Type.f32}
+
+
+class Network:
+    """A compiled network; one call at a time."""
+
+    def __init__(self, bundle: Path, precision: str) -> None:
+        """Compiles the network of a bundle and runs it once.
+
+        Args:
+            bundle: a folder with `manifest.json` (network, image_size) and the ONNX file.
+            precision: one of `PRECISIONS`.
+
+        Raises:
+            ValueError: the precision is unknown, or the bundle cannot be read.
+        """
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"parameter PRECISION must be {' or '.join(PRECISIONS)}, not {precision!r}"
+            )
+        try:
+            manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+            path, self.side = bundle / manifest["network"], int(manifest["image_size"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"parameter BUNDLE: {bundle} cannot be read: {error!r}") from None
+        self._shape = [3, self.side, self.side]
+        core = openvino.Core()
+        network = core.read_model(path)
+        # One picture at a time: a fixed shape is faster than what a larger batch would save.
+        network.reshape([1, *self._shape])
+        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if (element_type := PRECISIONS[precision]) is not None:
+            config["INFERENCE_PRECISION_HINT"] = element_type
+        self._compiled = core.compile_model(network, "CPU", config)
+        self._request = self._compiled.create_infer_request()
+        self._lock = threading.Lock()
+        self.run(np.zeros([1, *self._shape], np.float32))
+
+    def run(self, images: Floats) -> tuple[Floats, Floats]:
+        """Runs the network.
+
+        Args:
+            images: float32 [n, 3, side, side], RGB in 0..1.
+
+        Returns:
+            Predictions, float32 [n, 37, anchors], and prototypes, float32 [n, 32, side/4, side/4].
+
+        Raises:
+            ValueError: the images are not of the network's size.
+        """
+        if list(images.shape[1:]) != self._shape:
+            raise ValueError(
+                f"images: must be [n, {', '.join(map(str, self._shape))}], not {list(images.shape)}"
+            )
+        predictions, prototypes = [], []
+        with self._lock:
+            for image in images:
+                outputs = self._request.infer([image[None]], share_inputs=True)
+                predictions.append(outputs[0].copy())
+                prototypes.append(outputs[1].copy())
+        return np.concatenate(predictions), np.concatenate(prototypes)

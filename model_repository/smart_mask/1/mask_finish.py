@@ -1,0 +1,97 @@
+"""Owns what makes a usable mask of a raw one: specks off, border moved, edges softened."""
+
+import cv2
+import numpy as np
+
+from mask_letterbox import Pixels, above
+
+MAX_BORDER = 50
+# Radii in pixels, standard deviations and thresholds of the chain that existing clients know.
+_OPENING, _CLOSING, _EROSION = 3, 2, 1
+_SMOOTHING, _FIRST_THRESHOLD = 1.0, 0.25
+_SECOND_SMOOTHING, _SECOND_THRESHOLD = 0.7, 0.4
+_EDGE_SMOOTHING = 0.3
+_BLUR = 1.5
+# Where the kernel of a smoothing ends, in standard deviations; OpenCV's own choice for 8 bits.
+_KERNEL_REACH = 3
+
+
+def finish(mask: Pixels, *, border: int, blur: bool) -> Pixels:
+    """Cleans and softens a mask.
+
+    Opening, growing or shrinking, median, then twice smoothing and thresholding with a closing
+    and an erosion, then a last smoothing that makes the edges soft. All disks are Euclidean. An
+    object too thin for the opening skips it.
+
+    Args:
+        mask: uint8 [height, width], 0 or 255.
+        border: -MAX_BORDER..MAX_BORDER; the mask grows, or below 0 shrinks, by half as many
+            pixels, at least one.
+        blur: softer edges.
+
+    Returns:
+        uint8 [height, width], 0..255.
+    """
+    height, width = mask.shape
+    sigma = max(3.0, min(width, height) / 200)
+    if blur:
+        sigma = max(4.0, _BLUR * sigma)
+    finished = np.zeros_like(mask)
+    # All happens near the mask; beyond, everything is 0 and stays so.
+    smoothings = _SMOOTHING + _SECOND_SMOOTHING + _EDGE_SMOOTHING
+    reach = int(_KERNEL_REACH * sigma * smoothings) + abs(border) // 2 + _CLOSING + 4
+    left, top, region_width, region_height = cv2.boundingRect(mask)
+    if region_width:
+        region = (
+            slice(max(0, top - reach), top + region_height + reach),
+            slice(max(0, left - reach), left + region_width + reach),
+        )
+        finished[region] = _finish_region(mask[region], border, sigma)
+    return finished
+
+
+def _finish_region(mask: Pixels, border: int, sigma: float) -> Pixels:
+    opened = _dilate(_erode(mask, _OPENING), _OPENING)
+    mask = opened if opened.any() else mask
+    if border:
+        move = _dilate if border > 0 else _erode
+        mask = move(mask, max(1, abs(border) // 2))
+    mask = _median(mask)
+    mask = above(_smooth(mask, _SMOOTHING * sigma), 255 * _FIRST_THRESHOLD)
+    mask = _erode(_dilate(mask, _CLOSING), _CLOSING)
+    mask = above(_smooth(mask, _SECOND_SMOOTHING * sigma), 255 * _SECOND_THRESHOLD)
+    mask = _erode(mask, _EROSION)
+    return _smooth(mask, _EDGE_SMOOTHING * sigma)
+
+
+def _disk(radius: int) -> Pixels:
+    """The pixels at most radius away from the middle; OpenCV's own ellipse is another shape."""
+    offsets = np.arange(-radius, radius + 1)
+    return (offsets**2 + offsets[:, None] ** 2 <= radius**2).astype(np.uint8)
+
+
+def _dilate(mask: Pixels, radius: int) -> Pixels:
+    # Beyond the picture there is nothing to grow from, nor, below, anything that shrinks.
+    grown: Pixels = cv2.dilate(mask, _disk(radius))
+    return grown
+
+
+def _erode(mask: Pixels, radius: int) -> Pixels:
+    shrunk: Pixels = cv2.erode(mask, _disk(radius))
+    return shrunk
+
+
+def _median(mask: Pixels) -> Pixels:
+    """The majority of each pixel and its four neighbours, of those that there are."""
+    kernel = _disk(1)
+    votes = cv2.filter2D(mask & 1, cv2.CV_8U, kernel, borderType=cv2.BORDER_CONSTANT)
+    voters = cv2.filter2D(np.ones_like(mask), cv2.CV_8U, kernel, borderType=cv2.BORDER_CONSTANT)
+    majority: Pixels = cv2.compare(2 * votes, voters, cv2.CMP_GT)
+    return majority
+
+
+def _smooth(mask: Pixels, sigma: float) -> Pixels:
+    # In 8 bits, three times as fast as in floats; an edge moves by less than a tenth of a pixel.
+    side = 2 * round(_KERNEL_REACH * sigma) + 1
+    smooth: Pixels = cv2.GaussianBlur(mask, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
+    return smooth

@@ -1,0 +1,142 @@
+"""Owns the requests that have not been answered: a bounded queue, some threads, cancelling."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from mask_errors import Code, MaskError, cancelled, error_of, invalid
+from mask_request import MaskRequest
+from mask_segmenter import Laps, Mask
+
+Sender = TypeVar("Sender")
+
+
+@dataclass(eq=False)
+class Job(Generic[Sender]):
+    """One request until its answer."""
+
+    request_id: str
+    """As the client chose it; "" cannot be cancelled by id."""
+    request: MaskRequest
+    sender: Sender
+    """Used by whoever answers the job, and by nobody else."""
+    cancel_requested: threading.Event = field(default_factory=threading.Event)
+    laps: Laps = field(default_factory=Laps)
+
+
+class MaskJobs(Generic[Sender]):
+    """Runs requests in a few threads and answers each exactly once.
+
+    A request that is cancelled while it waits is answered by the thread that cancels it, any
+    other by the thread that runs it; the pool's future decides which.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[MaskRequest, Callable[[], None], Laps], Mask],
+        answer: Callable[[Job[Sender], Mask | MaskError], None],
+        has_left: Callable[[Sender], bool],
+        log_error: Callable[[str], None],
+        *,
+        workers: int,
+        max_queue_size: int,
+    ) -> None:
+        """Starts without threads; they come with the first requests.
+
+        Args:
+            run: carries out a request; is given a check to call between its stages.
+            answer: sends a job's one response.
+            has_left: whether a job's client has cancelled its call or let its deadline pass.
+            log_error: takes tracebacks of what no client is told.
+            workers: requests that run at the same time.
+            max_queue_size: most requests that wait beside those.
+        """
+        self._run = run
+        self._answer = answer
+        self._has_left = has_left
+        self._log_error = log_error
+        self._workers = workers
+        self.max_queue_size = max_queue_size
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mask")
+        # Guards the two below.
+        self._lock = threading.Lock()
+        self._live: dict[Job[Sender], Future[None]] = {}
+        self._stopping = False
+
+    def submit(self, job: Job[Sender]) -> None:
+        """Accepts a job; it will be answered.
+
+        Raises:
+            MaskError: it is refused: the queue is full, the model is being unloaded, or a job
+                with the same id is not answered yet.
+        """
+        with self._lock:
+            if self._stopping:
+                raise _going_away()
+            if job.request_id and self._find(job.request_id):
+                raise invalid("request_id", "is that of a request which has not been answered")
+            if len(self._live) >= self._workers + self.max_queue_size:
+                raise MaskError(Code.UNAVAILABLE, f"{len(self._live)} requests are waiting already")
+            self._live[job] = self._pool.submit(self._work, job)
+
+    def cancel_id(self, request_id: str) -> bool:
+        """Cancels the job with that id; there is none for "".
+
+        Returns:
+            Whether there was one; then CANCELLED is how it ends, at once where it waits and
+            before its next stage where it runs.
+        """
+        with self._lock:
+            job = self._find(request_id) if request_id else None
+            if job is None:
+                return False
+            job.cancel_requested.set()
+            waited = self._live[job].cancel()
+        if waited:
+            self._end(job, cancelled())
+        return True
+
+    def counts(self) -> tuple[int, int]:
+        """How many jobs wait and how many run."""
+        with self._lock:
+            running = sum(future.running() for future in self._live.values())
+            return len(self._live) - running, running
+
+    def stop(self) -> None:
+        """Ends every job: those that wait with an error, those that run when they are done."""
+        with self._lock:
+            self._stopping = True
+            waiting = [job for job, future in self._live.items() if future.cancel()]
+        for job in waiting:
+            self._end(job, _going_away())
+        self._pool.shutdown()
+
+    def _find(self, request_id: str) -> Job[Sender] | None:
+        return next((job for job in self._live if job.request_id == request_id), None)
+
+    def _work(self, job: Job[Sender]) -> None:
+        job.laps.note("queue")
+
+        def check() -> None:
+            if job.cancel_requested.is_set() or self._has_left(job.sender):
+                raise cancelled()
+
+        result: Mask | MaskError
+        try:
+            check()
+            result = self._run(job.request, check, job.laps)
+            check()
+        except Exception as error:
+            result = error_of(error, self._log_error)
+        self._end(job, result)
+
+    def _end(self, job: Job[Sender], result: Mask | MaskError) -> None:
+        with self._lock:
+            del self._live[job]
+        self._answer(job, result)
+
+
+def _going_away() -> MaskError:
+    return MaskError(Code.UNAVAILABLE, "the model is being unloaded")

@@ -1,0 +1,99 @@
+"""Owns where a picture lies in the network's square input, and the way there and back."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+# What surrounds the picture, as in the network's training (ultralytics' LetterBox).
+_PADDING = 114
+
+
+def above(values: Floats | Pixels, threshold: float) -> Pixels:
+    """255 where a value is above the threshold, else 0; uint8 of the same shape."""
+    # Not cv2.compare, which takes an array of one element for a scalar.
+    return (values > threshold).view(np.uint8) * np.uint8(255)
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """A picture scaled to fit into a square and centred there; all lengths in pixels."""
+
+    width: int
+    """Of the picture."""
+    height: int
+    side: int
+    """Of the square."""
+    inner_width: int
+    """Of the scaled picture."""
+    inner_height: int
+    left: int
+    """Of the scaled picture in the square."""
+    top: int
+
+    @classmethod
+    def fit(cls, width: int, height: int, side: int) -> "Letterbox":
+        """The place of a picture of width x height, rounded as ultralytics' LetterBox does."""
+        scale = min(side / width, side / height)
+        inner_width = max(1, round(width * scale))
+        inner_height = max(1, round(height * scale))
+        return cls(
+            width,
+            height,
+            side,
+            inner_width,
+            inner_height,
+            left=round((side - inner_width) / 2 - 0.1),
+            top=round((side - inner_height) / 2 - 0.1),
+        )
+
+    def apply(self, pixels: Pixels) -> Floats:
+        """The network's input.
+
+        Args:
+            pixels: RGB, uint8 [height, width, 3].
+
+        Returns:
+            float32 [1, 3, side, side], 0..1.
+        """
+        if pixels.shape[:2] != (self.inner_height, self.inner_width):
+            pixels = cv2.resize(
+                pixels, (self.inner_width, self.inner_height), interpolation=cv2.INTER_LINEAR
+            )
+        square = np.full((self.side, self.side, 3), _PADDING, np.uint8)
+        square[self._inside] = pixels
+        blob: Floats = cv2.dnn.blobFromImage(square, scalefactor=1 / 255)
+        return blob
+
+    def undo(self, mask: Pixels) -> Pixels:
+        """A mask over the square as one over the picture.
+
+        Args:
+            mask: uint8 [side, side], 0 or 255.
+
+        Returns:
+            uint8 [height, width], 0 or 255; bilinear, above one half.
+        """
+        inside = mask[self._inside]
+        if inside.shape == (self.height, self.width):
+            return inside
+        size = (self.width, self.height)
+        smooth = cv2.resize(inside.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+        return above(smooth, 127.5)
+
+    def into_square(self, places: Floats) -> Floats:
+        """Places in the picture, float32 [..., 2] as x and y, as places in the square."""
+        scale = np.array([self.inner_width / self.width, self.inner_height / self.height])
+        moved: Floats = (places * scale + (self.left, self.top)).astype(np.float32)
+        return moved
+
+    @property
+    def _inside(self) -> tuple[slice, slice]:
+        return (
+            slice(self.top, self.top + self.inner_height),
+            slice(self.left, self.left + self.inner_width),
+        )

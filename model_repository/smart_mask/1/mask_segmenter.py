@@ -1,0 +1,178 @@
+"""Owns the way from a request to its mask: features, selection, finishing, encoding."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+import mask_selection
+from image_decode import ImageRefusedError, decode_rgb
+from mask_cache import FeatureCache
+from mask_errors import Code, MaskError, invalid, nothing_found
+from mask_features import Features, read_features
+from mask_finish import finish
+from mask_letterbox import Floats, Letterbox, Pixels
+from mask_request import MaskRequest
+from mask_settings import MaskSettings
+
+# float32 [1, 3, side, side] -> float32 [37, anchors], float32 [32, side / 4, side / 4].
+Infer = Callable[[Floats], tuple[Floats, Floats]]
+
+# A guidance mask is set where it is brighter.
+_GUIDANCE_THRESHOLD = 100
+# An object that was found by itself is grown as if by this adjustment, unless one is given.
+_SALIENT_BORDER = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """One answer."""
+
+    png: bytes = field(repr=False)
+    """Grey, of the upright picture's size."""
+    image_id: str
+    score: float
+    cached: bool
+    """Whether the network did not have to run for it."""
+    detections: int
+    """In the whole picture."""
+    box: list[int]
+    """x0, y0, x1, y1 of the mask before it was finished, in pixels."""
+
+
+class Laps:
+    """Where the time of one request goes, in seconds, by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._noted = time.perf_counter()
+
+    def note(self, stage: str) -> None:
+        """Counts the time since the last note, or since the beginning, as spent in a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._noted
+        self._noted = now
+
+
+class Segmenter:
+    """Answers any number of requests at the same time."""
+
+    def __init__(self, settings: MaskSettings, infer: Infer) -> None:
+        """Starts with an empty cache.
+
+        Args:
+            settings: thresholds and bounds.
+            infer: runs the network on one picture; blocks; may be called from several threads.
+        """
+        self._settings = settings
+        self._infer = infer
+        self.cache = FeatureCache(settings.cache_bytes, settings.cache_ttl_s)
+
+    def segment(self, request: MaskRequest, check: Callable[[], None], laps: Laps) -> Mask:
+        """Finds the mask that the prompts of a request mean.
+
+        Args:
+            request: as checked.
+            check: called between the stages; what it raises ends the request.
+            laps: where the time is noted.
+
+        Raises:
+            MaskError: a picture that cannot be decoded, an unknown image_id, nothing found.
+        """
+        image_id, features, cached = self._features(request, check, laps)
+        check()
+        index, border = self._select(features, request)
+        laps.note("select")
+        if index is None:
+            raise nothing_found()
+        mask = features.mask(index)
+        laps.note("assemble")
+        check()
+        left, top, width, height = cv2.boundingRect(mask)
+        finished = finish(mask, border=border, blur=request.blur)
+        laps.note("finish")
+        check()
+        # OpenCV's default level is also its fastest.
+        _, png = cv2.imencode(".png", finished)
+        laps.note("encode")
+        return Mask(
+            png.tobytes(),
+            image_id,
+            float(features.scores[index]),
+            cached,
+            len(features.scores),
+            [left, top, left + width, top + height],
+        )
+
+    def _features(
+        self, request: MaskRequest, check: Callable[[], None], laps: Laps
+    ) -> tuple[str, Features, bool]:
+        data = request.image
+        if data is None:
+            known = self.cache.find(request.image_id)
+            if known is None:
+                text = f"IMAGE_ID: not found or expired: {request.image_id}"
+                raise MaskError(Code.NOT_FOUND, text)
+            laps.note("cache")
+            return request.image_id, known, True
+        image_id = hashlib.sha256(data).hexdigest()
+        features, cached = self.cache.find_or_compute(
+            image_id, lambda: self._compute(data, check, laps), check
+        )
+        laps.note("cache")
+        return image_id, features, cached
+
+    def _compute(self, data: bytes, check: Callable[[], None], laps: Laps) -> Features:
+        laps.note("cache")
+        pixels = self._decode("IMAGE", data)
+        letterbox = Letterbox.fit(pixels.shape[1], pixels.shape[0], self._settings.image_size)
+        image = letterbox.apply(pixels)
+        laps.note("decode")
+        check()
+        predictions, prototypes = self._infer(image)
+        laps.note("network")
+        features = read_features(
+            letterbox,
+            predictions,
+            prototypes,
+            confidence=self._settings.confidence,
+            iou=self._settings.iou,
+            most=self._settings.max_detections,
+        )
+        laps.note("detections")
+        return features
+
+    def _select(self, features: Features, request: MaskRequest) -> tuple[int | None, int]:
+        """The detection that the first of the prompts means, and by how much to move its border."""
+        if request.points is not None and request.positive is not None:
+            index = mask_selection.by_points(features, request.points, request.positive)
+            return index, request.border
+        if request.box is not None:
+            return mask_selection.by_box(features, request.box), request.border
+        if request.guidance is not None:
+            middle = self._middle(request.guidance, features.letterbox)
+            if middle is not None:
+                index = mask_selection.by_points(features, middle, np.ones(1, np.bool_))
+                return index, request.border
+        return mask_selection.most_salient(features), request.border or _SALIENT_BORDER
+
+    def _middle(self, guidance: bytes, letterbox: Letterbox) -> Floats | None:
+        """The set pixel nearest to the middle of a guidance mask, float32 [1, 2]; None if empty."""
+        mask = cv2.cvtColor(self._decode("MASK", guidance), cv2.COLOR_RGB2GRAY)
+        size = (letterbox.width, letterbox.height)
+        if mask.shape != (letterbox.height, letterbox.width):
+            mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+        rows, columns = np.nonzero(mask > _GUIDANCE_THRESHOLD)
+        if not len(rows):
+            return None
+        nearest = np.argmin((columns - columns.mean()) ** 2 + (rows - rows.mean()) ** 2)
+        return np.array([[columns[nearest], rows[nearest]]], np.float32)
+
+    def _decode(self, field: str, data: bytes) -> Pixels:
+        try:
+            return decode_rgb(data, self._settings.max_image_pixels)
+        except ImageRefusedError as error:
+            raise invalid(field, str(error)) from error
