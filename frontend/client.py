@@ -1,4 +1,4 @@
-"""Owns the Python client of the HTTP API: submit an edit, follow it, cancel it, get its result."""
+"""Owns the Python client of the HTTP API: edits (submit, follow, cancel, fetch) and masks."""
 
 from __future__ import annotations
 
@@ -124,6 +124,25 @@ class Client:
             ApiError: the job is not done.
         """
         return self._call("GET", f"/api/generate/result/{task_id}")
+
+    def mask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a mask: `mask_base64` (PNG), `image_id`, `request_id`, `score` and more.
+
+        Args:
+            request: the fields of SmartMaskRequest; images in base64.
+
+        Raises:
+            ApiError: the request was refused, or nothing was found.
+        """
+        return self._call("POST", "/api/smart-mask", json=dict(request))
+
+    def cancel_mask(self, request_id: str) -> None:
+        """End a mask request that has not been answered, if there is one of that id.
+
+        Raises:
+            ApiError: the frontend cannot be reached.
+        """
+        self._call("POST", f"/api/smart-mask/cancel/{request_id}")
 
     def _events(self, task_id: str, last_id: str) -> Iterator[httpx_sse.ServerSentEvent]:
         headers = {"Last-Event-ID": last_id} if last_id else {}

@@ -6,8 +6,9 @@ import re
 from typing import ClassVar
 
 RETRY_AFTER_S = 5
-_CODED = re.compile(r"\[([A-Z_]+)\] (.+)", re.DOTALL)
 _MAX_FOREIGN_CHARS = 300
+# The contract's words for a picture of a mask request that cannot be decoded.
+IMAGE_REFUSED = "Failed to cache image"
 
 
 class ServingError(Exception):
@@ -58,8 +59,30 @@ class JobFailedError(ServingError):
     """A result was asked of a failed job; the detail is the job's error text."""
 
 
-class EditCancelledError(ServingError):
-    """The model stopped the edit because it was told to; ends a job, never an HTTP request."""
+class ImageNotFoundError(ServingError):
+    """A picture was named that neither the server nor the model has, any more or at all."""
+
+    status = 404
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(f"Image ID not found or expired: {image_id}")
+
+
+class MaskCancelledError(ServingError):
+    """A mask request ended because its client wanted it to."""
+
+    status = 400
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"Segmentation request {request_id} was cancelled")
+
+
+class StoppedError(ServingError):
+    """The model stopped because it was told to; ends a job, never an HTTP request."""
+
+
+class NotCachedError(ServingError):
+    """The model does not have what it was asked for by name; never ends an HTTP request."""
 
 
 class BackendError(ServingError):
@@ -84,21 +107,39 @@ class TritonAwayError(UnavailableError):
 
 _BY_CODE: dict[str, type[ServingError]] = {
     "INVALID_ARGUMENT": InvalidInputError,
+    "NOT_FOUND": NotCachedError,
     "UNIMPLEMENTED": UnsupportedError,
     "UNAVAILABLE": UnavailableError,
-    "CANCELLED": EditCancelledError,
+    "CANCELLED": StoppedError,
     "RESOURCE_EXHAUSTED": BackendError,
     "INTERNAL": BackendError,
 }
+_CODED = re.compile(rf"\[({'|'.join(_BY_CODE)})\] (.+)", re.DOTALL)
+
+
+def coded(message: str) -> ServingError | None:
+    """Turn a model's own error text, `[INVALID_ARGUMENT] field: text`, into an error.
+
+    Triton may wrap words of its own around it; of those after it only a line can be told apart.
+
+    Returns:
+        None where the text has no code, and so is all Triton's.
+    """
+    if not (found := _CODED.search(message)):
+        return None
+    code, text = found.groups()
+    return _BY_CODE[code](text if found.start() == 0 else _first_line(text))
 
 
 def from_model(message: str) -> ServingError:
     """Turn the error text of a Triton response into an error.
 
-    Models begin theirs with a code: `[INVALID_ARGUMENT] field: text`. A text without one is
-    Triton's own and may carry a traceback, so only its first line is kept.
+    Triton's own may carry a traceback, so only its first line is kept.
     """
-    if coded := _CODED.match(message):
-        return _BY_CODE.get(coded[1], BackendError)(coded[2])
-    first_line = message.split("\n", 1)[0][:_MAX_FOREIGN_CHARS]
-    return BackendError(f"Triton could not run the model: {first_line}")
+    if error := coded(message):
+        return error
+    return BackendError(f"Triton could not run the model: {_first_line(message)}")
+
+
+def _first_line(text: str) -> str:
+    return text.split("\n", 1)[0][:_MAX_FOREIGN_CHARS]

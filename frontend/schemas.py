@@ -25,7 +25,7 @@ LOADING_MESSAGES = {
 }
 
 # 1x1 pixel, so that the examples at /docs can be sent as they are.
-_EXAMPLE_IMAGE = (
+EXAMPLE_IMAGE = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
 )
 
@@ -51,24 +51,24 @@ class GenerationRequest(BaseModel):
             "examples": [
                 {
                     "prompt": "remove the cup",
-                    "input_image": _EXAMPLE_IMAGE,
-                    "conditional_images": [_EXAMPLE_IMAGE],
+                    "input_image": EXAMPLE_IMAGE,
+                    "conditional_images": [EXAMPLE_IMAGE],
                     "task_type": "removal",
                     "num_inference_steps": 10,
                     "seed": 42,
                 },
                 {
                     "prompt": "put the vase on the table",
-                    "input_image": _EXAMPLE_IMAGE,
-                    "conditional_images": [_EXAMPLE_IMAGE],
-                    "reference_image": _EXAMPLE_IMAGE,
+                    "input_image": EXAMPLE_IMAGE,
+                    "conditional_images": [EXAMPLE_IMAGE],
+                    "reference_image": EXAMPLE_IMAGE,
                     "task_type": "insertion",
                     "angle": "top-down",
                     "background_preset": "marble-surface",
                 },
                 {
                     "prompt": "neutral daylight",
-                    "input_image": _EXAMPLE_IMAGE,
+                    "input_image": EXAMPLE_IMAGE,
                     "task_type": "white-balance",
                     "input_quality": "original",
                 },

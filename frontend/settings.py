@@ -88,6 +88,23 @@ class Settings(BaseSettings):
         default=5.0, description="an idle event stream is pinged this often"
     )
 
+    mask_timeout_s: Seconds = Field(
+        default=30.0, description="longest a mask request may be with Triton"
+    )
+    max_masks_in_flight: int = Field(
+        default=16, ge=1, le=64, description="most mask requests that Triton has at once"
+    )
+    max_masks_waiting: int = Field(
+        default=64, ge=1, le=512, description="most mask requests that wait to start"
+    )
+    image_store_bytes: Bytes = Field(
+        default=256 * 2**20,
+        description="bound on the pictures kept for mask requests by image_id",
+    )
+    image_store_ttl_s: Seconds = Field(
+        default=3600.0, description="how long such a picture is kept after its last use"
+    )
+
     max_body_bytes: Bytes = Field(default=64 * 2**20, description="largest request body")
     max_pending_body_bytes: Bytes = Field(
         default=256 * 2**20, description="most bytes of all bodies being handled at one moment"

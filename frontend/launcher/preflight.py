@@ -15,7 +15,7 @@ from frontend.launcher import installation, ports, repository
 from frontend.launcher.errors import LaunchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from frontend.settings import Settings
@@ -33,8 +33,7 @@ def check(settings: Settings) -> list[repository.Model]:
     if problems:
         raise LaunchError(*problems)
     models = repository.models(settings.model_repository, settings.model_config_name)
-    problems = [_bundle_problem(model) for model in models if _lacks_bundle(model)]
-    if problems:
+    if problems := list(_bundle_problems(models)):
         raise LaunchError(*problems)
     return models
 
@@ -95,12 +94,14 @@ def _repository_problems(settings: Settings) -> Iterator[str]:
         )
 
 
-def _lacks_bundle(model: repository.Model) -> bool:
-    return model.bundle is not None and not (model.bundle / "manifest.json").exists()
-
-
-def _bundle_problem(model: repository.Model) -> str:
-    return (
-        f"{model.name} has no bundle at {model.bundle}: run `make bundle`, or name another "
-        "folder in its parameter BUNDLE"
-    )
+def _bundle_problems(models: Sequence[repository.Model]) -> Iterator[str]:
+    """Yield a line for each folder, since several models may need the same."""
+    needed_by: dict[Path, list[str]] = {}
+    for model in models:
+        if model.bundle is not None and not (model.bundle / "manifest.json").exists():
+            needed_by.setdefault(model.bundle, []).append(model.name)
+    for bundle, names in needed_by.items():
+        yield (
+            f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} no bundle at {bundle}: "
+            "run `make bundle`, or name another folder in the parameter BUNDLE"
+        )

@@ -5,12 +5,14 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 
-from frontend.domain import EditResult, JobStatus
+from frontend.domain import EditModelState, EditResult, JobStatus, MaskModelState
 from frontend.errors import JobFailedError, JobNotFinishedError
 from frontend.images import ImageWorkers
 from frontend.schemas import ErrorBody
 from frontend.service.edits import EditService
+from frontend.service.image_store import ImageStore
 from frontend.service.jobs import JobStore
+from frontend.service.masks import MaskService
 from frontend.settings import Settings
 from frontend.triton.watch import TritonWatch
 
@@ -28,8 +30,11 @@ class Services:
     settings: Settings
     images: ImageWorkers
     jobs: JobStore
-    watch: TritonWatch
+    edit_watch: TritonWatch[EditModelState]
     edits: EditService
+    image_store: ImageStore
+    mask_watch: TritonWatch[MaskModelState]
+    masks: MaskService
 
 
 async def _services(request: Request) -> Services:

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from frontend.errors import UnsupportedError
-from frontend.routes.dependencies import REFUSALS, Serving
+from frontend.routes.dependencies import REFUSALS, Services, Serving
 from frontend.schemas import Health, SystemHealth
 
 router = APIRouter(tags=["system"], responses=REFUSALS)
@@ -23,29 +23,27 @@ async def health() -> Health:
 
 @router.get("/readyz")
 async def ready(serving: Serving) -> Health:
-    """Tell whether an edit would be accepted by Triton now; 503 with the reason where not."""
-    serving.watch.require()
+    """Tell whether Triton would accept an edit and a mask now; 503 with the reason where not."""
+    serving.edit_watch.require()
+    serving.mask_watch.require()
     return Health()
 
 
 @router.get("/api/system/health")
 async def system_health(serving: Serving) -> SystemHealth:
     """Tell how each part is."""
-    edits, state = serving.edits, serving.watch.state
-    generation: dict[str, Any]
-    jobs = {"status": "healthy", "waiting": edits.waiting, "running": edits.running}
-    if state is None:
-        generation = {"status": "unhealthy", "reason": serving.watch.reason}
-    else:
-        generation = {
+    services = {
+        "generation": _generation(serving),
+        "segmentation": _segmentation(serving),
+        "image_utils": {"status": "healthy"},
+        "job_manager": {
             "status": "healthy",
-            "bundle": state.bundle,
-            "adapters": sorted(state.adapters),
-        }
-    return SystemHealth(
-        status="degraded" if state is None else "healthy",
-        services={"generation": generation, "job_manager": jobs},
-    )
+            "waiting": serving.edits.waiting,
+            "running": serving.edits.running,
+        },
+    }
+    healthy = all(service["status"] == "healthy" for service in services.values())
+    return SystemHealth(status="healthy" if healthy else "degraded", services=services)
 
 
 @router.post("/api/generate/multi-steps")
@@ -54,3 +52,22 @@ async def system_health(serving: Serving) -> SystemHealth:
 async def not_built() -> None:
     """Answer 501: these endpoints of the contract are optional."""
     raise UnsupportedError("This endpoint is not implemented")
+
+
+def _generation(serving: Services) -> dict[str, Any]:
+    if (state := serving.edit_watch.state) is None:
+        return {"status": "unhealthy", "reason": serving.edit_watch.reason}
+    return {"status": "healthy", "bundle": state.bundle, "adapters": sorted(state.adapters)}
+
+
+def _segmentation(serving: Services) -> dict[str, Any]:
+    if (state := serving.mask_watch.state) is None:
+        return {"status": "unhealthy", "reason": serving.mask_watch.reason}
+    return {
+        "status": "healthy",
+        "model": state.bundle,
+        "waiting": serving.masks.waiting,
+        "running": serving.masks.running,
+        "cache": state.cache,
+        "image_store": {"images": len(serving.image_store), "bytes": serving.image_store.size},
+    }

@@ -1,1 +1,1 @@
-"""Jobs: their state, their queue and their way through Triton."""
+"""Edits and masks: their state, their queues and their way through Triton."""

@@ -14,18 +14,18 @@ import structlog
 from frontend.domain import EditResult, JobEvent, JobStatus, Stage
 from frontend.errors import (
     BackendError,
-    EditCancelledError,
     JobNotFoundError,
     ServingError,
+    StoppedError,
     TritonAwayError,
     UnavailableError,
     UnsupportedError,
 )
 from frontend.service.queue import Edit, EditQueue
-from frontend.triton.tensors import edit_update
+from frontend.triton.edit_tensors import edit_update
 
 if TYPE_CHECKING:
-    from frontend.domain import EditParams, EditProgress
+    from frontend.domain import EditModelState, EditParams, EditProgress
     from frontend.service.jobs import JobStore
     from frontend.settings import Settings
     from frontend.triton.client import TritonClient
@@ -45,11 +45,15 @@ class EditService:
         settings: bounds and times.
         jobs: where every job's state lives.
         client: how Triton is reached.
-        watch: whether Triton is there.
+        watch: whether Triton can run edits.
     """
 
     def __init__(
-        self, settings: Settings, jobs: JobStore, client: TritonClient, watch: TritonWatch
+        self,
+        settings: Settings,
+        jobs: JobStore,
+        client: TritonClient,
+        watch: TritonWatch[EditModelState],
     ) -> None:
         self._settings = settings
         self._jobs = jobs
@@ -176,7 +180,7 @@ class EditService:
         with structlog.contextvars.bound_contextvars(task_id=edit.task_id):
             try:
                 await self._follow(edit)
-            except EditCancelledError:
+            except StoppedError:
                 await self._end(edit, JobStatus.CANCELLED, CANCELLED_TEXT)
             except ServingError as error:
                 if isinstance(error, TritonAwayError):
@@ -247,13 +251,13 @@ class EditService:
                 async with asyncio.timeout(self._settings.cancel_timeout_s):
                     await edit.accepted.wait()
                     if not edit.ended.is_set():
-                        await self._client.cancel(edit.task_id)
+                        await self._client.cancel_edit(edit.task_id)
             async with asyncio.timeout(grace_s):
                 await edit.ended.wait()
         except (TimeoutError, ServingError) as error:
             log.warning("cancel_unanswered", task_id=edit.task_id, reason=repr(error))
             if edit.stream is not None:
-                edit.stream.cut(EditCancelledError(CANCELLED_TEXT))
+                edit.stream.cut(StoppedError(CANCELLED_TEXT))
 
     # --- faults ---
 

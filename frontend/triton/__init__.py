@@ -1,1 +1,1 @@
-"""Triton seen from the frontend: tensors, streams, health."""
+"""Triton seen from the frontend: tensors, calls, health."""

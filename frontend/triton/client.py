@@ -1,4 +1,4 @@
-"""Owns the connection to Triton and the three things that are asked of it."""
+"""Owns the connection to Triton and all that is asked of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from frontend.errors import BackendError
-from frontend.triton import tensors
-from frontend.triton.stream import InferStream, status_error
+from frontend.triton import edit_tensors, mask_tensors, tensors
+from frontend.triton.call import InferCall, status_error
+from frontend.triton.stream import InferStream
 
 if TYPE_CHECKING:
-    from frontend.domain import EditParams, ModelState
+    from frontend.domain import EditModelState, EditParams, MaskModelState, MaskPrompts
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -47,38 +48,63 @@ class TritonClient:
         """Start one edit; nothing is sent before its responses are read.
 
         Args:
-            task_id: names the job for `cancel`.
+            task_id: names the job for `cancel_edit`.
             params: what to do.
             timeout_s: the stream fails when it takes longer.
         """
-        request = tensors.edit_request(task_id, params)
+        request = edit_tensors.edit_request(task_id, params)
         return InferStream(self._stub.ModelStreamInfer(timeout=timeout_s), request)
 
-    async def cancel(self, task_id: str) -> ModelState:
-        """Tell the model to stop the job `task_id`; "" stops none and is a ping.
+    async def cancel_edit(self, task_id: str) -> EditModelState:
+        """Tell image_edit to stop the job `task_id`; "" stops none and is a ping.
 
         The caller bounds the wait.
 
         Raises:
             ServingError: no answer, or not the promised one.
         """
-        stream = InferStream(self._stub.ModelStreamInfer(), tensors.cancel_request(task_id))
-        states = [tensors.model_state(response) async for response in stream.responses()]
+        stream = InferStream(self._stub.ModelStreamInfer(), edit_tensors.cancel_request(task_id))
+        states = [edit_tensors.model_state(response) async for response in stream.responses()]
         if len(states) != 1:
             raise BackendError("Triton's answer to a ping is not readable")
         return states[0]
 
-    async def mismatches(self) -> list[str]:
-        """Compare our tensors with the loaded model's; empty where they agree.
+    def mask(
+        self, job_id: str, prompts: MaskPrompts, image: bytes | str, timeout_s: float
+    ) -> InferCall:
+        """Send one mask request.
+
+        Args:
+            job_id: names it for `cancel_mask`.
+            prompts: what to find.
+            image: where: an encoded file, or its image_id.
+            timeout_s: the call fails when it takes longer.
+        """
+        request = mask_tensors.mask_request(job_id, prompts, image)
+        return InferCall(self._stub.ModelInfer(request, timeout=timeout_s))
+
+    async def cancel_mask(self, job_id: str) -> MaskModelState:
+        """Tell smart_mask to stop the request `job_id`; "" stops none and is a ping.
+
+        The caller bounds the wait.
+
+        Raises:
+            ServingError: no answer, or not the promised one.
+        """
+        call = InferCall(self._stub.ModelInfer(mask_tensors.cancel_request(job_id)))
+        return mask_tensors.model_state(await call.response())
+
+    async def mismatches(self, table: tensors.ModelTensors) -> list[str]:
+        """Compare a table of ours with the loaded model's tensors; empty where they agree.
 
         The caller bounds the wait.
 
         Raises:
             ServingError: no answer.
         """
-        request: Any = service_pb2.ModelConfigRequest(name=tensors.MODEL)
+        request: Any = service_pb2.ModelConfigRequest(name=table.model)
         try:
             answer = await self._stub.ModelConfig(request)
         except grpc.aio.AioRpcError as error:
             raise status_error(error) from error
-        return tensors.mismatches(answer.config)
+        return tensors.mismatches(table, answer.config)

@@ -1,4 +1,4 @@
-"""Owns one request's stream with Triton: its order of calls, its end and its errors."""
+"""Owns one request's stream with Triton: its order of calls and its end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from frontend.errors import BackendError, ServingError, TritonAwayError, from_model
+from frontend.errors import ServingError, from_model
+from frontend.triton.call import Call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 DRAIN_TIMEOUT_S = 1.0
 
 
-class InferStream:
+class InferStream(Call):
     """The responses to one request on a stream of its own.
 
     With one request per stream, whose sending side is closed at once, the end of the stream is
@@ -29,17 +30,8 @@ class InferStream:
     """
 
     def __init__(self, call: Any, request: Any) -> None:
-        self._call = call
+        super().__init__(call)
         self._request = request
-        self._cut_reason: ServingError | None = None
-
-    def cut(self, reason: ServingError) -> None:
-        """End the stream from this side; its reader gets `reason`, the first one where several.
-
-        Under load, cutting live streams can crash Triton 2.51: ask the model to cancel first.
-        """
-        self._cut_reason = self._cut_reason or reason
-        self._call.cancel()
 
     async def responses(self) -> AsyncGenerator[Any]:
         """Send the request and yield each ModelInferResponse until Triton closes the stream.
@@ -74,25 +66,3 @@ class InferStream:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 while await self._read() is not grpc.aio.EOF:
                     pass
-
-    async def _translate(self, operation: Any) -> Any:
-        try:
-            return await operation
-        except grpc.aio.AioRpcError as error:
-            raise self._cut_reason or status_error(error) from error
-        except asyncio.CancelledError:
-            # A cut stream raises this too; it must not look like the cancelling of this task.
-            task = asyncio.current_task()
-            if self._cut_reason is None or (task is not None and task.cancelling()):
-                raise
-            raise self._cut_reason from None
-
-
-def status_error(error: grpc.aio.AioRpcError) -> ServingError:
-    """Turn the status of a failed call into an error."""
-    code = error.code()
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return BackendError("the model did not finish in time")
-    if code is grpc.StatusCode.UNAVAILABLE:
-        return TritonAwayError("Triton is not available")
-    return BackendError(f"Triton failed with {code.name}")

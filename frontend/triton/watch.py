@@ -1,22 +1,27 @@
-"""Owns the frontend's opinion whether Triton can run edits."""
+"""Owns the frontend's opinion whether Triton can run a model."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 
+from frontend.domain import ModelState
 from frontend.errors import ServingError, TritonAwayError
 
 if TYPE_CHECKING:
-    from frontend.domain import ModelState
+    from collections.abc import Awaitable, Callable
+
     from frontend.triton.client import TritonClient
+    from frontend.triton.tensors import ModelTensors
 
 log = structlog.get_logger()
 
+State = TypeVar("State", bound=ModelState)
 
-class TritonWatch:
+
+class TritonWatch(Generic[State]):
     """Asks the model itself, because Triton's own health stays good when a model's process dies.
 
     An error is believed at once; of missing answers, only the second in a row, since a busy
@@ -24,18 +29,28 @@ class TritonWatch:
 
     Args:
         client: how to ask.
+        table: the tensors that the model should have.
+        cancel: how `client` cancels a job of the model; cancelling "" is a ping.
         timeout_s: how long an answer may take.
     """
 
-    def __init__(self, client: TritonClient, timeout_s: float) -> None:
+    def __init__(
+        self,
+        client: TritonClient,
+        table: ModelTensors,
+        cancel: Callable[[str], Awaitable[State]],
+        timeout_s: float,
+    ) -> None:
         self._client = client
+        self._table = table
+        self._cancel = cancel
         self._timeout_s = timeout_s
         self._missed = 0
-        self._state: ModelState | None = None
+        self._state: State | None = None
         self._reason = "Triton has not answered yet"
 
     @property
-    def state(self) -> ModelState | None:
+    def state(self) -> State | None:
         """The model's last answer; None while Triton is away."""
         return self._state
 
@@ -44,7 +59,7 @@ class TritonWatch:
         """Why Triton is away, or last was."""
         return self._reason
 
-    def require(self) -> ModelState:
+    def require(self) -> State:
         """Return the model's last answer.
 
         Raises:
@@ -57,7 +72,7 @@ class TritonWatch:
     def lose(self, reason: str) -> None:
         """Hold Triton for away until it answers again."""
         if self._state is not None:
-            log.warning("triton_lost", reason=reason)
+            log.warning("triton_lost", model=self._table.model, reason=reason)
         self._state, self._reason = None, reason
 
     async def beat(self) -> None:
@@ -74,11 +89,13 @@ class TritonWatch:
             self.lose(error.detail)
         else:
             if self._state is None:
-                log.info("triton_ready", bundle=state.bundle, adapters=sorted(state.adapters))
+                log.info("triton_ready", model=self._table.model, bundle=state.bundle)
             self._missed, self._state = 0, state
 
-    async def _ask(self) -> ModelState:
+    async def _ask(self) -> State:
         # A Triton that returns may serve another repository.
-        if self._state is None and (found := await self._client.mismatches()):
-            raise TritonAwayError(f"the loaded image_edit is not the promised one: {found[0]}")
-        return await self._client.cancel("")
+        if self._state is None and (found := await self._client.mismatches(self._table)):
+            raise TritonAwayError(
+                f"the loaded {self._table.model} is not the promised one: {found[0]}"
+            )
+        return await self._cancel("")

@@ -33,10 +33,10 @@ def event(status: str, step: int = 0, error: str | None = None) -> dict[str, Any
     }
 
 
-def picture() -> bytes:
+def picture(mode: str = "RGB", colour: str | int = "red") -> bytes:
     """Return a PNG of 4 x 4 pixels."""
     buffer = io.BytesIO()
-    Image.new("RGB", (4, 4), "red").save(buffer, "PNG")
+    Image.new(mode, (4, 4), colour).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -47,10 +47,13 @@ class Script:
     Attributes:
         events: the job's log: events, and DROP between them.
         refusal: status and body for every submission, where set.
-        hold: keep the stream open after the last scripted event until the job is cancelled.
-        submitted: body of the last submission.
+        hold: keep the stream open after the last scripted event until the job is cancelled, and
+            a mask request without an answer.
+        submitted: body of the last submission, of an edit or a mask.
         last_event_ids: that header of each connection to the stream, in order.
-        cancelled: set once the job was cancelled.
+        masking: set once a mask was asked for.
+        cancelled: set once the job or the mask request was cancelled.
+        cancel_path: where that cancel went.
     """
 
     events: list[Any] = field(default_factory=list)
@@ -59,7 +62,9 @@ class Script:
     submitted: dict[str, Any] = field(default_factory=dict)
     last_event_ids: list[str | None] = field(default_factory=list)
     streaming: threading.Event = field(default_factory=threading.Event)
+    masking: threading.Event = field(default_factory=threading.Event)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    cancel_path: str = ""
 
 
 @contextlib.contextmanager
@@ -86,13 +91,17 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if self.path == f"/api/generate/async/cancel/{TASK}":
+            if "/cancel/" in self.path:
+                script.cancel_path = self.path
                 script.cancelled.set()
                 self.answer(200, b"{}")
             elif script.refusal is not None:
                 self.answer(*script.refusal)
             else:
                 script.submitted = json.loads(body)
+                if self.path == "/api/smart-mask":
+                    self.mask()
+                    return
                 self.answer(200, json.dumps({"task_id": TASK}).encode())
 
         def do_GET(self) -> None:
@@ -103,6 +112,16 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
                 self.answer(200, json.dumps({"image": image, "generation_time": 1.25}).encode())
             else:
                 self.answer(404, b'{"detail": "Task %s not found"}' % self.path[-6:].encode())
+
+        def mask(self) -> None:
+            script.masking.set()
+            if script.hold:
+                script.cancelled.wait()
+                self.answer(400, b'{"detail": "Segmentation request was cancelled"}')
+                return
+            mask = base64.b64encode(picture("L", 255)).decode()
+            answer = {"mask_base64": mask, "image_id": "id", "score": 0.875}
+            self.answer(200, json.dumps(answer).encode())
 
         def answer(self, status: int, body: bytes) -> None:
             self.send_response(status)

@@ -24,6 +24,10 @@ MANDATORY = {
     "/api/visualization/{task_id}/generated": "get",
     "/api/visualization/{task_id}/download": "get",
     "/api/system/health": "get",
+    "/api/smart-mask": "post",
+    "/api/smart-mask/cancel/{request_id}": "post",
+    "/api/smart-mask/detect": "post",
+    "/api/image-utils/extract-object": "post",
 }
 
 
@@ -96,6 +100,14 @@ async def test_every_documented_example_is_accepted(client: WebClient) -> None:
     schemas = (await client.http.get("/openapi.json")).json()["components"]["schemas"]
     for example in schemas["GenerationRequest"]["examples"]:
         await client.finish(example)
+    for name, path in [
+        ("SmartMaskRequest", "/api/smart-mask"),
+        ("DetectRequest", "/api/smart-mask/detect"),
+        ("ExtractRequest", "/api/image-utils/extract-object"),
+    ]:
+        for example in schemas[name]["examples"]:
+            answer = await client.http.post(path, json=example)
+            assert answer.json()["success"] is True, answer.text
 
 
 def test_uvicorns_factory_needs_no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,9 +102,18 @@ def test_nobody_listens() -> None:
         client.submit({})
 
 
+def test_a_mask_and_its_cancel() -> None:
+    script = Script()
+    with serving(script) as url, Client(url) as client:
+        assert client.mask({"points": [[1, 2]]})["image_id"] == "id"
+        client.cancel_mask("click")
+    assert script.submitted == {"points": [[1, 2]]}
+    assert script.cancel_path == "/api/smart-mask/cancel/click"
+
+
 def test_cancel_and_result() -> None:
     script = Script()
     with serving(script) as url, Client(url) as client:
         client.cancel(TASK)
-        assert script.cancelled.is_set()
+        assert script.cancel_path == f"/api/generate/async/cancel/{TASK}"
         assert client.result(TASK)["generation_time"] == 1.25

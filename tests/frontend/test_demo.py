@@ -51,8 +51,17 @@ def test_the_demo_leaves_a_picture_and_a_strip_for_each_task(tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {
-        f"{example.task}{ending}" for example in demo.EDITS for ending in (".png", "-strip.png")
+        *("mask.png", "mask-overlay.png"),
+        *(f"{example.task}{end}" for example in demo.EDITS for end in (".png", "-strip.png")),
     }
+    for name in ("mask.png", "mask-overlay.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size == size(demo.CLICKED)
+    with Image.open(tmp_path / "mask.png") as mask:
+        found = np.asarray(mask) > 128
+    x, y = map(int, demo.CLICKS[-1])
+    assert found[y, x]
+    assert 0.02 < found.mean() < 0.6
     for example in demo.EDITS:
         with Image.open(tmp_path / f"{example.task}.png") as picture:
             assert picture.size == size(example.image)
@@ -60,3 +69,4 @@ def test_the_demo_leaves_a_picture_and_a_strip_for_each_task(tmp_path: Path) -> 
             assert strip.height == size(example.image)[1]
             assert strip.width > 2 * picture.width
     assert "denoising" in done.stdout
+    assert "second click" in done.stdout

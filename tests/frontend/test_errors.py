@@ -11,10 +11,10 @@ from frontend import errors
         ("INVALID_ARGUMENT", errors.InvalidInputError, 400),
         ("UNIMPLEMENTED", errors.UnsupportedError, 501),
         ("UNAVAILABLE", errors.UnavailableError, 503),
-        ("CANCELLED", errors.EditCancelledError, 500),
+        ("CANCELLED", errors.StoppedError, 500),
+        ("NOT_FOUND", errors.NotCachedError, 500),
         ("RESOURCE_EXHAUSTED", errors.BackendError, 500),
         ("INTERNAL", errors.BackendError, 500),
-        ("NEVER_HEARD_OF", errors.BackendError, 500),
     ],
 )
 def test_the_models_codes(code: str, kind: type[errors.ServingError], status: int) -> None:
@@ -22,6 +22,19 @@ def test_the_models_codes(code: str, kind: type[errors.ServingError], status: in
     assert type(error) is kind
     assert error.detail == "prompt: what\nis wrong"
     assert error.job_error == f"{status}: prompt: what\nis wrong"
+
+
+def test_a_models_error_is_found_in_what_triton_says_around_it() -> None:
+    message = "in ensemble 'e': Failed, message: [NOT_FOUND] IMAGE_ID: gone\n\nAt:\n  /secret.py(1)"
+    error = errors.from_model(message)
+    assert isinstance(error, errors.NotCachedError)
+    assert error.detail == "IMAGE_ID: gone"
+
+
+@pytest.mark.parametrize("message", ["[NEVER_HEARD_OF] no", "no code", "", "[INTERNAL]"])
+def test_a_text_without_a_code_is_tritons(message: str) -> None:
+    assert errors.coded(message) is None
+    assert type(errors.from_model(message)) is errors.BackendError
 
 
 def test_tritons_own_errors_lose_their_traceback() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from tests.fakes.triton_server import model_config
+from tests.fakes.wire import model_config
 from tests.integration.web_client import WebClient, check_stream, edit
 
 if TYPE_CHECKING:

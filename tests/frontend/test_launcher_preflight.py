@@ -85,6 +85,18 @@ def test_a_missing_bundle(tmp_path: Path) -> None:
     assert preflight.check(settings)
 
 
+def test_models_that_lack_the_same_bundle_share_a_line(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        model = shutil.copytree(ECHO_REPOSITORY / "echo", tmp_path / "models" / name)
+        with (model / "configs" / "cpu.pbtxt").open("a") as config:
+            config.write('parameters [{ key: "BUNDLE" value { string_value: "../../bundles/x" } }]')
+    (problem,) = problems(echo_settings(model_repository=tmp_path / "models"))
+    assert problem == (
+        f"one and two have no bundle at {tmp_path / 'bundles' / 'x'}: run `make bundle`, or name "
+        "another folder in the parameter BUNDLE"
+    )
+
+
 def test_a_stub_whose_libpython_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # What the loader does with the real one; no test can take the library away.
     stub = tmp_path / "stub"

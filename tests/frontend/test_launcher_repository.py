@@ -33,8 +33,9 @@ def test_config_names(tmp_path: Path) -> None:
     assert repository.config_names(tmp_path) == {"cpu", "l4"}
 
 
-def test_our_own_repository_launches_the_demo_bundle() -> None:
+def test_our_own_repository_launches_the_demo_bundles() -> None:
     folder = Settings().model_repository
     bundles = {model.name: model.bundle for model in repository.models(folder, "cpu")}
     assert bundles["image_edit"] == folder.parent / "bundles" / "demo"
     assert bundles["edit_conditions"] is None
+    assert bundles["smart_mask"] == bundles["fastsam"] == folder.parent / "bundles" / "fastsam"

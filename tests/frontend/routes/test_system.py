@@ -24,6 +24,15 @@ async def test_the_system_is_shown_part_by_part(client: WebClient) -> None:
                 "bundle": "fake",
                 "adapters": ["insertion", "removal", "white-balance"],
             },
+            "segmentation": {
+                "status": "healthy",
+                "model": "fake-masks",
+                "waiting": 0,
+                "running": 0,
+                "cache": {"images": 0, "hits": 0},
+                "image_store": {"images": 0, "bytes": 0},
+            },
+            "image_utils": {"status": "healthy"},
             "job_manager": {"status": "healthy", "waiting": 0, "running": 0},
         },
     }

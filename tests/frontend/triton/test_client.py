@@ -5,18 +5,24 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from grpc import StatusCode as Status
 
-from frontend.domain import EditParams, EditProgress, EditResult
+from frontend.domain import EditParams, EditProgress, EditResult, MaskPrompts
 from frontend.errors import (
     BackendError,
-    EditCancelledError,
     InvalidInputError,
+    NotCachedError,
     ServingError,
+    StoppedError,
     TritonAwayError,
+    UnavailableError,
 )
 from frontend.triton.client import TritonClient
-from frontend.triton.tensors import edit_update
+from frontend.triton.edit_tensors import IMAGE_EDIT, edit_update
+from frontend.triton.mask_tensors import SMART_MASK, mask_result
+from tests.fakes.mask_model import MASK
 from tests.fakes.pictures import png
+from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,6 +42,9 @@ def params(steps: int = 3, image: bytes = b"") -> EditParams:
     return EditParams(
         prompt="", image=image or png(), task_type="removal", num_inference_steps=steps, seed=1
     )
+
+
+CLICK = MaskPrompts(points=((1.0, 2.0),))
 
 
 async def updates(stream: InferStream) -> list[Any]:
@@ -76,13 +85,12 @@ async def test_a_cut_stream_ends_with_the_first_reason(
     triton.behaviour.step_s = 5
     stream = triton_client.edit("a", params(), 10)
     reading = asyncio.create_task(updates(stream))
-    await asyncio.sleep(0.05)
-    stream.cut(EditCancelledError("first"))
+    await eventually(lambda: triton.live)
+    stream.cut(StoppedError("first"))
     stream.cut(BackendError("second"))
-    with pytest.raises(EditCancelledError, match="first"):
+    with pytest.raises(StoppedError, match="first"):
         await reading
-    await asyncio.sleep(0.05)
-    assert triton.cut_streams == ["a"]
+    await eventually(lambda: triton.cut_streams == ["a"])
 
 
 async def test_a_stream_cut_before_it_is_read_says_why(triton_client: TritonClient) -> None:
@@ -97,12 +105,11 @@ async def test_cancelling_the_reader_is_not_taken_for_a_cut(
 ) -> None:
     triton.behaviour.step_s = 5
     reading = asyncio.create_task(updates(triton_client.edit("a", params(), 10)))
-    await asyncio.sleep(0.05)
+    await eventually(lambda: triton.live)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
-    await asyncio.sleep(0.05)
-    assert triton.live == 0
+    await eventually(lambda: triton.live == 0)
 
 
 async def test_an_abandoned_stream_is_cut(triton_client: TritonClient, triton: FakeTriton) -> None:
@@ -110,8 +117,7 @@ async def test_an_abandoned_stream_is_cut(triton_client: TritonClient, triton: F
     stream = triton_client.edit("a", params(), 10)
     async with contextlib.aclosing(stream.responses()) as responses:
         await anext(responses)
-    await asyncio.sleep(0.05)
-    assert triton.live == 0
+    await eventually(lambda: triton.live == 0)
 
 
 async def test_a_deadline_is_an_error(triton_client: TritonClient, triton: FakeTriton) -> None:
@@ -125,10 +131,10 @@ async def test_a_cancel_tells_whether_it_found_its_job(
 ) -> None:
     triton.behaviour.step_s = 5
     reading = asyncio.create_task(updates(triton_client.edit("a", params(), 10)))
-    await asyncio.sleep(0.05)
-    assert not (await triton_client.cancel("b")).cancelled
-    assert (await triton_client.cancel("a")).cancelled
-    with pytest.raises(EditCancelledError):
+    await eventually(lambda: triton.live)
+    assert not (await triton_client.cancel_edit("b")).cancelled
+    assert (await triton_client.cancel_edit("a")).cancelled
+    with pytest.raises(StoppedError):
         await reading
     assert triton.cut_streams == []
 
@@ -137,8 +143,14 @@ async def test_an_absent_triton_is_away_at_once_and_found_when_it_returns(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
     await triton.kill()
-    calls = (triton_client.cancel(""), triton_client.mismatches())
-    for call in (*calls, updates(triton_client.edit("a", params(), 10))):
+    calls = (
+        triton_client.cancel_edit(""),
+        triton_client.cancel_mask(""),
+        triton_client.mismatches(IMAGE_EDIT),
+        triton_client.mask("a", CLICK, b"image", 10).response(),
+        updates(triton_client.edit("a", params(), 10)),
+    )
+    for call in calls:
         with pytest.raises(TritonAwayError):
             async with asyncio.timeout(2):
                 await call
@@ -146,7 +158,7 @@ async def test_an_absent_triton_is_away_at_once_and_found_when_it_returns(
     async with asyncio.timeout(3):
         while True:
             with contextlib.suppress(ServingError):
-                await triton_client.cancel("")
+                await triton_client.cancel_edit("")
                 break
             await asyncio.sleep(0.05)
 
@@ -154,6 +166,109 @@ async def test_an_absent_triton_is_away_at_once_and_found_when_it_returns(
 async def test_the_loaded_models_tensors_are_compared(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
-    assert await triton_client.mismatches() == []
+    assert await triton_client.mismatches(IMAGE_EDIT) == []
     del triton.behaviour.config.input[0]
-    assert await triton_client.mismatches() == ["input PROMPT TYPE_STRING [1] is missing"]
+    assert await triton_client.mismatches(IMAGE_EDIT) == ["input PROMPT TYPE_STRING [1] is missing"]
+    assert await triton_client.mismatches(SMART_MASK) == []
+
+
+async def test_a_mask_comes_in_one_answer(triton_client: TritonClient, triton: FakeTriton) -> None:
+    picture = bytes(20_000_000)
+    first = mask_result(await triton_client.mask("a", CLICK, picture, 30).response())
+    again = mask_result(await triton_client.mask("b", CLICK, first.image_id, 30).response())
+    assert (first.cached, again.cached) == (False, True)
+    assert first.mask == again.mask == MASK
+    sent, named = triton.masks.requests
+    assert len(sent["IMAGE"][0]) == 20_000_000
+    assert named == {"IMAGE_ID": [first.image_id.encode()], "POINTS": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("refuse", "kind", "text"),
+    [
+        ((Status.INVALID_ARGUMENT, "[INVALID_ARGUMENT] POINTS: no"), InvalidInputError, "POINTS"),
+        ((Status.UNKNOWN, "wrapped: [UNAVAILABLE] full"), UnavailableError, "^full$"),
+        ((Status.INTERNAL, "[INTERNAL] log"), BackendError, "^log$"),
+        ((Status.CANCELLED, "[CANCELLED] by whom?"), StoppedError, "^by whom"),
+        ((Status.INTERNAL, "Failed, At: /secret.py"), BackendError, "failed with INTERNAL$"),
+        ((Status.UNAVAILABLE, "unavailable"), TritonAwayError, "not available"),
+        ((Status.NOT_FOUND, "unknown model 'smart_mask'"), TritonAwayError, "does not have"),
+    ],
+)
+async def test_how_a_mask_can_fail(
+    triton_client: TritonClient,
+    triton: FakeTriton,
+    refuse: tuple[Status, str],
+    kind: type[ServingError],
+    text: str,
+) -> None:
+    triton.masks.behaviour.refuse = refuse
+    with pytest.raises(kind, match=text):
+        await triton_client.mask("a", CLICK, b"image", 10).response()
+
+
+async def test_an_unknown_picture_is_told_apart_from_an_unknown_model(
+    triton_client: TritonClient,
+) -> None:
+    with pytest.raises(NotCachedError):
+        await triton_client.mask("a", CLICK, "0" * 64, 10).response()
+
+
+async def test_a_dead_process_is_away(triton_client: TritonClient, triton: FakeTriton) -> None:
+    triton.masks.behaviour.dead = True
+    for call in (
+        triton_client.mask("a", CLICK, b"i", 10).response(),
+        triton_client.cancel_mask(""),
+    ):
+        with pytest.raises(TritonAwayError, match="process has died"):
+            await call
+
+
+async def test_a_mask_has_a_deadline(triton_client: TritonClient, triton: FakeTriton) -> None:
+    triton.masks.behaviour.delay_s = 5
+    with pytest.raises(BackendError, match="did not finish in time"):
+        await triton_client.mask("a", CLICK, b"image", 0.1).response()
+    await eventually(lambda: triton.masks.live == 0)
+
+
+async def test_a_cancelled_mask_is_no_cancelled_task(
+    triton_client: TritonClient, triton: FakeTriton
+) -> None:
+    triton.masks.behaviour.delay_s = 5
+    waiting = asyncio.create_task(triton_client.mask("a", CLICK, b"image", 10).response())
+    await eventually(lambda: triton.masks.live)
+    assert not (await triton_client.cancel_mask("b")).cancelled
+    assert (await triton_client.cancel_mask("a")).cancelled
+    with pytest.raises(StoppedError):
+        await waiting
+    assert triton.masks.cut == []
+
+
+async def test_a_cut_mask_ends_with_the_reason(
+    triton_client: TritonClient, triton: FakeTriton
+) -> None:
+    triton.masks.behaviour.delay_s = 5
+    call = triton_client.mask("a", CLICK, b"image", 10)
+    waiting = asyncio.create_task(call.response())
+    await eventually(lambda: triton.masks.live)
+    call.cut(BackendError("first"))
+    with pytest.raises(BackendError, match="first"):
+        await waiting
+    await eventually(lambda: triton.masks.cut == ["a"])
+
+
+async def test_a_mask_nobody_waits_for_is_cut(
+    triton_client: TritonClient, triton: FakeTriton
+) -> None:
+    triton.masks.behaviour.delay_s = 5
+    waiting = asyncio.create_task(triton_client.mask("a", CLICK, b"image", 10).response())
+    await eventually(lambda: triton.masks.live)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await eventually(lambda: triton.masks.cut == ["a"])
+
+
+async def test_a_ping_tells_about_the_masks_too(triton_client: TritonClient) -> None:
+    state = await triton_client.cancel_mask("")
+    assert (state.bundle, state.cancelled, state.cache["images"]) == ("fake-masks", False, 0)

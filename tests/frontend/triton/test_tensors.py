@@ -1,94 +1,54 @@
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import pytest
+from tritonclient.grpc import service_pb2
 
-from frontend.domain import EditParams, EditProgress, EditResult, ModelState, Stage
-from frontend.errors import BackendError
-from frontend.triton import tensors
-from tests.fakes.triton_server import decode, response
-
-
-def test_an_edit_is_sent_with_all_it_says() -> None:
-    params = EditParams(
-        prompt="gỡ cái cốc",
-        image=b"\x00image",
-        conditional_images=(b"mask", b""),
-        task_type="removal",
-        num_inference_steps=100,
-        true_cfg_scale=2.5,
-        seed=2**63 - 1,
-        enable_flowmatch_scheduler=False,
-        preview=True,
-    )
-    request = tensors.edit_request("id", params)
-    assert (request.model_name, request.id) == ("image_edit", "id")
-    assert decode(request.inputs, request.raw_input_contents) == {
-        "PROMPT": ["gỡ cái cốc".encode()],
-        "IMAGE": [b"\x00image"],
-        "CONDITIONAL_IMAGES": [b"mask", b""],
-        "TASK_TYPE": [b"removal"],
-        "NUM_INFERENCE_STEPS": [100],
-        "TRUE_CFG_SCALE": [2.5],
-        "SEED": [2**63 - 1],
-        "ENABLE_FLOWMATCH_SCHEDULER": [False],
-        "PREVIEW": [True],
-    }
+from frontend.triton.tensors import TensorSpec, add_input, outputs
+from tests.fakes.wire import decode
 
 
-@pytest.mark.parametrize("task_id", ["", "some-id"])
-def test_a_cancel_carries_nothing_else(task_id: str) -> None:
-    request = tensors.cancel_request(task_id)
-    inputs = decode(request.inputs, request.raw_input_contents)
-    assert inputs == {"CANCEL": [task_id.encode()]}
+@pytest.mark.parametrize(
+    ("spec", "values", "shape"),
+    [
+        (TensorSpec("T", "BYTES"), ("gỡ",), [1]),
+        (TensorSpec("T", "BYTES", (-1,)), (b"a", b""), [2]),
+        (TensorSpec("T", "INT32", (-1,)), (1, -(2**31)), [2]),
+        (TensorSpec("T", "INT64"), (2**63 - 1,), [1]),
+        (TensorSpec("T", "FP32", (4,)), (0.5, 1.0, 2.0, -3.0), [4]),
+        (TensorSpec("T", "FP32", (-1, 2)), (0.5, 1.0, 2.0, -3.0), [2, 2]),
+        (TensorSpec("T", "FP32", (-1, 2)), (0.5, 1.0), [1, 2]),
+        (TensorSpec("T", "BOOL"), (True,), [1]),
+    ],
+)
+def test_values_are_sent_in_their_shape(
+    spec: TensorSpec, values: tuple[Any, ...], shape: list[int]
+) -> None:
+    request = service_pb2.ModelInferRequest()
+    add_input(request, spec, values)
+    assert list(request.inputs[0].shape) == shape
+    assert request.inputs[0].datatype == spec.datatype
+    sent = [value.encode() if isinstance(value, str) else value for value in values]
+    assert decode(request.inputs, request.raw_input_contents) == {"T": sent}
 
 
-def test_a_response_is_progress_until_it_is_the_result() -> None:
-    message = response("denoising", 3, 10, 0.3, PREVIEW_IMAGE=b"webp").infer_response
-    assert tensors.edit_update(message) == EditProgress(Stage.DENOISING, 3, 10, 0.3, b"webp")
-    message = response("loading", 0, 10, 0.0).infer_response
-    assert tensors.edit_update(message) == EditProgress(Stage.LOADING, 0, 10, 0.0, b"")
-    message = response("done", 10, 10, 1.0, IMAGE=b"png", INFO=b'{"a": 1}').infer_response
-    assert tensors.edit_update(message) == EditResult(b"png", b'{"a": 1}')
+def test_a_response_is_read_by_name() -> None:
+    response = service_pb2.ModelInferResponse()
+    for name, datatype, raw in [
+        ("A", "BYTES", b"\x02\0\0\0ab\0\0\0\0"),
+        ("B", "FP32", b"\0\0\x80\x3f"),
+        ("C", "BOOL", b"\1\0"),
+    ]:
+        response.outputs.add(name=name, datatype=datatype)
+        response.raw_output_contents.append(raw)
+    assert outputs(response) == {"A": [b"ab", b""], "B": [1.0], "C": [True, False]}
 
 
-@pytest.mark.parametrize("broken", ["no image", "no info", "stage", "empty", "cut", "info"])
-def test_a_broken_response_is_one_clear_error(broken: str) -> None:
-    message = response("done", 1, 1, 1.0, IMAGE=b"png", INFO=b'{"a": 1}').infer_response
-    match broken:
-        case "no image":
-            message = response("done", 1, 1, 1.0, INFO=b'{"a": 1}').infer_response
-        case "no info":
-            message = response("done", 1, 1, 1.0, IMAGE=b"png").infer_response
-        case "stage":
-            message = response("dreaming", 1, 1, 1.0).infer_response
-        case "empty":  # what numpy 2 makes of every tensor in Triton 2.51
-            message.raw_output_contents[:] = [b""] * len(message.outputs)
-        case "cut":
-            message.raw_output_contents[0] = message.raw_output_contents[0][:-1]
-        case "info":
-            message = response("done", 1, 1, 1.0, IMAGE=b"png", INFO=b"[]").infer_response
-    with pytest.raises(BackendError, match="Triton's answer to an edit is not readable"):
-        tensors.edit_update(message)
-
-
-def test_a_ping_tells_what_the_model_can() -> None:
-    info = {
-        "cancelled": True,
-        "model": "demo",
-        "adapters": ["removal"],
-        "waiting": 1,
-        "running": 2,
-        "max_queue_size": 8,
-    }
-    message = response("done", 0, 0, 1.0, INFO=json.dumps(info).encode()).infer_response
-    state = ModelState(True, "demo", frozenset({"removal"}), 1, 2, 8)
-    assert tensors.model_state(message) == state
-
-
-@pytest.mark.parametrize("info", [b"", b"{", b"{}", b"null", b'{"cancelled": 1, "model": "m"}'])
-def test_a_broken_ping_is_one_clear_error(info: bytes) -> None:
-    message = response("done", 0, 0, 1.0, INFO=info).infer_response
-    with pytest.raises(BackendError, match="Triton's answer to a ping is not readable"):
-        tensors.model_state(message)
+@pytest.mark.parametrize("raw", [b"\x03\0\0\0ab", b"\x01\0"])
+def test_bytes_that_are_cut_short_are_noticed(raw: bytes) -> None:
+    response = service_pb2.ModelInferResponse()
+    response.outputs.add(name="A", datatype="BYTES")
+    response.raw_output_contents.append(raw)
+    with pytest.raises(Exception, match=r"cut short|unpack_from requires"):
+        outputs(response)

@@ -6,22 +6,26 @@ import pytest
 
 from frontend.errors import TritonAwayError
 from frontend.triton.client import TritonClient
+from frontend.triton.edit_tensors import IMAGE_EDIT
 from frontend.triton.watch import TritonWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from frontend.domain import EditModelState
     from tests.fakes.triton_server import FakeTriton
+
+    Watch = TritonWatch[EditModelState]
 
 
 @pytest.fixture
-async def watch(triton: FakeTriton) -> AsyncIterator[TritonWatch]:
+async def watch(triton: FakeTriton) -> AsyncIterator[Watch]:
     client = TritonClient(triton.url)
-    yield TritonWatch(client, timeout_s=0.2)
+    yield TritonWatch(client, IMAGE_EDIT, client.cancel_edit, timeout_s=0.2)
     await client.close()
 
 
-async def test_triton_is_away_until_it_has_answered(watch: TritonWatch) -> None:
+async def test_triton_is_away_until_it_has_answered(watch: Watch) -> None:
     assert watch.state is None
     with pytest.raises(TritonAwayError, match="has not answered yet"):
         watch.require()
@@ -29,7 +33,7 @@ async def test_triton_is_away_until_it_has_answered(watch: TritonWatch) -> None:
     assert watch.require().adapters == {"insertion", "removal", "white-balance"}
 
 
-async def test_one_missing_answer_is_forgiven(watch: TritonWatch, triton: FakeTriton) -> None:
+async def test_one_missing_answer_is_forgiven(watch: Watch, triton: FakeTriton) -> None:
     await watch.beat()
     triton.behaviour.deaf = True
     await watch.beat()
@@ -44,7 +48,7 @@ async def test_one_missing_answer_is_forgiven(watch: TritonWatch, triton: FakeTr
         watch.require()
 
 
-async def test_an_error_is_believed_at_once(watch: TritonWatch, triton: FakeTriton) -> None:
+async def test_an_error_is_believed_at_once(watch: Watch, triton: FakeTriton) -> None:
     await watch.beat()
     triton.behaviour.unknown = True
     await watch.beat()
@@ -52,7 +56,7 @@ async def test_an_error_is_believed_at_once(watch: TritonWatch, triton: FakeTrit
         watch.require()
 
 
-async def test_what_was_lost_is_found_again(watch: TritonWatch) -> None:
+async def test_what_was_lost_is_found_again(watch: Watch) -> None:
     await watch.beat()
     watch.lose("a stream broke")
     assert watch.reason == "a stream broke"
@@ -61,7 +65,7 @@ async def test_what_was_lost_is_found_again(watch: TritonWatch) -> None:
     assert watch.state is not None
 
 
-async def test_a_returning_triton_is_checked_again(watch: TritonWatch, triton: FakeTriton) -> None:
+async def test_a_returning_triton_is_checked_again(watch: Watch, triton: FakeTriton) -> None:
     await watch.beat()
     del triton.behaviour.config.output[0]
     await watch.beat()

@@ -1,0 +1,73 @@
+"""Owns one call to Triton: cutting it, and turning its failures into errors."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+
+from frontend.errors import BackendError, ServingError, TritonAwayError, coded
+
+# What Triton says, with various codes, for a model whose process has died.
+_DEAD_STUB = "is not healthy"
+
+
+class Call:
+    """A call that can be ended from this side, with a reason.
+
+    Args:
+        call: a fresh one of the generated stub; owned from here on.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._cut_reason: ServingError | None = None
+
+    def cut(self, reason: ServingError) -> None:
+        """End the call from this side; who waits gets `reason`, the first one where several.
+
+        Under load, cutting live calls can crash Triton 2.51: ask the model to cancel first.
+        """
+        self._cut_reason = self._cut_reason or reason
+        self._call.cancel()
+
+    async def _translate(self, operation: Any) -> Any:
+        try:
+            return await operation
+        except grpc.aio.AioRpcError as error:
+            raise self._cut_reason or status_error(error) from error
+        except asyncio.CancelledError:
+            # A cut call raises this too; it must not look like the cancelling of this task.
+            task = asyncio.current_task()
+            if self._cut_reason is None or (task is not None and task.cancelling()):
+                raise
+            raise self._cut_reason from None
+
+
+class InferCall(Call):
+    """A request with one response, on its way from its making on."""
+
+    async def response(self) -> Any:
+        """Return the ModelInferResponse.
+
+        Raises:
+            ServingError: what the model or Triton answered, or the reason it was cut for.
+        """
+        return await self._translate(self._call)
+
+
+def status_error(error: grpc.aio.AioRpcError) -> ServingError:
+    """Turn the status of a failed call into an error."""
+    code, details = error.code(), error.details() or ""
+    if own := coded(details):
+        return own
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return BackendError("the model did not finish in time")
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return TritonAwayError("Triton is not available")
+    if code is grpc.StatusCode.NOT_FOUND:
+        return TritonAwayError("Triton does not have the model")
+    if _DEAD_STUB in details:
+        return TritonAwayError("the model's process has died")
+    return BackendError(f"Triton failed with {code.name}")

@@ -1,0 +1,117 @@
+"""Owns the table of image_edit's tensors and the conversion between them and the domain."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import TYPE_CHECKING, Any
+
+from tritonclient.grpc import service_pb2
+
+from frontend.domain import EditModelState, EditProgress, EditResult, Stage
+from frontend.errors import BackendError
+from frontend.triton.tensors import ModelTensors, TensorSpec, add_input, outputs
+
+if TYPE_CHECKING:
+    from frontend.domain import EditParams
+
+EDIT_INPUTS = (
+    TensorSpec("PROMPT", "BYTES"),
+    TensorSpec("IMAGE", "BYTES"),
+    TensorSpec("CONDITIONAL_IMAGES", "BYTES", (-1,)),
+    TensorSpec("REFERENCE_IMAGE", "BYTES"),
+    TensorSpec("REFERENCE_MASK_R", "BYTES"),
+    TensorSpec("NEGATIVE_PROMPT", "BYTES"),
+    TensorSpec("TASK_TYPE", "BYTES"),
+    TensorSpec("ANGLE", "BYTES"),
+    TensorSpec("BACKGROUND_PRESET", "BYTES"),
+    TensorSpec("INPUT_QUALITY", "BYTES"),
+    TensorSpec("MASK_TOOL_TYPE", "BYTES"),
+    TensorSpec("WIDTH", "INT32"),
+    TensorSpec("HEIGHT", "INT32"),
+    TensorSpec("NUM_INFERENCE_STEPS", "INT32"),
+    TensorSpec("GUIDANCE_SCALE", "FP32"),
+    TensorSpec("TRUE_CFG_SCALE", "FP32"),
+    TensorSpec("SEED", "INT64"),
+    TensorSpec("ENABLE_FLOWMATCH_SCHEDULER", "BOOL"),
+    TensorSpec("PREVIEW", "BOOL"),
+)
+CANCEL = TensorSpec("CANCEL", "BYTES")
+IMAGE_EDIT = ModelTensors(
+    model="image_edit",
+    inputs=(*EDIT_INPUTS, CANCEL),
+    outputs=(
+        TensorSpec("STAGE", "BYTES"),
+        TensorSpec("STEP", "INT32"),
+        TensorSpec("TOTAL_STEPS", "INT32"),
+        TensorSpec("PROGRESS", "FP32"),
+        TensorSpec("PREVIEW_IMAGE", "BYTES"),
+        TensorSpec("IMAGE", "BYTES"),
+        TensorSpec("INFO", "BYTES"),
+    ),
+    decoupled=True,
+)
+
+
+def edit_request(task_id: str, params: EditParams) -> Any:
+    """Build the ModelInferRequest of one edit; fields that are None or empty are not sent."""
+    request = service_pb2.ModelInferRequest(model_name=IMAGE_EDIT.model, id=task_id)
+    for spec in EDIT_INPUTS:
+        value = getattr(params, spec.name.lower())
+        if value is not None and value != ():
+            add_input(request, spec, value if isinstance(value, tuple) else (value,))
+    return request
+
+
+def cancel_request(task_id: str) -> Any:
+    """Build the ModelInferRequest that stops the job `task_id`; "" names none and is a ping."""
+    request = service_pb2.ModelInferRequest(model_name=IMAGE_EDIT.model)
+    add_input(request, CANCEL, (task_id,))
+    return request
+
+
+def edit_update(response: Any) -> EditProgress | EditResult:
+    """Read one ModelInferResponse of an edit.
+
+    Raises:
+        BackendError: the response is not what the model promises.
+    """
+    try:
+        read = outputs(response)
+        stage = Stage(read["STAGE"][0].decode())
+        if stage is Stage.DONE:
+            info = read["INFO"][0]
+            # Not parsed: it may have tens of megabytes.
+            if not (info.startswith(b'{"') and info.endswith(b"}")):
+                raise ValueError("INFO is no JSON object")
+            return EditResult(read["IMAGE"][0], info)
+        return EditProgress(
+            stage=stage,
+            step=read["STEP"][0],
+            total_steps=read["TOTAL_STEPS"][0],
+            # What FP32 can tell.
+            progress=round(read["PROGRESS"][0], 6),
+            preview=next(iter(read.get("PREVIEW_IMAGE", ())), b""),
+        )
+    except (LookupError, ValueError, struct.error) as error:
+        raise BackendError("Triton's answer to an edit is not readable") from error
+
+
+def model_state(response: Any) -> EditModelState:
+    """Read the ModelInferResponse to a CANCEL.
+
+    Raises:
+        BackendError: the response is not what the model promises.
+    """
+    try:
+        info = json.loads(outputs(response)["INFO"][0])
+        return EditModelState(
+            cancelled=bool(info["cancelled"]),
+            bundle=str(info["model"]),
+            waiting=int(info["waiting"]),
+            running=int(info["running"]),
+            max_queue_size=int(info["max_queue_size"]),
+            adapters=frozenset(info["adapters"]),
+        )
+    except (LookupError, TypeError, ValueError, struct.error) as error:
+        raise BackendError("Triton's answer to a ping is not readable") from error

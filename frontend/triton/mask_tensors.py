@@ -1,0 +1,124 @@
+"""Owns the table of smart_mask's tensors and the conversion between them and the domain."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import struct
+from typing import TYPE_CHECKING, Any
+
+from tritonclient.grpc import service_pb2
+
+from frontend.domain import MaskModelState, MaskResult
+from frontend.errors import IMAGE_REFUSED, BackendError
+from frontend.triton.tensors import ModelTensors, TensorSpec, add_input, outputs
+
+if TYPE_CHECKING:
+    from frontend.domain import MaskPrompts
+
+IMAGE = TensorSpec("IMAGE", "BYTES")
+IMAGE_ID = TensorSpec("IMAGE_ID", "BYTES")
+PROMPT_INPUTS = (
+    TensorSpec("POINTS", "FP32", (-1, 2)),
+    TensorSpec("POINT_LABELS", "INT32", (-1,)),
+    TensorSpec("BBOX", "FP32", (4,)),
+    TensorSpec("MASK", "BYTES"),
+    TensorSpec("AUTO_DETECT", "BOOL"),
+    TensorSpec("BORDER_ADJUSTMENT", "INT32"),
+    TensorSpec("USE_BLUR", "BOOL"),
+)
+CANCEL = TensorSpec("CANCEL", "BYTES")
+SMART_MASK = ModelTensors(
+    model="smart_mask",
+    inputs=(IMAGE, IMAGE_ID, *PROMPT_INPUTS, CANCEL),
+    outputs=(
+        TensorSpec("MASK_IMAGE", "BYTES"),
+        TensorSpec("IMAGE_ID", "BYTES"),
+        TensorSpec("SCORE", "FP32"),
+        TensorSpec("CACHED", "BOOL"),
+        TensorSpec("INFO", "BYTES"),
+    ),
+    decoupled=False,
+)
+
+_INPUT_NAMES = re.compile(rf"\b({'|'.join(spec.name for spec in SMART_MASK.inputs)})\b")
+
+
+def mask_request(job_id: str, prompts: MaskPrompts, image: bytes | str) -> Any:
+    """Build the ModelInferRequest of one mask; prompts that are None or empty are not sent.
+
+    Args:
+        job_id: names the request for `cancel_request`.
+        prompts: what to find.
+        image: where: an encoded file, or its image_id.
+    """
+    request = service_pb2.ModelInferRequest(model_name=SMART_MASK.model, id=job_id)
+    add_input(request, IMAGE_ID if isinstance(image, str) else IMAGE, (image,))
+    for spec in PROMPT_INPUTS:
+        value = getattr(prompts, spec.name.lower())
+        if value is None or value == ():
+            continue
+        if len(spec.shape) == 2:
+            value = tuple(itertools.chain.from_iterable(value))
+        add_input(request, spec, value if isinstance(value, tuple) else (value,))
+    return request
+
+
+def cancel_request(job_id: str) -> Any:
+    """Build the ModelInferRequest that stops the request `job_id`; "" names none and is a ping."""
+    request = service_pb2.ModelInferRequest(model_name=SMART_MASK.model)
+    add_input(request, CANCEL, (job_id,))
+    return request
+
+
+def mask_result(response: Any) -> MaskResult:
+    """Read the ModelInferResponse of a mask.
+
+    Raises:
+        BackendError: the response is not what the model promises.
+    """
+    try:
+        read = outputs(response)
+        info = json.loads(read["INFO"][0])
+        return MaskResult(
+            mask=read["MASK_IMAGE"][0],
+            image_id=read["IMAGE_ID"][0].decode(),
+            # What FP32 can tell.
+            score=round(read["SCORE"][0], 6),
+            cached=read["CACHED"][0],
+            timings={str(stage): float(seconds) for stage, seconds in info["timings"].items()},
+        )
+    except (AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
+        raise BackendError("Triton's answer to a mask request is not readable") from error
+
+
+def model_state(response: Any) -> MaskModelState:
+    """Read the ModelInferResponse to a CANCEL.
+
+    Raises:
+        BackendError: the response is not what the model promises.
+    """
+    try:
+        info = json.loads(outputs(response)["INFO"][0])
+        return MaskModelState(
+            cancelled=bool(info["cancelled"]),
+            bundle=str(info["model"]),
+            waiting=int(info["waiting"]),
+            running=int(info["running"]),
+            max_queue_size=int(info["max_queue_size"]),
+            cache={str(name): int(count) for name, count in info["cache"].items()},
+        )
+    except (AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
+        raise BackendError("Triton's answer to a ping is not readable") from error
+
+
+def refusal(text: str) -> str:
+    """Word the model's refusal of a request for users of REST, who know fields and not tensors.
+
+    Each field of a request is the tensor of the same name; a refused picture has a sentence of
+    its own in the contract.
+    """
+    if text.startswith("IMAGE: "):
+        return f"{IMAGE_REFUSED}: {text.removeprefix('IMAGE: ')}"
+    return _INPUT_NAMES.sub(lambda name: name[1].lower(), text)
