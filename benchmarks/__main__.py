@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import latency, overhead, perf_analyzer, report, subscribers
+from benchmarks import latency, masks, overhead, perf_analyzer, report, subscribers
 from benchmarks.server import Endpoints, serving
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +23,9 @@ class Name(StrEnum):
     LATENCY = "latency"
     SUBSCRIBERS = "subscribers"
     PERF_ANALYZER = "perf-analyzer"
+    PERF_MASKS = "perf-masks"
+    PERF_NETWORK = "perf-network"
+    MASKS = "masks"
     ALL = "all"
 
 
@@ -47,10 +50,27 @@ BENCHMARKS: dict[Name, tuple[Measure, report.Draw]] = {
     ),
     Name.PERF_ANALYZER: (
         lambda server, _: perf_analyzer.measure(
-            server.grpc, requests=12, concurrencies=(1, 2, 4), steps=8, size=SIZE
+            server.grpc,
+            perf_analyzer.edits(SIZE, steps=8),
+            requests=12,
+            concurrencies=(1, 2, 4),
         ),
         perf_analyzer.draw,
     ),
+    Name.PERF_MASKS: (
+        lambda server, _: perf_analyzer.measure(
+            server.grpc, perf_analyzer.masks(1024), requests=400, concurrencies=(1, 2, 4, 16)
+        ),
+        perf_analyzer.draw,
+    ),
+    Name.PERF_NETWORK: (
+        lambda server, _: perf_analyzer.measure(
+            server.grpc, perf_analyzer.networks(320), requests=200, concurrencies=(1, 2, 4, 16)
+        ),
+        perf_analyzer.draw,
+    ),
+    # Starts a server of its own, which serves a network of FastSAM-s size.
+    Name.MASKS: (lambda _, __: masks.measure(pairs=21, throughput_s=8), masks.draw),
 }
 
 

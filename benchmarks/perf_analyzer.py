@@ -1,4 +1,4 @@
-"""NVIDIA's perf_analyzer on image_edit: its binary, its input, its report."""
+"""NVIDIA's perf_analyzer on our models: its binary, its input, its report."""
 
 import base64
 import csv
@@ -12,12 +12,14 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.pictures import disc, photograph, png
+from benchmarks.pictures import disc, flat_disc, photograph, png
 
 TOOLS = Path(__file__).parents[1] / ".tools"
 # The last release whose perf_analyzer starts on Debian 12 (glibc 2.36). The wheel is opened,
@@ -67,34 +69,69 @@ def install(folder: Path) -> Path:
     return binary
 
 
-def input_data(size: int, steps: int) -> dict[str, Any]:
-    """One request in perf_analyzer's format: tensor name -> content and shape."""
-    return {
-        "data": [
-            {
-                "PROMPT": _text("put the object there"),
-                "TASK_TYPE": _text("insertion"),
-                "INPUT_QUALITY": _text("original"),
-                "IMAGE": _image(png(photograph(size, seed=1))),
-                "CONDITIONAL_IMAGES": _image(png(disc(size))),
-                "REFERENCE_IMAGE": _image(png(photograph(size, seed=2))),
-                "NUM_INFERENCE_STEPS": {"content": [steps], "shape": [1]},
-            }
-        ]
+@dataclass(frozen=True)
+class Profile:
+    """How perf_analyzer drives one model.
+
+    Attributes:
+        model: its name.
+        data: one request in perf_analyzer's format: tensor name -> content and shape.
+        options: what the model needs on the command line.
+        title: of the plot.
+        ylabel: what a request is, in the plural.
+    """
+
+    model: str
+    data: dict[str, Any]
+    options: tuple[str, ...]
+    title: str
+    ylabel: str
+
+
+def edits(size: int, steps: int) -> Profile:
+    """Insertions with a reference, on pictures of size x size; a response per step."""
+    request = {
+        "PROMPT": _text("put the object there"),
+        "TASK_TYPE": _text("insertion"),
+        "INPUT_QUALITY": _text("original"),
+        "IMAGE": _image(png(photograph(size, seed=1))),
+        "CONDITIONAL_IMAGES": _image(png(disc(size))),
+        "REFERENCE_IMAGE": _image(png(photograph(size, seed=2))),
+        "NUM_INFERENCE_STEPS": {"content": [steps], "shape": [1]},
     }
+    # Decoupled models take streams only.
+    options = ("--async", "--streaming")
+    return Profile("image_edit", request, options, f"{steps}-step edits at {size}²", "edits")
+
+
+def masks(size: int) -> Profile:
+    """Repeat clicks on one picture of size x size, which is sent with each."""
+    middle = size / 2
+    request = {
+        "IMAGE": _image(png(flat_disc(size))),
+        "POINTS": {"content": [middle, middle], "shape": [1, 2]},
+    }
+    return Profile("smart_mask", request, (), f"repeat clicks at {size}²", "masks")
+
+
+def networks(size: int) -> Profile:
+    """Single images for the network, of its own size."""
+    image = np.random.default_rng(0).random((3, size, size), dtype=np.float32)
+    content = {"b64": base64.b64encode(image.tobytes()).decode()}
+    request = {"images": {"content": content, "shape": [3, size, size]}}
+    return Profile("fastsam", request, ("-b", "1"), f"the mask network at {size}²", "images")
 
 
 def measure(
-    grpc: str, *, requests: int, concurrencies: Iterable[int], steps: int, size: int
+    grpc: str, profile: Profile, *, requests: int, concurrencies: Iterable[int]
 ) -> dict[str, Any]:
-    """Drives image_edit by streaming gRPC, once per concurrency.
+    """Drives a model by gRPC, once per concurrency.
 
     Args:
         grpc: Triton's host:port.
-        requests: edits at each concurrency; perf_analyzer keeps every payload in memory.
-        concurrencies: edits in flight, within the model's queue.
-        steps: denoising steps of an edit.
-        size: side of the pictures in pixels.
+        profile: which model, and with what.
+        requests: number at each concurrency; perf_analyzer keeps every payload in memory.
+        concurrencies: requests in flight, within the model's queue.
 
     Returns:
         The last command, and perf_analyzer's own report for each concurrency.
@@ -104,15 +141,15 @@ def measure(
     """
     binary = install(TOOLS)
     # Kept beside the binary, so that anyone can go on by hand.
-    data = TOOLS / "image_edit.json"
-    data.write_text(json.dumps(input_data(size, steps)), encoding="utf-8")
+    data = TOOLS / f"{profile.model}.json"
+    data.write_text(json.dumps({"data": [profile.data]}), encoding="utf-8")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.csv")
         for concurrency in concurrencies:
             command = [
-                *(binary.name, "-m", "image_edit", "-i", "grpc", "-u", grpc),
-                *("--async", "--streaming", "--input-data", str(data), "-f", report.name),
+                *(binary.name, "-m", profile.model, "-i", "grpc", "-u", grpc, *profile.options),
+                *("--input-data", str(data), "-f", report.name),
                 *("--concurrency-range", str(concurrency), "--request-count", str(requests)),
             ]
             subprocess.run(
@@ -127,19 +164,19 @@ def measure(
             rows += parse_report(report.read_text(encoding="utf-8"))
             report.unlink()
     return {
-        "last_command": shlex.join(command).replace(str(data), ".tools/image_edit.json"),
+        "last_command": shlex.join(command).replace(str(data), f".tools/{data.name}"),
         "requests": requests,
-        "steps": steps,
-        "size": size,
+        "title": profile.title,
+        "ylabel": profile.ylabel,
         "concurrency": rows,
     }
 
 
 def parse_report(text: str) -> list[dict[str, float]]:
-    """Reads what perf_analyzer's CSV tells of a decoupled model: one row per concurrency.
+    """Reads what perf_analyzer's CSV tells of a model: one row per concurrency.
 
     Latencies are in microseconds, from a request to its last response. The server's own times
-    are left out: Triton counts them until `execute` has returned, which an edit outlives.
+    are left out: Triton counts them until `execute` has returned, which edits and masks outlive.
     """
     return [
         {name: float(row[name]) for name in row if name in COUNTS or name.endswith(" latency")}
@@ -152,19 +189,18 @@ def draw(axes: Axes, results: dict[str, Any]) -> None:
     rows = results["concurrency"]
     places = [row["Concurrency"] for row in rows]
     for name in ("p50 latency", "p99 latency"):
-        axes.plot(places, [row[name] / 1e6 for row in rows], "o-", label=name)
+        axes.plot(places, [row[name] / 1e3 for row in rows], "o-", label=name)
     axes.set(
-        title=f"perf_analyzer: {results['steps']}-step edits at {results['size']}²",
+        title=f"perf_analyzer: {results['title']}",
         xlabel="concurrency",
-        ylabel="seconds",
+        ylabel="milliseconds",
         xticks=places,
         ylim=(0, None),
     )
     axes.legend(loc="upper left")
     throughput = axes.twinx()
-    edits = [row["Inferences/Second"] for row in rows]
-    throughput.plot(places, edits, "s--", color="grey")
-    throughput.set(ylabel="edits per second (grey)", ylim=(0, None))
+    throughput.plot(places, [row["Inferences/Second"] for row in rows], "s--", color="grey")
+    throughput.set(ylabel=f"{results['ylabel']} per second (grey)", ylim=(0, None))
 
 
 def _text(text: str) -> dict[str, Any]:

@@ -27,8 +27,12 @@ class Endpoints:
 
 
 @contextlib.contextmanager
-def serving(endpoints: Endpoints | None) -> Iterator[Endpoints]:
+def serving(endpoints: Endpoints | None, **settings: str) -> Iterator[Endpoints]:
     """Yields the endpoints given, or those of an `artmancer serve` that ends with the block.
+
+    Args:
+        endpoints: of a running server; None: one is started.
+        settings: of the started server, names without the ARTMANCER_ prefix.
 
     Raises:
         RuntimeError: the server ended or was not ready in time; the text holds its log's end.
@@ -43,6 +47,7 @@ def serving(endpoints: Endpoints | None) -> Iterator[Endpoints]:
         "ARTMANCER_TRITON_HTTP_PORT": str(http),
         "ARTMANCER_TRITON_GRPC_PORT": str(grpc),
         "ARTMANCER_TRITON_METRICS_PORT": str(metrics),
+        **{f"ARTMANCER_{name}": value for name, value in settings.items()},
     }
     command = [str(Path(sys.executable).with_name("artmancer")), "serve"]
     with tempfile.TemporaryFile() as log:

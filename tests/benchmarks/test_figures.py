@@ -66,7 +66,8 @@ def test_perf_analyzers_report_is_read() -> None:
 
 
 def test_a_report_says_where_and_how_it_was_measured(tmp_path: Path) -> None:
-    results = {"steps": 8, "size": 256, "concurrency": perf_analyzer.parse_report(CSV)}
+    rows = perf_analyzer.parse_report(CSV)
+    results = {"title": "8-step edits", "ylabel": "edits", "concurrency": rows}
     path = report.save("example", report.machine(), results, perf_analyzer.draw, tmp_path)
     saved = json.loads(path.read_text())
     assert saved["results"] == results

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 ROOT = Path(__file__).parents[2]
+# Bytes of features, by the demo's network: 410 KB each and a little for each detection.
+FIVE_PICTURES = 2_200_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,10 +36,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def fragile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server to be harmed; its bundle lacks the white-balance adapter."""
+    """A server to be harmed.
+
+    Its bundle lacks the white-balance adapter, and it keeps the features of five pictures.
+    """
     folder = tmp_path_factory.mktemp("fragile")
     shutil.copytree(ROOT / "model_repository", folder / "model_repository")
-    shutil.copytree(ROOT / "bundles" / "demo", folder / "bundles" / "demo")
+    shutil.copytree(ROOT / "bundles", folder / "bundles")
+    config = folder / "model_repository" / "smart_mask" / "configs" / "cpu.pbtxt"
+    small = config.read_text().replace('"268435456"', f'"{FIVE_PICTURES}"')
+    assert str(FIVE_PICTURES) in small
+    config.write_text(small)
     path = folder / "bundles" / "demo" / "manifest.json"
     manifest = json.loads(path.read_text())
     del manifest["adapters"]["white-balance"]

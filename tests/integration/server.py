@@ -30,6 +30,7 @@ class Server:
 
     url: str
     triton_url: str
+    triton_http_url: str
     process: subprocess.Popen[bytes]
     log: Path
 
@@ -94,7 +95,13 @@ def running(log: Path, **settings: str) -> Iterator[Server]:
     command = [str(Path(sys.prefix) / "bin" / "artmancer"), "serve"]
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-    server = Server(f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc_port}", process, log)
+    server = Server(
+        url=f"http://127.0.0.1:{port}",
+        triton_url=f"127.0.0.1:{grpc_port}",
+        triton_http_url=f"http://127.0.0.1:{http_port}",
+        process=process,
+        log=log,
+    )
     try:
         server.wait_ready()
         yield server

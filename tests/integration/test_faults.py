@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import signal
 import time
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .mask_scenes import iou, mask_of, scene
 from .server import Server, running
-from .web_client import TERMINAL, Json, WebClient, edit
+from .web_client import TERMINAL, Json, WebClient, b64, edit
 
 if TYPE_CHECKING:
     import psutil
@@ -78,6 +80,66 @@ async def test_a_stub_killed_is_noticed_and_brought_back(
     await kill_in_mid_job(fragile_server, fragile_server.stub(model))
     await watch
     await edit_again(fragile_server)
+
+
+async def test_a_hundred_pictures_go_through_a_cache_that_holds_five(
+    fragile_server: Server,
+) -> None:
+    """Every picture stays known by its id: what the model forgets, the frontend sends again."""
+    await asyncio.to_thread(fragile_server.wait_ready)
+    async with WebClient(fragile_server.url) as client:
+        drawn = scene(1, 256)
+        request = {"points": [drawn.middle]}
+        ids = []
+        for number in range(100):
+            image = b64(drawn.png + number.to_bytes())
+            answer = await client.http.post("/api/smart-mask", json={"image": image, **request})
+            ids.append(answer.json()["image_id"])
+        cache = {"evictions": 0}
+        async with asyncio.timeout(10):  # the frontend knows what the last ping told
+            while cache["evictions"] < 95:
+                health = (await client.http.get("/api/system/health")).json()
+                cache = health["services"]["segmentation"]["cache"]
+        assert cache["images"] == 5
+        assert cache["bytes"] <= cache["max_bytes"]
+        known = []
+        for image_id in (ids[-1], ids[0], ids[0]):
+            answer = await client.http.post(
+                "/api/smart-mask", json={"image_id": image_id, **request}
+            )
+            assert answer.status_code == 200
+            mask = mask_of(base64.b64decode(answer.json()["mask_base64"]))
+            assert iou(mask, drawn.truth) > 0.85
+            known.append(answer.json()["cached"])
+        assert known == [True, False, True]
+
+
+@pytest.mark.parametrize("model", ["smart_mask", "fastsam"])
+async def test_a_mask_stub_killed_under_requests_is_brought_back(
+    fragile_server: Server, model: str
+) -> None:
+    await asyncio.to_thread(fragile_server.wait_ready)
+    drawn = scene(2, 512)
+    async with WebClient(fragile_server.url) as client:
+
+        async def post(number: int) -> tuple[int, str]:
+            image = b64(drawn.png + f"{model}{number}".encode())
+            answer = await client.http.post(
+                "/api/smart-mask", json={"image": image, "points": [drawn.middle]}
+            )
+            return answer.status_code, str(answer.json().get("detail"))
+
+        victim = fragile_server.stub(model)
+        requests = [asyncio.create_task(post(number)) for number in range(24)]
+        await asyncio.sleep(0.3)
+        victim.send_signal(signal.SIGKILL)
+        answers = await asyncio.wait_for(asyncio.gather(*requests), 3 * END_WITHIN_S)
+        failed = [(status, detail) for status, detail in answers if status != 200]
+        assert failed
+        assert {status for status, _ in failed} <= {500, 503}
+        assert all(detail for _, detail in failed)
+        await asyncio.to_thread(fragile_server.wait_ready)
+        assert (await post(100))[0] == 200
 
 
 async def test_a_task_without_its_adapter_is_a_501_and_the_others_work(

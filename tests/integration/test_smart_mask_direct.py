@@ -1,0 +1,193 @@
+"""smart_mask and fastsam as direct Triton clients see them, without the frontend."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.grpc.aio as grpc_aio
+from tritonclient.utils import InferenceServerException
+
+from .mask_scenes import iou, mask_of, scene
+from .test_direct_grpc import Tensors, tensors
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from .server import Server
+
+
+@pytest.fixture
+async def triton(server: Server) -> AsyncIterator[grpc_aio.InferenceServerClient]:
+    async with grpc_aio.InferenceServerClient(server.triton_url) as client:
+        yield client
+
+
+async def ask(
+    triton: grpc_aio.InferenceServerClient, request_id: str = "", **inputs: Any
+) -> Tensors:
+    """Return the first element of every output."""
+    result = await triton.infer(
+        "smart_mask", tensors(inputs), request_id=request_id, client_timeout=30
+    )
+    names = [output.name for output in result.get_response().outputs]
+    return {name: result.as_numpy(name)[0] for name in names}
+
+
+async def state(triton: grpc_aio.InferenceServerClient) -> dict[str, Any]:
+    answer = await ask(triton, CANCEL="")
+    assert set(answer) == {"INFO"}
+    found: dict[str, Any] = json.loads(answer["INFO"])
+    return found
+
+
+async def test_a_direct_client_gets_all_outputs(triton: grpc_aio.InferenceServerClient) -> None:
+    drawn = scene(400)
+    points = np.array([drawn.middle], np.float32)
+    answer = await ask(triton, IMAGE=drawn.png, POINTS=points)
+    assert set(answer) == {"MASK_IMAGE", "IMAGE_ID", "SCORE", "CACHED", "INFO"}
+    assert answer["IMAGE_ID"].decode() == hashlib.sha256(drawn.png).hexdigest()
+    assert 0.25 < answer["SCORE"] <= 1
+    assert not answer["CACHED"]
+    assert iou(mask_of(answer["MASK_IMAGE"]), drawn.truth) > 0.85
+    info = json.loads(answer["INFO"])
+    assert info["detections"] >= 1
+    assert np.abs(np.array(info["box"]) - drawn.box).max() < 30
+    assert info["timings"]["network"] > 0
+    again = await ask(triton, IMAGE_ID=answer["IMAGE_ID"].decode(), POINTS=points)
+    assert again["CACHED"]
+    assert again["MASK_IMAGE"] == answer["MASK_IMAGE"]
+
+
+async def test_boxes_labels_and_options_are_read(triton: grpc_aio.InferenceServerClient) -> None:
+    drawn = scene(401)
+    answer = await ask(
+        triton,
+        IMAGE=drawn.png,
+        POINTS=np.array([drawn.middle, [2, 2]], np.float32),
+        POINT_LABELS=np.array([1, 0], np.int32),
+        USE_BLUR=np.array([True]),
+        BORDER_ADJUSTMENT=np.array([8], np.int32),
+    )
+    plain = await ask(triton, IMAGE=drawn.png, BBOX=np.array(drawn.box, np.float32))
+    assert mask_of(answer["MASK_IMAGE"]).sum() > mask_of(plain["MASK_IMAGE"]).sum()
+
+
+async def test_the_http_endpoint_of_triton_works_too(server: Server) -> None:
+    """Plain HTTP reaches a model with one response per request; no stream is needed."""
+    ping = {"inputs": [{"name": "CANCEL", "datatype": "BYTES", "shape": [1], "data": [""]}]}
+    async with httpx.AsyncClient(base_url=server.triton_http_url, timeout=5) as client:
+        response = await client.post("/v2/models/smart_mask/infer", json=ping)
+    assert response.status_code == 200
+    (output,) = response.json()["outputs"]
+    assert json.loads(output["data"][0])["running"] == 0
+
+
+@pytest.mark.parametrize(
+    ("inputs", "text"),
+    [
+        ({"POINTS": np.zeros((1, 2), np.float32)}, "[INVALID_ARGUMENT] IMAGE: either"),
+        ({"IMAGE": b"no picture", "AUTO_DETECT": np.array([True])}, "[INVALID_ARGUMENT] IMAGE: I"),
+        ({"IMAGE": scene(0, 64).png}, "[INVALID_ARGUMENT] POINTS: POINTS, BBOX"),
+        ({"IMAGE_ID": "0" * 64, "AUTO_DETECT": np.array([True])}, "[NOT_FOUND] IMAGE_ID: not"),
+        ({"IMAGE_ID": "x", "AUTO_DETECT": np.array([True])}, "[INVALID_ARGUMENT] IMAGE_ID: must"),
+        (
+            {"IMAGE": scene(0, 64).png, "BBOX": np.array([5, 5, 1, 1], np.float32)},
+            "[INVALID_ARGUMENT] BBOX: must",
+        ),
+        ({"CANCEL": "x", "IMAGE": b"y"}, "[INVALID_ARGUMENT] CANCEL: must be the only input"),
+        ({"POINTS": np.zeros((1, 3), np.float32)}, "POINTS"),  # Triton's own check
+    ],
+)
+async def test_a_bad_request_names_its_input(
+    triton: grpc_aio.InferenceServerClient, inputs: Tensors, text: str
+) -> None:
+    with pytest.raises(InferenceServerException) as caught:
+        await ask(triton, **inputs)
+    assert text in str(caught.value)
+    assert (await state(triton))["running"] == 0
+
+
+async def test_a_cancel_by_id_ends_a_request(triton: grpc_aio.InferenceServerClient) -> None:
+    drawn = scene(402)
+    names = [f"direct-{number}" for number in range(12)]
+    requests = [
+        asyncio.create_task(
+            ask(triton, name, IMAGE=drawn.png + name.encode(), AUTO_DETECT=np.array([True]))
+        )
+        for name in names
+    ]
+    await asyncio.sleep(0.05)
+    found = [json.loads((await ask(triton, CANCEL=name))["INFO"])["cancelled"] for name in names]
+    results = await asyncio.gather(*requests, return_exceptions=True)
+    for was_found, result in zip(found, results, strict=True):
+        assert isinstance(result, InferenceServerException) == was_found
+        if was_found:
+            assert "[CANCELLED] the request was cancelled" in str(result)
+    assert any(found)
+    after = await state(triton)
+    assert (after["waiting"], after["running"], after["cancelled"]) == (0, 0, False)
+
+
+async def test_a_live_request_id_is_refused(triton: grpc_aio.InferenceServerClient) -> None:
+    drawn = scene(403)
+    inputs = {"AUTO_DETECT": np.array([True])}
+    first = asyncio.create_task(ask(triton, "twice", IMAGE=drawn.png, **inputs))
+    second = asyncio.create_task(ask(triton, "twice", IMAGE=drawn.png, **inputs))
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    failures = [result for result in results if isinstance(result, Exception)]
+    assert len(failures) == 1
+    assert "[INVALID_ARGUMENT] request_id: is that of a request" in str(failures[0])
+
+
+async def test_the_cache_tells_its_counts(triton: grpc_aio.InferenceServerClient) -> None:
+    before = (await state(triton))["cache"]
+    drawn = scene(404)
+    for _ in range(3):
+        await ask(triton, IMAGE=drawn.png, AUTO_DETECT=np.array([True]))
+    after = (await state(triton))["cache"]
+    assert after["misses"] - before["misses"] == 1
+    assert after["hits"] - before["hits"] == 2
+    assert 0 < after["bytes"] <= after["max_bytes"]
+
+
+async def test_a_client_that_leaves_frees_the_model(triton: grpc_aio.InferenceServerClient) -> None:
+    drawn = scene(405)
+    with pytest.raises(InferenceServerException, match="Deadline"):
+        await triton.infer(
+            "smart_mask",
+            tensors({"IMAGE": drawn.png, "AUTO_DETECT": np.array([True])}),
+            client_timeout=0.01,
+        )
+    async with asyncio.timeout(10):
+        while (now := await state(triton))["waiting"] + now["running"]:
+            await asyncio.sleep(0.02)
+
+
+async def test_fastsam_answers_batches_as_single_images(
+    triton: grpc_aio.InferenceServerClient, server: Server
+) -> None:
+    config = (await triton.get_model_config("fastsam")).config
+    assert config.max_batch_size >= 2
+    assert config.HasField("dynamic_batching")
+    side = 320
+    images = np.random.default_rng(0).random((3, 3, side, side), dtype=np.float32)
+
+    async def run(batch: Any) -> list[Any]:
+        result = await triton.infer("fastsam", tensors({"images": batch}), client_timeout=30)
+        return [result.as_numpy(name) for name in ("output0", "output1")]
+
+    together = await run(images)
+    assert together[0].shape[:2] == (3, 37)
+    assert together[1].shape == (3, 32, side // 4, side // 4)
+    alone = await asyncio.gather(*(run(images[i : i + 1]) for i in range(3)))
+    for index, outputs in enumerate(alone):
+        for single, batched in zip(outputs, together, strict=True):
+            assert (single[0] == batched[index]).all()
+    with pytest.raises(InferenceServerException, match="images"):
+        await run(images[:, :, :64, :64].copy())
