@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from . import mask_scenes
 from .web_client import TERMINAL, WebClient, b64, edit, scene
 
 if TYPE_CHECKING:
@@ -121,3 +122,46 @@ async def test_two_thousand_jobs_with_a_thousand_random_cancels(server: Server) 
     assert server.tritonserver().pid == triton
     async with WebClient(server.url) as client:
         assert await queue_of(client) == (0, 0)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+async def test_five_thousand_masks_with_a_thousand_random_cancels(server: Server) -> None:
+    rng = random.Random(2)
+    drawn = mask_scenes.scene(1, 256)
+    turns = [turn % 4 == 0 for turn in range(4000)]  # whether it is cancelled
+    rng.shuffle(turns)
+    ends: Counter[str] = Counter()
+
+    async def one_client() -> None:
+        async with WebClient(server.url) as client:
+            while turns:
+                cancel = turns.pop()
+                name = f"soak-{len(turns)}"
+                # One in ten is a picture that the server has not seen.
+                image = drawn.png + (name.encode() if len(turns) % 10 == 0 else b"")
+                request = {"image": b64(image), "points": [drawn.middle], "request_id": name}
+                post = asyncio.create_task(client.http.post("/api/smart-mask", json=request))
+                if cancel:
+                    await asyncio.sleep(rng.random() * rng.choice((0.02, 0.5)))
+                    answer = await client.http.post(f"/api/smart-mask/cancel/{name}")
+                    assert answer.status_code == 200
+                answer = await post
+                ends[str(answer.status_code)] += 1
+                if answer.status_code == 400:
+                    detail = answer.json()["detail"]
+                    assert detail == f"Segmentation request {name} was cancelled"
+
+    triton = server.tritonserver().pid
+    await asyncio.gather(*(one_client() for _ in range(40)))
+    before = resident(server)
+    turns = [turn % 4 == 0 for turn in range(1000)]
+    await asyncio.gather(*(one_client() for _ in range(40)))
+    assert set(ends) == {"200", "400"}, ends
+    assert ends.total() == 5000
+    assert ends["400"] > 200
+    assert server.tritonserver().pid == triton
+    assert resident(server) - before < 128 * 2**20
+    async with WebClient(server.url) as client:
+        health = (await client.http.get("/api/system/health")).json()["services"]["segmentation"]
+        assert (health["waiting"], health["running"]) == (0, 0)

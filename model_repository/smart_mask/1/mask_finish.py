@@ -1,5 +1,7 @@
 """Owns what makes a usable mask of a raw one: specks off, border moved, edges softened."""
 
+import math
+
 import cv2
 import numpy as np
 
@@ -14,6 +16,8 @@ _EDGE_SMOOTHING = 0.3
 _BLUR = 1.5
 # Where the kernel of a smoothing ends, in standard deviations; OpenCV's own choice for 8 bits.
 _KERNEL_REACH = 3
+# Pixels; a Gaussian is computed on a smaller copy as long as it stays as wide there.
+_LEAST_SIGMA = 1.7
 
 
 def finish(mask: Pixels, *, border: int, blur: bool) -> Pixels:
@@ -91,7 +95,22 @@ def _median(mask: Pixels) -> Pixels:
 
 
 def _smooth(mask: Pixels, sigma: float) -> Pixels:
-    # In 8 bits, three times as fast as in floats; an edge moves by less than a tenth of a pixel.
-    side = 2 * round(_KERNEL_REACH * sigma) + 1
-    smooth: Pixels = cv2.GaussianBlur(mask, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
+    """Gaussian of a standard deviation in pixels, on a copy as small as the result allows.
+
+    What a wide Gaussian leaves has no detail that a copy of a third of its deviation could not
+    hold: so it costs the same per pixel at any width. An edge moves by less than an eighth of a
+    pixel, for eight bits' sake too.
+    """
+    shrink = max(1, int(sigma / _LEAST_SIGMA))
+    height, width = mask.shape
+    small = mask
+    if shrink > 1:
+        size = (math.ceil(width / shrink), math.ceil(height / shrink))
+        small = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
+        # Shrinking and enlarging smooth too: by the variances of a box and of a triangle.
+        sigma = math.sqrt((sigma / shrink) ** 2 - 1 / 12 - 1 / 6)
+    side = 2 * math.ceil(_KERNEL_REACH * sigma) + 1
+    smooth: Pixels = cv2.GaussianBlur(small, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
+    if shrink > 1:
+        smooth = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR)
     return smooth
