@@ -88,11 +88,9 @@ async def _services(settings: Settings) -> AsyncIterator[Services]:
     try:
         async with (
             EditService(settings, jobs, client, edit_watch) as edits,
-            MaskService(settings, store, client, mask_watch) as mask_service,
+            MaskService(settings, store, client, mask_watch) as masks,
         ):
-            yield Services(
-                settings, images, jobs, edit_watch, edits, store, mask_watch, mask_service
-            )
+            yield Services(settings, images, jobs, edit_watch, edits, store, masks)
     finally:
         images.close()
         await client.close()

@@ -177,7 +177,9 @@ def mask(
     with _opened(found) as picture:
         _save(picture, out)
     beside = overlay_out or out.with_name(f"{out.stem}-overlay.png")
-    _save(overlay.draw(data, found, inside=inside, outside=outside, box=corners), beside)
+    # Beside points, the box does not count.
+    box_shown = None if request["points"] else corners
+    _save(overlay.draw(data, found, inside=inside, outside=outside, box=box_shown), beside)
     console.print(f"{out}  {beside}  (score {answer['score']:.2f}, {seconds * 1000:.0f} ms)")
 
 

@@ -194,9 +194,11 @@ class MaskModelState(ModelState):
     """smart_mask's answer.
 
     Attributes:
+        network_answers: whether fastsam answered it the last time.
         cache: counters of its cache of features, by name.
     """
 
+    network_answers: bool
     cache: dict[str, int]
 
 

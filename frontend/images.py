@@ -45,6 +45,7 @@ class ImageWorkers:
 
     def __init__(self, settings: Settings) -> None:
         self._max_pixels = settings.max_image_pixels
+        self._max_mask_pixels = settings.max_mask_pixels
         self._threads = ThreadPoolExecutor(settings.image_workers, thread_name_prefix="image")
 
     def close(self) -> None:
@@ -93,7 +94,7 @@ class ImageWorkers:
             InvalidInputError: one is no whole image of FORMATS within the bounds, or the mask
                 is empty.
         """
-        return await self._run(lambda: _extract(image, mask, self._max_pixels))
+        return await self._run(lambda: _extract(image, mask, self._max_mask_pixels))
 
     async def webp(self, png: bytes) -> tuple[bytes, str]:
         """Encode a PNG for display, its longest side at most WEBP_MAX_SIDE.

@@ -109,7 +109,13 @@ class Settings(BaseSettings):
     max_pending_body_bytes: Bytes = Field(
         default=256 * 2**20, description="most bytes of all bodies being handled at one moment"
     )
-    max_image_pixels: Bytes = Field(default=2**24, description="largest width x height of an image")
+    max_image_pixels: Bytes = Field(
+        default=2**24, description="largest width x height of an edit's images"
+    )
+    max_mask_pixels: Bytes = Field(
+        default=2**26,
+        description="the same where an object is extracted; smart_mask has its own, as large",
+    )
     max_conditional_images: int = Field(default=4, ge=1)
     image_workers: int = Field(default=2, ge=1, description="threads that decode and encode images")
 

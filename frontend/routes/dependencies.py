@@ -5,7 +5,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 
-from frontend.domain import EditModelState, EditResult, JobStatus, MaskModelState
+from frontend.domain import EditModelState, EditResult, JobStatus
 from frontend.errors import JobFailedError, JobNotFinishedError
 from frontend.images import ImageWorkers
 from frontend.schemas import ErrorBody
@@ -33,7 +33,6 @@ class Services:
     edit_watch: TritonWatch[EditModelState]
     edits: EditService
     image_store: ImageStore
-    mask_watch: TritonWatch[MaskModelState]
     masks: MaskService
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from frontend.errors import UnsupportedError
+from frontend.errors import TritonAwayError, UnsupportedError
 from frontend.routes.dependencies import REFUSALS, Services, Serving
 from frontend.schemas import Health, SystemHealth
 
@@ -25,7 +25,7 @@ async def health() -> Health:
 async def ready(serving: Serving) -> Health:
     """Tell whether Triton would accept an edit and a mask now; 503 with the reason where not."""
     serving.edit_watch.require()
-    serving.mask_watch.require()
+    serving.masks.require()
     return Health()
 
 
@@ -61,8 +61,10 @@ def _generation(serving: Services) -> dict[str, Any]:
 
 
 def _segmentation(serving: Services) -> dict[str, Any]:
-    if (state := serving.mask_watch.state) is None:
-        return {"status": "unhealthy", "reason": serving.mask_watch.reason}
+    try:
+        state = serving.masks.require()
+    except TritonAwayError as error:
+        return {"status": "unhealthy", "reason": error.detail}
     return {
         "status": "healthy",
         "model": state.bundle,

@@ -125,6 +125,17 @@ class MaskService:
         """Number of requests that the model may have."""
         return sum(ticket.running for ticket in self._live.values())
 
+    def require(self) -> MaskModelState:
+        """Return the model's last answer.
+
+        Raises:
+            TritonAwayError: no mask can be made now; the detail says why.
+        """
+        state = self._watch.require()
+        if not state.network_answers:
+            raise TritonAwayError("the mask network does not answer")
+        return state
+
     @contextlib.contextmanager
     def admitted(self, request_id: str | None) -> Iterator[Ticket]:
         """Hold a place for one request, from before its pictures are read until its answer.
@@ -136,7 +147,7 @@ class MaskService:
             UnavailableError: Triton is away, or there is no place.
             InvalidInputError: another request of that id has not been answered.
         """
-        self._watch.require()
+        self.require()
         if self._closing:
             raise _closing()
         if len(self._live) >= self._settings.max_masks_in_flight + self._settings.max_masks_waiting:
@@ -238,7 +249,7 @@ class MaskService:
         """Make one call to the model."""
         if ticket.stopped_by:
             raise ticket.stopped_by
-        self._watch.require()
+        self.require()
         ticket.job_id = str(uuid.uuid4())
         ticket.call = self._client.mask(ticket.job_id, prompts, image, deadline - self._clock())
         try:

@@ -107,6 +107,7 @@ def model_state(response: Any) -> MaskModelState:
             waiting=int(info["waiting"]),
             running=int(info["running"]),
             max_queue_size=int(info["max_queue_size"]),
+            network_answers=bool(info["network_answers"]),
             cache={str(name): int(count) for name, count in info["cache"].items()},
         )
     except (AttributeError, LookupError, TypeError, ValueError, struct.error) as error:

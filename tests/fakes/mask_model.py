@@ -31,6 +31,7 @@ class MaskBehaviour:
         deaf: answers neither pings nor cancels.
         dead: answers everything as Triton does for a model whose process died.
         garbled: answers a mask without its tensors.
+        network_answers: what it says of fastsam.
         config: what it says its config is.
     """
 
@@ -41,6 +42,7 @@ class MaskBehaviour:
     deaf: bool = False
     dead: bool = False
     garbled: bool = False
+    network_answers: bool = True
     config: Any = field(default_factory=lambda: model_config("smart_mask/config.pbtxt"))
 
 
@@ -133,6 +135,7 @@ class FakeMaskModel:
             "waiting": 0,
             "running": len(self._live),
             "max_queue_size": 8,
+            "network_answers": self.behaviour.network_answers,
             "cache": {"images": len(self.known), "hits": 0},
         }
         return mask_response(INFO=json.dumps(info).encode())

@@ -195,6 +195,14 @@ def test_a_mask_and_its_overlay_are_written(image: Path, tmp_path: Path) -> None
     }
 
 
+def test_a_box_that_does_not_count_is_not_drawn(image: Path, tmp_path: Path) -> None:
+    """The server takes no notice of a box beside points, not even of a reversed one."""
+    out = tmp_path / "found.png"
+    with serving(Script()) as url:
+        done = mask(url, "--image", image, "--point", "1,2", "--box", "3,3,1,1", "--out", out)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_every_option_of_a_mask_reaches_the_server(image: Path, tmp_path: Path) -> None:
     script = Script()
     words: list[object] = [

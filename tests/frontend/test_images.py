@@ -32,7 +32,7 @@ MODES = {"PNG": "RGBA", "JPEG": "RGB", "WEBP": "RGBA", "BMP": "RGB", "GIF": "P",
 
 @pytest.fixture
 def workers() -> Iterator[ImageWorkers]:
-    opened = ImageWorkers(Settings(max_image_pixels=10_000))
+    opened = ImageWorkers(Settings(max_image_pixels=10_000, max_mask_pixels=10_000))
     yield opened
     opened.close()
 

@@ -14,6 +14,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 # Cameras and encoders stay below 20; the rest is for markers that a video appended to the
 # file (a "motion photo") holds by chance.
 MAX_JPEG_SCANS = 500
+# libpng refuses to write longer sides.
+MAX_SIDE = 1_000_000
 _START_OF_SCAN = b"\xff\xda"
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 
@@ -33,6 +35,8 @@ def refusal(image: Image.Image, data: bytes, max_pixels: int) -> str | None:
     for width, height in sizes:
         if width * height > max_pixels:
             return f"{width}x{height} is more than the {max_pixels} pixels allowed"
+        if max(width, height) > MAX_SIDE:
+            return f"{width}x{height} is longer than the {MAX_SIDE} pixels allowed"
     if isinstance(image, JpegImageFile) and data.count(_START_OF_SCAN) > MAX_JPEG_SCANS:
         return f"a JPEG of more than {MAX_JPEG_SCANS} scans"
     if image.mode in ("I", "F"):

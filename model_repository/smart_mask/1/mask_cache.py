@@ -84,6 +84,7 @@ class FeatureCache:
                     mine = self._computing[image_id] = Future()
                     self._counts.misses += 1
                     break
+                self._counts.hits += 1
             try:
                 return _wait(pending, check), True
             except MaskError as error:

@@ -34,7 +34,7 @@ class Features:
     prototypes: Halves
     """float16 [32, side / 4, side / 4]."""
     areas: Floats
-    """float32 [n]: pixels of each mask at the prototypes' size."""
+    """float32 [n]: pixels of each mask at the prototypes' size, the letterbox's bars left out."""
 
     @property
     def nbytes(self) -> int:
@@ -162,7 +162,7 @@ def read_features(
         scores=rows[kept, 4],
         coefficients=coefficients,
         prototypes=halves,
-        areas=_covered(_logits(coefficients, halves), boxes[kept] / STRIDE),
+        areas=_covered(_logits(coefficients, halves), letterbox.clip(boxes[kept]) / STRIDE),
     )
 
 

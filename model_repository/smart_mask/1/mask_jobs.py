@@ -1,6 +1,8 @@
 """Owns the requests that have not been answered: a bounded queue, some threads, cancelling."""
 
+import itertools
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -60,9 +62,11 @@ class MaskJobs(Generic[Sender]):
         self._workers = workers
         self.max_queue_size = max_queue_size
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mask")
-        # Guards the two below.
+        self._numbers = itertools.count()
+        # Guards the two below. The pool knows jobs by their numbers alone: it keeps what it was
+        # given until a thread is free for it, cancelled or not.
         self._lock = threading.Lock()
-        self._live: dict[Job[Sender], Future[None]] = {}
+        self._live: dict[int, tuple[Job[Sender], Future[None]]] = {}
         self._stopping = False
 
     def submit(self, job: Job[Sender]) -> None:
@@ -75,11 +79,13 @@ class MaskJobs(Generic[Sender]):
         with self._lock:
             if self._stopping:
                 raise _going_away()
-            if job.request_id and self._find(job.request_id):
+            if job.request_id and self._find(job.request_id) is not None:
                 raise invalid("request_id", "is that of a request which has not been answered")
             if len(self._live) >= self._workers + self.max_queue_size:
                 raise MaskError(Code.UNAVAILABLE, f"{len(self._live)} requests are waiting already")
-            self._live[job] = self._pool.submit(self._work, job)
+            number = next(self._numbers)
+            # A thread that begins at once waits for the lock before it looks the number up.
+            self._live[number] = job, self._pool.submit(self._work, number)
 
     def cancel_id(self, request_id: str) -> bool:
         """Cancels the job with that id; there is none for "".
@@ -89,34 +95,40 @@ class MaskJobs(Generic[Sender]):
             before its next stage where it runs.
         """
         with self._lock:
-            job = self._find(request_id) if request_id else None
-            if job is None:
+            number = self._find(request_id) if request_id else None
+            if number is None:
                 return False
+            job, future = self._live[number]
             job.cancel_requested.set()
-            waited = self._live[job].cancel()
+            waited = future.cancel()
         if waited:
-            self._end(job, cancelled())
+            self._end(number, cancelled())
         return True
 
     def counts(self) -> tuple[int, int]:
         """How many jobs wait and how many run."""
         with self._lock:
-            running = sum(future.running() for future in self._live.values())
+            running = sum(future.running() for _, future in self._live.values())
             return len(self._live) - running, running
 
     def stop(self) -> None:
         """Ends every job: those that wait with an error, those that run when they are done."""
         with self._lock:
             self._stopping = True
-            waiting = [job for job, future in self._live.items() if future.cancel()]
-        for job in waiting:
-            self._end(job, _going_away())
+            waiting = [number for number, (_, future) in self._live.items() if future.cancel()]
+        for number in waiting:
+            self._end(number, _going_away())
         self._pool.shutdown()
 
-    def _find(self, request_id: str) -> Job[Sender] | None:
-        return next((job for job in self._live if job.request_id == request_id), None)
+    def _find(self, request_id: str) -> int | None:
+        return next(
+            (number for number, (job, _) in self._live.items() if job.request_id == request_id),
+            None,
+        )
 
-    def _work(self, job: Job[Sender]) -> None:
+    def _work(self, number: int) -> None:
+        with self._lock:
+            job, _ = self._live[number]
         job.laps.note("queue")
 
         def check() -> None:
@@ -130,12 +142,22 @@ class MaskJobs(Generic[Sender]):
             check()
         except Exception as error:
             result = error_of(error, self._log_error)
-        self._end(job, result)
+        self._end(number, result)
 
-    def _end(self, job: Job[Sender], result: Mask | MaskError) -> None:
+    def _end(self, number: int, result: Mask | MaskError) -> None:
         with self._lock:
-            del self._live[job]
-        self._answer(job, result)
+            job, _ = self._live.pop(number)
+        try:
+            self._answer(job, result)
+        except Exception as error:
+            # Too little shared memory, for one: the client must not wait for ever.
+            self._apologise(job, error_of(error, self._log_error))
+
+    def _apologise(self, job: Job[Sender], error: MaskError) -> None:
+        try:
+            self._answer(job, error)
+        except Exception:
+            self._log_error(traceback.format_exc())
 
 
 def _going_away() -> MaskError:

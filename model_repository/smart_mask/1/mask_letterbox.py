@@ -91,6 +91,12 @@ class Letterbox:
         moved: Floats = (places * scale + (self.left, self.top)).astype(np.float32)
         return moved
 
+    def clip(self, boxes: Floats) -> Floats:
+        """Boxes in the square, float32 [n, 4] as x0 y0 x1 y1, without what lies on its bars."""
+        first = np.array([self.left, self.top] * 2, np.float32)
+        last = first + np.array([self.inner_width, self.inner_height] * 2, np.float32)
+        return boxes.clip(first, last)
+
     @property
     def _inside(self) -> tuple[slice, slice]:
         return (

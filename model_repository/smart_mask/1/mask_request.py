@@ -16,6 +16,8 @@ from mask_letterbox import Floats
 Tensors = Mapping[str, Sequence[Any]]
 
 MAX_POINTS = 256
+# Of any input: the coordinates of so many points.
+MAX_ELEMENTS = 2 * MAX_POINTS
 # Pixels; far beyond any picture, and exact in float32.
 _MAX_COORDINATE = 2**24
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")

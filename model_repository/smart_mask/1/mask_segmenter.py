@@ -14,15 +14,17 @@ from mask_cache import FeatureCache
 from mask_errors import Code, MaskError, invalid, nothing_found
 from mask_features import Features, read_features
 from mask_finish import finish
-from mask_letterbox import Floats, Letterbox, Pixels
+from mask_letterbox import Floats, Letterbox, Pixels, above
+from mask_network import Infer
 from mask_request import MaskRequest
 from mask_settings import MaskSettings
 
-# float32 [1, 3, side, side] -> float32 [37, anchors], float32 [32, side / 4, side / 4].
-Infer = Callable[[Floats], tuple[Floats, Floats]]
-
 # A guidance mask is set where it is brighter.
 _GUIDANCE_THRESHOLD = 100
+# Pixels; its middle is looked for in a copy of at most this width and height.
+_GUIDANCE_SIDE = 512
+# A mask without a brighter pixel is none.
+_HALF = 127
 # An object that was found by itself is grown as if by this adjustment, unless one is given.
 _SALIENT_BORDER = 5
 
@@ -84,7 +86,9 @@ class Segmenter:
         """
         image_id, features, cached = self._features(request, check, laps)
         check()
-        index, border = self._select(features, request)
+        middle = self._middle(request.guidance, features.letterbox)
+        check()
+        index, border = self._select(features, request, middle, check)
         laps.note("select")
         if index is None:
             raise nothing_found()
@@ -94,6 +98,8 @@ class Segmenter:
         left, top, width, height = cv2.boundingRect(mask)
         finished = finish(mask, border=border, blur=request.blur)
         laps.note("finish")
+        if finished.max() <= _HALF:
+            raise nothing_found()
         check()
         # OpenCV's default level is also its fastest.
         _, png = cv2.imencode(".png", finished)
@@ -145,31 +151,46 @@ class Segmenter:
         laps.note("detections")
         return features
 
-    def _select(self, features: Features, request: MaskRequest) -> tuple[int | None, int]:
+    def _select(
+        self,
+        features: Features,
+        request: MaskRequest,
+        middle: Floats | None,
+        check: Callable[[], None],
+    ) -> tuple[int | None, int]:
         """The detection that the first of the prompts means, and by how much to move its border."""
         if request.points is not None and request.positive is not None:
             index = mask_selection.by_points(features, request.points, request.positive)
-            return index, request.border
-        if request.box is not None:
-            return mask_selection.by_box(features, request.box), request.border
-        if request.guidance is not None:
-            middle = self._middle(request.guidance, features.letterbox)
-            if middle is not None:
-                index = mask_selection.by_points(features, middle, np.ones(1, np.bool_))
-                return index, request.border
-        return mask_selection.most_salient(features), request.border or _SALIENT_BORDER
+        elif request.box is not None:
+            index = mask_selection.by_box(features, request.box, check)
+        elif middle is not None:
+            index = mask_selection.by_points(features, middle, np.ones(1, np.bool_))
+        else:
+            return mask_selection.most_salient(features), request.border or _SALIENT_BORDER
+        return index, request.border
 
-    def _middle(self, guidance: bytes, letterbox: Letterbox) -> Floats | None:
-        """The set pixel nearest to the middle of a guidance mask, float32 [1, 2]; None if empty."""
-        mask = cv2.cvtColor(self._decode("MASK", guidance), cv2.COLOR_RGB2GRAY)
-        size = (letterbox.width, letterbox.height)
-        if mask.shape != (letterbox.height, letterbox.width):
-            mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-        rows, columns = np.nonzero(mask > _GUIDANCE_THRESHOLD)
+    def _middle(self, guidance: bytes | None, letterbox: Letterbox) -> Floats | None:
+        """The place nearest to the middle of a guidance mask that is set in it.
+
+        Returns:
+            float32 [1, 2], x and y in pixels of the picture; None where nothing is set, or no
+            mask was sent.
+        """
+        if guidance is None:
+            return None
+        grey = cv2.cvtColor(self._decode("MASK", guidance), cv2.COLOR_RGB2GRAY)
+        height, width = grey.shape
+        # A part of a pixel of the smaller copy is enough, so that thin strokes are not lost.
+        size = (min(width, _GUIDANCE_SIDE), min(height, _GUIDANCE_SIDE))
+        small = cv2.resize(above(grey, _GUIDANCE_THRESHOLD), size, interpolation=cv2.INTER_AREA)
+        rows, columns = np.nonzero(small)
         if not len(rows):
             return None
         nearest = np.argmin((columns - columns.mean()) ** 2 + (rows - rows.mean()) ** 2)
-        return np.array([[columns[nearest], rows[nearest]]], np.float32)
+        scale = np.array([letterbox.width, letterbox.height]) / size
+        place = (np.array([columns[nearest], rows[nearest]]) + 0.5) * scale
+        middle: Floats = place[None].astype(np.float32)
+        return middle
 
     def _decode(self, field: str, data: bytes) -> Pixels:
         try:

@@ -1,5 +1,7 @@
 """Owns which detection the prompts mean."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -8,9 +10,11 @@ from mask_letterbox import Floats
 
 # Detections less confident than this share of the best one are not preferred for being smaller.
 CONFIDENT_SHARE = 0.7
-# The coarse intersection over union with a box is no further below the true one than to this
+# How far the coarse intersection over union with a box may lie below the true one: to this
 # share of it, less this difference.
 COARSE_SHARE, COARSE_DIFFERENCE = 0.7, 0.02
+# Masks that are made and compared exactly with a box at most, the best by the coarse comparison.
+MOST_COMPARED = 24
 # A detection that covers more of the picture is its background.
 BACKGROUND_SHARE = 0.9
 # Pixels of the network's input by which a mask may reach out of its box, from being resized.
@@ -45,31 +49,35 @@ def by_points(features: Features, points: Floats, labels: npt.NDArray[np.bool_])
     return int(confident[np.argmin(features.areas[confident])])
 
 
-def by_box(features: Features, box: Floats) -> int | None:
+def by_box(features: Features, box: Floats, check: Callable[[], None]) -> int | None:
     """The mask with the highest intersection over union with a box; the more confident of equals.
 
     Args:
         features: of the picture.
-        box: float32 [4], x0 y0 x1 y1 in pixels of the picture; fractions are dropped.
+        box: float32 [4], x0 y0 x1 y1 in pixels of the picture; fractions are dropped, but a
+            pixel each way is left.
+        check: called before each mask that is made to be compared.
 
     Returns:
         The detection's index; None where no mask overlaps the box.
     """
     letterbox = features.letterbox
-    limit = (letterbox.width, letterbox.height) * 2
-    pixels = box.astype(np.int64).clip(0, limit)
+    pixels = box.astype(np.int64)
+    pixels[2:] = np.maximum(pixels[2:], pixels[:2] + 1)
+    pixels = pixels.clip(0, (letterbox.width, letterbox.height) * 2)
     left, top, right, bottom = pixels.tolist()
     area = (right - left) * (bottom - top)
     if not area:
         return None
     place = letterbox.into_square(pixels.reshape(2, 2).astype(np.float32)).reshape(4)
     coarse = _coarse_ious(features, place)
-    near = np.flatnonzero(_overlapping(features, place[None]))
-    promising = near[np.argsort(-coarse[near], kind="stable")]
+    near = np.flatnonzero(_overlapping(features, place))
+    promising = near[np.argsort(-coarse[near], kind="stable")][:MOST_COMPARED]
     best, best_iou = None, 0.0
     for index in promising.tolist():
         if coarse[index] < COARSE_SHARE * best_iou - COARSE_DIFFERENCE:
             break
+        check()
         mask = features.mask(index)
         inside = np.count_nonzero(mask[top:bottom, left:right])
         iou = inside / (area + np.count_nonzero(mask) - inside)
@@ -88,9 +96,9 @@ def most_salient(features: Features) -> int | None:
     if nothing else is there.
 
     Returns:
-        The detection's index; None where there is no detection.
+        The detection's index; None where no detection has a mask.
     """
-    if not len(features.scores):
+    if not features.areas.any():
         return None
     letterbox = features.letterbox
     size = np.array([letterbox.inner_width, letterbox.inner_height])
@@ -103,11 +111,11 @@ def most_salient(features: Features) -> int | None:
     return int(np.argmax(np.where(background & ~background.all(), 0, saliency)))
 
 
-def _overlapping(features: Features, places: Floats) -> npt.NDArray[np.bool_]:
-    """Which masks may have a pixel in one of the places, [n, 4] in the network's input."""
-    starts = np.maximum(features.boxes[:, None, :2] - _REACH, places[None, :, :2])
-    ends = np.minimum(features.boxes[:, None, 2:] + _REACH, places[None, :, 2:])
-    touching: npt.NDArray[np.bool_] = (starts <= ends).all(axis=2).any(axis=1)
+def _overlapping(features: Features, place: Floats) -> npt.NDArray[np.bool_]:
+    """Which masks may have a pixel in a place, [4], in the network's input."""
+    starts = np.maximum(features.boxes[:, :2] - _REACH, place[:2])
+    ends = np.minimum(features.boxes[:, 2:] + _REACH, place[2:])
+    touching: npt.NDArray[np.bool_] = (starts <= ends).all(axis=1)
     return touching
 
 

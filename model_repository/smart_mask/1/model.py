@@ -1,7 +1,6 @@
 """Triton's smart_mask: requests in, responses out; the modules beside it do the work."""
 
 import json
-import traceback
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,9 @@ import triton_python_backend_utils as pb_utils
 from mask_errors import Code, MaskError, error_of, invalid
 from mask_jobs import Job, MaskJobs
 from mask_letterbox import Floats
-from mask_request import Tensors, read_request
-from mask_segmenter import Mask, Segmenter
+from mask_network import Network
+from mask_request import MAX_ELEMENTS, Tensors, read_request
+from mask_segmenter import Laps, Mask, Segmenter
 from mask_settings import MaskSettings
 
 
@@ -25,12 +25,14 @@ class TritonPythonModel:
             {key: value["string_value"] for key, value in parameters.items()},
             Path(args["model_repository"]),
         )
-        self._segmenter = Segmenter(self._settings, _infer)
+        log_error = pb_utils.Logger.log_error
+        self._network = Network(_infer, self._settings.image_size, log_error)
+        self._segmenter = Segmenter(self._settings, self._network)
         self._jobs: MaskJobs[pb_utils.InferenceResponseSender] = MaskJobs(
             self._segmenter.segment,
             _answer,
             lambda sender: sender.is_cancelled(),
-            pb_utils.Logger.log_error,
+            log_error,
             workers=self._settings.workers,
             max_queue_size=self._settings.max_queue_size,
         )
@@ -47,9 +49,7 @@ class TritonPythonModel:
     def _take(self, request: "pb_utils.InferenceRequest") -> None:
         sender = request.get_response_sender()
         try:
-            tensors: Tensors = {
-                tensor.name(): tensor.as_numpy().tolist() for tensor in request.inputs()
-            }
+            tensors = _tensors(request)
             if "CANCEL" not in tensors:
                 checked = read_request(tensors, self._settings.max_request_bytes)
                 self._jobs.submit(Job(request.request_id(), checked, sender))
@@ -57,7 +57,7 @@ class TritonPythonModel:
             response = pb_utils.InferenceResponse([_text("INFO", self._cancel(tensors))])
         except Exception as error:
             response = _failed(error_of(error, pb_utils.Logger.log_error))
-        _send(sender, response)
+        sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _cancel(self, tensors: Tensors) -> str:
         if len(tensors) > 1:
@@ -71,16 +71,30 @@ class TritonPythonModel:
                 "waiting": waiting,
                 "running": running,
                 "max_queue_size": self._settings.max_queue_size,
+                "network_answers": self._network.answers(),
                 "cache": self._segmenter.cache.counts(),
             }
         )
+
+
+def _tensors(request: "pb_utils.InferenceRequest") -> Tensors:
+    """The inputs as lists.
+
+    Raises:
+        MaskError: one has too many elements; making lists of millions would stop all others.
+    """
+    arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+    for name, array in arrays.items():
+        if array.size > MAX_ELEMENTS:
+            raise invalid(name, f"{array.size} elements, at most {MAX_ELEMENTS}")
+    return {name: array.tolist() for name, array in arrays.items()}
 
 
 def _infer(image: Floats) -> tuple[Floats, Floats]:
     """Has fastsam run the network on one picture.
 
     Raises:
-        RuntimeError: it could not.
+        RuntimeError: it did not.
     """
     response = pb_utils.InferenceRequest(
         model_name="fastsam",
@@ -88,37 +102,28 @@ def _infer(image: Floats) -> tuple[Floats, Floats]:
         inputs=[pb_utils.Tensor("images", image)],
     ).exec()
     if response.has_error():
-        raise RuntimeError(f"fastsam: {response.error().message()}")
+        raise RuntimeError(response.error().message())
     # The arrays lie in shared memory that goes with the response.
     outputs = {tensor.name(): tensor.as_numpy()[0].copy() for tensor in response.output_tensors()}
     return outputs["output0"], outputs["output1"]
 
 
 def _answer(job: "Job[pb_utils.InferenceResponseSender]", result: Mask | MaskError) -> None:
-    if isinstance(result, MaskError):
-        _send(job.sender, _failed(result))
-        return
-    info = {"timings": job.laps.seconds, "detections": result.detections, "box": result.box}
-    outputs = [
-        _text("MASK_IMAGE", result.png),
-        _text("IMAGE_ID", result.image_id),
-        pb_utils.Tensor("SCORE", np.array([result.score], np.float32)),
-        pb_utils.Tensor("CACHED", np.array([result.cached])),
-        _text("INFO", json.dumps(info)),
-    ]
-    _send(job.sender, pb_utils.InferenceResponse(outputs))
+    response = _failed(result) if isinstance(result, MaskError) else _found(job.laps, result)
+    job.sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
-def _send(
-    sender: "pb_utils.InferenceResponseSender", response: "pb_utils.InferenceResponse"
-) -> None:
-    try:
-        sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-    except Exception:
-        # Too little shared memory, for one: the client must not wait for ever.
-        pb_utils.Logger.log_error(traceback.format_exc())
-        lost = _failed(MaskError(Code.INTERNAL, "the result could not be sent"))
-        sender.send(lost, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+def _found(laps: Laps, mask: Mask) -> "pb_utils.InferenceResponse":
+    info = {"timings": laps.seconds, "detections": mask.detections, "box": mask.box}
+    return pb_utils.InferenceResponse(
+        [
+            _text("MASK_IMAGE", mask.png),
+            _text("IMAGE_ID", mask.image_id),
+            pb_utils.Tensor("SCORE", np.array([mask.score], np.float32)),
+            pb_utils.Tensor("CACHED", np.array([mask.cached])),
+            _text("INFO", json.dumps(info)),
+        ]
+    )
 
 
 def _failed(error: MaskError) -> "pb_utils.InferenceResponse":

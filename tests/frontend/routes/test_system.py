@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from tests.fakes.triton_server import FakeTriton
     from tests.integration.web_client import WebClient
 
 
@@ -36,6 +38,22 @@ async def test_the_system_is_shown_part_by_part(client: WebClient) -> None:
             "job_manager": {"status": "healthy", "waiting": 0, "running": 0},
         },
     }
+
+
+async def test_a_network_that_does_not_answer_is_shown(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.masks.behaviour.network_answers = False
+    async with asyncio.timeout(10):
+        while (await client.http.get("/readyz")).status_code == 200:
+            await asyncio.sleep(0.02)
+    health = (await client.http.get("/api/system/health")).json()
+    assert health["status"] == "degraded"
+    assert health["services"]["segmentation"] == {
+        "status": "unhealthy",
+        "reason": "the mask network does not answer",
+    }
+    assert health["services"]["generation"]["status"] == "healthy"
 
 
 @pytest.mark.parametrize(

@@ -414,6 +414,18 @@ async def test_a_model_found_dead_by_a_request_is_away_at_once(bench: Bench) -> 
     assert bench.masks._watch.state is None
 
 
+@with_settings(ping_interval_s=0.02)
+async def test_while_the_network_does_not_answer_masks_are_refused(bench: Bench) -> None:
+    bench.model.behaviour.network_answers = False
+    await eventually(lambda: not bench.masks._watch.require().network_answers)
+    with pytest.raises(TritonAwayError, match="the mask network does not answer"):
+        await bench.find()
+    assert not bench.model.requests
+    bench.model.behaviour.network_answers = True
+    await eventually(lambda: bench.masks._watch.require().network_answers)
+    await bench.find()
+
+
 async def test_an_unreadable_answer_is_an_error(bench: Bench) -> None:
     bench.model.behaviour.garbled = True
     with pytest.raises(BackendError, match="not readable"):

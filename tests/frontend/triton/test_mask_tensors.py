@@ -18,6 +18,7 @@ STATE = {
     "waiting": 1,
     "running": 2,
     "max_queue_size": 8,
+    "network_answers": True,
     "cache": {"images": 3, "hits": 4},
 }
 
@@ -111,6 +112,7 @@ def test_a_ping_tells_what_the_model_holds() -> None:
         waiting=1,
         running=2,
         max_queue_size=8,
+        network_answers=True,
         cache={"images": 3, "hits": 4},
     )
 

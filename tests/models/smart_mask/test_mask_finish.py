@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import cv2
@@ -108,6 +109,29 @@ def test_specks_go() -> None:
     mask = disc()
     mask[5:8, 5:8] = 255
     assert not finish(mask, border=0, blur=False)[:20, :20].any()
+
+
+@pytest.mark.parametrize("blur", [False, True])
+@pytest.mark.parametrize("radius", [1, 2, 3, 4])
+def test_the_smallest_objects_do_not_vanish(radius: int, *, blur: bool) -> None:
+    finished = finish(disc(radius, 64, 64), border=0, blur=blur)
+    assert finished.max() > 127
+    assert finished[32, 32] > 127
+
+
+def test_what_is_shrunk_away_is_gone() -> None:
+    assert finish(disc(8, 64, 64), border=-40, blur=False).max() <= 127
+
+
+@pytest.mark.parametrize("blur", [False, True])
+@pytest.mark.parametrize("side", [512, 1500, 2600])
+def test_no_step_of_the_border_makes_less_of_the_mask(side: int, *, blur: bool) -> None:
+    """The region and the grids of its smaller copies must not depend on the border."""
+    mask = np.zeros((side, side), np.uint8)
+    cv2.ellipse(mask, (side // 3 + 7, side // 2), (side // 5, side // 7), 20, 0, 360, 255, -1)
+    finished = [finish(mask, border=border, blur=blur) > 127 for border in range(-6, 7)]
+    for smaller, larger in itertools.pairwise(finished):
+        assert not (smaller & ~larger).any()
 
 
 def test_the_border_moves_monotonously() -> None:

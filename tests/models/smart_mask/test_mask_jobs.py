@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -46,6 +48,7 @@ class Bench:
         self.running = threading.Semaphore(0)
         self.error: Exception | None = None
         self.log: list[str] = []
+        self.unsendable: type = type(None)
         self.jobs: MaskJobs[Client] = MaskJobs(
             self._run,
             self._answer,
@@ -76,6 +79,8 @@ class Bench:
         return MASK
 
     def _answer(self, job: Job[Client], result: Mask | MaskError) -> None:
+        if isinstance(result, self.unsendable):
+            raise MemoryError
         job.sender.answers.append(result)
         job.sender.answered.set()
 
@@ -189,6 +194,34 @@ def test_a_fault_is_logged_and_its_client_told_no_more_than_that(bench: Bench) -
     assert "secret" in bench.log[0]
     bench.error = None
     assert bench.submit().wait() is MASK
+
+
+def test_a_cancelled_job_is_let_go_at_once(bench: Bench) -> None:
+    """Its pictures may be large, and the thread that would have run it busy for long."""
+    bench.submit_running()
+    client = Client()
+    job = Job("a", REQUEST, client)
+    alive = weakref.ref(job)
+    bench.jobs.submit(job)
+    assert bench.jobs.cancel_id("a")
+    assert client.code() is Code.CANCELLED
+    del job
+    gc.collect()
+    assert alive() is None
+
+
+def test_an_answer_that_cannot_be_sent_becomes_an_error(bench: Bench) -> None:
+    bench.gate.set()
+    bench.unsendable = Mask
+    client = bench.submit()
+    assert client.code() is Code.INTERNAL
+    assert "MemoryError" in bench.log[0]
+    bench.unsendable = object
+    second = bench.submit()
+    bench.jobs.stop()
+    assert not second.answers
+    assert len(bench.log) == 3
+    assert bench.jobs.counts() == (0, 0)
 
 
 def test_stopping_answers_everyone() -> None:

@@ -128,7 +128,7 @@ def test_boxes_choose_the_same_mask(seen: list[Seen]) -> None:
         for _ in range(PROMPTS):
             corners = random.uniform(-20, [width + 20, height + 20], (2, 2))
             box = np.concatenate([corners.min(axis=0), corners.max(axis=0) + 1]).astype(np.float32)
-            index = mask_selection.by_box(each.features, box)
+            index = mask_selection.by_box(each.features, box, lambda: None)
             if index is not None:
                 scores, _ = each.theirs(bboxes=[box.tolist()])
                 their = each.features.scores.tolist().index(scores.item())

@@ -40,6 +40,12 @@ def test_everything_that_may_be_given_is_read() -> None:
     assert (request.guidance, request.border, request.blur) == (b"mask", -7, True)
 
 
+def test_coordinates_may_lie_far_outside() -> None:
+    request = read(**IMAGE, POINTS=[[-5000.0, 9000.0]], BBOX=[-5000.0, 0.0, 9000.0, 70000.0])
+    assert request.points is not None
+    assert request.points.tolist() == [[-5000, 9000]]
+
+
 def test_an_image_wins_over_an_id() -> None:
     request = read(**IMAGE, IMAGE_ID=[b"whatever"], AUTO_DETECT=[True])
     assert (request.image, request.image_id) == (b"file", "")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +191,36 @@ def test_the_middle_of_a_bent_guidance_mask_is_on_it(bench: Bench) -> None:
     )
 
 
+@pytest.mark.parametrize(("value", "is_set"), [(100, False), (101, True), (255, True)])
+def test_a_guidance_mask_is_set_above_100(bench: Bench, value: int, *, is_set: bool) -> None:
+    grey = np.zeros((64, 64), np.uint8)
+    grey[20:44, 50:60] = value
+    buffer = BytesIO()
+    Image.fromarray(grey).save(buffer, "PNG")
+    found = bench.ask(IMAGE=png(64, 64), MASK=buffer.getvalue()).box
+    assert (found == [32, 0, 64, 64]) == is_set
+
+
+def test_the_middle_of_a_large_guidance_mask_is_found_in_a_small_copy(bench: Bench) -> None:
+    settings = replace(SETTINGS, max_image_pixels=2**26)
+    bench.segmenter = Segmenter(settings, bench.network)
+    stroke = Image.new("L", (4000, 3000))
+    stroke.paste(255, (3000, 1000, 3003, 2000))  # thinner than a pixel of the copy
+    buffer = BytesIO()
+    stroke.save(buffer, "PNG")
+    assert bench.ask(IMAGE=png(64, 64), MASK=buffer.getvalue()).box == [32, 0, 64, 64]
+
+
+def test_an_object_that_is_shrunk_away_is_not_found(bench: Bench) -> None:
+    error = bench.refusal(IMAGE=png(64, 64), POINTS=[[32, 32]], BORDER_ADJUSTMENT=-50)
+    assert "did not generate any masks" in str(error)
+
+
+def test_a_bad_guidance_mask_is_refused_beside_points_too(bench: Bench) -> None:
+    error = bench.refusal(IMAGE=png(64, 64), POINTS=[[32, 32]], MASK=b"no picture")
+    assert "MASK: Invalid image data" in str(error)
+
+
 def test_an_empty_guidance_mask_means_the_salient_object(bench: Bench) -> None:
     empty = bench.ask(IMAGE=png(64, 64), MASK=png(64, 64, (100, 100, 100)))
     salient = bench.ask(IMAGE=png(64, 64), AUTO_DETECT=True)
@@ -266,12 +297,12 @@ def test_a_request_can_be_cancelled_between_any_two_stages() -> None:
 
         return check
 
-    for number in range(4):
+    for number in range(5):
         bench = Bench()
         with pytest.raises(MaskError, match="CANCELLED"):
             bench.ask(cancelled_at(number), IMAGE=png(64, 64), AUTO_DETECT=True)
         assert bench.ask(IMAGE=png(64, 64), AUTO_DETECT=True)
-    assert bench.ask(cancelled_at(4), IMAGE=png(32, 32), AUTO_DETECT=True)
+    assert bench.ask(cancelled_at(5), IMAGE=png(32, 32), AUTO_DETECT=True)
 
 
 def test_the_time_of_every_stage_is_noted(bench: Bench) -> None:

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
+import pytest
 
 import mask_selection
+from mask_errors import MaskError, cancelled
+from mask_features import read_features
+from mask_letterbox import Letterbox
 
-from .objects import features
+from .objects import SIDE, features
 
 if TYPE_CHECKING:
     from mask_features import Features
@@ -24,7 +29,7 @@ def by_points(found: Features, *points: tuple[float, float], negative: int = 0) 
 
 
 def by_box(found: Features, *box: float) -> int | None:
-    return mask_selection.by_box(found, np.array(box, np.float32))
+    return mask_selection.by_box(found, np.array(box, np.float32), lambda: None)
 
 
 def test_a_point_takes_the_smallest_confident_mask_that_holds_it() -> None:
@@ -116,6 +121,55 @@ def test_no_detection_is_no_object() -> None:
     assert mask_selection.most_salient(nothing) is None
 
 
+def test_a_box_within_one_pixel_is_that_pixel() -> None:
+    assert by_box(features(WHOLE, PART), 20.2, 20.2, 20.8, 20.8) == 1
+
+
+def test_a_box_can_be_cancelled_between_two_comparisons() -> None:
+    def check() -> None:
+        raise cancelled()
+
+    with pytest.raises(MaskError, match="CANCELLED"):
+        mask_selection.by_box(features(WHOLE), np.array([8, 8, 50, 50], np.float32), check)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (53, 215), (300, 40), (97, 64)])
+def test_no_mask_has_a_better_overlap_than_the_chosen_one(size: tuple[int, int]) -> None:
+    """Against every mask, on random smooth ones; many reach over the letterbox's bars."""
+    random = np.random.default_rng(3)
+    corners = random.uniform(-4, SIDE + 4, (40, 2, 2)).astype(np.float32)
+    coefficients = random.standard_normal((40, 32)).astype(np.float32)
+    boxes = np.hstack([corners.min(axis=1), corners.max(axis=1)])
+    predictions = np.vstack(
+        [
+            (boxes[:, :2] + boxes[:, 2:]).T / 2,
+            (boxes[:, 2:] - boxes[:, :2]).T,
+            random.uniform(0.3, 0.9, (1, 40)),
+            coefficients.T,
+        ]
+    ).astype(np.float32)
+    coarse = random.standard_normal((32, 4, 4)).astype(np.float32)
+    prototypes = np.array([cv2.resize(each, (16, 16)) for each in coarse])
+    found = read_features(
+        Letterbox.fit(*size, SIDE), predictions, prototypes, confidence=0.2, iou=0.7, most=300
+    )
+    masks = [found.mask(index) > 0 for index in range(len(found.scores))]
+    worse = 0
+    for _ in range(150):
+        ends = random.uniform(0, size, (2, 2))
+        left, top = ends.min(axis=0).astype(int).tolist()
+        right, bottom = (ends.max(axis=0).astype(int) + 1).tolist()
+        area = (right - left) * (bottom - top)
+        overlaps = []
+        for mask in masks:
+            inside = np.count_nonzero(mask[top:bottom, left:right])
+            overlaps.append(inside / (area + np.count_nonzero(mask) - inside))
+        chosen = by_box(found, left, top, right, bottom)
+        own = 0.0 if chosen is None else overlaps[chosen]
+        worse += own < max(overlaps) - 0.02
+    assert worse <= 3  # the coarse comparison may err on a sliver
+
+
 def test_the_salient_object_is_large_central_and_sure() -> None:
     middle = ((24, 24, 40, 40), 0.7)
     corner = ((0, 0, 16, 16), 0.7)
@@ -123,6 +177,30 @@ def test_the_salient_object_is_large_central_and_sure() -> None:
     assert mask_selection.most_salient(features(corner, middle)) == 1
     assert mask_selection.most_salient(features(small, middle)) == 1
     assert mask_selection.most_salient(features(((24, 24, 40, 40), 0.3), middle)) == 1
+
+
+def test_saliency_weighs_size_by_its_side_and_place_by_half() -> None:
+    # Four times the area is twice the weight: confidence decides on which side of that it is.
+    large, small = (16, 16, 48, 48), (24, 24, 40, 40)
+    assert mask_selection.most_salient(features((small, 0.9), (large, 0.5))) == 1
+    assert mask_selection.most_salient(features((small, 0.9), (large, 0.4))) == 0
+    # In the corner an object of the same size counts for a little more than half.
+    corner, middle = (0, 0, 16, 16), (24, 24, 40, 40)
+    assert mask_selection.most_salient(features((corner, 0.9), (middle, 0.6))) == 1
+    assert mask_selection.most_salient(features((corner, 0.9), (middle, 0.5))) == 0
+
+
+def test_a_smaller_mask_has_to_be_nearly_as_sure() -> None:
+    share = mask_selection.CONFIDENT_SHARE
+    assert by_points(features(WHOLE, ((16, 16, 32, 32), 0.8 * share + 0.01)), (20, 20)) == 1
+    assert by_points(features(WHOLE, ((16, 16, 32, 32), 0.8 * share - 0.01)), (20, 20)) == 0
+    assert 0.6 < share < 0.8
+
+
+def test_a_detection_without_a_mask_is_no_object() -> None:
+    empty = features(((16, 16, 32, 32), 0.9), holes={0: (16, 16, 32, 32)})
+    assert mask_selection.most_salient(empty) is None
+    assert by_box(empty, 10, 10, 40, 40) is None
 
 
 def test_the_background_is_salient_only_by_itself() -> None:
