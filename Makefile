@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BUNDLE := bundles/demo/manifest.json
+BUNDLES := bundles/demo/manifest.json bundles/fastsam/manifest.json
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bundle demo serve test test-slow soak test-gpu lint bench clean
@@ -15,27 +15,31 @@ $(READY): pyproject.toml constraints.txt scripts/setup
 	scripts/setup $(VENV)
 	touch $@
 
-bundle: $(BUNDLE)  ## build the demo bundle: small random weights, no download
-$(BUNDLE): $(READY) $(wildcard export/*.py)
+bundle: $(BUNDLES)  ## build the demo bundles, for edits and for masks: no download
+bundles/demo/manifest.json: $(READY) $(wildcard export/*.py)
 	$(BIN)/python -m export demo --out bundles/demo
 	touch $@
+# Keeps another network that lies there, such as the real FastSAM.
+bundles/fastsam/manifest.json: $(READY) $(wildcard export/fastsam_*.py export/fastsam_demo/*)
+	$(BIN)/python -m export fastsam-demo --out bundles/fastsam
+	touch $@
 
-demo: $(BUNDLE)  ## edit the sample pictures on a real tritonserver; results in demo-output/
+demo: $(BUNDLES)  ## edit the sample pictures on a real tritonserver; results in demo-output/
 	$(BIN)/python -m frontend.demo
 
-serve: $(BUNDLE)  ## run the frontend on port 8080 and Triton on 8000 to 8002 until Ctrl-C
+serve: $(BUNDLES)  ## run the frontend on port 8080 and Triton on 8000 to 8002 until Ctrl-C
 	$(BIN)/artmancer serve
 
-test: lint $(BUNDLE)  ## lint, then all tests but the slow ones
+test: lint $(BUNDLES)  ## lint, then all tests but the slow ones
 	$(BIN)/pytest
 
-test-slow: $(BUNDLE)  ## the tests that take minutes
+test-slow: $(BUNDLES)  ## the tests that take minutes
 	$(BIN)/pytest -m slow
 
-soak: $(BUNDLE)  ## thousands of jobs with cancels and faults
+soak: $(BUNDLES)  ## thousands of jobs with cancels and faults
 	$(BIN)/pytest -m soak
 
-test-gpu: $(BUNDLE)  ## the tests that need an NVIDIA GPU
+test-gpu: $(BUNDLES)  ## the tests that need an NVIDIA GPU
 	$(BIN)/pytest -m gpu
 
 lint: $(READY)  ## ruff, mypy --strict, import directions
@@ -45,7 +49,7 @@ lint: $(READY)  ## ruff, mypy --strict, import directions
 	for model in model_repository/*/1/model.py; do $(BIN)/mypy $$model || exit 1; done
 	$(BIN)/lint-imports
 
-bench: $(BUNDLE)  ## measure; results in benchmarks/results/
+bench: $(BUNDLES)  ## measure; results in benchmarks/results/
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what was built or written; keeps .venv

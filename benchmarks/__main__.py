@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import latency, masks, overhead, perf_analyzer, report, subscribers
+from benchmarks import latency, masks, overhead, perf_analyzer, report, runtimes, subscribers
 from benchmarks.server import Endpoints, serving
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +26,7 @@ class Name(StrEnum):
     PERF_MASKS = "perf-masks"
     PERF_NETWORK = "perf-network"
     MASKS = "masks"
+    RUNTIMES = "runtimes"
     ALL = "all"
 
 
@@ -71,6 +72,10 @@ BENCHMARKS: dict[Name, tuple[Measure, report.Draw]] = {
     ),
     # Starts a server of its own, which serves a network of FastSAM-s size.
     Name.MASKS: (lambda _, __: masks.measure(pairs=21, throughput_s=8), masks.draw),
+    Name.RUNTIMES: (
+        lambda _, __: runtimes.measure(ROOT / "bundles" / "fastsam", rounds=21),
+        runtimes.draw,
+    ),
 }
 
 

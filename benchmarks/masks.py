@@ -20,7 +20,7 @@ from PIL import Image
 from benchmarks.pictures import from_base64
 from benchmarks.report import summary
 from benchmarks.server import serving
-from export import fastsam_bundle, fastsam_onnx, fastsam_untrained
+from export import fastsam_bundle, fastsam_checkpoint, fastsam_untrained
 from export.yolo import FastSAM
 
 ROOT = Path(__file__).parents[1]
@@ -158,8 +158,8 @@ def _prepare(folder: Path, checkpoint: Path, pixels: Any) -> Path:
     fastsam_untrained.write_untrained(
         checkpoint, "FastSAM-s", NETWORK_SIZE, pixels, detections=DETECTIONS
     )
-    network = fastsam_onnx.export_onnx(
-        fastsam_onnx.open_checkpoint(checkpoint), NETWORK_SIZE
+    network = fastsam_checkpoint.export_onnx(
+        fastsam_checkpoint.open_checkpoint(checkpoint), NETWORK_SIZE
     ).SerializeToString()
     shutil.copytree(ROOT / "model_repository", folder / "model_repository")
     shutil.copytree(ROOT / "bundles" / "demo", folder / "bundles" / "demo")

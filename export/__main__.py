@@ -1,4 +1,4 @@
-"""The command line of export: `python -m export demo --out bundles/demo`."""
+"""The command line of export: `python -m export demo --out bundles/demo` and others."""
 
 import time
 from pathlib import Path
@@ -8,10 +8,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from export import demo_bundle
+from export import demo_bundle, fastsam_commands
 from export.manifest import BundleError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
+app.command("fastsam")(fastsam_commands.export_fastsam)
+app.command("fastsam-demo")(fastsam_commands.place_demo)
+app.command("fastsam-plan")(fastsam_commands.build_plan)
+app.command("fastsam-train")(fastsam_commands.train)
 
 
 @app.callback()

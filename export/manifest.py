@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from export.errors import ExportError
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 
 
-class BundleError(Exception):
+class BundleError(ExportError):
     """A bundle folder that is missing, incomplete or altered; the text names the file."""
 
 

@@ -1,0 +1,47 @@
+"""Networks that several tests of export use."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from export import fastsam_checkpoint
+from export.fastsam_bundle import DEMO, NETWORK
+from export.fastsam_untrained import write_untrained
+from export.mask_decoding import FloatArray
+from export.mask_scenes import draw_scene
+from export.mask_score import network_input
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of FastSAM-s's size that finds things, untrained, in the scene of seed 0."""
+    path = tmp_path_factory.mktemp("checkpoint") / "FastSAM-s.pt"
+    write_untrained(path, "FastSAM-s", 320, picture=draw_scene(0, 320).picture)
+    return path
+
+
+@pytest.fixture(scope="session")
+def network(checkpoint: Path) -> Any:
+    """What is in it."""
+    return fastsam_checkpoint.open_checkpoint(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def exported(network: Any) -> onnx.ModelProto:
+    """What was exported from it, for images of 320 x 320."""
+    return fastsam_checkpoint.export_onnx(network, 320)
+
+
+@pytest.fixture(scope="session")
+def images() -> FloatArray:
+    """Three scenes as a batch."""
+    return np.concatenate([network_input(draw_scene(seed, 320).picture) for seed in range(3)])
+
+
+@pytest.fixture(scope="session")
+def demo() -> onnx.ModelProto:
+    """The shipped network."""
+    return onnx.load(DEMO / NETWORK)
