@@ -7,7 +7,7 @@ mask that holds it, and a box that overlaps nothing finds nothing.
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +45,16 @@ class Seen:
     def theirs(self, **prompts: Any) -> tuple[Floats, Pixels]:
         """Scores and letterboxed masks that ultralytics answers prompts with."""
         result = self.predictor.prompt(self.results, **prompts)[0]
+        if result.masks is None:  # nothing was found, whatever is asked for
+            side = self.features.letterbox.side
+            return np.zeros(0, np.float32), np.zeros((0, side, side), np.uint8)
         return result.boxes.conf.numpy(), result.masks.data.numpy()
+
+    def filled(self) -> list[int]:
+        """Our detections that have a mask at the network's size; theirs lack all others."""
+        side = self.features.letterbox.side
+        square = replace(self.features, letterbox=Letterbox.fit(side, side, side))
+        return [index for index in range(len(square.scores)) if square.mask(index).any()]
 
     def iou(self, index: int, box: Floats) -> float:
         """Of a mask with a box."""
@@ -99,9 +108,7 @@ def seen(network: Network, request: pytest.FixtureRequest) -> list[Seen]:
 def test_the_detections_are_the_same(seen: list[Seen]) -> None:
     for each in seen:
         scores, _ = each.theirs()
-        # Theirs lack the detections whose masks are empty.
-        filled = [i for i in range(len(each.features.scores)) if each.features.mask(i).any()]
-        assert each.features.scores[filled].tolist() == scores.tolist()
+        assert each.features.scores[each.filled()].tolist() == scores.tolist()
     assert sum(len(each.features.scores) for each in seen) > 30
 
 
@@ -111,8 +118,7 @@ def test_the_masks_are_the_same_pixel_by_pixel(seen: list[Seen]) -> None:
         whole = yolo.scale_masks(torch.from_numpy(masks)[None].float(), each.picture.shape[:2])[
             0
         ].numpy()
-        ours = [each.features.mask(i) for i in range(len(each.features.scores))]
-        ours = [mask for mask in ours if mask.any()]
+        ours = [each.features.mask(index) for index in each.filled()]
         for mask, their in zip(ours, whole, strict=True):
             # Rounding decides about pixels that lie halfway between two others.
             sure = np.abs(their - 0.5) > 1e-4
