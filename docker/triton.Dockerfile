@@ -38,12 +38,10 @@ FROM nvcr.io/nvidia/tritonserver:${TRITON} AS base
 LABEL org.opencontainers.image.title="artmancer-triton" \
       org.opencontainers.image.description="Image editing and smart masks on Triton Inference Server" \
       org.opencontainers.image.licenses="Apache-2.0"
-# NVIDIA's user triton-server, 1000, owns what is written: bundles, plans, the hub's cache.
-RUN install --directory --owner=1000 --group=1000 \
-      /bundles /engines /cache/huggingface
+# NVIDIA's user triton-server, 1000, owns what is written.
+RUN install --directory --owner=1000 --group=1000 /bundles /engines
 ENV PATH=/opt/venv/bin:${PATH} \
-    PYTHONDONTWRITEBYTECODE=1 \
-    HF_HOME=/cache/huggingface
+    PYTHONDONTWRITEBYTECODE=1
 
 FROM base AS export
 COPY --from=export-packages /opt/venv /opt/venv
@@ -52,6 +50,8 @@ COPY docker/export.sh ./
 COPY model_repository model_repository
 COPY export export
 USER 1000
+# In the bundles' volume, so that a bundle's files are links to it and 58 GB are stored once.
+ENV HF_HOME=/bundles/.huggingface
 ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh", "/opt/artmancer/export.sh"]
 
 FROM base AS serving
