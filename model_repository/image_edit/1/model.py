@@ -116,7 +116,13 @@ def _load(settings: EditSettings, device: str) -> tuple["Bundle", EditRunner]:
     from edit_bundle import load_bundle
     from edit_engine import EditEngine
 
-    bundle = load_bundle(settings.bundle, settings.dtype, device)
+    bundle = load_bundle(
+        settings.bundle,
+        settings.dtype,
+        device,
+        int8=settings.int8,
+        vae_tiling=settings.vae_tiling,
+    )
     engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)
     runner = EditRunner(engine, bundle.name)
     runner.warm_up()
