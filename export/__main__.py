@@ -13,6 +13,7 @@ from export.manifest import BundleError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.command("qwen")(qwen_commands.build)
+app.command("qwen-memory")(qwen_commands.estimate)
 
 
 @app.callback()

@@ -1,11 +1,13 @@
 """The commands that concern the real model: its bundle, and what it needs of a GPU."""
 
+from math import isqrt
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from export import qwen_hub
 from export.manifest import BundleError
@@ -56,3 +58,41 @@ def build(
             else f"  {task_type}: no adapter, answered 501",
             soft_wrap=True,
         )
+
+
+def estimate(
+    repository: Annotated[Path, typer.Option(help="The model's folder.")] = Path(
+        "model_repository/image_edit"
+    ),
+    conditions: Annotated[int, typer.Option(help="Condition images of a job.")] = 3,
+    rank: Annotated[int, typer.Option(help="Of each of the three adapters.")] = 64,
+) -> None:
+    """Print what the full-size model needs of a GPU in each profile. No weights, no GPU."""
+    console = Console()
+    from export import qwen_memory
+
+    sizes = qwen_memory.measure_sizes()
+    for name, count in sizes.parameters.items():
+        console.print(f"{name}: {count / 1e9:.3f} billion parameters", highlight=False)
+    per_rank, layers = sizes.lora
+    console.print(
+        f"adapter: {layers} layers, {rank * per_rank / 1e6:.0f} million parameters at rank {rank}",
+        highlight=False,
+    )
+    table = Table("profile", "output", "weights", "encode", "step", "decode", "in all", title="GiB")
+    for path in (repository / "config.pbtxt", *sorted(repository.glob("configs/*.pbtxt"))):
+        profile = qwen_memory.read_profile(path)
+        if not profile.on_gpu:
+            continue
+        weights = sum(qwen_memory.weight_bytes(sizes, profile, adapters=3, rank=rank).values())
+        for side in (1024, 2048):
+            condition_side = isqrt(profile.condition_area or side * side)
+            job = qwen_memory.Job(side, conditions, condition_side)
+            with console.status(f"{profile.name}, {side} x {side}"):
+                peaks = qwen_memory.measure_peaks(job, profile.vae_tiling)
+            stages = (peaks.encode, peaks.step, peaks.decode)
+            figures = (weights, *stages, weights + max(stages))
+            gib = (f"{figure / 2**30:.1f}" for figure in figures)
+            table.add_row(profile.name, f"{side} x {side}", *gib)
+    console.print(table)
+    console.print("Beside it: the device's context, workspaces of its kernels, fragmentation.")
