@@ -27,12 +27,14 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && grep ^ultralytics== constraints.txt > ultralytics.txt \
  && python3 -m pip --python /opt/venv/bin/python install --no-deps --requirement ultralytics.txt
 # The bindings of the TensorRT that the image carries; getInferLibVersion is 10000 x major
-# + 100 x minor + patch.
+# + 100 x minor + patch. Their wheel leaves the name `tensorrt` to one that brings the libraries.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -c 'import ctypes, glob; \
 n = ctypes.CDLL(sorted(glob.glob("/usr/lib/*/libnvinfer.so.*"))[0]).getInferLibVersion(); \
 print(f"tensorrt-cu13-bindings=={n // 10000}.{n // 100 % 100}.{n % 100}.*")' > tensorrt.txt \
- && python3 -m pip --python /opt/venv/bin/python install --no-deps --requirement tensorrt.txt
+ && python3 -m pip --python /opt/venv/bin/python install --no-deps --requirement tensorrt.txt \
+ && echo 'from tensorrt_bindings import *; from tensorrt_bindings import __version__' \
+      > "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tensorrt.py"
 
 FROM nvcr.io/nvidia/tritonserver:${TRITON} AS base
 LABEL org.opencontainers.image.title="artmancer-triton" \
