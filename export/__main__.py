@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from export import demo_bundle, fastsam_commands
+from export import demo_bundle, fastsam_commands, qwen_commands
 from export.manifest import BundleError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -16,6 +16,8 @@ app.command("fastsam")(fastsam_commands.export_fastsam)
 app.command("fastsam-demo")(fastsam_commands.place_demo)
 app.command("fastsam-plan")(fastsam_commands.build_plan)
 app.command("fastsam-train")(fastsam_commands.train)
+app.command("qwen")(qwen_commands.build)
+app.command("qwen-memory")(qwen_commands.estimate)
 
 
 @app.callback()

@@ -23,7 +23,7 @@ def write(bundle: Path, fields: dict[str, Any]) -> None:
         fields: the manifest's own keys (name, base, pipeline, adapters, preview).
     """
     files = {
-        path.relative_to(bundle).as_posix(): _fingerprint(path)
+        path.relative_to(bundle).as_posix(): fingerprint(path)
         for path in sorted(bundle.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }
@@ -51,12 +51,13 @@ def verify(bundle: Path) -> dict[str, Any]:
         path = bundle / name
         if not path.is_file():
             raise BundleError(f"{path}: missing")
-        if _fingerprint(path) != expected:
+        if fingerprint(path) != expected:
             raise BundleError(f"{path}: differs from the manifest")
     return manifest
 
 
-def _fingerprint(path: Path) -> dict[str, str | int]:
+def fingerprint(path: Path) -> dict[str, str | int]:
+    """Gives the SHA-256 and the size of a file, as the manifest lists them."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"sha256": digest, "bytes": path.stat().st_size}

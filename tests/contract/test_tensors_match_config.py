@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -15,13 +16,26 @@ from frontend.triton.mask_tensors import PROMPT_INPUTS, SMART_MASK
 from frontend.triton.tensors import ModelTensors, mismatches
 from tests.fakes.wire import model_config
 
+MODELS = Path(__file__).parents[2] / "model_repository"
 TABLES = [IMAGE_EDIT, SMART_MASK]
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.model)
-@pytest.mark.parametrize("profile", ["config.pbtxt", "configs/cpu.pbtxt"])
-def test_every_profile_has_the_tensors_of_the_frontend(table: ModelTensors, profile: str) -> None:
-    assert mismatches(table, model_config(f"{table.model}/{profile}")) == []
+def test_every_profile_has_the_tensors_of_the_frontend(table: ModelTensors) -> None:
+    profiles = sorted((MODELS / table.model).glob("**/*.pbtxt"))
+    assert len(profiles) >= 2
+    for path in profiles:
+        assert mismatches(table, model_config(str(path.relative_to(MODELS)))) == [], path
+
+
+def test_every_profile_is_a_model_configuration_with_the_same_parameters() -> None:
+    for model in sorted(path for path in MODELS.iterdir() if (path / "config.pbtxt").exists()):
+        default = model_config(f"{model.name}/config.pbtxt")
+        for path in model.glob("configs/*.pbtxt"):
+            variant = model_config(str(path.relative_to(MODELS)))
+            assert variant.name == default.name == model.name
+            if variant.backend == default.backend:
+                assert variant.parameters.keys() == default.parameters.keys(), path
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.model)

@@ -45,7 +45,7 @@ def test_the_demo_is_the_shipped_network(tmp_path: Path) -> None:
 
 def test_the_shipped_network_is_the_one_that_was_measured() -> None:
     report = json.loads((DEMO / "report.json").read_text())
-    assert manifest._fingerprint(DEMO / "network.onnx") == report["file"]
+    assert manifest.fingerprint(DEMO / "network.onnx") == report["file"]
     assert report["file"]["bytes"] < 8_000_000
     assert report["held_out"][0]["confidence"] == 0.25
 

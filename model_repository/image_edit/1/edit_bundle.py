@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from diffusers import QwenImageEditPlusPipeline
 
+from edit_int8 import quantise
 from edit_preview import PreviewMap
 
 FORMAT = 1
@@ -35,13 +36,19 @@ class Bundle:
     preview: PreviewMap
 
 
-def load_bundle(folder: Path, dtype: str, device: str) -> Bundle:
+def load_bundle(
+    folder: Path, dtype: str, device: str, *, int8: bool = False, vae_tiling: bool = False
+) -> Bundle:
     """Checks the files and loads the pipeline with all its adapters.
 
     Args:
         folder: the bundle.
         dtype: of all weights, as torch names it.
         device: as torch names it.
+        int8: keeps the linear layers of transformer and text encoder in 8 bits, which halves
+            what they take of the device; they compute in `dtype`, and so do the adapters.
+        vae_tiling: has the VAE encode and decode tile by tile, which takes little memory at any
+            size; blended seams change the picture slightly.
 
     Raises:
         BundleError: the manifest or a file is missing or differs.
@@ -50,7 +57,12 @@ def load_bundle(folder: Path, dtype: str, device: str) -> Bundle:
     pipeline = QwenImageEditPlusPipeline.from_pretrained(
         folder / manifest["pipeline"], dtype=getattr(torch, dtype), local_files_only=True
     )
-    adapters: dict[str, dict[str, str]] = manifest["adapters"]
+    if int8:
+        quantise(pipeline.transformer, device)
+        quantise(pipeline.text_encoder, device)
+    if vae_tiling:
+        pipeline.vae.enable_tiling()
+    adapters: dict[str, dict[str, Any]] = manifest["adapters"]
     if not adapters:
         raise BundleError(f"{folder / MANIFEST}: lists no adapter")
     with warnings.catch_warnings():
@@ -59,6 +71,8 @@ def load_bundle(folder: Path, dtype: str, device: str) -> Bundle:
         for task_type, adapter in adapters.items():
             path = folder / adapter["file"]
             pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name=task_type)
+    # Adapters take their type from the weights they lie beside, but not from those in 8 bits.
+    pipeline.transformer.to(getattr(torch, dtype))
     pipeline.to(device)
     return Bundle(
         name=manifest["name"],

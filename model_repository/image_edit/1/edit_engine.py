@@ -21,7 +21,7 @@ from PIL import Image
 
 from edit_bundle import Bundle
 from edit_conditioning import Pixels
-from edit_errors import Code, EditError, invalid
+from edit_errors import Code, DeviceLostError, EditError, invalid
 from edit_spec import MIN_SIDE, EditSpec, Size
 
 
@@ -100,7 +100,7 @@ class EditEngine:
             raise EditError(Code.UNIMPLEMENTED, f"no adapter for {spec.task_type} is installed")
         self._check_length("PROMPT", spec.prompt)
         self._check_length("NEGATIVE_PROMPT", spec.negative_prompt)
-        with _coded_out_of_memory():
+        with _coded_device_errors():
             width, height = spec.size
             area = self._condition_area or width * height
             text_area = min(CONDITION_IMAGE_SIZE, area)
@@ -143,7 +143,7 @@ class EditEngine:
         Raises:
             EditError: RESOURCE_EXHAUSTED.
         """
-        with _coded_out_of_memory():
+        with _coded_device_errors():
             self._activate(state.adapter)
             timestep = state.scheduler.timesteps[state.step]
             velocity = self._predict_guided(state, timestep)
@@ -176,7 +176,7 @@ class EditEngine:
         Raises:
             EditError: INTERNAL where the picture is not finite, RESOURCE_EXHAUSTED.
         """
-        with _coded_out_of_memory():
+        with _coded_device_errors():
             vae = self._pipeline.vae
             latents = self._unpack(state.latents, state.size).to(vae.dtype)
             channels = (1, -1, 1, 1, 1)
@@ -297,20 +297,30 @@ def _dimensions(area: int, size: Size) -> Size:
 
 
 @contextlib.contextmanager
-def _coded_out_of_memory() -> Iterator[None]:
-    """Turns the ways in which a device or the host runs out of memory into one coded error."""
+def _coded_device_errors() -> Iterator[None]:
+    """Codes what a device does to an edit: too little memory ends that edit, a fault all of them.
+
+    Raises:
+        EditError: RESOURCE_EXHAUSTED.
+        DeviceLostError: the device's context is corrupt; every later call on it would fail too.
+    """
     try:
         yield
     except Exception as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise EditError(
-            Code.RESOURCE_EXHAUSTED,
-            "the device is out of memory; use a smaller picture or fewer condition images",
-        ) from error
+        if _is_out_of_memory(error):
+            raise EditError(
+                Code.RESOURCE_EXHAUSTED,
+                "the device is out of memory; use a smaller picture or fewer condition images",
+            ) from error
+        if isinstance(error, torch.AcceleratorError):
+            raise DeviceLostError(
+                Code.INTERNAL, "the device failed; the server starts anew"
+            ) from error
+        raise
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # torch has a type of its own for accelerators only; its CPU allocator just has a text.
+    # torch has a type of its own for accelerators' allocators; elsewhere there is just a text.
     kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+    texts = ("can't allocate memory", "out of memory")
+    return isinstance(error, kinds) or any(text in str(error) for text in texts)

@@ -26,6 +26,10 @@ class EditError(Exception):
         self.message = message
 
 
+class DeviceLostError(EditError):
+    """The device failed in a way that only a new process can get over."""
+
+
 def invalid(field: str, text: str) -> EditError:
     """The error for an input that is missing or wrong.
 
@@ -67,4 +71,4 @@ def error_of(exception: Exception, log: Callable[[str], None]) -> EditError:
     )
     if error.code in (Code.INTERNAL, Code.RESOURCE_EXHAUSTED):
         log("".join(traceback.format_exception(exception)))
-    return EditError(error.code, error.message)
+    return type(error)(error.code, error.message)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from edit_conditioning import Conditions
-from edit_errors import Code, EditError, cancelled, error_of, invalid
+from edit_errors import Code, DeviceLostError, EditError, cancelled, error_of, invalid
 from edit_messages import Failed, Message, Progressed, Stage, Succeeded
 from edit_request import EditRequest
 
@@ -53,6 +53,7 @@ class EditJobs:
         run: Run,
         emit: Callable[[Job, Message], None],
         log_error: Callable[[str], None],
+        on_device_lost: Callable[[], None],
         max_queue_size: int,
     ) -> None:
         """Starts the threads.
@@ -62,12 +63,15 @@ class EditJobs:
             run: carries out an edit; advanced by one thread of its own.
             emit: takes a job's messages in order; called under a lock, so it must not block.
             log_error: takes tracebacks of what no client is told.
+            on_device_lost: called once, after the end of the job that met with it; no job is run
+                any more, and whoever is called must see to the others.
             max_queue_size: most jobs that may wait beside the one that runs.
         """
         self._condition = condition
         self._run = run
         self._emit = emit
         self._log_error = log_error
+        self._on_device_lost = on_device_lost
         self.max_queue_size = max_queue_size
 
         # Guards all below, and the jobs themselves.
@@ -215,6 +219,9 @@ class EditJobs:
         message = self._carry_out(job, conditions)
         with self._changed:
             self._end(job, message)
+        if isinstance(message, Failed) and isinstance(message.error, DeviceLostError):
+            self._on_device_lost()
+            return False
         return True
 
     def _carry_out(self, job: Job, conditions: Conditions) -> Succeeded | Failed:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DTYPES = ("float32", "bfloat16", "float16")
+QUANTIZATIONS = ("none", "int8")
+SWITCH = ("true", "false")
 MAX_SHIFT = 10.0
 
 
@@ -16,6 +18,9 @@ class EditSettings:
     bundle: Path
     dtype: str
     """One of `DTYPES`."""
+    int8: bool
+    """Whether the linear layers of transformer and text encoder are kept in 8 bits."""
+    vae_tiling: bool
     condition_area: int | None
     """Pixels; None: the output's own area."""
     max_queue_size: int
@@ -40,12 +45,13 @@ class EditSettings:
         return cls(
             bundle=(folder / _text(parameters, "BUNDLE")).resolve(),
             dtype=_choice(parameters, "DTYPE", DTYPES),
+            int8=_choice(parameters, "QUANTIZATION", QUANTIZATIONS) == "int8",
+            vae_tiling=_choice(parameters, "VAE_TILING", SWITCH) == "true",
             condition_area=None if area == "output" else _positive(parameters, "CONDITION_AREA"),
             max_queue_size=_positive(parameters, "MAX_QUEUE_SIZE"),
             max_request_bytes=_positive(parameters, "MAX_REQUEST_BYTES"),
             scheduler_shift=_shift(parameters, "SCHEDULER_SHIFT"),
-            static_schedule=_choice(parameters, "ENABLE_FLOWMATCH_SCHEDULER", ("true", "false"))
-            == "true",
+            static_schedule=_choice(parameters, "ENABLE_FLOWMATCH_SCHEDULER", SWITCH) == "true",
         )
 
 

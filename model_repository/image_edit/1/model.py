@@ -1,6 +1,8 @@
 """Triton's image_edit: requests in, responses out; the modules beside it do the work."""
 
 import json
+import os
+import threading
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,7 +55,12 @@ class TritonPythonModel:
             log_error=log_error,
         )
         self._jobs = EditJobs(
-            _conditions, runner.run, self._wire.post, log_error, self._settings.max_queue_size
+            _conditions,
+            runner.run,
+            self._wire.post,
+            log_error,
+            self._leave,
+            self._settings.max_queue_size,
         )
 
     def execute(self, requests: list["pb_utils.InferenceRequest"]) -> None:
@@ -65,6 +72,16 @@ class TritonPythonModel:
         """Ends every job with an error."""
         self._jobs.stop()
         self._wire.stop()
+
+    def _leave(self) -> None:
+        """Ends every job and then this process, for whoever watches it to start anew."""
+
+        def leave() -> None:
+            self.finalize()
+            os._exit(1)
+
+        # Not in the engine's thread, which `finalize` waits for.
+        threading.Thread(target=leave, name="leaving").start()
 
     def _take(self, request: "pb_utils.InferenceRequest") -> None:
         sender = request.get_response_sender()
@@ -116,7 +133,13 @@ def _load(settings: EditSettings, device: str) -> tuple["Bundle", EditRunner]:
     from edit_bundle import load_bundle
     from edit_engine import EditEngine
 
-    bundle = load_bundle(settings.bundle, settings.dtype, device)
+    bundle = load_bundle(
+        settings.bundle,
+        settings.dtype,
+        device,
+        int8=settings.int8,
+        vae_tiling=settings.vae_tiling,
+    )
     engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)
     runner = EditRunner(engine, bundle.name)
     runner.warm_up()

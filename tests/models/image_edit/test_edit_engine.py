@@ -13,7 +13,7 @@ from PIL import Image
 from edit_bundle import Bundle
 from edit_conditioning import Pixels
 from edit_engine import EditEngine, EditState
-from edit_errors import Code, EditError
+from edit_errors import Code, DeviceLostError, EditError
 from edit_spec import EditSpec
 
 from .edits import picture
@@ -304,7 +304,13 @@ def out_of_host_memory(**_: Any) -> None:
     torch.empty(2**60)
 
 
-@pytest.mark.parametrize("forward", [out_of_device_memory, out_of_host_memory])
+def out_of_driver_memory(**_: Any) -> None:
+    raise torch.AcceleratorError("CUDA error: out of memory")
+
+
+@pytest.mark.parametrize(
+    "forward", [out_of_device_memory, out_of_driver_memory, out_of_host_memory]
+)
 def test_out_of_memory_is_told_and_survived(
     bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch, forward: Any
 ) -> None:
@@ -316,6 +322,18 @@ def test_out_of_memory_is_told_and_survived(
             engine.step(state)
     assert caught.value.code is Code.RESOURCE_EXHAUSTED
     assert denoised(engine, spec_of()).latents.equal(expected)
+
+
+def test_a_fault_of_the_device_is_one_that_no_edit_survives(
+    bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    state = prepared(engine, spec_of())
+    monkeypatch.setattr(bundle.pipeline.transformer, "forward", fail)
+    with pytest.raises(DeviceLostError, match="starts anew"):
+        engine.step(state)
 
 
 def test_any_other_error_stays_what_it_is(

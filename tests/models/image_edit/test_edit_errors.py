@@ -1,6 +1,13 @@
 import pytest
 
-from edit_errors import Code, EditError, error_of, error_of_conditions, invalid
+from edit_errors import (
+    Code,
+    DeviceLostError,
+    EditError,
+    error_of,
+    error_of_conditions,
+    invalid,
+)
 
 
 def test_the_text_of_an_error_begins_with_its_code() -> None:
@@ -60,3 +67,9 @@ def test_a_clients_own_mistakes_are_not_logged(code: Code) -> None:
     logged: list[str] = []
     error_of(EditError(code, "x"), logged.append)
     assert logged == []
+
+
+def test_a_lost_device_stays_one_on_its_way_to_the_client() -> None:
+    error = error_of(DeviceLostError(Code.INTERNAL, "the device failed"), lambda _: None)
+    assert isinstance(error, DeviceLostError)
+    assert str(error) == "[INTERNAL] the device failed"

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from edit_errors import Code, EditError
+from edit_errors import Code, DeviceLostError, EditError
 from edit_jobs import EditJobs, Job
 from edit_messages import Failed, Message, Progressed, Stage, Succeeded, Terminal
 from edit_run import EditRunner
@@ -44,11 +44,13 @@ class Bench:
         self.told: dict[Job, list[Message]] = {}
         self.errors: list[str] = []
         self.most_live = 0
+        self.ended_at_loss: list[int] = []
         self.jobs = EditJobs(
             self._condition,
             EditRunner(self.engine, "fake").run,
             self._emit,
             self.errors.append,
+            self._lose_device,
             BOUND,
         )
 
@@ -59,6 +61,9 @@ class Bench:
     def _emit(self, job: Job, message: Message) -> None:
         self.told.setdefault(job, []).append(message)
         self.most_live = max(self.most_live, len(self.told) - len(self.ends()))
+
+    def _lose_device(self) -> None:
+        self.ended_at_loss.append(len(self.ends()))
 
     def submit(self, request_id: str = "", **inputs: Any) -> Job:
         job = Job(request_id, request_of(NUM_INFERENCE_STEPS=STEPS, **inputs))
@@ -340,3 +345,27 @@ def test_in_any_order_every_job_ends_exactly_once(actions: list[tuple[Any, ...]]
         steps = [step for stage, step in bench.stages(job) if stage is Stage.DENOISING]
         assert steps == list(range(1, len(steps) + 1))
     assert bench.most_live <= BOUND + 2  # one runs, and one is being refused
+
+
+def test_a_lost_device_ends_its_job_and_runs_no_other(bench: Bench) -> None:
+    job, waiting = bench.submit(), bench.submit()
+    bench.start(job)
+    bench.conditioning.open()
+    bench.engine.gate.fail(DeviceLostError(Code.INTERNAL, "the device failed"))
+    assert bench.end(job) == "INTERNAL"
+    eventually(lambda: bool(bench.ended_at_loss))
+    bench.engine.gate.open()
+    time.sleep(0.05)
+    assert bench.ended_at_loss == [1]
+    assert waiting not in bench.ends()
+    bench.jobs.stop()
+    assert bench.end(waiting) == "UNAVAILABLE"
+
+
+def test_a_lost_device_is_noticed_even_by_a_cancelled_job(bench: Bench) -> None:
+    job = bench.submit()
+    bench.start(job)
+    bench.jobs.cancel(job)
+    bench.engine.gate.fail(DeviceLostError(Code.INTERNAL, "the device failed"))
+    assert bench.end(job) == "CANCELLED"
+    eventually(lambda: bench.ended_at_loss == [1])

@@ -30,11 +30,21 @@ def test_the_cpu_profile_loads_the_demo_bundle() -> None:
     assert settings.condition_area is None
 
 
+def test_the_smaller_a100_keeps_its_weights_in_8_bits() -> None:
+    path = "image_edit/configs/a100-40gb.pbtxt"
+    settings = EditSettings.from_parameters(parameters(path), FOLDER)
+    assert (settings.int8, settings.vae_tiling) == (True, True)
+    default = EditSettings.from_parameters(parameters("image_edit/config.pbtxt"), FOLDER)
+    assert (default.int8, default.vae_tiling) == (False, False)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
         ("BUNDLE", ""),
         ("DTYPE", "float64"),
+        ("QUANTIZATION", "int4"),
+        ("VAE_TILING", "yes"),
         ("CONDITION_AREA", "0"),
         ("CONDITION_AREA", "input"),
         ("MAX_QUEUE_SIZE", "-1"),

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Puts in place what the models of a profile load; what is there already is only checked.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+case ${TRITON_PROFILE-} in
+cpu)
+  python3 -m export demo --out /bundles/demo
+  python3 -m export fastsam-demo --out /bundles/fastsam
+  ;;
+*)
+  python3 -m export qwen --out /bundles/qwen-image-edit-2509
+  if [[ -n ${FASTSAM_CHECKPOINT-} ]]; then
+    python3 -m export fastsam --checkpoint "$FASTSAM_CHECKPOINT" --out /bundles/fastsam
+  elif [[ ! -e /bundles/fastsam/manifest.json ]]; then
+    echo "no mask network yet: set FASTSAM_CHECKPOINT to a FastSAM-s.pt or FastSAM-x.pt" >&2
+    exit 1
+  fi
+  # Beside the plan lies the config that it was built for.
+  install -D --mode=644 model_repository/fastsam/config.pbtxt /engines/fastsam/config.pbtxt
+  python3 -m export fastsam-plan --bundle /bundles/fastsam --model /engines/fastsam
+  ;;
+esac

@@ -1,0 +1,72 @@
+# syntax=docker/dockerfile:1
+# Triton with what the models import, and what builds their bundles and plans.
+#   serving: tritonserver, the model repository, no build tools (the default target)
+#   export:  the same and `python -m export`, so that a TensorRT plan is built by the TensorRT
+#            that runs it
+#
+# 26.07 is Triton 2.71. Cancelling streams was unsafe in earlier ones; fixed by server PRs 7840
+# (in 25.01 and later), 8078 (25.05) and 8708 (26.04).
+ARG TRITON=26.07-py3
+
+FROM nvcr.io/nvidia/tritonserver:${TRITON} AS packages
+WORKDIR /build
+# A venv, because Triton's stub takes the first python3 on PATH, and no PYTHONPATH.
+RUN python3 -m venv --without-pip /opt/venv
+COPY docker/requirements_of.py pyproject.toml constraints.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 requirements_of.py models > requirements.txt \
+ && python3 -m pip --python /opt/venv/bin/python install \
+      --constraint constraints.txt --requirement requirements.txt
+
+FROM packages AS export-packages
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 requirements_of.py models export > requirements.txt \
+ && python3 -m pip --python /opt/venv/bin/python install \
+      --constraint constraints.txt --requirement requirements.txt \
+    # AGPL-3.0, for export alone. Its own dependencies bring opencv-python, which needs libGL.
+ && grep ^ultralytics== constraints.txt > ultralytics.txt \
+ && python3 -m pip --python /opt/venv/bin/python install --no-deps --requirement ultralytics.txt
+# The bindings of the TensorRT that the image carries; getInferLibVersion is 10000 x major
+# + 100 x minor + patch. Their wheel leaves the name `tensorrt` to one that brings the libraries.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -c 'import ctypes, glob; \
+n = ctypes.CDLL(sorted(glob.glob("/usr/lib/*/libnvinfer.so.*"))[0]).getInferLibVersion(); \
+print(f"tensorrt-cu13-bindings=={n // 10000}.{n // 100 % 100}.{n % 100}.*")' > tensorrt.txt \
+ && python3 -m pip --python /opt/venv/bin/python install --no-deps --requirement tensorrt.txt \
+ && echo 'from tensorrt_bindings import *; from tensorrt_bindings import __version__' \
+      > "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tensorrt.py"
+
+FROM nvcr.io/nvidia/tritonserver:${TRITON} AS base
+LABEL org.opencontainers.image.title="artmancer-triton" \
+      org.opencontainers.image.description="Image editing and smart masks on Triton Inference Server" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# NVIDIA's user triton-server, 1000, owns what is written.
+RUN install --directory --owner=1000 --group=1000 /bundles /engines
+ENV PATH=/opt/venv/bin:${PATH} \
+    PYTHONDONTWRITEBYTECODE=1
+
+FROM base AS export
+COPY --from=export-packages /opt/venv /opt/venv
+WORKDIR /opt/artmancer
+COPY docker/export.sh ./
+COPY model_repository model_repository
+COPY export export
+USER 1000
+# In the bundles' volume, so that a bundle's files are links to it and 58 GB are stored once.
+ENV HF_HOME=/bundles/.huggingface
+ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh", "/opt/artmancer/export.sh"]
+
+FROM base AS serving
+COPY --from=packages /opt/venv /opt/venv
+COPY model_repository /models
+# Built where the GPU is, after the image.
+RUN ln -s /engines/fastsam/1/model.plan /models/fastsam/1/model.plan
+COPY docker/triton_entrypoint.py docker/triton_health.py /opt/artmancer/
+USER 1000
+# Serving never downloads.
+ENV HF_HUB_OFFLINE=1
+# gRPC and metrics; HTTP is the health check's, on the loopback interface.
+EXPOSE 8001 8002
+HEALTHCHECK --interval=10s --timeout=15s --start-period=30m --start-interval=5s --retries=3 \
+  CMD ["python3", "/opt/artmancer/triton_health.py"]
+ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh", "python3", "/opt/artmancer/triton_entrypoint.py"]

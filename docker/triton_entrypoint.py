@@ -1,0 +1,173 @@
+"""Runs tritonserver as the main process of a container, and ends both when a model's stub died.
+
+Triton never brings a dead stub back, keeps calling itself ready, and leaves the clients of that
+model waiting. So the container ends, which ends their streams too, and its restart policy starts
+it anew. Exits with tritonserver's exit code, 128 + n where signal n ended it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+
+BAD_PROFILE, STUB_DIED = 2, 1
+WATCH_INTERVAL_S = 0.5
+ANSWER_TIMEOUT_S = 5.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run tritonserver to its end.
+
+    Args:
+        arguments: those of the command line; what is not for this program is for tritonserver.
+
+    Returns:
+        The exit code.
+    """
+    options, passed_on = parse(arguments)
+    if problem := profile_problem(options.model_repository, options.profile):
+        print(problem, file=sys.stderr)
+        return BAD_PROFILE
+    stopping = threading.Event()
+    server = subprocess.Popen([*command(options), *passed_on], start_new_session=True)
+
+    def stop(_number: int, _frame: object) -> None:
+        stopping.set()
+        server.terminate()
+
+    # A container's first process ignores every signal that it does not handle.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    try:
+        return watch(server, f"http://127.0.0.1:{options.http_port}", stopping)
+    finally:
+        kill_group(server)
+
+
+def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Return this program's options and what is left for tritonserver."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--model-repository", type=Path, default=Path("/models"))
+    parser.add_argument(
+        "--profile",
+        default=os.environ.get("TRITON_PROFILE", ""),
+        help="name of the models' configs/NAME.pbtxt; empty: their config.pbtxt",
+    )
+    parser.add_argument(
+        "--exit-timeout-secs",
+        type=int,
+        default=int(os.environ.get("TRITON_EXIT_TIMEOUT_S", "30")),
+        help="how long the jobs in flight may take after SIGTERM",
+    )
+    parser.add_argument("--http-port", type=int, default=8000)
+    return parser.parse_known_args(arguments)
+
+
+def profile_problem(repository: Path, profile: str) -> str | None:
+    """Return what is wrong with a profile's name; Triton itself would take another silently."""
+    known = sorted({path.stem for path in repository.glob("*/configs/*.pbtxt")})
+    if not profile or profile in known:
+        return None
+    return (
+        f"no model in {repository} has configs/{profile}.pbtxt: set TRITON_PROFILE to one of "
+        f"{', '.join(known)}, or to nothing for config.pbtxt"
+    )
+
+
+def command(options: argparse.Namespace) -> list[str]:
+    """Return the command that starts tritonserver."""
+    named = [f"--model-config-name={options.profile}"] if options.profile else []
+    return [
+        "tritonserver",
+        f"--model-repository={options.model_repository}",
+        *named,
+        # Auto-completion starts each stub twice, and our configs are complete.
+        "--disable-auto-complete-config",
+        f"--exit-timeout-secs={options.exit_timeout_secs}",
+        # For the health check alone; clients speak gRPC.
+        "--http-address=127.0.0.1",
+        f"--http-port={options.http_port}",
+        # A client that froze is noticed by these alone; until then its responses pile up.
+        "--grpc-keepalive-time=1000",
+        "--grpc-keepalive-timeout=1000",
+        "--grpc-http2-max-pings-without-data=0",
+    ]
+
+
+def watch(server: subprocess.Popen[bytes], url: str, stopping: threading.Event) -> int:
+    """Wait for the end of the server, or for a stub's.
+
+    Args:
+        server: tritonserver.
+        url: of its HTTP endpoint.
+        stopping: set once the server was told to stop, which ends its stubs too.
+
+    Returns:
+        The exit code of this program.
+    """
+    stubs: list[psutil.Process] | None = None
+    while True:
+        try:
+            code = server.wait(WATCH_INTERVAL_S)
+        except subprocess.TimeoutExpired:
+            pass
+        else:
+            return code if code >= 0 else 128 - code
+        if stopping.is_set():
+            continue
+        if stubs is None:
+            # Before, a stub that dies fails the load of its model, and so ends the server.
+            stubs = stubs_of(server.pid) if is_ready(url) else None
+            continue
+        for stub in stubs:
+            if is_dead(stub):
+                print(f"Stub {stub.pid} died: ending tritonserver", file=sys.stderr, flush=True)
+                return STUB_DIED
+
+
+def is_ready(url: str) -> bool:
+    """Tell whether all models are loaded; no port is open before."""
+    try:
+        with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=ANSWER_TIMEOUT_S) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.HTTPError):
+        return False
+
+
+def stubs_of(server: int) -> list[psutil.Process]:
+    """Return the processes that run models' Python code for the tritonserver with this id."""
+    try:
+        children = psutil.Process(server).children(recursive=True)
+        return [child for child in children if "python_backend_stub" in child.name()]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def is_dead(process: psutil.Process) -> bool:
+    """Tell whether a process ended; tritonserver leaves a dead stub a zombie."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def kill_group(server: subprocess.Popen[bytes]) -> None:
+    """End what is left of tritonserver and its stubs, which outlive it when they are busy."""
+    try:
+        os.killpg(server.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    server.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Whether a LoRA file fits the transformer, known before anything is served."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import QwenImageEditPlusPipeline
+
+from export.manifest import BundleError
+
+_PREFIX = "transformer."
+_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What a LoRA changes.
+
+    Attributes:
+        ranks: of all its layers, each once, ascending.
+        layers: how many layers of the transformer it changes.
+    """
+
+    ranks: tuple[int, ...]
+    layers: int
+
+
+def inspect(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Adapter:
+    """Compares a LoRA with the transformer that shall carry it.
+
+    Args:
+        path: a safetensors file in any of the formats that diffusers reads for Qwen-Image.
+        shapes: [out, in] of the transformer's linear layers, by name.
+
+    Raises:
+        BundleError: it is no LoRA, or a layer of it is unknown, has another shape or lacks one of
+            its two matrices; the text names the layer.
+    """
+    weights = _read(path)
+    layers = {_layer(path, key) for key in weights}
+    if not layers:
+        raise BundleError(f"{path}: holds no LoRA")
+    ranks = {_rank(path, layer, weights, shapes) for layer in layers}
+    return Adapter(tuple(sorted(ranks)), len(layers))
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix != ".safetensors":
+        # Other formats are pickles, which run code when they are opened.
+        raise BundleError(f"{path}: not a safetensors file")
+    try:
+        # diffusers' own reader, so that what passes here is what it will load.
+        weights: dict[str, torch.Tensor] = QwenImageEditPlusPipeline.lora_state_dict(
+            str(path.parent), weight_name=path.name, local_files_only=True
+        )
+    except Exception as error:
+        # It raises whatever the parsing of the file happens to meet.
+        raise BundleError(f"{path}: diffusers cannot read it as a LoRA: {error}") from error
+    return weights
+
+
+def _layer(path: Path, key: str) -> str:
+    """The transformer's layer that a weight belongs to."""
+    layer = key.removeprefix(_PREFIX).removesuffix(_DOWN).removesuffix(_UP)
+    if not key.startswith(_PREFIX) or not key.endswith((_DOWN, _UP)):
+        raise BundleError(f"{path}: {key} is no LoRA weight of the transformer")
+    return layer
+
+
+def _rank(
+    path: Path,
+    layer: str,
+    weights: Mapping[str, torch.Tensor],
+    shapes: Mapping[str, tuple[int, int]],
+) -> int:
+    if layer not in shapes:
+        raise BundleError(f"{path}: the base has no layer {layer}")
+    down, up = (weights.get(f"{_PREFIX}{layer}{end}") for end in (_DOWN, _UP))
+    if down is None or up is None:
+        raise BundleError(f"{path}: {layer} lacks one of its two matrices")
+    rank = down.shape[0]
+    rows, columns = shapes[layer]
+    if (tuple(down.shape), tuple(up.shape)) != ((rank, columns), (rows, rank)):
+        raise BundleError(
+            f"{path}: {layer} is {list(up.shape)} times {list(down.shape)}, but the base's is"
+            f" {[rows, columns]}"
+        )
+    return rank

@@ -1,0 +1,109 @@
+"""docker-compose.yml against the compose specification's schema and against what it promises."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from frontend.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "docker-compose.yml"
+TEXT = FILE.read_text()
+COMPOSE: dict[str, Any] = YAML(typ="safe").load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+EXIT_TIMEOUT = "TRITON_EXIT_TIMEOUT_S"
+VARIABLE = re.compile(r"\$\{([A-Z_]+):-([^}]*)\}")
+DEFAULTS = dict(VARIABLE.findall(TEXT))
+EXAMPLE = dict(
+    line.split("=", 1)
+    for line in (ROOT / ".env.example").read_text().splitlines()
+    if line and not line.startswith("#")
+)
+
+
+def seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+)s", VARIABLE.sub(lambda found: found[2], text))
+    assert match
+    return float(match[1])
+
+
+def test_it_is_a_compose_file() -> None:
+    command = [str(Path(sys.prefix, "bin", "check-jsonschema"))]
+    command += ["--builtin-schema", "vendor.compose-spec", str(FILE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_variable_is_explained_with_its_default() -> None:
+    assert DEFAULTS == EXAMPLE
+
+
+def test_every_setting_of_the_frontend_exists() -> None:
+    for name in SERVICES["frontend"]["environment"]:
+        assert name.removeprefix("ARTMANCER_").lower() in Settings.model_fields
+
+
+def test_only_the_frontend_is_published() -> None:
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["frontend"]
+    for name in ("triton", "triton-cpu"):
+        assert list(SERVICES[name]["networks"]) == ["models"]
+    assert COMPOSE["networks"]["models"]["internal"] is True
+    assert SERVICES["frontend"]["environment"]["ARTMANCER_TRITON_URL"] == "triton:8001"
+    assert SERVICES["triton-cpu"]["networks"]["models"]["aliases"] == ["triton"]
+
+
+@pytest.mark.parametrize("name", ["triton", "triton-cpu"])
+def test_triton_has_time_to_finish_its_jobs(name: str) -> None:
+    service = SERVICES[name]
+    timeout = float(VARIABLE.sub(lambda found: found[2], service["environment"][EXIT_TIMEOUT]))
+    assert seconds(service["stop_grace_period"]) > timeout
+    assert timeout >= float(DEFAULTS["ARTMANCER_JOB_TIMEOUT_S"])
+    assert service["restart"] == "unless-stopped"
+
+
+def test_the_frontend_waits_for_models_that_answer() -> None:
+    waits = SERVICES["frontend"]["depends_on"]
+    # Not required, because each profile has but one of them.
+    expected = {"condition": "service_healthy", "required": False}
+    assert waits == {"triton": expected, "triton-cpu": expected}
+
+
+def test_only_the_gpu_profile_reserves_a_gpu() -> None:
+    for name, service in SERVICES.items():
+        if name in ("triton", "export"):
+            (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+            assert device["driver"] == "nvidia"
+            assert device["capabilities"] == ["gpu"]
+        else:
+            assert "deploy" not in service
+
+
+def test_serving_reads_what_export_writes() -> None:
+    written = {each.split(":")[1]: each.split(":")[0] for each in SERVICES["export"]["volumes"][:2]}
+    read = {each.split(":")[1]: each.split(":")[0] for each in SERVICES["triton"]["volumes"]}
+    assert written == read == {"/bundles": "bundles", "/engines": "engines"}
+    assert all(each.endswith(":ro") for each in SERVICES["triton"]["volumes"])
+    builds = [SERVICES[name]["build"] for name in ("triton", "export")]
+    assert len({build["dockerfile"] for build in builds}) == 1
+
+
+def test_up_starts_no_export() -> None:
+    assert SERVICES["frontend"]["profiles"] == ["gpu", "cpu"]
+    assert SERVICES["triton"]["profiles"] == ["gpu"]
+    assert SERVICES["triton-cpu"]["profiles"] == ["cpu"]
+    assert SERVICES["export"]["profiles"] == SERVICES["export-cpu"]["profiles"] == ["export"]
+
+
+def test_a_profile_is_one_of_the_entry_points() -> None:
+    assert SERVICES["triton-cpu"]["environment"]["TRITON_PROFILE"] == "cpu"
+    entrypoint = (ROOT / "docker" / "triton_entrypoint.py").read_text()
+    for name in ("TRITON_PROFILE", EXIT_TIMEOUT):
+        assert f'"{name}"' in entrypoint
+        assert name in SERVICES["triton"]["environment"]

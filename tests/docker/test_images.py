@@ -1,0 +1,108 @@
+"""The Dockerfiles as far as they can be judged without a Docker engine."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+COPY = re.compile(r"^COPY (?!--from)(.+) \S+$", re.MULTILINE)
+
+
+def is_ignored(path: str) -> bool:
+    """Tell whether .dockerignore keeps a file out: its last line that matches decides."""
+    ignored = False
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pattern = line.removeprefix("!")
+        parents = [path, *(str(parent) for parent in Path(path).parents)]
+        # A folder's pattern takes all that is in it; * does not cross a slash, ** does.
+        expression = "(.*/)?".join(
+            fnmatch.translate(part).removesuffix("\\Z").removesuffix("\\z").replace(".*", "[^/]*")
+            for part in pattern.split("**/")
+        )
+        if any(re.fullmatch(expression, parent) for parent in parents):
+            ignored = not line.startswith("!")
+    return ignored
+
+
+def instruction(dockerfile: Path, name: str) -> list[str]:
+    """Return an instruction's arguments, each time it stands there."""
+    text = dockerfile.read_text().replace("\\\n", " ")
+    return re.findall(rf"^{name} +(.+)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_hadolint_finds_nothing(dockerfile: Path) -> None:
+    hadolint = Path(sys.prefix, "bin", "hadolint")
+    done = subprocess.run([hadolint, dockerfile], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_all_that_is_copied_is_there_and_reaches_the_builder(dockerfile: Path) -> None:
+    sources = [source for line in COPY.findall(dockerfile.read_text()) for source in line.split()]
+    assert len(sources) >= 4
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert not is_ignored(source), source
+
+
+def test_nothing_else_reaches_the_builder() -> None:
+    for kept_out in (
+        ".git/config",
+        "bundles/demo/manifest.json",
+        ".env",
+        "tests/conftest.py",
+        "frontend/__pycache__/app.cpython-312.pyc",
+        "model_repository/fastsam/1/model.plan",
+    ):
+        assert is_ignored(kept_out), kept_out
+    assert not is_ignored("model_repository/fastsam/1/model.py")
+    assert not is_ignored("model_repository/image_edit/configs/cpu.pbtxt")
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_every_image_runs_without_root_and_asks_the_models(dockerfile: Path) -> None:
+    assert all(user.isdecimal() and int(user) > 0 for user in instruction(dockerfile, "USER"))
+    assert instruction(dockerfile, "USER")
+    (check,) = instruction(dockerfile, "HEALTHCHECK")
+    assert "triton_health.py" in check or "/readyz" in check
+    for started in instruction(dockerfile, "ENTRYPOINT"):
+        assert started.startswith("["), "a shell between would keep signals from the server"
+
+
+def test_no_base_image_floats() -> None:
+    for dockerfile in DOCKERFILES:
+        (default,) = instruction(dockerfile, "ARG")
+        assert re.search(r"=\d+\.\d+-", default)
+
+
+@pytest.mark.parametrize("extra", ["frontend", "models", "export"])
+def test_an_image_installs_what_the_extra_says(extra: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "docker/requirements_of.py", extra],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["optional-dependencies"][extra]
+    listed = done.stdout.splitlines()
+    assert listed == [each for each in wanted if not each.startswith("artmancer-triton[")]
+    assert len(listed) >= 4
+
+
+def test_the_frontend_needs_no_torch() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    frontend = " ".join(wanted["optional-dependencies"]["frontend"])
+    assert not re.search(r"torch|diffusers|transformers|opencv", frontend)

@@ -1,0 +1,135 @@
+"""The container's entry point around a real tritonserver that serves one tiny model."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+import triton_entrypoint
+from frontend.launcher import installation
+from tests.fakes.local_triton import ECHO_REPOSITORY, SHARED_MEMORY, echo_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from frontend.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+READY_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 20.0
+
+
+@contextlib.contextmanager
+def entrypoint(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the entry point as the container does, but with the local tritonserver."""
+    environment = installation.environment()
+    environment["PATH"] = f"{installation.server().parent}:{environment['PATH']}"
+    prefix = f"artmancer-entrypoint-{os.getpid()}-"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, ROOT / "docker" / "triton_entrypoint.py"),
+            f"--model-repository={settings.model_repository}",
+            f"--http-port={settings.triton_http_port}",
+            *arguments,
+            f"--backend-directory={installation.backends()}",
+            f"--backend-config=python,shm-region-prefix-name={prefix}",
+            f"--grpc-port={settings.triton_grpc_port}",
+            f"--metrics-port={settings.triton_metrics_port}",
+        ],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+        for region in SHARED_MEMORY.glob(f"{prefix}*"):
+            region.unlink()
+
+
+def tree(process: subprocess.Popen[str], settings: Settings) -> dict[str, psutil.Process]:
+    """Wait until the echo model is served and return tritonserver and its stub."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if triton_entrypoint.is_ready(f"http://127.0.0.1:{settings.triton_http_port}"):
+            found = psutil.Process(process.pid).children(recursive=True)
+            return {
+                "tritonserver": next(each for each in found if each.name() == "tritonserver"),
+                "stub": next(each for each in found if "stub" in each.name()),
+            }
+        time.sleep(0.05)
+    raise AssertionError(f"not ready: {process.poll()}")
+
+
+def test_a_signal_ends_it_and_all_its_processes() -> None:
+    settings = echo_settings()
+    with entrypoint(settings) as process:
+        running = tree(process, settings)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(END_TIMEOUT_S) == 0
+        assert all(map(triton_entrypoint.is_dead, running.values()))
+
+
+def test_a_dead_stub_ends_it_with_an_error() -> None:
+    settings = echo_settings()
+    with entrypoint(settings) as process:
+        running = tree(process, settings)
+        time.sleep(2 * triton_entrypoint.WATCH_INTERVAL_S)  # until it knows that all are ready
+        running["stub"].kill()
+        _, said = process.communicate(timeout=END_TIMEOUT_S)
+        assert process.returncode == triton_entrypoint.STUB_DIED
+        assert f"Stub {running['stub'].pid} died" in said
+        assert all(map(triton_entrypoint.is_dead, running.values()))
+
+
+def test_a_crashed_server_ends_it_with_the_signals_code() -> None:
+    settings = echo_settings()
+    with entrypoint(settings) as process:
+        running = tree(process, settings)
+        running["tritonserver"].kill()
+        assert process.wait(END_TIMEOUT_S) == 128 + signal.SIGKILL
+        assert all(map(triton_entrypoint.is_dead, running.values()))
+
+
+def test_a_model_that_does_not_load_ends_it_with_tritons_own_code(tmp_path: Path) -> None:
+    settings = echo_settings(model_repository=tmp_path)
+    model = tmp_path / "echo" / "1" / "model.py"
+    model.parent.mkdir(parents=True)
+    model.write_text("raise RuntimeError('on purpose')\n")
+    config = (ECHO_REPOSITORY / "echo" / "config.pbtxt").read_text()
+    (tmp_path / "echo" / "config.pbtxt").write_text(config)
+    with entrypoint(settings) as process:
+        _, said = process.communicate(timeout=READY_TIMEOUT_S)
+        assert process.returncode == 1
+        assert "on purpose" in said
+        assert "died" not in said
+
+
+def test_an_unknown_profile_is_refused_before_anything_starts() -> None:
+    with entrypoint(echo_settings(), "--profile=cpuu") as process:
+        _, said = process.communicate(timeout=END_TIMEOUT_S)
+        assert process.returncode == triton_entrypoint.BAD_PROFILE
+        assert "one of cpu" in said
+        assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("profile", ["", "cpu"])
+def test_a_known_profile_is_passed_on(profile: str) -> None:
+    options, rest = triton_entrypoint.parse(
+        [f"--model-repository={ROOT / 'model_repository'}", f"--profile={profile}", "--grpc-port=1"]
+    )
+    assert rest == ["--grpc-port=1"]
+    assert triton_entrypoint.profile_problem(options.model_repository, profile) is None
+    named = f"--model-config-name={profile}" in triton_entrypoint.command(options)
+    assert named == bool(profile)

@@ -1,0 +1,44 @@
+"""The health check of the Triton container against the real models."""
+
+from __future__ import annotations
+
+import signal
+import urllib.request
+from typing import TYPE_CHECKING
+
+import triton_health
+
+if TYPE_CHECKING:
+    import pytest
+
+    from .server import Server
+
+
+def test_models_that_answer_are_healthy(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert triton_health.main(["--url", server.triton_http_url]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_stuck_model_is_not_though_triton_calls_itself_ready(
+    fragile_server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = fragile_server.triton_http_url
+    stub = fragile_server.stub("smart_mask")
+    stub.send_signal(signal.SIGSTOP)
+    try:
+        with urllib.request.urlopen(f"{url}/v2/health/ready") as answer:
+            assert answer.status == 200
+        assert triton_health.main(["--url", url]) == 1
+    finally:
+        stub.send_signal(signal.SIGCONT)
+    assert capsys.readouterr().err.startswith("smart_mask: ")
+
+
+def test_a_model_that_triton_does_not_have_is_not_healthy(server: Server) -> None:
+    assert "nobody" in str(triton_health.ask(server.triton_http_url, "nobody"))
+    # A model that takes no CANCEL answers with an error.
+    assert triton_health.ask(server.triton_http_url, "edit_conditions")
+
+
+def test_nothing_that_listens_is_not_healthy() -> None:
+    assert triton_health.main(["--url", "http://127.0.0.1:9"]) == 1

@@ -1,0 +1,68 @@
+"""A device that fails for good, in the real tritonserver: the process ends and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import triton_entrypoint
+
+from .server import Server, running
+from .test_faults import edit_again, unready
+from .web_client import WebClient, edit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LEAVE_WITHIN_S = 10.0
+ROOT = Path(__file__).parents[2]
+# What a CUDA kernel that reads beyond its memory does to torch, in an edit of 13 steps.
+BROKEN_STEP = """
+    def step(self, state: EditState) -> None:
+        if len(state.scheduler.timesteps) == 13 and state.step == 1:
+            with _coded_device_errors():
+                raise torch.AcceleratorError("CUDA error: an illegal memory access")
+        self.whole_step(state)
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    repository = tmp_path / "model_repository"
+    shutil.copytree(ROOT / "model_repository", repository)
+    shutil.copytree(ROOT / "bundles", tmp_path / "bundles")
+    engine = repository / "image_edit" / "1" / "edit_engine.py"
+    text = engine.read_text()
+    assert "    def step(self" in text
+    text = text.replace("    def step(self", "    def whole_step(self")
+    engine.write_text(
+        text.replace(
+            "\n    @torch.inference_mode()", f"{BROKEN_STEP}\n    @torch.inference_mode()", 1
+        )
+    )
+    with running(tmp_path / "log", MODEL_REPOSITORY=str(repository)) as started:
+        yield started
+
+
+async def test_every_job_ends_and_the_next_one_works(server: Server) -> None:
+    stub = server.stub("image_edit")
+    async with WebClient(server.url) as client:
+        job = await client.submit(edit(num_inference_steps=13))
+        waiting = await client.submit(edit())
+        events = await asyncio.wait_for(client.follow(job), 20)
+        assert events[-1]["status"] == "error"
+        assert "the device failed" in events[-1]["error"]
+        # Where it got in while the model was leaving it failed, else it has waited for the next.
+        assert (await asyncio.wait_for(client.follow(waiting), 60))[-1]["status"] in (
+            "done",
+            "error",
+        )
+    async with asyncio.timeout(LEAVE_WITHIN_S):
+        while not triton_entrypoint.is_dead(stub):
+            await asyncio.sleep(0.05)
+    await unready(server)
+    await edit_again(server)

@@ -1,0 +1,55 @@
+"""The profiles for GPUs in the real tritonserver, as far as it goes without one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.docker.test_triton_entrypoint import READY_TIMEOUT_S, entrypoint
+from tests.fakes.local_triton import echo_settings
+
+from .server import running
+from .web_client import WebClient, edit
+
+ROOT = Path(__file__).parents[2]
+REPOSITORY = ROOT / "model_repository"
+
+
+@pytest.mark.parametrize("profile", ["", "a100-40gb"])
+def test_triton_refuses_nothing_but_the_missing_gpu(profile: str, tmp_path: Path) -> None:
+    for model in ("image_edit", "edit_conditions"):
+        shutil.copytree(REPOSITORY / model, tmp_path / model)
+    settings = echo_settings(model_repository=tmp_path)
+    with entrypoint(settings, *([f"--profile={profile}"] if profile else [])) as process:
+        _, said = process.communicate(timeout=READY_TIMEOUT_S)
+    assert process.returncode == 1
+    (failure,) = [line for line in said.splitlines() if line.startswith("E") and "failed" in line]
+    assert "specifies invalid or unsupported gpu id 0" in failure
+
+
+async def test_the_smaller_a100s_profile_edits_the_demo_on_a_cpu(tmp_path: Path) -> None:
+    """In 8 bits, in tiles, in bfloat16: all of the profile but its device and its weights."""
+    repository = tmp_path / "model_repository"
+    shutil.copytree(REPOSITORY, repository)
+    for model in ("fastsam", "smart_mask"):
+        shutil.copy(repository / model / "configs" / "cpu.pbtxt", repository / model)
+        (repository / model / "cpu.pbtxt").replace(repository / model / "config.pbtxt")
+    shutil.copytree(ROOT / "bundles", tmp_path / "bundles")
+    profile = repository / "image_edit" / "configs" / "a100-40gb.pbtxt"
+    text = profile.read_text()
+    for of_gpu, of_cpu in (
+        ("{ kind: KIND_GPU count: 1 gpus: [ 0 ] }", "{ kind: KIND_CPU count: 1 }"),
+        ("/bundles/qwen-image-edit-2509", "../../bundles/demo"),
+        ("1048576", "output"),
+    ):
+        assert of_gpu in text
+        text = text.replace(of_gpu, of_cpu)
+    profile.write_text(text)
+    settings = {"MODEL_REPOSITORY": str(repository), "MODEL_CONFIG_NAME": "a100-40gb"}
+    with running(tmp_path / "log", **settings) as server:
+        async with WebClient(server.url) as client:
+            events, result = await client.finish(edit())
+            assert [event["current_step"] for event in events][-1] == 2
+            assert result["status"] == "done"
