@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from benchmarks.report import summary
-from export import fastsam_bundle, fastsam_checkpoint, fastsam_untrained, serving_code  # noqa: F401
+from export import fastsam_bundle, fastsam_checkpoint, fastsam_untrained, models_path  # noqa: F401
 from fastsam_network import Network
 from mask_features import Features, read_features
 from mask_letterbox import Floats, Letterbox, Pixels
