@@ -8,10 +8,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from export import demo_bundle
+from export import demo_bundle, demo_commands
 from export.manifest import BundleError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
+app.command("demo-train")(demo_commands.train)
 
 
 @app.callback()
