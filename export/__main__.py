@@ -13,6 +13,7 @@ from export.manifest import BundleError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.command("demo-train")(demo_commands.train)
+app.command("demo-sheet")(demo_commands.draw_sheet)
 
 
 @app.callback()

@@ -1,4 +1,4 @@
-"""Owns the command that trains the demo bundle: `python -m export demo-train`."""
+"""Owns the commands about the trained demo bundle: `python -m export demo-train`, `demo-sheet`."""
 
 import time
 from pathlib import Path
@@ -60,3 +60,23 @@ def train(
         console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         raise typer.Exit(1) from None
     console.print(f"{out}: trained in {(time.monotonic() - started) / 60:.1f} min")
+
+
+def draw_sheet(
+    bundle: Annotated[Path, typer.Option(help="The bundle that edits.")] = Path("bundles/demo"),
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("docs/demo-edits.png"),
+) -> None:
+    """Draw a contact sheet of a bundle's edits: input, conditions, result, truth."""
+    from export.edit_results import Editor
+    from export.edit_sheet import draw_sheet
+
+    console = Console()
+    columns = (TextColumn("edits"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("edits")
+        draw_sheet(
+            Editor(bundle),
+            out,
+            lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    console.print(f"{out}: drawn")

@@ -7,7 +7,14 @@ from enum import StrEnum
 import cv2
 import numpy as np
 
-from export.edit_scenes import Pixels, Scene, as_pixels, cast, draw_scene, extract
+from export.edit_scenes import (
+    PHOTOGRAPH_SHARE,
+    Pixels,
+    as_pixels,
+    cast,
+    draw_scene,
+    extract,
+)
 from export.serving_code import (
     Conditions,
     EditRequest,
@@ -86,7 +93,11 @@ class Sample:
 
 
 def draw_sample(
-    flow: Flow, seed: Sequence[int], size: int, photographs: Sequence[Pixels] = ()
+    flow: Flow,
+    seed: Sequence[int],
+    size: int,
+    photographs: Sequence[Pixels] = (),
+    photograph_share: float = PHOTOGRAPH_SHARE,
 ) -> Sample:
     """Draws a scene, asks for one edit of it, and lets the serving code build its conditions.
 
@@ -94,10 +105,11 @@ def draw_sample(
         flow: the way the conditions are ordered.
         seed: names the sample.
         size: side of every picture in pixels.
-        photographs: RGB; a share of the backgrounds is cut from them.
+        photographs: RGB; some of the backgrounds are cut from them.
+        photograph_share: how many, where there are photographs.
     """
     rng = np.random.default_rng([*seed, 1])
-    scene = draw_scene([*seed, 2], size, photographs)
+    scene = draw_scene([*seed, 2], size, photographs, photograph_share)
     image, mask, reference, reference_mask = scene.picture, scene.mask, None, None
     truth = scene.picture
     name = scene.name
@@ -110,8 +122,8 @@ def draw_sample(
             image, mask = scene.background, _grown(rng, scene.mask, INSERTION_MARGIN)
             reference = extract(scene.picture, scene.mask)
         case Flow.TWO_SOURCE:
-            image, mask = scene.background, _place(rng, scene)
-            other = draw_scene([*seed, 3], size, photographs)
+            other = draw_scene([*seed, 3], size, photographs, photograph_share)
+            image, mask = scene.background, _region(rng, scene.centre, other.mask)
             reference, reference_mask, name = other.picture, other.mask, other.name
         case Flow.WHITE_BALANCE:
             image = cast([*seed, 4], scene.picture)
@@ -158,11 +170,22 @@ def _grown(rng: np.random.Generator, mask: Pixels, margin: tuple[float, float]) 
     return dilate(mask, round(rng.uniform(*margin) * len(mask)))
 
 
-def _place(rng: np.random.Generator, scene: Scene) -> Pixels:
-    """A box or an ellipse where the scene has its object: the region that a user marks."""
-    mask = np.zeros_like(scene.mask)
-    half = [round(scene.radius * share) for share in rng.uniform(0.7, 1.0, 2)]
-    x, y = (round(place) for place in scene.centre)
+def _region(rng: np.random.Generator, centre: tuple[float, float], wanted: Pixels) -> Pixels:
+    """A box or an ellipse about a place, as a user marks it, no larger than the wanted object.
+
+    A larger one would enlarge the whole reference beyond the picture, and its object could land
+    outside.
+    """
+    mask = np.zeros_like(wanted)
+    found = object_box(wanted)
+    if found is None:
+        raise ValueError("an empty mask")
+    share = rng.uniform(0.65, 0.95, 2)
+    half = [max(6, int(length / 2 * s)) for length, s in zip(found[2:], share, strict=True)]
+    x, y = (
+        min(max(round(place), margin), len(mask) - margin)
+        for place, margin in zip(centre, half, strict=True)
+    )
     if rng.random() < 0.5:
         mask[y - half[1] : y + half[1], x - half[0] : x + half[0]] = 255
     else:

@@ -46,16 +46,22 @@ class Scene:
     """Of the object, in pixels."""
 
 
-def draw_scene(seed: Sequence[int], size: int, photographs: Sequence[Pixels] = ()) -> Scene:
+def draw_scene(
+    seed: Sequence[int],
+    size: int,
+    photographs: Sequence[Pixels] = (),
+    photograph_share: float = PHOTOGRAPH_SHARE,
+) -> Scene:
     """Draws a scene.
 
     Args:
         seed: names the scene; the same seed, size and photographs give the same pixels.
         size: side in pixels.
-        photographs: RGB; a share of the backgrounds is cut from them.
+        photographs: RGB; some of the backgrounds are cut from them.
+        photograph_share: how many, where there are photographs.
     """
     rng = np.random.default_rng(list(seed))
-    if photographs and rng.random() < PHOTOGRAPH_SHARE:
+    if photographs and rng.random() < photograph_share:
         background = _cut(rng, photographs[int(rng.integers(len(photographs)))], size)
     else:
         background = surface(rng, size)

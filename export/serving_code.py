@@ -1,10 +1,11 @@
-"""Owns the way to edit_conditions: what training sees is built by the code that serves."""
+"""Owns the way to the code that serves edits: training and measuring use it, not a copy."""
 
 import sys
 from pathlib import Path
 
-# As Triton does it for the model; at the end, so that an installed package wins there and here.
-sys.path.append(str(Path(__file__).parents[1] / "model_repository" / "edit_conditions" / "1"))
+for _model in ("edit_conditions", "image_edit"):
+    # As Triton does it for a model; at the end, so that an installed package wins there and here.
+    sys.path.append(str(Path(__file__).parents[1] / "model_repository" / _model / "1"))
 
 from condition_fill import telea
 from condition_flows import Conditions, build_conditions
@@ -13,16 +14,22 @@ from condition_prompt import compose_prompt
 from condition_quality import InputQuality
 from condition_request import EditRequest, MaskTool
 from condition_task import Task
+from edit_bundle import load_bundle
+from edit_engine import EditEngine
+from edit_spec import EditSpec
 
 __all__ = [
     "Conditions",
+    "EditEngine",
     "EditRequest",
+    "EditSpec",
     "InputQuality",
     "MaskTool",
     "Task",
     "build_conditions",
     "compose_prompt",
     "dilate",
+    "load_bundle",
     "object_box",
     "telea",
 ]
