@@ -8,10 +8,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from export import demo_bundle, fastsam_commands, qwen_commands
+from export import demo_bundle, demo_commands, fastsam_commands, qwen_commands
 from export.manifest import BundleError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
+app.command("demo-train")(demo_commands.train)
+app.command("demo-sheet")(demo_commands.draw_sheet)
 app.command("fastsam")(fastsam_commands.export_fastsam)
 app.command("fastsam-demo")(fastsam_commands.place_demo)
 app.command("fastsam-plan")(fastsam_commands.build_plan)

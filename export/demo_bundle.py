@@ -38,8 +38,7 @@ def build(bundle: Path, on_stage: Callable[[str], None]) -> None:
     Raises:
         BundleError: the folder holds something that is no bundle.
     """
-    if bundle.exists() and any(bundle.iterdir()) and not (bundle / manifest.MANIFEST).exists():
-        raise manifest.BundleError(f"{bundle}: holds something that is no bundle")
+    refuse_other_content(bundle)
     # Here because torch and diffusers take seconds to import, and is_current needs neither.
     from export import demo_weights
 
@@ -56,6 +55,16 @@ def build(bundle: Path, on_stage: Callable[[str], None]) -> None:
                 "preview": preview,
             },
         )
+
+
+def refuse_other_content(bundle: Path) -> None:
+    """Protects a folder that is not ours to replace.
+
+    Raises:
+        BundleError: the folder holds something that is no bundle.
+    """
+    if bundle.exists() and any(bundle.iterdir()) and not (bundle / manifest.MANIFEST).exists():
+        raise manifest.BundleError(f"{bundle}: holds something that is no bundle")
 
 
 def _adapter_paths(folder: Path) -> dict[str, Path]:

@@ -42,8 +42,13 @@ SPECIAL_TOKENS = [
 ]
 
 
-def build_pipeline() -> Any:
-    """Builds the pipeline in float32 on the CPU; its weights come from torch's global seed."""
+def build_pipeline(num_layers: int = 4, num_attention_heads: int = 4) -> Any:
+    """Builds the pipeline in float32 on the CPU; its weights come from torch's global seed.
+
+    Args:
+        num_layers: blocks of the transformer.
+        num_attention_heads: of each block, of 32 channels each.
+    """
     pipeline = QwenImageEditPlusPipeline(
         scheduler=_scheduler(),
         vae=AutoencoderKLQwenImage(
@@ -61,8 +66,8 @@ def build_pipeline() -> Any:
             patch_size=2,
             in_channels=4 * Z_DIM,
             out_channels=Z_DIM,
-            num_layers=4,
-            num_attention_heads=4,
+            num_layers=num_layers,
+            num_attention_heads=num_attention_heads,
             attention_head_dim=32,
             axes_dims_rope=(8, 12, 12),
             joint_attention_dim=TEXT_DIM,

@@ -1,0 +1,153 @@
+"""Owns the whole training of the demo's weights: its recipe, its phases, its workspace."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from export import photographs
+from export.demo_pipeline import build_pipeline
+from export.edit_pool import Portion, encoded_pool
+from export.edit_samples import Flow
+from export.fitting import Plan, Step
+from export.flow_training import Course, train_adapter, train_base
+from export.manifest import BundleError
+from export.serving_code import Task
+from export.vae_training import train_vae, training_pictures
+
+RECIPE = "recipe.json"
+NUM_LAYERS, NUM_ATTENTION_HEADS = 3, 8
+PICTURE_SIZE = 128
+
+# (phase, share of it that is done, what it does now)
+Report = Callable[[str, float, str], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights; the same recipe gives the same on one machine."""
+
+    seed: int
+    vae_samples: int
+    """Samples whose pictures the VAE learns from."""
+    portions: tuple[Portion, ...]
+    vae: Plan
+    base: Plan
+    base_courses: tuple[Course, ...]
+    adapter: Plan
+    adapter_courses: tuple[Course, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What training leaves."""
+
+    pipeline: Any
+    """QwenImageEditPlusPipeline, float32, without adapters."""
+    adapters: dict[str, dict[str, Tensor]]
+    """Task -> its adapter's weights as peft names them."""
+    seconds: dict[str, float]
+    """Phase -> time spent training, the drawing and encoding of samples not counted."""
+
+
+def recipe(seed: int, length: float) -> Recipe:
+    """The demo's recipe.
+
+    Args:
+        seed: of the weights, the scenes and the batches.
+        length: 1 takes about two hours on two cores; every phase's iterations follow it.
+    """
+
+    def plan(iterations: int, learning_rate: float) -> Plan:
+        return Plan(max(1, round(iterations * length)), learning_rate)
+
+    return Recipe(
+        seed=seed,
+        vae_samples=500,
+        portions=(Portion(128, 400), Portion(256, 160), Portion(512, 20)),
+        vae=plan(600, 5e-4),
+        base=plan(3000, 2e-3),
+        # Small pictures teach the same at a fraction of the time.
+        base_courses=(Course(0.7, 128, 8), Course(0.96, 256, 4), Course(1.0, 512, 1)),
+        adapter=plan(1000, 2e-3),
+        adapter_courses=(Course(0.5, 128, 8), Course(0.95, 256, 4), Course(1.0, 512, 1)),
+    )
+
+
+def train(recipe: Recipe, workspace: Path, device: str, report: Report) -> Trained:
+    """Trains VAE, transformer and adapters, going on where an earlier run was stopped.
+
+    Args:
+        recipe: what to do.
+        workspace: a folder of this training's own.
+        device: "cpu" or "cuda".
+        report: called after every sample and iteration.
+
+    Raises:
+        BundleError: the workspace belongs to another recipe, or a photograph is missing.
+    """
+    _claim(workspace, recipe)
+    seed, seconds = recipe.seed, {}
+    pictures = photographs.load(photographs.TRAINING)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        pipeline = build_pipeline(NUM_LAYERS, NUM_ATTENTION_HEADS)
+    pipeline.to(device)
+    report("pictures", 0.0, "")
+    drawn = training_pictures(seed, recipe.vae_samples, PICTURE_SIZE, pictures)
+    seconds["vae"] = train_vae(
+        pipeline.vae, recipe.vae, drawn, seed, workspace / "vae.pt", _steps(report, "vae")
+    )
+    total, ready = sum(portion.samples for portion in recipe.portions) * len(Flow), 0
+
+    def on_sample(count: int) -> None:
+        nonlocal ready
+        ready += count
+        report("samples", ready / total, f"{ready} of {total}")
+
+    pool = encoded_pool(pipeline, recipe.portions, seed, pictures, workspace / "samples", on_sample)
+    seconds["base"] = train_base(
+        pipeline.transformer,
+        pipeline.scheduler,
+        recipe.base,
+        recipe.base_courses,
+        pool,
+        seed,
+        workspace / "base.pt",
+        _steps(report, "base"),
+    )
+    adapters = {}
+    for task in Task:
+        adapters[str(task)], seconds[str(task)] = train_adapter(
+            pipeline.transformer,
+            pipeline.scheduler,
+            task,
+            recipe.adapter,
+            recipe.adapter_courses,
+            pool,
+            seed,
+            workspace / f"{task}.pt",
+            _steps(report, str(task)),
+        )
+    return Trained(pipeline.to("cpu"), adapters, seconds)
+
+
+def _claim(workspace: Path, recipe: Recipe) -> None:
+    workspace.mkdir(parents=True, exist_ok=True)
+    path, text = workspace / RECIPE, json.dumps(asdict(recipe), indent=2) + "\n"
+    if not path.exists():
+        path.write_text(text, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != text:
+        raise BundleError(f"{workspace}: belongs to another recipe, see {path}")
+
+
+def _steps(report: Report, phase: str) -> Callable[[Step], None]:
+    def on_step(step: Step) -> None:
+        detail = f"iteration {step.iteration} of {step.iterations}, loss {step.loss:.4f}"
+        report(phase, step.iteration / step.iterations, detail)
+
+    return on_step

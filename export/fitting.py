@@ -1,0 +1,148 @@
+"""Owns the loop of every training of the demo: schedule, optimisers, checkpoints."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from export.manifest import BundleError
+
+WARM_UP = 30  # iterations
+MAX_GRADIENT = 1.0
+CHECKPOINT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to train; two runs of one plan are the same run."""
+
+    iterations: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One iteration, as reported while training."""
+
+    iteration: int
+    """Counted from 1."""
+    iterations: int
+    loss: float
+    """Averaged over recent iterations."""
+    seconds: float
+    """Spent training, in earlier runs too."""
+
+
+# (iteration from 0, share of the training that is done) -> the loss, a scalar with its gradient.
+Loss = Callable[[int, float], Tensor]
+
+
+def fit(
+    plan: Plan,
+    weights: Mapping[str, nn.Parameter],
+    matrices: Iterable[str],
+    loss: Loss,
+    checkpoint: Path,
+    on_step: Callable[[Step], None],
+) -> float:
+    """Trains in place, from the checkpoint where there is one.
+
+    The process may be killed at any moment: what is lost is the last minute. A training that
+    has ended is not repeated, its weights are read.
+
+    Args:
+        plan: how long and how fast.
+        weights: what is trained, by name.
+        matrices: names of the weights that Muon moves: matrices between hidden layers. AdamW
+            moves the others.
+        loss: must depend on its arguments and the weights alone.
+        checkpoint: the file; its folder exists.
+        on_step: called after every iteration.
+
+    Returns:
+        The seconds spent training, in earlier runs too.
+
+    Raises:
+        BundleError: the checkpoint is of another plan or other weights.
+    """
+    run = _Run(plan, weights, set(matrices))
+    if checkpoint.exists():
+        run.load(checkpoint)
+    saved = time.monotonic()
+    while run.iteration < plan.iterations:
+        on_step(run.step(loss))
+        if time.monotonic() - saved > CHECKPOINT_SECONDS or run.iteration == plan.iterations:
+            run.save(checkpoint)
+            saved = time.monotonic()
+    return run.seconds
+
+
+class _Run:
+    """The state of a training, and one step of it."""
+
+    def __init__(self, plan: Plan, weights: Mapping[str, nn.Parameter], matrices: set[str]) -> None:
+        self.plan = plan
+        self.weights = dict(weights)
+        moved = [weight for name, weight in weights.items() if name in matrices]
+        others = [weight for name, weight in weights.items() if name not in matrices]
+        rate = plan.learning_rate
+        self.optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(others, rate, betas=(0.9, 0.98), weight_decay=0.0)
+        ]
+        if moved:
+            # Its steps are scaled to the size that AdamW's have, so that one rate serves both.
+            self.optimisers.append(
+                torch.optim.Muon(moved, rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+            )
+        self.iteration = 0
+        self.seconds = 0.0
+        self.loss = 0.0
+
+    def step(self, loss: Loss) -> Step:
+        started = time.monotonic()
+        share = self.iteration / self.plan.iterations
+        rate = self.plan.learning_rate * min(1.0, (self.iteration + 1) / WARM_UP) * (1 - share)
+        value = loss(self.iteration, share)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.weights.values(), MAX_GRADIENT)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        recent = self.loss if self.iteration else value.item()
+        self.loss = 0.98 * recent + 0.02 * value.item()
+        self.iteration += 1
+        self.seconds += time.monotonic() - started
+        return Step(self.iteration, self.plan.iterations, self.loss, self.seconds)
+
+    def save(self, path: Path) -> None:
+        unfinished = path.with_suffix(".part")
+        torch.save(
+            {
+                "plan": asdict(self.plan),
+                "weights": {name: weight.detach() for name, weight in self.weights.items()},
+                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+                "iteration": self.iteration,
+                "seconds": self.seconds,
+                "loss": self.loss,
+            },
+            unfinished,
+        )
+        unfinished.replace(path)
+
+    @torch.no_grad()
+    def load(self, path: Path) -> None:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["plan"] != asdict(self.plan) or state["weights"].keys() != self.weights.keys():
+            raise BundleError(f"{path}: belongs to another training: {state['plan']}")
+        for name, weight in self.weights.items():
+            weight.copy_(state["weights"][name])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.iteration, self.seconds = state["iteration"], state["seconds"]
+        self.loss = state["loss"]

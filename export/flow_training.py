@@ -1,0 +1,236 @@
+"""Owns the training of the demo's transformer by flow matching, and of its adapters."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import calculate_shift
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor
+from torch.nn import functional
+
+from export import attention_start
+from export.edit_pool import Encoded, Pool
+from export.edit_samples import Flow
+from export.fitting import Plan, Step, fit
+from export.serving_code import Task
+
+# How often the prompt is dropped: guidance compares with the answer to a blank one.
+BLANK_SHARE = 0.1
+# How often the base is asked for the edit; else for one of the conditions as it is. It learns to
+# find its way in all of them, and which picture is wanted is for the adapters to know.
+EDIT_SHARE = 0.5
+LORA_RANK = 16
+LORA_TARGETS = [
+    "to_q", "to_k", "to_v", "to_out.0",
+    "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
+    "img_mlp.net.0.proj", "img_mlp.net.2",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Course:
+    """Which size is trained at, up to which share of the training, and how many at once."""
+
+    until: float
+    size: int
+    batch: int
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples of one flow and size."""
+
+    noisy: Tensor
+    """float32 [n, tokens, channels]: the wanted picture on its way to noise."""
+    velocity: Tensor
+    """As `noisy`: noise minus wanted picture."""
+    conditions: Tensor
+    """float32 [n, conditions x tokens, channels]"""
+    sigma: Tensor
+    """float32 [n], the share of noise, 0..1."""
+    prompts: list[Tensor]
+    """float16 [length, dim] each."""
+
+
+def train_base(
+    transformer: Any,
+    scheduler: Any,
+    plan: Plan,
+    courses: Sequence[Course],
+    pool: Pool,
+    seed: int,
+    checkpoint: Path,
+    on_step: Callable[[Step], None],
+) -> float:
+    """Trains all of the transformer's weights in place, on every flow in turn.
+
+    Args:
+        transformer: as `build_pipeline` makes it.
+        scheduler: the one that serves; noise is drawn at the levels that it visits.
+        plan: how long and how fast.
+        courses: sizes in order, the last until 1.0; the pool has samples of each.
+        pool: encoded samples of every flow.
+        seed: of the batches and the noise.
+        checkpoint: the file to go on from.
+        on_step: called after every iteration.
+
+    Returns:
+        The seconds spent training.
+    """
+    attention_start.start(transformer)
+    weights = dict(transformer.requires_grad_(True).named_parameters())
+    matrices = [
+        name
+        for name, weight in weights.items()
+        if weight.ndim == 2 and name.startswith("transformer_blocks") and "_mod." not in name
+    ]
+    loss = _loss(transformer, scheduler, courses, pool, list(Flow), EDIT_SHARE, seed)
+    seconds = fit(plan, weights, matrices, loss, checkpoint, on_step)
+    transformer.requires_grad_(False)
+    return seconds
+
+
+def train_adapter(
+    transformer: Any,
+    scheduler: Any,
+    task: Task,
+    plan: Plan,
+    courses: Sequence[Course],
+    pool: Pool,
+    seed: int,
+    checkpoint: Path,
+    on_step: Callable[[Step], None],
+) -> tuple[dict[str, Tensor], float]:
+    """Trains a LoRA adapter for one task on the frozen transformer, which is left as it was.
+
+    Args:
+        transformer: trained.
+        scheduler: the one that serves.
+        task: its flows are trained on, and nothing but the edit is asked for.
+        plan: how long and how fast.
+        courses: sizes in order, the last until 1.0; the pool has samples of each.
+        pool: encoded samples of the task's flows.
+        seed: of the adapter's first weights, the batches and the noise.
+        checkpoint: the file to go on from.
+        on_step: called after every iteration.
+
+    Returns:
+        The adapter's weights as peft names them, and the seconds spent training.
+    """
+    name = str(task)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = LoraConfig(r=LORA_RANK, lora_alpha=LORA_RANK, target_modules=LORA_TARGETS)
+        transformer.add_adapter(config, adapter_name=name)
+    weights = {key: weight for key, weight in transformer.named_parameters() if "lora_" in key}
+    for weight in weights.values():
+        weight.requires_grad_(True)
+    flows = [flow for flow in Flow if flow.task == task]
+    loss = _loss(transformer, scheduler, courses, pool, flows, 1.0, seed)
+    seconds = fit(plan, weights, (), loss, checkpoint, on_step)
+    state = get_peft_model_state_dict(transformer, adapter_name=name)
+    trained = {key: value.detach().clone() for key, value in state.items()}
+    transformer.unload_lora()
+    return trained, seconds
+
+
+def draw_batch(
+    samples: Sequence[Encoded],
+    count: int,
+    edit_share: float,
+    shift: float,
+    generator: torch.Generator,
+) -> Batch:
+    """Draws samples, what each is asked for, how noisy it is, and the noise.
+
+    Args:
+        samples: of one flow and size.
+        count: how many, with repetition.
+        edit_share: how often the edit is asked for instead of one of the conditions.
+        shift: the scheduler's `mu`, by which it prefers high levels of noise.
+        generator: all that is random comes from it.
+    """
+    chosen = [
+        samples[index]
+        for index in torch.randint(len(samples), (count,), generator=generator).tolist()
+    ]
+    pictures = torch.stack([sample.pictures for sample in chosen]).float()
+    asked = 1 + torch.randint(pictures.shape[1] - 1, (count,), generator=generator)
+    asked[torch.rand(count, generator=generator) < edit_share] = 0
+    wanted = pictures[torch.arange(count), asked]
+    level = torch.rand(count, generator=generator)
+    sigma = math.exp(shift) * level / (1 + (math.exp(shift) - 1) * level)
+    noise = torch.randn(wanted.shape, generator=generator)
+    share = sigma[:, None, None]
+    blank = (torch.rand(count, generator=generator) < BLANK_SHARE).tolist()
+    return Batch(
+        noisy=(1 - share) * wanted + share * noise,
+        velocity=noise - wanted,
+        conditions=pictures[:, 1:].flatten(1, 2),
+        sigma=sigma,
+        prompts=[
+            sample.blank if dropped else sample.prompt
+            for sample, dropped in zip(chosen, blank, strict=True)
+        ],
+    )
+
+
+def predict(transformer: Any, batch: Batch) -> Tensor:
+    """The velocity that the transformer predicts, float32 [n, tokens, channels].
+
+    Tokens of square pictures are put one after the other, as the pipeline does it.
+    """
+    device = transformer.device
+    tokens = batch.noisy.shape[1]
+    side = math.isqrt(tokens)
+    pictures = 1 + batch.conditions.shape[1] // tokens
+    longest = max(len(prompt) for prompt in batch.prompts)
+    prompts = torch.stack(
+        [functional.pad(prompt, (0, 0, 0, longest - len(prompt))) for prompt in batch.prompts]
+    )
+    read = torch.stack([torch.arange(longest) < len(prompt) for prompt in batch.prompts])
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        prediction = transformer(
+            hidden_states=torch.cat([batch.noisy, batch.conditions], dim=1).to(device),
+            timestep=batch.sigma.to(device),
+            encoder_hidden_states=prompts.float().to(device),
+            encoder_hidden_states_mask=None if read.all() else read.to(device),
+            img_shapes=[[(1, side, side)] * pictures],
+            return_dict=False,
+        )[0]
+    return prediction[:, :tokens].float()  # type: ignore[no-any-return]
+
+
+def _loss(
+    transformer: Any,
+    scheduler: Any,
+    courses: Sequence[Course],
+    pool: Pool,
+    flows: Sequence[Flow],
+    edit_share: float,
+    seed: int,
+) -> Callable[[int, float], Tensor]:
+    config = scheduler.config
+
+    def loss(iteration: int, share: float) -> Tensor:
+        # By iteration, so that a run that goes on after a kill sees the batches it would have.
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + iteration)
+        course = next(course for course in courses if share < course.until)
+        samples = pool[course.size, flows[iteration % len(flows)]]
+        shift = calculate_shift(
+            samples[0].pictures.shape[1],
+            config.base_image_seq_len,
+            config.max_image_seq_len,
+            config.base_shift,
+            config.max_shift,
+        )
+        batch = draw_batch(samples, course.batch, edit_share, shift, generator)
+        wanted = batch.velocity.to(transformer.device)
+        return (predict(transformer, batch) - wanted).square().mean()
+
+    return loss

@@ -1,0 +1,32 @@
+"""Owns the way to the code that serves edits: training and measuring use it, not a copy."""
+
+from export import models_path  # noqa: F401
+
+# isort: split
+
+from condition_fill import telea
+from condition_flows import Conditions, build_conditions
+from condition_masks import dilate, object_box
+from condition_prompt import compose_prompt
+from condition_quality import InputQuality
+from condition_request import EditRequest, MaskTool
+from condition_task import Task
+from edit_bundle import load_bundle
+from edit_engine import EditEngine
+from edit_spec import EditSpec
+
+__all__ = [
+    "Conditions",
+    "EditEngine",
+    "EditRequest",
+    "EditSpec",
+    "InputQuality",
+    "MaskTool",
+    "Task",
+    "build_conditions",
+    "compose_prompt",
+    "dilate",
+    "load_bundle",
+    "object_box",
+    "telea",
+]

@@ -1,0 +1,168 @@
+"""Batches are what flow matching asks for, and adapters leave the frozen base as it was."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import QwenImageTransformer2DModel
+
+from export.demo_pipeline import build_pipeline
+from export.edit_pool import Encoded, Pool
+from export.edit_samples import Flow
+from export.fitting import Plan, Step
+from export.flow_training import Course, draw_batch, predict, train_adapter, train_base
+from export.serving_code import Task
+
+TOKENS, CHANNELS, TEXT = 4, 64, 16
+COURSES = (Course(0.5, 32, 3), Course(1.0, 32, 2))
+
+
+def encoded(number: int, conditions: int) -> Encoded:
+    """A sample whose truth is all number / 4 and whose conditions go up from there by 1 / 16."""
+    values = number / 4 + torch.arange(1 + conditions) / 16
+    return Encoded(
+        pictures=values[:, None, None].expand(-1, TOKENS, CHANNELS).half(),
+        prompt=torch.ones(5 + number, TEXT).half(),
+        blank=torch.zeros(3, TEXT).half(),
+    )
+
+
+SAMPLES = [encoded(number, conditions=3) for number in range(1, 4)]
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_noisy_velocity_and_picture_lie_on_one_line(generator: torch.Generator) -> None:
+    batch = draw_batch(SAMPLES, 64, 1.0, 0.5, generator)
+    share = batch.sigma[:, None, None]
+    picture = batch.noisy - share * batch.velocity
+    truths = (4 * picture.mean(dim=(1, 2))).round() / 4
+    assert set(truths.tolist()) == {0.25, 0.5, 0.75}
+    torch.testing.assert_close(picture, truths[:, None, None].expand_as(picture))
+    noise = batch.velocity + picture
+    assert abs(noise.mean()) < 0.05
+    assert noise.std() == pytest.approx(1, abs=0.05)
+
+
+def test_conditions_follow_in_their_order(generator: torch.Generator) -> None:
+    batch = draw_batch(SAMPLES, 8, 1.0, 0.5, generator)
+    assert batch.conditions.shape == (8, 3 * TOKENS, CHANNELS)
+    steps = 16 * batch.conditions.view(8, 3, TOKENS, CHANNELS)[:, :, 0, 0] % 4
+    assert (steps == torch.tensor([1.0, 2.0, 3.0])).all()
+
+
+def test_the_base_is_asked_for_conditions_too(generator: torch.Generator) -> None:
+    batch = draw_batch(SAMPLES, 400, 0.5, 0.5, generator)
+    share = batch.sigma[:, None, None]
+    asked = (16 * (batch.noisy - share * batch.velocity).mean(dim=(1, 2))).round() % 4
+    shares = torch.bincount(asked.int(), minlength=4) / 400
+    torch.testing.assert_close(shares, torch.tensor([0.5, 1 / 6, 1 / 6, 1 / 6]), atol=0.07, rtol=0)
+
+
+def test_noise_comes_at_the_scheduler_s_levels(generator: torch.Generator) -> None:
+    scheduler = build_pipeline().scheduler
+    shifted = draw_batch(SAMPLES, 4000, 1.0, 0.8, generator).sigma
+    expected = scheduler.time_shift(0.8, 1.0, torch.linspace(0.001, 0.999, 4000))
+    assert shifted.mean() == pytest.approx(float(expected.mean()), abs=0.02)
+    assert shifted.min() >= 0
+    assert shifted.max() <= 1
+
+
+def test_a_tenth_of_the_prompts_is_blank(generator: torch.Generator) -> None:
+    prompts = draw_batch(SAMPLES, 1000, 1.0, 0.5, generator).prompts
+    blank = sum(len(prompt) == 3 for prompt in prompts)
+    assert 60 < blank < 140
+
+
+def test_the_same_generator_gives_the_same_batch() -> None:
+    first, second = (
+        draw_batch(SAMPLES, 4, 0.5, 0.5, torch.Generator().manual_seed(9)) for _ in range(2)
+    )
+    assert torch.equal(first.noisy, second.noisy)
+    assert [len(prompt) for prompt in first.prompts] == [len(prompt) for prompt in second.prompts]
+
+
+@pytest.fixture
+def transformer() -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return QwenImageTransformer2DModel(
+            in_channels=CHANNELS,
+            out_channels=16,
+            num_layers=2,
+            num_attention_heads=5,
+            attention_head_dim=32,
+            axes_dims_rope=(8, 12, 12),
+            joint_attention_dim=TEXT,
+        )
+
+
+@pytest.fixture
+def pool() -> Pool:
+    return {
+        (32, flow): [encoded(number, conditions=2), encoded(number + 1, conditions=2)]
+        for number, flow in enumerate(Flow)
+    }
+
+
+def test_padding_of_shorter_prompts_changes_nothing(
+    transformer: Any, generator: torch.Generator
+) -> None:
+    batch = draw_batch(SAMPLES, 8, 1.0, 0.5, generator)
+    lengths = [len(prompt) for prompt in batch.prompts]
+    shortest = lengths.index(min(lengths))
+    assert max(lengths) > min(lengths)
+    alone = type(batch)(
+        noisy=batch.noisy[[shortest]],
+        velocity=batch.velocity[[shortest]],
+        conditions=batch.conditions[[shortest]],
+        sigma=batch.sigma[[shortest]],
+        prompts=[batch.prompts[shortest]],
+    )
+    with torch.no_grad():
+        together, single = predict(transformer, batch), predict(transformer, alone)
+    torch.testing.assert_close(together[[shortest]], single, atol=0.05, rtol=0.05)
+
+
+def test_training_learns_and_adapters_leave_the_base_alone(
+    transformer: Any, pool: Pool, tmp_path: Path
+) -> None:
+    scheduler = build_pipeline().scheduler
+    steps: list[Step] = []
+    train_base(
+        transformer, scheduler, Plan(40, 5e-3), COURSES, pool, 1, tmp_path / "base", steps.append
+    )
+    assert steps[-1].loss < 0.9 * steps[0].loss
+    before = {name: weight.clone() for name, weight in transformer.state_dict().items()}
+    adapters = []
+    for task in Task:
+        weights, seconds = train_adapter(
+            transformer, scheduler, task, Plan(3, 1e-2), COURSES, pool, 1, tmp_path / task,
+            lambda step: None,
+        )  # fmt: skip
+        assert seconds > 0
+        assert any(weight.abs().max() > 0 for key, weight in weights.items() if "lora_B" in key)
+        adapters.append(weights)
+        after = transformer.state_dict()
+        assert after.keys() == before.keys()
+        assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    assert adapters[0].keys() == adapters[1].keys()
+    assert any(not torch.equal(adapters[0][key], adapters[1][key]) for key in adapters[0])
+
+
+def test_a_stopped_adapter_goes_on(transformer: Any, pool: Pool, tmp_path: Path) -> None:
+    scheduler = build_pipeline().scheduler
+
+    def train(folder: Path) -> dict[str, torch.Tensor]:
+        folder.mkdir(exist_ok=True)
+        plan = Plan(3, 1e-2)
+        arguments = (scheduler, Task.REMOVAL, plan, COURSES, pool, 1, folder / "removal.pt")
+        return train_adapter(transformer, *arguments, lambda step: None)[0]
+
+    whole = train(tmp_path)
+    again = train(tmp_path)  # from its finished checkpoint
+    assert all(torch.equal(again[key], weight) for key, weight in whole.items())

@@ -1,0 +1,18 @@
+"""Owns a recipe that trains in seconds and teaches nothing, for the tests of the machinery."""
+
+from export.demo_training import Recipe
+from export.edit_pool import Portion
+from export.fitting import Plan
+from export.flow_training import Course
+
+COURSES = (Course(0.5, 32, 2), Course(1.0, 64, 1))
+RECIPE = Recipe(
+    seed=3,
+    vae_samples=20,
+    portions=(Portion(32, 2), Portion(64, 1)),
+    vae=Plan(2, 1e-4),
+    base=Plan(6, 1e-3),
+    base_courses=COURSES,
+    adapter=Plan(2, 1e-2),
+    adapter_courses=COURSES,
+)

@@ -1,0 +1,159 @@
+"""The demo bundle really edits: held-out scenes through the whole stack, REST to Triton and back.
+
+It needs a trained bundle, whose manifest says how it was trained.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from export import manifest
+from export.edit_results import held_out, scores
+from export.edit_samples import Flow, Sample
+
+from .conftest import ROOT
+from .web_client import Json, WebClient, b64, decode, png
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from export.edit_scenes import Pixels
+
+BUNDLE = ROOT / "bundles" / "demo"
+SCENES = 6
+STEPS = 8
+SIZES = (256, 512)
+# Seconds by REST on two idle cores.
+MOST_SECONDS = {256: 3.0, 512: 12.0}
+
+
+def trained() -> bool:
+    """Whether the bundle that is served says how it was trained."""
+    try:
+        return "training" in manifest.verify(BUNDLE)
+    except manifest.BundleError:
+        return False
+
+
+pytestmark = pytest.mark.skipif(not trained(), reason="the demo bundle's weights are random")
+
+
+def request(sample: Sample, **changes: Any) -> Json:
+    """The sample as a client sends it."""
+    asked = sample.request
+
+    def encoded(pixels: Pixels | None) -> str | None:
+        return None if pixels is None else b64(png(pixels))
+
+    body: Json = {
+        "task_type": str(asked.task),
+        "prompt": asked.prompt,
+        "input_image": encoded(asked.image),
+        "conditional_images": [encoded(image) for image in asked.conditional_images] or None,
+        "reference_image": encoded(asked.reference_image),
+        "reference_mask_R": encoded(asked.reference_mask),
+        "input_quality": str(asked.input_quality),
+        "mask_tool_type": None if asked.mask_tool is None else str(asked.mask_tool),
+        "num_inference_steps": STEPS,
+        "seed": 1,
+    }
+    return body | changes
+
+
+async def measured(
+    client: WebClient, flow: Flow, size: int, scenes: Iterable[int] = range(SCENES), **changes: Any
+) -> dict[str, float]:
+    """The scores of a flow, averaged over held-out scenes."""
+    found = []
+    for index in scenes:
+        sample = held_out(flow, index, size)
+        _, result = await client.finish(request(sample, **changes))
+        found.append(scores(sample, decode(result["image"])))
+    return {name: statistics.fmean(each[name] for each in found) for name in found[0]}
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_removal_gives_the_background_and_keeps_the_rest(
+    client: WebClient, size: int
+) -> None:
+    found = await measured(client, Flow.REMOVAL, size)
+    assert found["inside"] >= 24
+    assert found["gain"] >= 8
+    assert found["outside"] >= 24
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_white_balance_halves_the_cast(client: WebClient, size: int) -> None:
+    found = await measured(client, Flow.WHITE_BALANCE, size)
+    assert found["angle"] <= found["angle_before"] / 2
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_insertion_takes_the_reference_s_colour_and_keeps_the_rest(
+    client: WebClient, size: int
+) -> None:
+    found = await measured(client, Flow.REFERENCE, size)
+    assert found["colour"] <= 20
+    assert found["outside"] >= 24
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_two_source_insertion_takes_the_colour_and_composites(
+    client: WebClient, size: int
+) -> None:
+    found = await measured(client, Flow.TWO_SOURCE, size)
+    assert found["colour"] <= 20
+    assert found["outside"] == np.inf  # the very pixels
+
+
+async def test_a_described_object_has_the_colour_that_the_prompt_names(client: WebClient) -> None:
+    sample = held_out(Flow.DESCRIBED, 0, 256)
+    inside = sample.request.conditional_images[0][..., 0] > 127
+    means = {}
+    for colour in ("red", "green", "blue"):
+        _, result = await client.finish(request(sample, prompt=f"insert a {colour} ball"))
+        means[colour] = decode(result["image"])[inside].mean(axis=0)
+    for channel, colour in enumerate(("red", "green", "blue")):
+        others = [means[other][channel] for other in means if other != colour]
+        assert means[colour][channel] > max(others) + 20
+
+
+async def test_guidance_makes_the_prompt_count_more(client: WebClient) -> None:
+    sample = held_out(Flow.DESCRIBED, 1, 256)
+    inside = sample.request.conditional_images[0][..., 0] > 127
+    redness = []
+    for scale in (1.0, 4.0):
+        body = request(sample, prompt="insert a red ball", true_cfg_scale=scale)
+        _, result = await client.finish(body)
+        red, green, blue = decode(result["image"])[inside].mean(axis=0)
+        redness.append(red - max(green, blue))
+    assert redness[1] > redness[0]
+
+
+BETTER: dict[Flow, Callable[[dict[str, float]], float]] = {
+    Flow.REMOVAL: lambda found: found["inside"] + found["outside"],
+    Flow.REFERENCE: lambda found: found["outside"] - found["colour"],
+    Flow.WHITE_BALANCE: lambda found: -found["angle"],
+}
+
+
+@pytest.mark.parametrize("flow", BETTER)
+async def test_more_steps_do_not_make_it_worse(client: WebClient, flow: Flow) -> None:
+    found = [
+        BETTER[flow](await measured(client, flow, 256, range(3), num_inference_steps=steps))
+        for steps in (2, 4, 8, 16)
+    ]
+    # Rounding and one more pass through the network's own error are no loss that shows.
+    assert all(later > earlier - 1.0 for earlier, later in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_an_edit_takes_seconds(client: WebClient, size: int) -> None:
+    await client.finish(request(held_out(Flow.REMOVAL, 0, size)))  # warm
+    _, result = await client.finish(request(held_out(Flow.REMOVAL, 1, size)))
+    assert result["generation_time"] <= MOST_SECONDS[size]
