@@ -72,7 +72,8 @@ async def _measure(
     seconds: dict[str, list[float]] = {kind: [] for kind in LABELS}
     stages: dict[str, list[dict[str, float]]] = {kind: [] for kind in LABELS}
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-        await _click(client, next(images), point)
+        _, answer = await _click(client, next(images), point)
+        share = _share(answer["mask_base64"])
         for _ in range(pairs):
             started = time.perf_counter()
             ultralytics.click(point)
@@ -94,6 +95,7 @@ async def _measure(
         "network_size": NETWORK_SIZE,
         "jpeg_bytes": len(jpeg),
         "pairs": pairs,
+        "mask_share": share,
         "seconds": {kind: summary(samples) for kind, samples in seconds.items()},
         "to_ultralytics": {
             kind: summary(
@@ -219,6 +221,12 @@ async def _throughput(
         "new_median_s": round(statistics.median(taken["new"]), 4),
         "repeat_median_s": round(statistics.median(taken["repeat"]), 4),
     }
+
+
+def _share(mask: str) -> float:
+    """The part of the picture that a mask covers."""
+    values = np.asarray(Image.open(io.BytesIO(base64.b64decode(mask))))
+    return round(float((values > 127).mean()), 3)
 
 
 async def _cache(client: httpx.AsyncClient) -> dict[str, int]:

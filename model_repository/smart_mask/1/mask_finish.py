@@ -14,6 +14,8 @@ _SMOOTHING, _FIRST_THRESHOLD = 1.0, 0.25
 _SECOND_SMOOTHING, _SECOND_THRESHOLD = 0.7, 0.4
 _EDGE_SMOOTHING = 0.3
 _BLUR = 1.5
+# By how many standard deviations the first smoothing and its threshold move a straight edge out.
+_MOST_GROWTH = 0.7
 # Where the kernel of a smoothing ends, in standard deviations; OpenCV's own choice for 8 bits.
 _KERNEL_REACH = 3
 # Above it a pixel belongs to the mask.
@@ -44,8 +46,10 @@ def finish(mask: Pixels, *, border: int, blur: bool) -> Pixels:
     finished = np.zeros_like(mask)
     # All happens near the mask; beyond, everything is 0 and stays so. The region is the same for
     # every border, and so are the grids of the smaller copies: more border is never less mask.
-    smoothings = _SMOOTHING + _SECOND_SMOOTHING + _EDGE_SMOOTHING
-    reach = int(_KERNEL_REACH * sigma * smoothings) + MAX_BORDER // 2 + _CLOSING + 4
+    # The first threshold is passed at most 0.7 deviations beyond an edge, the second nowhere
+    # beyond it; what the last smoothing leaves ends with its kernel.
+    spread = (_MOST_GROWTH + _KERNEL_REACH * _EDGE_SMOOTHING) * sigma
+    reach = math.ceil(spread) + MAX_BORDER // 2 + _CLOSING + 4
     left, top, region_width, region_height = cv2.boundingRect(mask)
     if region_width:
         region = (
