@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# The output and up to three conditions: what follows is left to the heads that look everywhere.
+# The output and up to three conditions.
 PICTURES = 4
 # Of the squared length of a query, by axis: its two fastest frequencies. The fastest tells
 # neighbours apart, the second places that the first confuses, 2 pi tokens away.
 FRAME_SHARES = (0.22, 0.03)
 PLACE_SHARES = (0.2, 0.175)
+# The share of the fastest frequency alone, where a whole picture is looked at.
+PICTURE_SHARE = 0.25
 # Size of the constant relative to what a token adds to it.
 CONSTANT = 3.0
 # Of the norms' weights: scores between the same place and its neighbours differ by about 3.
@@ -31,29 +33,38 @@ def start(transformer: Any) -> None:
     """Sets the queries, keys and gates of all blocks; everything else keeps its random weights.
 
     Of each block's heads the first four look at the same place, in the token's own picture and
-    in the first, second and third after it; the others look everywhere alike.
+    in the first, second and third after it; three look at the whole of the first, second and
+    third picture after it; the others read the prompt.
 
     Args:
-        transformer: a QwenImageTransformer2DModel with more than four heads.
+        transformer: a QwenImageTransformer2DModel with more than seven heads.
     """
     config = transformer.config
     shares, frequencies = _axes(config.axes_dims_rope)
-    queries, keys = [], []
-    elsewhere = (shares == 0).float()
+    slow = (shares == 0) / (shares == 0).sum()
+    whole = (1 - PICTURE_SHARE) * slow
+    whole[0] = PICTURE_SHARE
+    size = CONSTANT * config.attention_head_dim**0.5
+    still = torch.zeros_like(slow)
+    queries, keys, prompt_keys = [], [], []
     for head in range(config.num_attention_heads):
         if head < PICTURES:
-            length = CONSTANT * (shares * config.attention_head_dim).sqrt()
-            queries.append(torch.polar(length, frequencies * head))
-            keys.append(torch.polar(length, torch.zeros_like(length)))
+            looked, distance, reads = shares, head, False
+        elif head < 2 * PICTURES - 1:
+            looked, distance, reads = whole, head - PICTURES + 1, False
         else:
-            length = CONSTANT * (elsewhere * config.attention_head_dim / elsewhere.sum()).sqrt()
-            queries.append(torch.polar(length, torch.zeros_like(length)))
-            keys.append(queries[-1])
+            looked, distance, reads = slow, 0, True
+        length = size * looked.sqrt()
+        constant, nothing = torch.polar(length, still), torch.polar(still, still)
+        queries.append(torch.polar(length, frequencies * distance))
+        keys.append(nothing if reads else constant)
+        prompt_keys.append(constant if reads else nothing)
     sharpness = torch.where(shares > 0, SHARPNESS, 1.0).repeat_interleave(2)
     for block in transformer.transformer_blocks:
         attention = block.attn
         attention.to_q.bias.copy_(_as_channels(queries))
         attention.to_k.bias.copy_(_as_channels(keys))
+        attention.add_k_proj.bias.copy_(_as_channels(prompt_keys))
         attention.norm_q.weight.copy_(sharpness)
         attention.norm_k.weight.copy_(sharpness)
         for modulation in (block.img_mod[1], block.txt_mod[1]):

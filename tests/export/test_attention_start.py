@@ -1,4 +1,4 @@
-"""Heads start out looking where they are told: at one place of each picture, or everywhere."""
+"""Heads start out looking where they are told: at a place, at a picture, at the prompt."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from diffusers.models.transformers.transformer_qwenimage import apply_rotary_emb
 
 from export import attention_start
 
-SIDE, PICTURES, HEADS, HEAD_DIM = 16, 4, 6, 32
+SIDE, PICTURES, HEADS, HEAD_DIM, WORDS = 16, 4, 8, 32, 90
 
 
 @pytest.fixture(scope="module")
@@ -31,42 +31,43 @@ def transformer() -> Any:
 
 @pytest.fixture(scope="module")
 def scores(transformer: Any) -> torch.Tensor:
-    """Attention of the first picture's tokens, [head, token, picture, row, column]."""
+    """Attention of the first picture's tokens, [head, token, key]: the words, then the pictures."""
     attention = transformer.transformer_blocks[1].attn
-    tokens = PICTURES * SIDE * SIDE
-    rotation, _ = transformer.pos_embed([[(1, SIDE, SIDE)] * PICTURES], max_txt_seq_len=1)
+    rotation, words = transformer.pos_embed([[(1, SIDE, SIDE)] * PICTURES], max_txt_seq_len=WORDS)
     torch.manual_seed(1)
-    states = torch.randn(1, tokens, HEADS * HEAD_DIM)
+    states = torch.randn(1, PICTURES * SIDE * SIDE, HEADS * HEAD_DIM)
+    text = torch.randn(1, WORDS, HEADS * HEAD_DIM)
+
+    def turned(project: Any, norm: Any, tokens: torch.Tensor, freqs: Any) -> torch.Tensor:
+        heads = norm(project(tokens).unflatten(-1, (HEADS, HEAD_DIM)))
+        rotated: torch.Tensor = apply_rotary_emb_qwen(heads, freqs, use_real=False)
+        return rotated
+
     with torch.no_grad():
-        query, key = (
-            apply_rotary_emb_qwen(
-                norm(project(states).unflatten(-1, (HEADS, HEAD_DIM))), rotation, use_real=False
-            )
-            for norm, project in (
-                (attention.norm_q, attention.to_q),
-                (attention.norm_k, attention.to_k),
-            )
-        )
-        logits = torch.einsum("nqhd,nkhd->hqk", query, key) / HEAD_DIM**0.5
-        weights = logits.softmax(dim=-1)[:, : SIDE * SIDE]
-    shaped: torch.Tensor = weights.view(HEADS, SIDE * SIDE, PICTURES, SIDE, SIDE)
-    return shaped
+        query = turned(attention.to_q, attention.norm_q, states, rotation)[:, : SIDE * SIDE]
+        seen = turned(attention.to_k, attention.norm_k, states, rotation)
+        read = turned(attention.add_k_proj, attention.norm_added_k, text, words)
+        logits = torch.einsum("nqhd,nkhd->hqk", query, torch.cat([read, seen], dim=1))
+        return (logits / HEAD_DIM**0.5).softmax(dim=-1)
 
 
 @pytest.mark.parametrize("head", range(PICTURES))
 def test_a_head_looks_at_the_same_place_of_its_picture(scores: torch.Tensor, head: int) -> None:
-    looked = scores[head].flatten(2)  # [token, picture, place]
-    same = looked[:, head].diagonal()
-    assert same.mean() > 0.4
-    assert (
-        looked.flatten(1).argmax(dim=1) == head * SIDE**2 + torch.arange(SIDE**2)
-    ).float().mean() > 0.95
+    asked = WORDS + head * SIDE**2 + torch.arange(SIDE**2)
+    assert scores[head].gather(1, asked[:, None]).mean() > 0.4
+    assert (scores[head].argmax(dim=1) == asked).float().mean() > 0.95
 
 
-@pytest.mark.parametrize("head", range(PICTURES, HEADS))
-def test_the_other_heads_look_everywhere(scores: torch.Tensor, head: int) -> None:
-    assert scores[head].flatten(1).max() < 0.1
-    assert scores[head].sum(dim=(2, 3)).min() > 0.05  # of any one picture
+@pytest.mark.parametrize("head", range(PICTURES, 2 * PICTURES - 1))
+def test_a_head_looks_at_the_whole_of_its_picture(scores: torch.Tensor, head: int) -> None:
+    looked = scores[head][:, WORDS:].unflatten(1, (PICTURES, SIDE**2))
+    assert looked[:, head - PICTURES + 1].sum(dim=1).min() > 0.5
+    assert looked.max() < 0.1
+
+
+def test_a_head_reads_the_prompt(scores: torch.Tensor) -> None:
+    assert scores[-1][:, :WORDS].sum(dim=1).min() > 0.5
+    assert scores[:-1, :, :WORDS].sum(dim=2).max() < 0.2
 
 
 def test_gates_are_open(transformer: Any) -> None:

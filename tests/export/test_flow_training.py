@@ -94,7 +94,7 @@ def transformer() -> Any:
             in_channels=CHANNELS,
             out_channels=16,
             num_layers=2,
-            num_attention_heads=5,
+            num_attention_heads=8,
             attention_head_dim=32,
             axes_dims_rope=(8, 12, 12),
             joint_attention_dim=TEXT,
