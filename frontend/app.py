@@ -78,22 +78,27 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 @contextlib.asynccontextmanager
 async def _services(settings: Settings) -> AsyncIterator[Services]:
-    client = TritonClient(settings.triton_grpc_url)
+    clients = [TritonClient(url) for url in settings.triton_grpc_urls]
     images = ImageWorkers(settings)
     jobs = MemoryJobStore(settings.memory_bytes, settings.result_ttl_s)
     store = ImageStore(settings.image_store_bytes, settings.image_store_ttl_s)
     timeout_s = settings.ping_timeout_s
-    edit_watch = TritonWatch(client, IMAGE_EDIT, client.cancel_edit, timeout_s)
-    mask_watch = TritonWatch(client, SMART_MASK, client.cancel_mask, timeout_s)
+    edit_watches = [
+        TritonWatch(client, IMAGE_EDIT, client.cancel_edit, timeout_s) for client in clients
+    ]
+    mask_watches = [
+        TritonWatch(client, SMART_MASK, client.cancel_mask, timeout_s) for client in clients
+    ]
     try:
         async with (
-            EditService(settings, jobs, client, edit_watch) as edits,
-            MaskService(settings, store, client, mask_watch) as masks,
+            EditService(settings, jobs, edit_watches) as edits,
+            MaskService(settings, store, mask_watches) as masks,
         ):
-            yield Services(settings, images, jobs, edit_watch, edits, store, masks)
+            yield Services(settings, images, jobs, edits, store, masks)
     finally:
         images.close()
-        await client.close()
+        for client in clients:
+            await client.close()
 
 
 def _refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -68,7 +68,7 @@ def serve() -> None:
             console.print(f"Starting Triton and loading the models; its log is {log}")
         with running(settings) as serving:
             console.print(f"ArtMancer is ready: {serving.url} (API: {serving.url}/docs)")
-            console.print(f"Triton listens for gRPC on {settings.triton_grpc_url}")
+            console.print(f"Triton listens for gRPC on {settings.triton_grpc_urls[0]}")
             serving.wait()
     except LaunchError as error:
         fail_to_launch(error)

@@ -214,6 +214,7 @@ class JobEvent:
         stage: what the model is doing; None before Triton has the job and after its end.
         error: why the job ended, of `error` and `cancelled` only.
         queue_position: 1 for the next job to start; None unless waiting.
+        triton_away: whether it waits because Triton cannot run the model now.
         eta_seconds: seconds from `at` to the job's expected end, where known.
         preview: a small WebP, or empty.
         at: time.time() of the event.
@@ -226,6 +227,7 @@ class JobEvent:
     stage: Stage | None = None
     error: str | None = None
     queue_position: int | None = None
+    triton_away: bool = False
     eta_seconds: float | None = None
     preview: bytes = field(default=b"", repr=False)
     at: float

@@ -18,11 +18,13 @@ MAX_SEED = 2**63 - 1
 # The type of an error between fields, whose text names them itself.
 CROSS_FIELD = "cross_field"
 NO_MASK = "conditional_images must include at least one image (mask) for insertion/removal tasks."
-LOADING_MESSAGES = {
+LOADING_MESSAGES: dict[Stage | None, str] = {
     Stage.LOADING: "Waiting for the model",
     Stage.CONDITIONING: "Preparing the condition images",
     Stage.ENCODING: "Encoding the prompt and the images",
 }
+
+AWAY_MESSAGE = "Waiting for Triton to load the models"
 
 # 1x1 pixel, so that the examples at /docs can be sent as they are.
 EXAMPLE_IMAGE = (
@@ -237,7 +239,7 @@ def _fields(task_id: str, event: JobEvent) -> dict[str, Any]:
         "current_step": event.current_step,
         "total_steps": event.total_steps,
         "error": event.error,
-        "loading_message": LOADING_MESSAGES.get(event.stage) if event.stage else None,
+        "loading_message": AWAY_MESSAGE if event.triton_away else LOADING_MESSAGES.get(event.stage),
         "stage": event.stage,
         "queue_position": event.queue_position,
         "eta_seconds": event.eta_seconds,

@@ -33,7 +33,8 @@ class Settings(BaseSettings):
 
     triton_url: str = Field(
         default="",
-        description="host:port of an external Triton's gRPC; empty: one is launched here",
+        description="host:port of an external Triton's gRPC, or of several with the same models, "
+        "separated by commas; empty: one is launched here",
     )
     triton_http_port: Port = 8000
     triton_grpc_port: Port = 8001
@@ -120,6 +121,7 @@ class Settings(BaseSettings):
     image_workers: int = Field(default=2, ge=1, description="threads that decode and encode images")
 
     @property
-    def triton_grpc_url(self) -> str:
-        """host:port where the frontend reaches Triton's gRPC."""
-        return self.triton_url or f"127.0.0.1:{self.triton_grpc_port}"
+    def triton_grpc_urls(self) -> list[str]:
+        """host:port of each Triton's gRPC."""
+        urls = [url.strip() for url in self.triton_url.split(",") if url.strip()]
+        return urls or [f"127.0.0.1:{self.triton_grpc_port}"]

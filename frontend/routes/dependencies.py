@@ -5,7 +5,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 
-from frontend.domain import EditModelState, EditResult, JobStatus
+from frontend.domain import EditResult, JobStatus
 from frontend.errors import JobFailedError, JobNotFinishedError
 from frontend.images import ImageWorkers
 from frontend.schemas import ErrorBody
@@ -14,7 +14,6 @@ from frontend.service.image_store import ImageStore
 from frontend.service.jobs import JobStore
 from frontend.service.masks import MaskService
 from frontend.settings import Settings
-from frontend.triton.watch import TritonWatch
 
 # Documented in place of FastAPI's own 422, which this server never answers.
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -30,7 +29,6 @@ class Services:
     settings: Settings
     images: ImageWorkers
     jobs: JobStore
-    edit_watch: TritonWatch[EditModelState]
     edits: EditService
     image_store: ImageStore
     masks: MaskService

@@ -24,7 +24,7 @@ async def health() -> Health:
 @router.get("/readyz")
 async def ready(serving: Serving) -> Health:
     """Tell whether Triton would accept an edit and a mask now; 503 with the reason where not."""
-    serving.edit_watch.require()
+    serving.edits.require()
     serving.masks.require()
     return Health()
 
@@ -55,21 +55,29 @@ async def not_built() -> None:
 
 
 def _generation(serving: Services) -> dict[str, Any]:
-    if (state := serving.edit_watch.state) is None:
-        return {"status": "unhealthy", "reason": serving.edit_watch.reason}
-    return {"status": "healthy", "bundle": state.bundle, "adapters": sorted(state.adapters)}
-
-
-def _segmentation(serving: Services) -> dict[str, Any]:
     try:
-        state = serving.masks.require()
+        states = serving.edits.require()
     except TritonAwayError as error:
         return {"status": "unhealthy", "reason": error.detail}
     return {
         "status": "healthy",
-        "model": state.bundle,
+        "bundle": states[0].bundle,
+        "adapters": sorted(states[0].adapters),
+        "tritons": serving.edits.tritons,
+        "tritons_ready": len(states),
+    }
+
+
+def _segmentation(serving: Services) -> dict[str, Any]:
+    try:
+        states = serving.masks.require()
+    except TritonAwayError as error:
+        return {"status": "unhealthy", "reason": error.detail}
+    return {
+        "status": "healthy",
+        "model": states[0].bundle,
         "waiting": serving.masks.waiting,
         "running": serving.masks.running,
-        "cache": state.cache,
+        "cache": {name: sum(state.cache[name] for state in states) for name in states[0].cache},
         "image_store": {"images": len(serving.image_store), "bytes": serving.image_store.size},
     }

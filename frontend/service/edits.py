@@ -25,10 +25,11 @@ from frontend.service.queue import Edit, EditQueue
 from frontend.triton.edit_tensors import edit_update
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from frontend.domain import EditModelState, EditParams, EditProgress
     from frontend.service.jobs import JobStore
     from frontend.settings import Settings
-    from frontend.triton.client import TritonClient
     from frontend.triton.watch import TritonWatch
 
 log = structlog.get_logger()
@@ -44,29 +45,28 @@ class EditService:
     Args:
         settings: bounds and times.
         jobs: where every job's state lives.
-        client: how Triton is reached.
-        watch: whether Triton can run edits.
+        watches: the Tritons that run edits, all of the same bundle; at least one.
     """
 
     def __init__(
         self,
         settings: Settings,
         jobs: JobStore,
-        client: TritonClient,
-        watch: TritonWatch[EditModelState],
+        watches: Sequence[TritonWatch[EditModelState]],
     ) -> None:
         self._settings = settings
         self._jobs = jobs
-        self._client = client
-        self._watch = watch
         self._clock = asyncio.get_running_loop().time
-        self._queue = EditQueue(settings.max_queue_size, settings.max_in_flight, self._clock)
+        self._queue = EditQueue(
+            settings.max_queue_size, settings.max_in_flight, self._clock, len(watches)
+        )
+        self._watches = dict(zip(self._queue.lanes, watches, strict=True))
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._away_since: float | None = None
 
     async def __aenter__(self) -> Self:
-        await self._watch.beat()
+        await self._beat()
         self._supervisor = asyncio.create_task(self._supervise())
         return self
 
@@ -91,6 +91,22 @@ class EditService:
         """Number of jobs that Triton has."""
         return len(self._queue.running)
 
+    def require(self) -> list[EditModelState]:
+        """Return the last answers of the Tritons that can run edits now.
+
+        Raises:
+            TritonAwayError: there is none; the detail says why.
+        """
+        watches = self._watches.values()
+        if states := [watch.state for watch in watches if watch.state is not None]:
+            return states
+        raise TritonAwayError(next(iter(watches)).reason)
+
+    @property
+    def tritons(self) -> int:
+        """Number of Tritons, ready or not."""
+        return len(self._watches)
+
     def admit(self, task_type: str) -> None:
         """Check that an edit would be accepted now, before any work is put into it.
 
@@ -98,7 +114,7 @@ class EditService:
             UnavailableError: Triton is away, or the queue is full.
             UnsupportedError: the loaded bundle cannot run `task_type`.
         """
-        if task_type not in self._watch.require().adapters:
+        if not any(task_type in state.adapters for state in self.require()):
             raise UnsupportedError(f"task_type: the adapter for {task_type} is not installed")
         if self._queue.full:
             raise UnavailableError("The queue is full")
@@ -150,9 +166,9 @@ class EditService:
 
     def _dispatch(self) -> None:
         """Start waiting jobs while Triton may have more."""
-        while self._watch.state is not None and not self._closing:
-            if (edit := self._queue.start_next()) is None:
-                return
+        for lane, watch in self._watches.items():
+            lane.ready = watch.state is not None
+        while not self._closing and (edit := self._queue.start_next()):
             task = asyncio.create_task(self._run(edit))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -165,11 +181,20 @@ class EditService:
         for edit, seconds_left in self._queue.moved_up():
             await self._jobs.append(edit.task_id, self._queued_event(edit, seconds_left))
 
+    async def _announce_all(self) -> None:
+        """Tell all waiting jobs that Triton went away, or came back."""
+        for edit, event in [
+            (edit, self._queued_event(edit, self._queue.seconds_left(edit)))
+            for edit in self._queue.waiting.values()
+        ]:
+            await self._jobs.append(edit.task_id, event)
+
     def _queued_event(self, edit: Edit, seconds_left: float) -> JobEvent:
         return JobEvent(
             status=JobStatus.QUEUED,
             total_steps=edit.steps,
             queue_position=edit.position,
+            triton_away=all(watch.state is None for watch in self._watches.values()),
             eta_seconds=_known(seconds_left),
             at=time.time(),
         )
@@ -184,7 +209,7 @@ class EditService:
                 await self._end(edit, JobStatus.CANCELLED, CANCELLED_TEXT)
             except ServingError as error:
                 if isinstance(error, TritonAwayError):
-                    self._watch.lose(error.detail)
+                    self._watch_of(edit).lose(error.detail)
                 await self._end(edit, JobStatus.ERROR, error.job_error)
             except Exception:
                 log.exception("job_crashed")
@@ -197,7 +222,7 @@ class EditService:
         """Log the model's responses until its stream ends."""
         done = False
         edit.heard_at = self._clock()
-        edit.stream = self._client.edit(
+        edit.stream = self._watch_of(edit).client.edit(
             edit.task_id, await self._jobs.params(edit.task_id), self._settings.job_timeout_s
         )
         async with contextlib.aclosing(edit.stream.responses()) as responses:
@@ -251,7 +276,7 @@ class EditService:
                 async with asyncio.timeout(self._settings.cancel_timeout_s):
                     await edit.accepted.wait()
                     if not edit.ended.is_set():
-                        await self._client.cancel_edit(edit.task_id)
+                        await self._watch_of(edit).client.cancel_edit(edit.task_id)
             async with asyncio.timeout(grace_s):
                 await edit.ended.wait()
         except (TimeoutError, ServingError) as error:
@@ -266,27 +291,42 @@ class EditService:
         while True:
             next_beat = self._clock() + self._settings.ping_interval_s
             try:
-                await self._watch.beat()
+                await self._beat()
                 await self._react()
                 await self._announce_positions()
             except Exception:
                 log.exception("supervision_failed")
             await asyncio.sleep(next_beat - self._clock())
 
+    async def _beat(self) -> None:
+        await asyncio.gather(*(watch.beat() for watch in self._watches.values()))
+
+    def _watch_of(self, edit: Edit) -> TritonWatch[EditModelState]:
+        assert edit.lane is not None, "it has not started"
+        return self._watches[edit.lane]
+
     async def _react(self) -> None:
-        if (silent := self._queue.silent(self._settings.silence_timeout_s)) and silent.stream:
-            silent.stream.cut(BackendError("the model stopped responding"))
-        if self._watch.state is not None:
-            self._away_since = None
-            self._dispatch()
-            return
-        absence = TritonAwayError(self._watch.reason)
-        for edit in self._queue.running.values():
-            if edit.stream is not None:
-                edit.stream.cut(absence)
-        self._away_since = self._away_since or self._clock()
-        if self._clock() - self._away_since > self._settings.recovery_timeout_s:
-            await self._fail_waiting(absence)
+        for silent in self._queue.silent(self._settings.silence_timeout_s):
+            if silent.stream:
+                silent.stream.cut(BackendError("the model stopped responding"))
+        for lane, watch in self._watches.items():
+            if watch.state is None:
+                for edit in lane.running.values():
+                    if edit.stream is not None:
+                        edit.stream.cut(TritonAwayError(watch.reason))
+        self._dispatch()
+        try:
+            self.require()
+        except TritonAwayError as absence:
+            if self._away_since is None:
+                self._away_since = self._clock()
+                await self._announce_all()
+            if self._clock() - self._away_since > self._settings.recovery_timeout_s:
+                await self._fail_waiting(absence)
+        else:
+            if self._away_since is not None:
+                self._away_since = None
+                await self._announce_all()
 
     async def _fail_waiting(self, error: ServingError) -> None:
         for edit in list(self._queue.waiting.values()):

@@ -24,13 +24,12 @@ from frontend.errors import (
 from frontend.triton.mask_tensors import mask_result, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from frontend.domain import MaskModelState, MaskPrompts, MaskResult, Picture
     from frontend.service.image_store import ImageStore
     from frontend.settings import Settings
     from frontend.triton.call import InferCall
-    from frontend.triton.client import TritonClient
     from frontend.triton.watch import TritonWatch
 
 log = structlog.get_logger()
@@ -51,6 +50,7 @@ class Ticket:
         ready: all that was sent with it has been read, and it may start.
         running: it may ask the model.
         stopped_by: what ends it before its time, once that is known.
+        watch: the Triton that it asks.
         job_id: its name at the model, a new one for each call.
         call: what it waits for at the model.
         turn: set once it runs or is stopped.
@@ -61,6 +61,7 @@ class Ticket:
     ready: bool = False
     running: bool = False
     stopped_by: ServingError | None = None
+    watch: TritonWatch[MaskModelState] | None = None
     job_id: str = ""
     call: InferCall | None = None
     turn: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,28 +81,26 @@ class MaskService:
     Args:
         settings: bounds and times.
         store: where accepted pictures are kept.
-        client: how Triton is reached.
-        watch: whether Triton can make masks.
+        watches: the Tritons that make masks, all of the same network; at least one.
     """
 
     def __init__(
         self,
         settings: Settings,
         store: ImageStore,
-        client: TritonClient,
-        watch: TritonWatch[MaskModelState],
+        watches: Sequence[TritonWatch[MaskModelState]],
     ) -> None:
         self._settings = settings
         self._store = store
-        self._client = client
-        self._watch = watch
+        self._watches = watches
+        self._most_running = settings.max_masks_in_flight * len(watches)
         self._clock = asyncio.get_running_loop().time
         # In the order of their arrival.
         self._live: dict[str, Ticket] = {}
         self._closing = False
 
     async def __aenter__(self) -> Self:
-        await self._watch.beat()
+        await self._beat()
         self._supervisor = asyncio.create_task(self._supervise())
         return self
 
@@ -125,16 +124,13 @@ class MaskService:
         """Number of requests that the model may have."""
         return sum(ticket.running for ticket in self._live.values())
 
-    def require(self) -> MaskModelState:
-        """Return the model's last answer.
+    def require(self) -> list[MaskModelState]:
+        """Return the last answers of the models that can make masks now.
 
         Raises:
-            TritonAwayError: no mask can be made now; the detail says why.
+            TritonAwayError: there is none; the detail says why.
         """
-        state = self._watch.require()
-        if not state.network_answers:
-            raise TritonAwayError("the mask network does not answer")
-        return state
+        return [watch.require() for watch in self._ready()]
 
     @contextlib.contextmanager
     def admitted(self, request_id: str | None) -> Iterator[Ticket]:
@@ -150,7 +146,7 @@ class MaskService:
         self.require()
         if self._closing:
             raise _closing()
-        if len(self._live) >= self._settings.max_masks_in_flight + self._settings.max_masks_waiting:
+        if len(self._live) >= self._most_running + self._settings.max_masks_waiting:
             raise UnavailableError("Too many mask requests wait already")
         ticket = Ticket(request_id or str(uuid.uuid4()))
         if ticket.request_id in self._live:
@@ -212,7 +208,7 @@ class MaskService:
 
     def _start_waiting(self) -> None:
         """Let requests run while there may be more."""
-        free = self._settings.max_masks_in_flight - self.running
+        free = self._most_running - self.running
         waiting = [each for each in self._live.values() if each.ready and not each.running]
         for ticket in waiting[: max(free, 0)]:
             ticket.running = True
@@ -238,20 +234,25 @@ class MaskService:
         # What is not held here may still be known to the model.
         if accepted or picture is None:
             with contextlib.suppress(NotCachedError):
-                return await self._ask(ticket, prompts, image_id, deadline)
+                return await self._ask(ticket, prompts, image_id, image_id, deadline)
         if picture is None:
             raise ImageNotFoundError(image_id)
-        return await self._ask(ticket, prompts, picture.data, deadline)
+        return await self._ask(ticket, prompts, image_id, picture.data, deadline)
 
     async def _ask(
-        self, ticket: Ticket, prompts: MaskPrompts, image: bytes | str, deadline: float
+        self,
+        ticket: Ticket,
+        prompts: MaskPrompts,
+        image_id: str,
+        image: bytes | str,
+        deadline: float,
     ) -> MaskResult:
-        """Make one call to the model."""
+        """Make one call to the model that may know the picture."""
         if ticket.stopped_by:
             raise ticket.stopped_by
-        self.require()
         ticket.job_id = str(uuid.uuid4())
-        ticket.call = self._client.mask(ticket.job_id, prompts, image, deadline - self._clock())
+        ticket.watch = watch = self._watch_for(image_id)
+        ticket.call = watch.client.mask(ticket.job_id, prompts, image, deadline - self._clock())
         try:
             result = mask_result(await ticket.call.response())
         except StoppedError:
@@ -259,7 +260,7 @@ class MaskService:
         except InvalidInputError as error:
             raise InvalidInputError(refusal(error.detail)) from None
         except TritonAwayError as error:
-            self._watch.lose(error.detail)
+            watch.lose(error.detail)
             raise
         finally:
             ticket.call = None
@@ -271,7 +272,9 @@ class MaskService:
         """End a marked request: ask the model, and cut the call only where that does not help."""
         try:
             async with asyncio.timeout(self._settings.cancel_timeout_s):
-                while ticket.call and not (await self._client.cancel_mask(ticket.job_id)).cancelled:
+                while ticket.call and ticket.watch:
+                    if (await ticket.watch.client.cancel_mask(ticket.job_id)).cancelled:
+                        break
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(CANCEL_REPEAT_S):
                             await ticket.ended.wait()
@@ -282,19 +285,39 @@ class MaskService:
             if ticket.call:
                 ticket.call.cut(ticket.stopped_by or _closing())
 
+    def _ready(self) -> list[TritonWatch[MaskModelState]]:
+        """The Tritons that can make masks now.
+
+        Raises:
+            TritonAwayError: there is none; the detail says why.
+        """
+        states = [(watch, watch.state) for watch in self._watches]
+        if ready := [watch for watch, state in states if state and state.network_answers]:
+            return ready
+        if any(state for _, state in states):
+            raise TritonAwayError("the mask network does not answer")
+        raise TritonAwayError(self._watches[0].reason)
+
+    def _watch_for(self, image_id: str) -> TritonWatch[MaskModelState]:
+        """One Triton for each picture while none comes or goes: there its features are cached."""
+        ready = self._ready()
+        return ready[int(image_id[:8], 16) % len(ready)]
+
     # --- faults ---
+
+    async def _beat(self) -> None:
+        await asyncio.gather(*(watch.beat() for watch in self._watches))
 
     async def _supervise(self) -> None:
         """Ask for Triton's health for ever, and end the requests that would not end themselves."""
         while True:
             await asyncio.sleep(self._settings.ping_interval_s)
             try:
-                await self._watch.beat()
+                await self._beat()
                 self._store.expire()
-                if self._watch.state is None:
-                    for ticket in self._live.values():
-                        if ticket.call:
-                            ticket.call.cut(TritonAwayError(self._watch.reason))
+                for ticket in self._live.values():
+                    if ticket.call and ticket.watch and ticket.watch.state is None:
+                        ticket.call.cut(TritonAwayError(ticket.watch.reason))
             except Exception:
                 log.exception("supervision_failed")
 

@@ -23,6 +23,21 @@ NEWEST_WEIGHT = 0.5
 
 
 @dataclass(eq=False)
+class Lane:
+    """One engine, which runs its edits one after the other.
+
+    Attributes:
+        turn_at: when an edit last left it; seconds of the queue's clock.
+        ready: whether it may be given edits now.
+        running: by task_id, in the order of their start.
+    """
+
+    turn_at: float
+    ready: bool = True
+    running: dict[str, Edit] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
 class Edit:
     """An edit that has not ended.
 
@@ -32,6 +47,7 @@ class Edit:
         position: 1 for the next to start.
         startable: its job is in the store, and no cancel has been asked for.
         stop_sent: the model was told to stop it.
+        lane: where it runs.
         stream: its responses, once it has been given to Triton.
         last: the newest response.
         heard_at: when that came, or when it was given to Triton; seconds of the queue's clock.
@@ -45,6 +61,7 @@ class Edit:
     position: int = 0
     startable: bool = False
     stop_sent: bool = False
+    lane: Lane | None = None
     stream: InferStream | None = None
     last: EditProgress | None = None
     heard_at: float = 0.0
@@ -60,20 +77,23 @@ class Edit:
 
 
 class EditQueue:
-    """Edits in the order of their start; the engine is taken to run them one after the other.
+    """Edits in the order of their start.
 
     Args:
         max_waiting: most edits that wait.
-        max_running: most edits that run.
+        max_running: most edits of a lane.
         clock: the time in seconds; only differences count.
+        lanes: how many engines there are.
     """
 
-    def __init__(self, max_waiting: int, max_running: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, max_waiting: int, max_running: int, clock: Callable[[], float], lanes: int = 1
+    ) -> None:
         self._max_waiting = max_waiting
         self._max_running = max_running
         self._clock = clock
         self._seconds_per_step = math.nan
-        self._turn_at = clock()
+        self.lanes = [Lane(clock()) for _ in range(lanes)]
         self.waiting: dict[str, Edit] = {}
         self.running: dict[str, Edit] = {}
 
@@ -88,12 +108,15 @@ class EditQueue:
         edit.position = len(self.waiting)
 
     def start_next(self) -> Edit | None:
-        """Move the first edit that may start to the running ones and return it, if there is one."""
-        if len(self.running) >= self._max_running:
+        """Give the first edit that may start to the idlest lane and return it, if there is one."""
+        ready = [lane for lane in self.lanes if lane.ready]
+        lane = min(ready, key=lambda lane: len(lane.running), default=None)
+        if lane is None or len(lane.running) >= self._max_running:
             return None
         for edit in self.waiting.values():
             if edit.startable:
                 self.running[edit.task_id] = self.waiting.pop(edit.task_id)
+                edit.lane, lane.running[edit.task_id] = lane, edit
                 return edit
         return None
 
@@ -101,7 +124,9 @@ class EditQueue:
         """Take `edit` out, wherever it is, and tell whoever waits for its end."""
         self.waiting.pop(edit.task_id, None)
         self.running.pop(edit.task_id, None)
-        self._turn_at = self._clock()
+        if edit.lane:
+            edit.lane.running.pop(edit.task_id, None)
+            edit.lane.turn_at = self._clock()
         edit.accepted.set()
         edit.ended.set()
 
@@ -112,15 +137,17 @@ class EditQueue:
             known = newest if math.isnan(self._seconds_per_step) else self._seconds_per_step
             self._seconds_per_step = known + NEWEST_WEIGHT * (newest - known)
 
-    def silent(self, longest_s: float) -> Edit | None:
-        """Return the running edit that has been silent for longer than `longest_s`.
+    def silent(self, longest_s: float) -> list[Edit]:
+        """Return the running edits that have been silent for longer than `longest_s`.
 
-        Only the oldest one owes a sign of life: the others may be waiting for it.
+        Only the oldest one of a lane owes a sign of life: the others may be waiting for it.
         """
-        for edit in self.running.values():
-            since = max(edit.heard_at, self._turn_at)
-            return edit if self._clock() - since > longest_s else None
-        return None
+        oldest = [(lane, edit) for lane in self.lanes for edit in [*lane.running.values()][:1]]
+        return [
+            edit
+            for lane, edit in oldest
+            if self._clock() - max(edit.heard_at, lane.turn_at) > longest_s
+        ]
 
     def seconds_left(self, edit: Edit) -> float:
         """Return how long it will take until `edit` is done; NaN where that is unknown."""
@@ -136,10 +163,13 @@ class EditQueue:
         return moved
 
     def _schedule(self) -> Iterator[tuple[Edit, float]]:
-        now, seconds = self._clock(), 0.0
+        now = self._clock()
+        working = [lane for lane in self.lanes if lane.ready or lane.running]
+        busy = dict.fromkeys(working or self.lanes, 0.0)
         for edit in itertools.chain(self.running.values(), self.waiting.values()):
-            seconds += self._own_seconds(edit, now)
-            yield edit, seconds
+            lane = edit.lane or min(busy, key=lambda lane: busy[lane])
+            busy[lane] += self._own_seconds(edit, now)
+            yield edit, busy[lane]
 
     def _own_seconds(self, edit: Edit, now: float) -> float:
         if edit.engine_since is None or edit.last is None or edit.last.progress <= 0:

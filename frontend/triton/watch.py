@@ -41,7 +41,7 @@ class TritonWatch(Generic[State]):
         cancel: Callable[[str], Awaitable[State]],
         timeout_s: float,
     ) -> None:
-        self._client = client
+        self.client = client
         self._table = table
         self._cancel = cancel
         self._timeout_s = timeout_s
@@ -94,7 +94,7 @@ class TritonWatch(Generic[State]):
 
     async def _ask(self) -> State:
         # A Triton that returns may serve another repository.
-        if self._state is None and (found := await self._client.mismatches(self._table)):
+        if self._state is None and (found := await self.client.mismatches(self._table)):
             raise TritonAwayError(
                 f"the loaded {self._table.model} is not the promised one: {found[0]}"
             )

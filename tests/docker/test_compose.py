@@ -52,14 +52,14 @@ def test_every_setting_of_the_frontend_exists() -> None:
 
 def test_only_the_frontend_is_published() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["frontend"]
-    for name in ("triton", "triton-cpu"):
+    for name in ("triton", "triton-1", "triton-cpu"):
         assert list(SERVICES[name]["networks"]) == ["models"]
     assert COMPOSE["networks"]["models"]["internal"] is True
-    assert SERVICES["frontend"]["environment"]["ARTMANCER_TRITON_URL"] == "triton:8001"
+    assert DEFAULTS["ARTMANCER_TRITON_URL"] == "triton:8001"
     assert SERVICES["triton-cpu"]["networks"]["models"]["aliases"] == ["triton"]
 
 
-@pytest.mark.parametrize("name", ["triton", "triton-cpu"])
+@pytest.mark.parametrize("name", ["triton", "triton-1", "triton-cpu"])
 def test_triton_has_time_to_finish_its_jobs(name: str) -> None:
     service = SERVICES[name]
     timeout = float(VARIABLE.sub(lambda found: found[2], service["environment"][EXIT_TIMEOUT]))
@@ -70,17 +70,20 @@ def test_triton_has_time_to_finish_its_jobs(name: str) -> None:
 
 def test_the_frontend_waits_for_models_that_answer() -> None:
     waits = SERVICES["frontend"]["depends_on"]
-    # Not required, because each profile has but one of them.
+    # Not required, because no profile has all of them.
     expected = {"condition": "service_healthy", "required": False}
-    assert waits == {"triton": expected, "triton-cpu": expected}
+    assert waits == dict.fromkeys(("triton", "triton-1", "triton-cpu"), expected)
 
 
 def test_only_the_gpu_profile_reserves_a_gpu() -> None:
     for name, service in SERVICES.items():
-        if name in ("triton", "export"):
+        if name in ("triton", "triton-1", "export"):
             (device,) = service["deploy"]["resources"]["reservations"]["devices"]
             assert device["driver"] == "nvidia"
             assert device["capabilities"] == ["gpu"]
+            assert device["device_ids"] == [
+                "${SECOND_GPU:-1}" if name == "triton-1" else "${GPU:-0}"
+            ]
         else:
             assert "deploy" not in service
 
@@ -97,6 +100,7 @@ def test_serving_reads_what_export_writes() -> None:
 def test_up_starts_no_export() -> None:
     assert SERVICES["frontend"]["profiles"] == ["gpu", "cpu"]
     assert SERVICES["triton"]["profiles"] == ["gpu"]
+    assert SERVICES["triton-1"]["profiles"] == ["second-gpu"]
     assert SERVICES["triton-cpu"]["profiles"] == ["cpu"]
     assert SERVICES["export"]["profiles"] == SERVICES["export-cpu"]["profiles"] == ["export"]
 

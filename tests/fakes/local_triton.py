@@ -51,7 +51,7 @@ def echo(settings: Settings, text: str) -> str:
     """Send `text` through the echo model."""
     tensor = triton.InferInput("TEXT", [1], "BYTES")
     tensor.set_data_from_numpy(np.array([text.encode()], np.object_))
-    with triton.InferenceServerClient(settings.triton_grpc_url) as client:
+    with triton.InferenceServerClient(settings.triton_grpc_urls[0]) as client:
         answer: bytes = client.infer("echo", [tensor]).as_numpy("TEXT")[0]
     return answer.decode()
 

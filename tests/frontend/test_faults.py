@@ -63,13 +63,18 @@ async def test_a_killed_triton_ends_its_jobs_and_spares_the_waiting_ones(
         assert (await client.wait_status(ids[1], "error"))["error"] is not None
         assert time.perf_counter() - killed_at < 5
         assert await wait_ready(client, ready=False) == "Triton is not available"
-        assert [(await client.status(waiting))["status"] for waiting in ids[2:]] == ["queued"] * 2
+        for waiting in ids[2:]:
+            while (status := await client.status(waiting))["loading_message"] is None:
+                await asyncio.sleep(0.02)
+            assert status["status"] == "queued"
 
         triton.behaviour.step_s = 0.001
         await triton.start()
         await wait_ready(client)
         for waiting in ids[2:]:
-            check_stream(await client.follow(waiting), 100)
+            events = await client.follow(waiting)
+            check_stream(events, 100)
+            assert events[-1]["loading_message"] is None
         await client.finish()
 
 
@@ -203,8 +208,11 @@ async def test_waiting_jobs_do_not_outlast_a_triton_that_stays_away(
         running, waiting = [await client.submit() for _ in range(2)]
         await client.wait_status(running, "processing")
         await triton.kill()
-        last = (await client.follow(waiting))[-1]
-    assert last["error"] == "503: Triton is not available"
+        events = await client.follow(waiting)
+    assert events[-1]["error"] == "503: Triton is not available"
+    assert events[0]["loading_message"] is None
+    assert events[-2]["loading_message"] == "Waiting for Triton to load the models"
+    assert (events[-2]["status"], events[-2]["stage"]) == ("queued", None)
 
 
 async def test_stopping_the_frontend_stops_its_jobs(serve: Serve, triton: FakeTriton) -> None:

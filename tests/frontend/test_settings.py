@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def test_the_defaults_suit_a_checkout_on_this_machine() -> None:
     settings = Settings()
     assert (settings.host, settings.port) == ("127.0.0.1", 8080)
-    assert settings.triton_grpc_url == "127.0.0.1:8001"
+    assert settings.triton_grpc_urls == ["127.0.0.1:8001"]
     assert settings.model_repository == CHECKOUT / "model_repository"
     assert (settings.model_repository / "image_edit" / "config.pbtxt").exists()
     assert settings.cors_origins == ()
@@ -27,7 +27,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "1")
     settings = Settings()
     assert settings.port == 9000
-    assert settings.triton_grpc_url == "triton:8001"
+    assert settings.triton_grpc_urls == ["triton:8001"]
     assert settings.cors_origins == ("http://localhost:3000",)
 
 

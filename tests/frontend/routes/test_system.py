@@ -25,6 +25,8 @@ async def test_the_system_is_shown_part_by_part(client: WebClient) -> None:
                 "status": "healthy",
                 "bundle": "fake",
                 "adapters": ["insertion", "removal", "white-balance"],
+                "tritons": 1,
+                "tritons_ready": 1,
             },
             "segmentation": {
                 "status": "healthy",

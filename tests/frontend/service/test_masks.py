@@ -94,7 +94,7 @@ async def bench(
     client = TritonClient(triton.url)
     store = ImageStore(10**6, ttl_s=60)
     watch = TritonWatch(client, SMART_MASK, client.cancel_mask, settings.ping_timeout_s)
-    async with MaskService(settings, store, client, watch) as masks:
+    async with MaskService(settings, store, [watch]) as masks:
         yield Bench(masks, store, triton)
         assert (masks.waiting, masks.running) == (0, 0)
     await client.close()
@@ -403,7 +403,7 @@ async def test_a_model_that_died_ends_its_requests(bench: Bench, way: str) -> No
     assert len(bench.model.requests) == 1
     bench.model.behaviour.delay_s = 0
     setattr(bench.model.behaviour, way, False)
-    await eventually(lambda: bench.masks._watch.state)
+    await eventually(lambda: bench.masks._watches[0].state)
     await bench.find()
 
 
@@ -411,18 +411,18 @@ async def test_a_model_found_dead_by_a_request_is_away_at_once(bench: Bench) -> 
     bench.model.behaviour.dead = True
     with pytest.raises(TritonAwayError, match="has died"):
         await bench.find()
-    assert bench.masks._watch.state is None
+    assert bench.masks._watches[0].state is None
 
 
 @with_settings(ping_interval_s=0.02)
 async def test_while_the_network_does_not_answer_masks_are_refused(bench: Bench) -> None:
     bench.model.behaviour.network_answers = False
-    await eventually(lambda: not bench.masks._watch.require().network_answers)
+    await eventually(lambda: not bench.masks._watches[0].require().network_answers)
     with pytest.raises(TritonAwayError, match="the mask network does not answer"):
         await bench.find()
     assert not bench.model.requests
     bench.model.behaviour.network_answers = True
-    await eventually(lambda: bench.masks._watch.require().network_answers)
+    await eventually(lambda: bench.masks._watches[0].require().network_answers)
     await bench.find()
 
 

@@ -132,17 +132,73 @@ def test_newer_jobs_weigh_more(queue: EditQueue, clock: Clock) -> None:
 
 
 def test_only_the_oldest_running_edit_owes_a_sign_of_life(queue: EditQueue, clock: Clock) -> None:
-    assert queue.silent(10) is None
+    assert queue.silent(10) == []
     a, b = entered(queue, "a", "b")
     for edit in (a, b):
         queue.start_next()
         edit.heard_at = clock.now
     clock.now += 9
-    assert queue.silent(10) is None
+    assert queue.silent(10) == []
     a.hear(progress(Stage.DENOISING), clock.now)
     clock.now += 11
-    assert queue.silent(10) is a
+    assert queue.silent(10) == [a]
     queue.leave(a)
-    assert queue.silent(10) is None
+    assert queue.silent(10) == []
     clock.now += 11
-    assert queue.silent(10) is b
+    assert queue.silent(10) == [b]
+
+
+@pytest.fixture
+def two(clock: Clock) -> EditQueue:
+    """A queue before two engines."""
+    return EditQueue(max_waiting=9, max_running=2, clock=clock, lanes=2)
+
+
+def test_the_idlest_lane_gets_the_next_edit(two: EditQueue) -> None:
+    first, second = two.lanes
+    edits = entered(two, *"abcde")
+    assert [two.start_next() for _ in range(5)] == [*edits[:4], None]
+    assert [edit.lane for edit in edits[:4]] == [first, second, first, second]
+    two.leave(edits[1])
+    assert two.start_next() is edits[4]
+    assert edits[4].lane is second
+    assert list(second.running) == ["d", "e"]
+
+
+def test_a_lane_that_is_not_ready_gets_none(two: EditQueue) -> None:
+    first, second = two.lanes
+    first.ready = False
+    a, b, c = entered(two, "a", "b", "c")
+    assert [two.start_next() for _ in range(3)] == [a, b, None]
+    assert list(second.running) == ["a", "b"]
+    first.ready = True
+    assert two.start_next() is c
+    second.ready = first.ready = False
+    assert two.start_next() is None
+
+
+def test_lanes_work_side_by_side(two: EditQueue, clock: Clock) -> None:
+    learn(two, clock, seconds=5)
+    edits = entered(two, *"abcd")
+    assert [two.seconds_left(edit) for edit in edits] == [5, 5, 10, 10]
+    two.start_next()
+    assert [two.seconds_left(edit) for edit in edits] == [5, 5, 10, 10]
+    two.lanes[1].ready = False
+    assert [two.seconds_left(edit) for edit in edits] == [5, 10, 15, 20]
+    two.lanes[0].ready = False
+    two.leave(edits[0])
+    assert [two.seconds_left(edit) for edit in edits[1:]] == [5, 5, 10]
+
+
+def test_every_lane_owes_a_sign_of_life(two: EditQueue, clock: Clock) -> None:
+    edits = entered(two, *"abcd")
+    for edit in edits:
+        two.start_next()
+        edit.heard_at = clock.now
+    clock.now += 11
+    assert two.silent(10) == edits[:2]
+    two.leave(edits[0])
+    edits[1].hear(progress(Stage.DENOISING), clock.now)
+    assert two.silent(10) == []
+    clock.now += 11
+    assert two.silent(10) == [edits[2], edits[1]]
