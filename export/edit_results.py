@@ -9,7 +9,7 @@ import numpy as np
 from export.edit_samples import Flow, Sample, draw_sample
 from export.edit_scenes import Pixels, as_pixels
 from export.edit_score import angular_error, colour_difference, psnr
-from export.serving_code import EditEngine, EditSpec, load_bundle
+from export.serving_code import EditEngine, EditSpec, Tuning, load_bundle
 
 # What clients get where they do not say otherwise, but for the steps.
 TRUE_CFG_SCALE = 4.0
@@ -23,7 +23,7 @@ class Editor:
     """A bundle on the CPU, in float32, with the condition area of the demo's profile."""
 
     def __init__(self, bundle: Path) -> None:
-        loaded = load_bundle(bundle, "float32", "cpu")
+        loaded = load_bundle(bundle, Tuning("float32"), "cpu")
         self._pipeline = loaded.pipeline
         self._engine = EditEngine(loaded, None, SCHEDULER_SHIFT)
 

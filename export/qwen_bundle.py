@@ -37,7 +37,8 @@ def build(
         bundle: the folder; another bundle that lies there is replaced.
         repository: owner/name of the base on the hub.
         revision: its commit.
-        adapters: task type -> path, or file on the hub; at least one.
+        adapters: task type -> path, or file on the hub; at least one. A second one after a comma
+            serves the task together with the first, such as a Lightning adapter.
         on_stage: called with what begins, in words.
 
     Returns:
@@ -53,7 +54,7 @@ def build(
     if bundle.exists() and any(bundle.iterdir()) and not (bundle / manifest.MANIFEST).exists():
         raise BundleError(f"{bundle}: holds something that is no bundle")
     on_stage("finding the adapters")
-    files = {task_type: fetch_file(source) for task_type, source in adapters.items()}
+    files = {task_type: _find(task_type, source) for task_type, source in adapters.items()}
     base = f"{repository} at {revision}"
     if (present := _present(bundle, base, files, on_stage)) is not None:
         return present
@@ -62,7 +63,9 @@ def build(
     _check_class(snapshot)
     on_stage("comparing the adapters with the base")
     shapes = linear_shapes(empty_transformer(read_config(snapshot)))
-    inspected = {task_type: inspect(path, shapes) for task_type, path in files.items()}
+    inspected = {
+        name: inspect(path, shapes) for named in files.values() for name, path in named.items()
+    }
     with replacing(bundle) as folder:
         on_stage("placing the files")
         stated = {}
@@ -70,8 +73,8 @@ def build(
             name = f"{PIPELINE}/{path.relative_to(snapshot).as_posix()}"
             place(path, folder / name)
             stated[name] = expected_sha256(path)
-        for task_type, path in files.items():
-            place(path, folder / ADAPTERS[task_type])
+        for name, path in {name: each[name] for each in files.values() for name in each}.items():
+            place(path, folder / name)
         on_stage("fitting the preview")
         preview = _fit_preview(folder / PIPELINE)
         on_stage("hashing the files")
@@ -82,8 +85,8 @@ def build(
                 "base": base,
                 "pipeline": PIPELINE,
                 "adapters": {
-                    task_type: _entry(task_type, adapters[task_type], adapter)
-                    for task_type, adapter in inspected.items()
+                    task_type: _entry(adapters[task_type], list(named), inspected)
+                    for task_type, named in files.items()
                 },
                 "preview": preview,
             },
@@ -93,9 +96,23 @@ def build(
     return written
 
 
-def _entry(task_type: str, source: str, adapter: Adapter) -> dict[str, Any]:
+def _find(task_type: str, source: str) -> dict[str, Path]:
+    """Name in the bundle -> file: the task's own adapter, then the second where there is one."""
+    first, *others = (fetch_file(part.strip()) for part in source.split(","))
+    if len(others) > 1:
+        raise BundleError(f"{task_type}: {source}: at most two adapters serve a task")
+    # By content, so that tasks that share one load it once.
+    named = {
+        f"adapters/lightning-{str(manifest.fingerprint(path)['sha256'])[:12]}.safetensors": path
+        for path in others
+    }
+    return {ADAPTERS[task_type]: first, **named}
+
+
+def _entry(source: str, names: list[str], inspected: Mapping[str, Adapter]) -> dict[str, Any]:
+    adapter = inspected[names[0]]
     return {
-        "file": ADAPTERS[task_type],
+        **dict(zip(("file", "lightning"), names, strict=False)),
         "source": source,
         "ranks": adapter.ranks,
         "layers": adapter.layers,
@@ -103,7 +120,10 @@ def _entry(task_type: str, source: str, adapter: Adapter) -> dict[str, Any]:
 
 
 def _present(
-    bundle: Path, base: str, adapters: Mapping[str, Path], on_stage: Callable[[str], None]
+    bundle: Path,
+    base: str,
+    adapters: Mapping[str, Mapping[str, Path]],
+    on_stage: Callable[[str], None],
 ) -> dict[str, Any] | None:
     """The manifest of a bundle that holds just this, every file intact."""
     try:
@@ -113,9 +133,13 @@ def _present(
     if (found["base"], set(found["adapters"])) != (base, set(adapters)):
         return None
     on_stage("checking the files")
-    for task_type, path in adapters.items():
-        if manifest.fingerprint(path) != found["files"].get(ADAPTERS[task_type]):
+    for task_type, named in adapters.items():
+        entry = found["adapters"][task_type]
+        if [entry[key] for key in ("file", "lightning") if key in entry] != list(named):
             return None
+        for name, path in named.items():
+            if manifest.fingerprint(path) != found["files"].get(name):
+                return None
     try:
         return manifest.verify(bundle)
     except BundleError:
@@ -153,7 +177,7 @@ def _fit_preview(pipeline: Path) -> dict[str, list[Any]]:
     import torch
     from diffusers import AutoencoderKLQwenImage
 
-    from export.demo_weights import fit_preview, synthetic_pictures
+    from export.preview_fit import fit_preview, synthetic_pictures
 
     vae = AutoencoderKLQwenImage.from_pretrained(
         pipeline / "vae", dtype=torch.float32, local_files_only=True

@@ -12,6 +12,8 @@ from rich.table import Table
 from export import qwen_hub
 from export.manifest import BundleError
 
+LORA = "LoRA: a file, or owner/name:file; a second after a comma, such as Lightning's, joins it."
+
 # torch and diffusers take seconds to import: each command imports what it needs.
 
 
@@ -19,16 +21,9 @@ def build(
     out: Annotated[Path, typer.Option(help="The bundle folder.")] = Path(
         "bundles/qwen-image-edit-2509"
     ),
-    insertion: Annotated[
-        str, typer.Option(envvar="MODEL_FILE_INSERTION", help="LoRA: a file, or owner/name:file.")
-    ] = "",
-    removal: Annotated[
-        str, typer.Option(envvar="MODEL_FILE_REMOVAL", help="LoRA: a file, or owner/name:file.")
-    ] = "",
-    white_balance: Annotated[
-        str,
-        typer.Option(envvar="MODEL_FILE_WHITE_BALANCE", help="LoRA: a file, or owner/name:file."),
-    ] = "",
+    insertion: Annotated[str, typer.Option(envvar="MODEL_FILE_INSERTION", help=LORA)] = "",
+    removal: Annotated[str, typer.Option(envvar="MODEL_FILE_REMOVAL", help=LORA)] = "",
+    white_balance: Annotated[str, typer.Option(envvar="MODEL_FILE_WHITE_BALANCE", help=LORA)] = "",
     base: Annotated[str, typer.Option(help="The base on the hub.")] = qwen_hub.BASE,
     revision: Annotated[str, typer.Option(help="Its commit.")] = qwen_hub.REVISION,
 ) -> None:

@@ -57,14 +57,14 @@ class Profile:
     Attributes:
         name: of its file; `config` is the default.
         on_gpu: whether it serves the full-size model at all.
-        int8: whether linear layers of transformer and text encoder are kept in 8 bits.
+        quantised: whether linear layers of transformer and text encoder are kept in 8 bits.
         vae_tiling: whether the VAE works on tiles.
         condition_area: pixels of a condition image; None: the output's own area.
     """
 
     name: str
     on_gpu: bool
-    int8: bool
+    quantised: bool
     vae_tiling: bool
     condition_area: int | None
 
@@ -105,7 +105,7 @@ def read_profile(path: Path) -> Profile:
     return Profile(
         name=path.stem,
         on_gpu="KIND_GPU" in text,
-        int8=parameters["QUANTIZATION"] == "int8",
+        quantised=parameters["QUANTIZATION"] != "none",
         vae_tiling=parameters["VAE_TILING"] == "true",
         condition_area=None if area == "output" else int(area),
     )
@@ -120,7 +120,7 @@ def weight_bytes(sizes: Sizes, profile: Profile, adapters: int, rank: int) -> di
         adapters: how many are resident.
         rank: of each.
     """
-    saved = 1 if profile.int8 else 0
+    saved = 1 if profile.quantised else 0
     found = {
         name: BYTES * count - (saved * sizes.linear[name] if name in QUANTISED else 0)
         for name, count in sizes.parameters.items()

@@ -13,6 +13,7 @@ from condition_request import EditRequest, MaskTool
 from condition_task import Task
 from edit_bundle import load_bundle
 from edit_engine import EditEngine
+from edit_settings import Tuning
 from edit_spec import EditSpec
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "InputQuality",
     "MaskTool",
     "Task",
+    "Tuning",
     "build_conditions",
     "compose_prompt",
     "dilate",

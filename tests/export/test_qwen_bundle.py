@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from edit_bundle import load_bundle
 from edit_engine import EditEngine
 from edit_errors import Code, EditError
+from edit_settings import Tuning
 from edit_spec import EditSpec
 from export import demo_bundle, manifest, qwen_adapters, qwen_hub
 from export.__main__ import app
@@ -35,7 +36,7 @@ TIMEOUT_S = 120
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "demo"
-    demo_bundle.build(folder, on_stage=lambda _: None)
+    demo_bundle.place(folder)
     return folder
 
 
@@ -112,8 +113,8 @@ def test_a_cached_base_and_two_adapters_become_a_bundle_that_serves_two_tasks(
         "ranks": [8],
         "layers": 28,
     }
-    bundle = load_bundle(out, "float32", "cpu")
-    assert bundle.adapters == ("insertion", "removal")
+    bundle = load_bundle(out, Tuning("float32"), "cpu")
+    assert tuple(bundle.adapters) == ("insertion", "removal")
     engine = EditEngine(bundle, None, 3.0)
     assert list(engine.prepare(spec("removal")))
     with pytest.raises(EditError) as refused:
@@ -182,6 +183,31 @@ def test_another_adapter_makes_another_bundle(
     files = manifest.verify(out)["files"]
     expected = manifest.fingerprint(Path(sources["REMOVAL"]))
     assert files["adapters/insertion_cp.safetensors"] == expected
+
+
+def test_tasks_share_a_second_adapter(
+    export: Export, tmp_path: Path, sources: dict[str, Path | str]
+) -> None:
+    out = tmp_path / "bundle"
+    second = sources["INSERTION"]
+    both = {
+        "REMOVAL": f"{sources['REMOVAL']}, {second}",
+        "WHITE_BALANCE": f"{sources['REMOVAL']},{second}",
+    }
+    code, said = export(out, both)
+    assert code == 0, said
+    written = manifest.verify(out)
+    shared = written["adapters"]["removal"]["lightning"]
+    assert written["adapters"]["white-balance"]["lightning"] == shared
+    assert written["files"][shared] == manifest.fingerprint(Path(second))
+    adapters = load_bundle(out, Tuning("float32"), "cpu").adapters
+    assert adapters["removal"][1] == adapters["white-balance"][1]
+    before = (out / "manifest.json").stat()
+    assert export(out, both)[0] == 0
+    assert (out / "manifest.json").stat() == before
+    assert export(out, both | {"REMOVAL": sources["REMOVAL"]})[0] == 0
+    assert "lightning" not in manifest.verify(out)["adapters"]["removal"]
+    assert export(out, {"REMOVAL": f"{second},{second},{second}"})[0] == 1
 
 
 def test_a_damaged_file_in_the_cache_is_found(

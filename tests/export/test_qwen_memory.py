@@ -44,7 +44,7 @@ def test_what_stays_on_each_gpu_fits(sizes: qwen_memory.Sizes) -> None:
 
 def test_8_bits_halve_the_linear_layers(sizes: qwen_memory.Sizes) -> None:
     full = qwen_memory.read_profile(IMAGE_EDIT / "config.pbtxt")
-    half = replace(full, int8=True)
+    half = replace(full, quantised=True)
     of_full = qwen_memory.weight_bytes(sizes, full, adapters=3, rank=16)
     of_half = qwen_memory.weight_bytes(sizes, half, adapters=3, rank=16)
     assert of_half["transformer"] == pytest.approx(of_full["transformer"] / 2, rel=0.01)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 REPOSITORY = ROOT / "model_repository"
 
 
-@pytest.mark.parametrize("profile", ["", "a100-40gb"])
+@pytest.mark.parametrize("profile", ["", "a100-40gb", "h100"])
 def test_triton_refuses_nothing_but_the_missing_gpu(profile: str, tmp_path: Path) -> None:
     for model in ("image_edit", "edit_conditions"):
         shutil.copytree(REPOSITORY / model, tmp_path / model)
@@ -29,25 +29,30 @@ def test_triton_refuses_nothing_but_the_missing_gpu(profile: str, tmp_path: Path
     assert "specifies invalid or unsupported gpu id 0" in failure
 
 
-async def test_the_smaller_a100s_profile_edits_the_demo_on_a_cpu(tmp_path: Path) -> None:
-    """In 8 bits, in tiles, in bfloat16: all of the profile but its device and its weights."""
+@pytest.mark.parametrize(
+    "name",
+    ["a100-40gb", pytest.param("h100", marks=pytest.mark.slow)],  # compiles for minutes
+)
+async def test_a_gpu_s_profile_edits_the_demo_on_a_cpu(name: str, tmp_path: Path) -> None:
+    """All of the profile but its device, its weights and the sizes that suit them."""
     repository = tmp_path / "model_repository"
     shutil.copytree(REPOSITORY, repository)
     for model in ("fastsam", "smart_mask"):
         shutil.copy(repository / model / "configs" / "cpu.pbtxt", repository / model)
         (repository / model / "cpu.pbtxt").replace(repository / model / "config.pbtxt")
     shutil.copytree(ROOT / "bundles", tmp_path / "bundles")
-    profile = repository / "image_edit" / "configs" / "a100-40gb.pbtxt"
+    profile = repository / "image_edit" / "configs" / f"{name}.pbtxt"
     text = profile.read_text()
     for of_gpu, of_cpu in (
         ("{ kind: KIND_GPU count: 1 gpus: [ 0 ] }", "{ kind: KIND_CPU count: 1 }"),
         ("/bundles/qwen-image-edit-2509", "../../bundles/demo"),
         ("1048576", "output"),
+        ("1024x1024", "128x128"),
     ):
         assert of_gpu in text
         text = text.replace(of_gpu, of_cpu)
     profile.write_text(text)
-    settings = {"MODEL_REPOSITORY": str(repository), "MODEL_CONFIG_NAME": "a100-40gb"}
+    settings = {"MODEL_REPOSITORY": str(repository), "MODEL_CONFIG_NAME": name}
     with running(tmp_path / "log", **settings) as server:
         async with WebClient(server.url) as client:
             events, result = await client.finish(edit())

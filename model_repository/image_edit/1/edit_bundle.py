@@ -3,6 +3,7 @@
 import hashlib
 import json
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import torch
 from diffusers import QwenImageEditPlusPipeline
 
-from edit_int8 import quantise
 from edit_preview import PreviewMap
+from edit_settings import Tuning
+from edit_tuning import after_adapters, before_adapters, torch_dtype
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -30,56 +32,72 @@ class Bundle:
 
     name: str
     pipeline: Any
-    """QwenImageEditPlusPipeline; each adapter is loaded under the name of its task type."""
-    adapters: tuple[str, ...]
-    """Task types."""
+    """QwenImageEditPlusPipeline, all adapters loaded."""
+    adapters: dict[str, tuple[str, ...]]
+    """Task type -> names of the adapters that serve it together in the pipeline."""
     preview: PreviewMap
 
 
 def load_bundle(
-    folder: Path, dtype: str, device: str, *, int8: bool = False, vae_tiling: bool = False
+    folder: Path,
+    tuning: Tuning,
+    device: str,
+    on_stage: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
     """Checks the files and loads the pipeline with all its adapters.
 
     Args:
         folder: the bundle.
-        dtype: of all weights, as torch names it.
+        tuning: how it is kept and run.
         device: as torch names it.
-        int8: keeps the linear layers of transformer and text encoder in 8 bits, which halves
-            what they take of the device; they compute in `dtype`, and so do the adapters.
-        vae_tiling: has the VAE encode and decode tile by tile, which takes little memory at any
-            size; blended seams change the picture slightly.
+        on_stage: called with what begins now, in words.
 
     Raises:
         BundleError: the manifest or a file is missing or differs.
+        ValueError: the device, or what is installed, lacks what the tuning asks for.
     """
+    on_stage("checking the bundle")
     manifest = read_manifest(folder)
+    dtype = torch_dtype(tuning, device)
+    on_stage("loading the pipeline")
     pipeline = QwenImageEditPlusPipeline.from_pretrained(
-        folder / manifest["pipeline"], dtype=getattr(torch, dtype), local_files_only=True
+        folder / manifest["pipeline"],
+        dtype=dtype,
+        local_files_only=True,
+        # Straight to the device, unless the weights are to shrink before they go there.
+        device_map=torch.device(device).type if tuning.quantization == "none" else None,
     )
-    if int8:
-        quantise(pipeline.transformer, device)
-        quantise(pipeline.text_encoder, device)
-    if vae_tiling:
-        pipeline.vae.enable_tiling()
-    adapters: dict[str, dict[str, Any]] = manifest["adapters"]
+    before_adapters(pipeline, tuning, device)
+    adapters: dict[str, dict[str, str]] = manifest["adapters"]
     if not adapters:
         raise BundleError(f"{folder / MANIFEST}: lists no adapter")
+    used = {task_type: _named(task_type, adapter) for task_type, adapter in adapters.items()}
     with warnings.catch_warnings():
         # peft warns of every adapter after the first; several are the point here.
         warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
-        for task_type, adapter in adapters.items():
-            path = folder / adapter["file"]
-            pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name=task_type)
+        for name, file in {name: each[name] for each in used.values() for name in each}.items():
+            on_stage(f"loading {file}")
+            path = folder / file
+            pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name=name)
     # Adapters take their type from the weights they lie beside, but not from those in 8 bits.
-    pipeline.transformer.to(getattr(torch, dtype))
+    pipeline.transformer.to(dtype)
     pipeline.to(device)
+    after_adapters(pipeline, tuning)
     return Bundle(
         name=manifest["name"],
         pipeline=pipeline,
-        adapters=tuple(adapters),
+        adapters={task_type: tuple(named) for task_type, named in used.items()},
         preview=PreviewMap(**manifest["preview"]),
     )
+
+
+def _named(task_type: str, adapter: dict[str, str]) -> dict[str, str]:
+    """Name in the pipeline -> file: the task's own, and the one that lets it do with few steps."""
+    named = {task_type: adapter["file"]}
+    if second := adapter.get("lightning"):
+        # Named by its file, which tasks may share; peft allows no dots.
+        named[Path(second).stem.replace(".", "-")] = second
+    return named
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

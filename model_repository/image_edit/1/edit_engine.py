@@ -24,6 +24,8 @@ from edit_conditioning import Pixels
 from edit_errors import Code, DeviceLostError, EditError, invalid
 from edit_spec import MIN_SIDE, EditSpec, Size
 
+LIGHTNING_SHIFT = 3.0
+
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
@@ -39,7 +41,8 @@ class Prompt:
 class EditState:
     """One edit between two steps. All of it belongs to this edit alone."""
 
-    adapter: str
+    adapters: tuple[str, ...]
+    """Names in the pipeline."""
     prompt: Prompt
     negative_prompt: Prompt | None
     """None: unguided."""
@@ -78,8 +81,10 @@ class EditEngine:
         self._scheduler_shift = scheduler_shift
         self._device: torch.device = bundle.pipeline.device
         self._channels: int = bundle.pipeline.transformer.config.in_channels // 4
-        self._active_adapter: str | None = None
-        self.adapters = bundle.adapters
+        self._adapters = bundle.adapters
+        self._active_adapters: tuple[str, ...] | None = None
+        self._stepped: EditState | None = None
+        self.adapters = tuple(bundle.adapters)
         self.distilled: bool = bundle.pipeline.transformer.config.guidance_embeds
 
     @torch.inference_mode()
@@ -120,7 +125,7 @@ class EditEngine:
             shapes = [spec.size, *(_dimensions(area, image.size) for image in images)]
             token_side = 2 * self._pipeline.vae_scale_factor
             return EditState(
-                adapter=spec.task_type,
+                adapters=self._adapters[spec.task_type],
                 prompt=prompt,
                 negative_prompt=negative_prompt,
                 true_cfg_scale=spec.true_cfg_scale,
@@ -144,7 +149,8 @@ class EditEngine:
             EditError: RESOURCE_EXHAUSTED.
         """
         with _coded_device_errors():
-            self._activate(state.adapter)
+            self._activate(state.adapters)
+            self._forget_other_edits(state)
             timestep = state.scheduler.timesteps[state.step]
             velocity = self._predict_guided(state, timestep)
             state.latents = state.scheduler.step(
@@ -221,8 +227,13 @@ class EditEngine:
         changes: dict[str, Any] = {}
         if spec.static_schedule:
             changes |= {"use_dynamic_shifting": False, "shift": self._scheduler_shift}
-        if spec.num_inference_steps == 1:
-            # Stretching a schedule of one sigma to its terminal divides 0 by 0.
+        few_steps = len(self._adapters[spec.task_type]) > 1
+        if few_steps:
+            # What Lightning adapters were distilled for: base_shift and max_shift of their model
+            # card are both ln 3, whatever the size, and no terminal stretches the schedule.
+            changes |= {"use_dynamic_shifting": False, "shift": LIGHTNING_SHIFT}
+        if few_steps or spec.num_inference_steps == 1:
+            # Stretching a schedule of one sigma to its terminal would divide 0 by 0.
             changes["shift_terminal"] = None
         scheduler = FlowMatchEulerDiscreteScheduler.from_config(config, **changes)
         steps = spec.num_inference_steps
@@ -269,11 +280,18 @@ class EditEngine:
             )[0]
         return prediction[:, : state.latents.shape[1]]
 
-    def _activate(self, adapter: str) -> None:
-        if adapter != self._active_adapter:
-            self._active_adapter = None  # unknown, should the switch fail half-way
-            self._pipeline.set_adapters(adapter)
-            self._active_adapter = adapter
+    def _activate(self, adapters: tuple[str, ...]) -> None:
+        if adapters != self._active_adapters:
+            self._active_adapters = None  # unknown, should the switch fail half-way
+            self._pipeline.set_adapters(list(adapters))
+            self._active_adapters = adapters
+
+    def _forget_other_edits(self, state: EditState) -> None:
+        """Empties the step cache, where there is one, whenever another edit has the turn."""
+        if state is not self._stepped:
+            self._stepped = state
+            if self._pipeline.transformer.is_cache_enabled:
+                self._pipeline.transformer._reset_stateful_cache()
 
     def _unpack(self, latents: torch.Tensor, size: Size) -> torch.Tensor:
         """[1, tokens, 4 x z_dim] -> [1, z_dim, 1, height / 8, width / 8]."""

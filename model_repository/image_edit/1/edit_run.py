@@ -1,6 +1,6 @@
 """One edit from its conditions to its result, as units of engine work that can be interleaved."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -12,10 +12,9 @@ from edit_output import encode_png, finish
 from edit_progress import StageCosts
 from edit_report import build_info
 from edit_request import EditRequest, Tensors, read_request
-from edit_spec import EditSpec, build_spec, output_size
+from edit_spec import EditSpec, Size, build_spec, output_size
 
 WARM_UP_STEPS = 2
-WARM_UP_SIDE = 128
 
 
 class Engine(Protocol):
@@ -116,22 +115,29 @@ class EditRunner:
         )
         return Succeeded(total, image, info)
 
-    def warm_up(self) -> None:
-        """Edits a small grey picture, so that the first client pays for nothing twice.
+    def warm_up(self, sizes: Sequence[Size], on_stage: Callable[[str], None]) -> None:
+        """Edits grey pictures with every adapter, so that the first client pays for nothing twice.
 
-        The first time loads kernels and fills caches; the second is what the costs come from.
+        Kernels are loaded or compiled and caches filled; the costs come from the last edit.
+
+        Args:
+            sizes: width and height of each picture.
+            on_stage: called with what begins now, in words.
         """
         small: Tensors = {"NUM_INFERENCE_STEPS": [WARM_UP_STEPS], "SEED": [0], "PREVIEW": [True]}
         request = read_request(small, static_schedule=False, max_bytes=0)
-        source = np.full((WARM_UP_SIDE, WARM_UP_SIDE, 3), 127, np.uint8)
-        conditions = Conditions(
-            images=np.stack([source, source, source]),
-            source=source,
-            composite_mask=None,
-            prompt="",
-            task_type=self._engine.adapters[0],
-            debug_info={},
-        )
-        for _ in range(2):
-            for _ in self.run(request, conditions, {Stage.LOADING: 0.0, Stage.CONDITIONING: 0.0}):
-                pass
+        for width, height in sizes:
+            source = np.full((height, width, 3), 127, np.uint8)
+            for task_type in self._engine.adapters:
+                on_stage(f"warming up {task_type} at {width} x {height}")
+                conditions = Conditions(
+                    images=np.stack([source, source, source]),
+                    source=source,
+                    composite_mask=None,
+                    prompt="",
+                    task_type=task_type,
+                    debug_info={},
+                )
+                timings = {Stage.LOADING: 0.0, Stage.CONDITIONING: 0.0}
+                for _ in self.run(request, conditions, timings):
+                    pass

@@ -1,14 +1,33 @@
 """The model's settings, read once from config.pbtxt's parameters."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-DTYPES = ("float32", "bfloat16", "float16")
-QUANTIZATIONS = ("none", "int8")
+from edit_spec import MAX_SIDE, MIN_SIDE, Size
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZATIONS = ("none", "int8", "fp8")
 SWITCH = ("true", "false")
 MAX_SHIFT = 10.0
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the pipeline is kept and run on its device."""
+
+    dtype: str
+    """One of `DTYPES`."""
+    quantization: str = "none"
+    """One of `QUANTIZATIONS`."""
+    vae_tiling: bool = False
+    attention_backend: str = "native"
+    """As diffusers names it."""
+    compile_blocks: bool = False
+    step_cache: float = 0.0
+    """Threshold of the First-Block-Cache, 0..1; 0: every step is computed."""
 
 
 @dataclass(frozen=True)
@@ -16,17 +35,15 @@ class EditSettings:
     """What config.pbtxt decides for every request; config.pbtxt explains each."""
 
     bundle: Path
-    dtype: str
-    """One of `DTYPES`."""
-    int8: bool
-    """Whether the linear layers of transformer and text encoder are kept in 8 bits."""
-    vae_tiling: bool
+    tuning: Tuning
+    warm_up_sizes: tuple[Size, ...]
+    """At least one."""
     condition_area: int | None
     """Pixels; None: the output's own area."""
     max_queue_size: int
     max_request_bytes: int
     scheduler_shift: float
-    """Above 0, at most 10."""
+    """0.001..10"""
     static_schedule: bool
     """What a request without ENABLE_FLOWMATCH_SCHEDULER gets."""
 
@@ -44,13 +61,19 @@ class EditSettings:
         area = _text(parameters, "CONDITION_AREA")
         return cls(
             bundle=(folder / _text(parameters, "BUNDLE")).resolve(),
-            dtype=_choice(parameters, "DTYPE", DTYPES),
-            int8=_choice(parameters, "QUANTIZATION", QUANTIZATIONS) == "int8",
-            vae_tiling=_choice(parameters, "VAE_TILING", SWITCH) == "true",
+            tuning=Tuning(
+                dtype=_choice(parameters, "DTYPE", DTYPES),
+                quantization=_choice(parameters, "QUANTIZATION", QUANTIZATIONS),
+                vae_tiling=_choice(parameters, "VAE_TILING", SWITCH) == "true",
+                attention_backend=_text(parameters, "ATTENTION_BACKEND"),
+                compile_blocks=_choice(parameters, "COMPILE", SWITCH) == "true",
+                step_cache=_number(parameters, "STEP_CACHE", 0.0, 1.0),
+            ),
+            warm_up_sizes=_sizes(parameters, "WARM_UP_SIZES"),
             condition_area=None if area == "output" else _positive(parameters, "CONDITION_AREA"),
             max_queue_size=_positive(parameters, "MAX_QUEUE_SIZE"),
             max_request_bytes=_positive(parameters, "MAX_REQUEST_BYTES"),
-            scheduler_shift=_shift(parameters, "SCHEDULER_SHIFT"),
+            scheduler_shift=_number(parameters, "SCHEDULER_SHIFT", 1e-3, MAX_SHIFT),
             static_schedule=_choice(parameters, "ENABLE_FLOWMATCH_SCHEDULER", SWITCH) == "true",
         )
 
@@ -75,12 +98,27 @@ def _positive(parameters: Mapping[str, str], key: str) -> int:
     return int(text)
 
 
-def _shift(parameters: Mapping[str, str], key: str) -> float:
+def _number(parameters: Mapping[str, str], key: str, least: float, most: float) -> float:
     text = _text(parameters, key)
     try:
-        shift = float(text)
+        number = float(text)
     except ValueError:
-        shift = math.nan
-    if not 0 < shift <= MAX_SHIFT:
-        raise ValueError(f"parameter {key} must be above 0 and at most {MAX_SHIFT}, not {text!r}")
-    return shift
+        number = math.nan
+    if not least <= number <= most:
+        raise ValueError(f"parameter {key} must be a number of {least} to {most}, not {text!r}")
+    return number
+
+
+def _sizes(parameters: Mapping[str, str], key: str) -> tuple[Size, ...]:
+    text = _text(parameters, key)
+    sizes = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,5})x([0-9]{1,5})\s*", part)
+        width, height = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not all(MIN_SIDE <= side <= MAX_SIDE for side in (width, height)):
+            raise ValueError(
+                f"parameter {key} must be sizes such as 1024x1024,512x768, sides of {MIN_SIDE} "
+                f"to {MAX_SIDE}, not {text!r}"
+            )
+        sizes.append((width, height))
+    return tuple(sizes)

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +47,7 @@ class TritonPythonModel:
         # actively, whatever it was told.
         with ThreadPoolExecutor(1) as thread:
             bundle, runner = thread.submit(_load, self._settings, device).result()
-        self._about = {"model": bundle.name, "adapters": bundle.adapters}
+        self._about = {"model": bundle.name, "adapters": list(bundle.adapters)}
         log_error = pb_utils.Logger.log_error
         self._wire: EditWire[Hashable, pb_utils.InferenceResponse] = EditWire(
             _response,
@@ -128,21 +129,25 @@ class TritonPythonModel:
 
 
 def _load(settings: EditSettings, device: str) -> tuple["Bundle", EditRunner]:
-    """Loads the bundle and warms it up."""
+    """Loads the bundle and warms it up, and tells Triton's log about it."""
     # Not before, because they load torch, which reads what was tuned.
     from edit_bundle import load_bundle
     from edit_engine import EditEngine
 
+    started = time.perf_counter()
+
+    def on_stage(stage: str) -> None:
+        pb_utils.Logger.log_info(f"image_edit: {time.perf_counter() - started:.1f} s, {stage}")
+
     bundle = load_bundle(
         settings.bundle,
-        settings.dtype,
+        settings.tuning,
         device,
-        int8=settings.int8,
-        vae_tiling=settings.vae_tiling,
+        on_stage,
     )
     engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)
     runner = EditRunner(engine, bundle.name)
-    runner.warm_up()
+    runner.warm_up(settings.warm_up_sizes, on_stage)
     return bundle, runner
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edit_bundle import Bundle, load_bundle
+from edit_settings import Tuning
 from export import demo_bundle
 
 ROOT = Path(__file__).parents[3]
@@ -16,11 +17,11 @@ ROOT = Path(__file__).parents[3]
 def bundle_folder() -> Path:
     folder = ROOT / "bundles" / "demo"
     if not demo_bundle.is_current(folder):
-        demo_bundle.build(folder, on_stage=lambda _: None)
+        demo_bundle.place(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def bundle(bundle_folder: Path) -> Bundle:
     """Shared by all tests: what one changes it must put back."""
-    return load_bundle(bundle_folder, "float32", "cpu")
+    return load_bundle(bundle_folder, Tuning("float32"), "cpu")

@@ -7,6 +7,7 @@ import pytest
 
 import edit_bundle
 from edit_bundle import Bundle, BundleError, load_bundle, read_manifest
+from edit_settings import Tuning
 from export import manifest
 
 
@@ -75,8 +76,10 @@ def test_a_large_file_is_measured_only(folder: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_demo_bundle_loads_with_every_adapter(bundle: Bundle) -> None:
     assert bundle.name == "artmancer-demo"
-    assert bundle.adapters == ("insertion", "removal", "white-balance")
-    assert set(bundle.pipeline.get_list_adapters()["transformer"]) == set(bundle.adapters)
+    assert tuple(bundle.adapters) == ("insertion", "removal", "white-balance")
+    names = {name for names in bundle.adapters.values() for name in names}
+    assert set(bundle.pipeline.get_list_adapters()["transformer"]) == names
+    assert len(names) == 3
     assert not bundle.pipeline.transformer.training
 
 
@@ -88,8 +91,8 @@ def copy(bundle_folder: Path, tmp_path: Path) -> Path:
 def test_only_the_adapters_of_the_manifest_count(copy: Path) -> None:
     adapters = json.loads((copy / "manifest.json").read_text())["adapters"]
     rewrite(copy, adapters={"removal": adapters["removal"]})
-    loaded = load_bundle(copy, "bfloat16", "cpu")
-    assert loaded.adapters == ("removal",)
+    loaded = load_bundle(copy, Tuning("bfloat16"), "cpu")
+    assert list(loaded.adapters) == ["removal"]
     assert {str(weight.dtype) for weight in loaded.pipeline.transformer.parameters()} == {
         "torch.bfloat16"
     }
@@ -98,4 +101,4 @@ def test_only_the_adapters_of_the_manifest_count(copy: Path) -> None:
 def test_a_bundle_without_adapters_serves_nothing(copy: Path) -> None:
     rewrite(copy, adapters={})
     with pytest.raises(BundleError, match="lists no adapter"):
-        load_bundle(copy, "float32", "cpu")
+        load_bundle(copy, Tuning("float32"), "cpu")

@@ -136,17 +136,17 @@ def test_the_same_seed_gives_the_same_picture_and_another_seed_another(engine: E
 def test_adapters_switch_back_and_forth(
     bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    switches: list[str] = []
+    switches: list[list[str]] = []
     set_adapters = bundle.pipeline.set_adapters
 
-    def count(name: str) -> None:
-        switches.append(name)
-        set_adapters(name)
+    def count(names: list[str]) -> None:
+        switches.append(names)
+        set_adapters(names)
 
     monkeypatch.setattr(bundle.pipeline, "set_adapters", count)
     tasks = ["removal", "removal", "insertion", "removal"]
     latents = [denoised(engine, spec_of(task_type=task)).latents for task in tasks]
-    assert switches == ["removal", "insertion", "removal"]
+    assert switches == [["removal"], ["insertion"], ["removal"]]
     assert latents[0].equal(latents[1])
     assert not latents[0].equal(latents[2])
     assert latents[0].equal(latents[3])

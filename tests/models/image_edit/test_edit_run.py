@@ -121,9 +121,16 @@ def test_errors_of_the_engine_come_through() -> None:
 def test_a_warm_up_measures_the_engine(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(100))
     runner = EditRunner(engine, "demo")
+    stages: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr("edit_run.perf_counter", lambda: float(next(times)))
-        runner.warm_up()  # every stage takes 1 s, a step half of it
+        # Every stage takes 1 s, a step half of it.
+        runner.warm_up([(64, 32), (96, 64)], stages.append)
+    assert stages == [
+        f"warming up {adapter} at {size}"
+        for size in ("64 x 32", "96 x 64")
+        for adapter in engine.adapters
+    ]
     messages, _ = outcome(runner, NUM_INFERENCE_STEPS=4)
     assert [message.progress for message in told(messages)] == pytest.approx(
         [0, 1.5 / 4, 2 / 4, 2.5 / 4, 3 / 4, 3 / 4]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from edit_settings import EditSettings
+from edit_settings import EditSettings, Tuning
 from tests.fakes.wire import model_config
 
 ROOT = Path(__file__).parents[3]
@@ -16,7 +16,8 @@ def parameters(path: str, **changes: str) -> dict[str, str]:
 
 def test_production() -> None:
     settings = EditSettings.from_parameters(parameters("image_edit/config.pbtxt"), FOLDER)
-    assert settings.dtype == "bfloat16"
+    assert settings.tuning == Tuning("bfloat16")
+    assert settings.warm_up_sizes == ((1024, 1024),)
     assert settings.condition_area == 1024 * 1024
     assert settings.scheduler_shift == 3.0
     assert settings.static_schedule is False
@@ -26,16 +27,33 @@ def test_production() -> None:
 def test_the_cpu_profile_loads_the_demo_bundle() -> None:
     settings = EditSettings.from_parameters(parameters("image_edit/configs/cpu.pbtxt"), FOLDER)
     assert settings.bundle == ROOT / "bundles" / "demo"
-    assert settings.dtype == "float32"
+    assert settings.tuning == Tuning("auto")
     assert settings.condition_area is None
 
 
 def test_the_smaller_a100_keeps_its_weights_in_8_bits() -> None:
     path = "image_edit/configs/a100-40gb.pbtxt"
     settings = EditSettings.from_parameters(parameters(path), FOLDER)
-    assert (settings.int8, settings.vae_tiling) == (True, True)
-    default = EditSettings.from_parameters(parameters("image_edit/config.pbtxt"), FOLDER)
-    assert (default.int8, default.vae_tiling) == (False, False)
+    assert settings.tuning == Tuning("bfloat16", quantization="int8", vae_tiling=True)
+
+
+def test_hopper_multiplies_in_8_bits_and_compiles() -> None:
+    settings = EditSettings.from_parameters(parameters("image_edit/configs/h100.pbtxt"), FOLDER)
+    assert settings.tuning == Tuning("bfloat16", quantization="fp8", compile_blocks=True)
+
+
+def test_everything_that_tunes_is_read() -> None:
+    changes = {
+        "DTYPE": "float16",
+        "ATTENTION_BACKEND": "sage",
+        "COMPILE": "true",
+        "STEP_CACHE": "0.12",
+        "WARM_UP_SIZES": "1024x768, 512x512",
+    }
+    found = parameters("image_edit/config.pbtxt", **changes)
+    settings = EditSettings.from_parameters(found, FOLDER)
+    assert settings.tuning == Tuning("float16", "none", False, "sage", True, 0.12)
+    assert settings.warm_up_sizes == ((1024, 768), (512, 512))
 
 
 @pytest.mark.parametrize(
@@ -45,6 +63,14 @@ def test_the_smaller_a100_keeps_its_weights_in_8_bits() -> None:
         ("DTYPE", "float64"),
         ("QUANTIZATION", "int4"),
         ("VAE_TILING", "yes"),
+        ("ATTENTION_BACKEND", ""),
+        ("COMPILE", "1"),
+        ("STEP_CACHE", "-0.1"),
+        ("STEP_CACHE", "much"),
+        ("WARM_UP_SIZES", "1024"),
+        ("WARM_UP_SIZES", "16x16"),
+        ("WARM_UP_SIZES", "1024x1024,"),
+        ("WARM_UP_SIZES", "4096x1024"),
         ("CONDITION_AREA", "0"),
         ("CONDITION_AREA", "input"),
         ("MAX_QUEUE_SIZE", "-1"),
