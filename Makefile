@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt scripts/setup
 	touch $@
 
 bundle: $(BUNDLES)  ## build the demo bundles, for edits and for masks: no download
-bundles/demo/manifest.json: $(READY) $(wildcard export/*.py)
+bundles/demo/manifest.json: $(READY) $(wildcard export/demo_*.py) export/edit_demo/manifest.json
 	$(BIN)/python -m export demo --out bundles/demo
 	touch $@
 # Keeps another network that lies there, such as the real FastSAM.

@@ -16,6 +16,7 @@ from PIL import Image
 from benchmarks import client as rest
 from benchmarks.pictures import from_base64
 from benchmarks.report import summary
+from export.serving_code import Tuning, torch_dtype
 
 
 class BareDiffusers:
@@ -27,7 +28,9 @@ class BareDiffusers:
         edit_plus.VAE_IMAGE_SIZE = size * size
         edit_plus.CONDITION_IMAGE_SIZE = min(edit_plus.CONDITION_IMAGE_SIZE, size * size)
         self._pipeline = QwenImageEditPlusPipeline.from_pretrained(
-            bundle / "pipeline", dtype=torch.float32, local_files_only=True
+            bundle / "pipeline",
+            dtype=torch_dtype(Tuning("auto"), "cpu"),  # as the demo's profile
+            local_files_only=True,
         )
         self._pipeline.load_lora_weights(
             bundle, weight_name="adapters/insertion_cp.safetensors", adapter_name="insertion"

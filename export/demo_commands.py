@@ -1,4 +1,4 @@
-"""Owns the commands about the trained demo bundle: `python -m export demo-train`, `demo-sheet`."""
+"""Owns the commands of the demo bundle: `python -m export demo`, `demo-train`, `demo-sheet`."""
 
 import time
 from pathlib import Path
@@ -9,13 +9,31 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from export import demo_bundle
 from export.manifest import BundleError
 
 LOG_EVERY = 60.0  # seconds, where nobody watches the bar
 
 
+def place(
+    out: Annotated[Path, typer.Option(help="The bundle folder.")] = Path("bundles/demo"),
+    force: Annotated[bool, typer.Option("--force", help="Even where it is already.")] = False,
+) -> None:
+    """Put the demo bundle in place: a small trained pipeline and three adapters. No download."""
+    console = Console()
+    if not force and demo_bundle.is_current(out):
+        console.print(f"{out}: already there, every file intact", soft_wrap=True)
+        return
+    try:
+        demo_bundle.place(out)
+    except BundleError as error:
+        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        raise typer.Exit(1) from None
+    console.print(f"{out}: put in place", soft_wrap=True)
+
+
 def train(
-    out: Annotated[Path, typer.Option(help="The bundle folder.")] = Path("bundles/demo-trained"),
+    out: Annotated[Path, typer.Option(help="The bundle folder.")] = demo_bundle.SHIPPED,
     workspace: Annotated[
         Path, typer.Option(help="Samples and checkpoints; a stopped training goes on from here.")
     ] = Path("bundles/.demo-training"),

@@ -5,6 +5,7 @@ Every class is the one that Qwen/Qwen-Image-Edit-2509 uses; only the sizes diffe
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from diffusers import (
@@ -42,12 +43,15 @@ SPECIAL_TOKENS = [
 ]
 
 
-def build_pipeline(num_layers: int = 4, num_attention_heads: int = 4) -> Any:
+def build_pipeline(
+    num_layers: int = 4, num_attention_heads: int = 4, prompts: Sequence[str] = ()
+) -> Any:
     """Builds the pipeline in float32 on the CPU; its weights come from torch's global seed.
 
     Args:
         num_layers: blocks of the transformer.
         num_attention_heads: of each block, of 32 channels each.
+        prompts: their words become tokens.
     """
     pipeline = QwenImageEditPlusPipeline(
         scheduler=_scheduler(),
@@ -73,7 +77,7 @@ def build_pipeline(num_layers: int = 4, num_attention_heads: int = 4) -> Any:
             joint_attention_dim=TEXT_DIM,
         ),
     )
-    tokenizer = build_tokenizer(pipeline.prompt_template_encode)
+    tokenizer = build_tokenizer(pipeline.prompt_template_encode, prompts)
     size = {
         "shortest_edge": VISION_TOKEN_PIXELS,
         "longest_edge": MAX_VISION_TOKENS * VISION_TOKEN_PIXELS,
@@ -92,20 +96,23 @@ def build_pipeline(num_layers: int = 4, num_attention_heads: int = 4) -> Any:
     return pipeline
 
 
-def build_tokenizer(template: str) -> Any:
+def build_tokenizer(template: str, prompts: Sequence[str] = ()) -> Any:
     """Builds a byte-level Qwen2Tokenizer that knows the words of the pipeline's template.
 
     The pipeline drops the first 64 hidden states, the length of its system prompt in the
     original vocabulary, where each word of it is one token. Giving this small vocabulary the
     same words makes the system prompt 64 tokens long here too, so nothing of it is left over
-    and nothing of the user's prompt is lost. All other text is bytes and parts of these words.
+    and nothing of the user's prompt is lost. Text of other words is bytes and parts of the known.
 
     Args:
         template: the pipeline's `prompt_template_encode`.
+        prompts: their words become tokens too.
     """
     words = re.split("|".join(map(re.escape, SPECIAL_TOKENS)), template.replace("{}", ""))
     empty = Qwen2Tokenizer(additional_special_tokens=SPECIAL_TOKENS)
-    return empty.train_new_from_iterator([words], vocab_size=ENOUGH_TOKENS, show_progress=False)
+    return empty.train_new_from_iterator(
+        [words, prompts], vocab_size=ENOUGH_TOKENS, show_progress=False
+    )
 
 
 def _text_encoder(tokenizer: Any) -> Any:

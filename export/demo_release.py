@@ -9,9 +9,9 @@ import torch
 
 from export import demo_bundle, manifest, photographs
 from export.demo_training import Recipe, Trained
-from export.demo_weights import fit_preview
 from export.edit_scenes import draw_scene
 from export.folders import replacing
+from export.preview_fit import fit_preview
 from export.single_frame import single_frame
 from export.vae_training import as_values
 

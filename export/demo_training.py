@@ -12,7 +12,7 @@ from torch import Tensor
 from export import photographs
 from export.demo_pipeline import build_pipeline
 from export.edit_pool import Portion, encoded_pool
-from export.edit_samples import Flow
+from export.edit_samples import Flow, all_prompts
 from export.fitting import Plan, Step
 from export.flow_training import Course, train_adapter, train_base
 from export.manifest import BundleError
@@ -23,8 +23,23 @@ RECIPE = "recipe.json"
 NUM_LAYERS, NUM_ATTENTION_HEADS = 3, 8
 PICTURE_SIZE = 128
 
+# Where nothing but the prompt tells what to draw, reading it must be learned: half of the time.
+READING = tuple(
+    flow for other in Flow if other is not Flow.DESCRIBED for flow in (Flow.DESCRIBED, other)
+)
+# To find the object in a whole reference picture takes longest among the insertions.
+SEARCHING = (Flow.TWO_SOURCE, Flow.REFERENCE, Flow.TWO_SOURCE, Flow.DESCRIBED)
+
 # (phase, share of it that is done, what it does now)
 Report = Callable[[str, float, str], None]
+
+
+@dataclass(frozen=True)
+class AdapterRecipe:
+    """How one adapter is trained."""
+
+    plan: Plan
+    courses: tuple[Course, ...]
 
 
 @dataclass(frozen=True)
@@ -38,8 +53,8 @@ class Recipe:
     vae: Plan
     base: Plan
     base_courses: tuple[Course, ...]
-    adapter: Plan
-    adapter_courses: tuple[Course, ...]
+    adapters: dict[str, AdapterRecipe]
+    """Task -> how its adapter is trained."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,16 +80,33 @@ def recipe(seed: int, length: float) -> Recipe:
     def plan(iterations: int, learning_rate: float) -> Plan:
         return Plan(max(1, round(iterations * length)), learning_rate)
 
+    courses = (Course(0.5, 128, 8), Course(0.85, 256, 4), Course(1.0, 512, 1))
+    simple = AdapterRecipe(plan(500, 2e-3), courses)
     return Recipe(
         seed=seed,
         vae_samples=500,
-        portions=(Portion(128, 400), Portion(256, 160), Portion(512, 20)),
-        vae=plan(600, 5e-4),
-        base=plan(3000, 2e-3),
+        portions=(Portion(128, 800), Portion(256, 160), Portion(512, 24)),
+        vae=plan(400, 5e-4),
+        base=plan(6000, 3e-3),
         # Small pictures teach the same at a fraction of the time.
-        base_courses=(Course(0.7, 128, 8), Course(0.96, 256, 4), Course(1.0, 512, 1)),
-        adapter=plan(1000, 2e-3),
-        adapter_courses=(Course(0.5, 128, 8), Course(0.95, 256, 4), Course(1.0, 512, 1)),
+        base_courses=(
+            Course(0.58, 128, 8),
+            Course(0.72, 128, 8, READING, (Flow.DESCRIBED,)),
+            Course(0.93, 256, 4, READING, (Flow.DESCRIBED,)),
+            Course(1.0, 512, 1, READING, (Flow.DESCRIBED,)),
+        ),
+        adapters={
+            Task.INSERTION: AdapterRecipe(
+                plan(2000, 2e-3),
+                (
+                    Course(0.65, 128, 8, SEARCHING),
+                    Course(0.95, 256, 4, SEARCHING),
+                    Course(1.0, 512, 1, SEARCHING),
+                ),
+            ),
+            Task.REMOVAL: simple,
+            Task.WHITE_BALANCE: simple,
+        },
     )
 
 
@@ -95,7 +127,7 @@ def train(recipe: Recipe, workspace: Path, device: str, report: Report) -> Train
     pictures = photographs.load(photographs.TRAINING)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        pipeline = build_pipeline(NUM_LAYERS, NUM_ATTENTION_HEADS)
+        pipeline = build_pipeline(NUM_LAYERS, NUM_ATTENTION_HEADS, all_prompts())
     pipeline.to(device)
     report("pictures", 0.0, "")
     drawn = training_pictures(seed, recipe.vae_samples, PICTURE_SIZE, pictures)
@@ -126,8 +158,8 @@ def train(recipe: Recipe, workspace: Path, device: str, report: Report) -> Train
             pipeline.transformer,
             pipeline.scheduler,
             task,
-            recipe.adapter,
-            recipe.adapter_courses,
+            recipe.adapters[task].plan,
+            recipe.adapters[task].courses,
             pool,
             seed,
             workspace / f"{task}.pt",

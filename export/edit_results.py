@@ -20,10 +20,10 @@ HELD_OUT = 2**31
 
 
 class Editor:
-    """A bundle on the CPU, in float32, with the condition area of the demo's profile."""
+    """A bundle on the CPU, with the number type and the condition area of the demo's profile."""
 
     def __init__(self, bundle: Path) -> None:
-        loaded = load_bundle(bundle, Tuning("float32"), "cpu")
+        loaded = load_bundle(bundle, Tuning("auto"), "cpu")
         self._pipeline = loaded.pipeline
         self._engine = EditEngine(loaded, None, SCHEDULER_SHIFT)
 

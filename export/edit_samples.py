@@ -15,6 +15,7 @@ from export.edit_scenes import (
     draw_scene,
     extract,
 )
+from export.edit_textures import object_names
 from export.serving_code import (
     Conditions,
     EditRequest,
@@ -80,6 +81,12 @@ PROMPTS = {
         "neutral light",
     ),
 }
+
+
+def all_prompts() -> list[str]:
+    """Every prompt that a sample may have."""
+    asked = sorted({prompt for prompts in PROMPTS.values() for prompt in prompts})
+    return [prompt.format(name=name) for prompt in asked for name in object_names()]
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,6 +39,11 @@ _PAINTS = {
 }
 
 
+def object_names() -> list[str]:
+    """Every colour and shape in words, such as `red ball`."""
+    return [f"{colour} {shape}" for colour in _PAINTS for shape in SHAPES]
+
+
 def paint(rng: np.random.Generator) -> Paint:
     """Draws a colour that has a common name."""
     name = list(_PAINTS)[int(rng.integers(len(_PAINTS)))]

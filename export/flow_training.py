@@ -20,7 +20,7 @@ from export.fitting import Plan, Step, fit
 from export.serving_code import Task
 
 # How often the prompt is dropped: guidance compares with the answer to a blank one.
-BLANK_SHARE = 0.1
+BLANK_SHARE = 0.2
 # How often the base is asked for the edit; else for one of the conditions as it is. It learns to
 # find its way in all of them, and which picture is wanted is for the adapters to know.
 EDIT_SHARE = 0.5
@@ -34,11 +34,15 @@ LORA_TARGETS = [
 
 @dataclass(frozen=True)
 class Course:
-    """Which size is trained at, up to which share of the training, and how many at once."""
+    """What is trained on up to which share of the training."""
 
     until: float
     size: int
     batch: int
+    flows: tuple[Flow, ...] = ()
+    """In turn; empty: all of the training."""
+    edits_only: tuple[Flow, ...] = ()
+    """Those of which the base is asked for nothing but the edit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +167,8 @@ def draw_batch(
     asked = 1 + torch.randint(pictures.shape[1] - 1, (count,), generator=generator)
     asked[torch.rand(count, generator=generator) < edit_share] = 0
     wanted = pictures[torch.arange(count), asked]
-    level = torch.rand(count, generator=generator)
+    # More of the high levels, where what to draw is decided from conditions and prompt alone.
+    level = torch.rand(count, generator=generator).sqrt()
     sigma = math.exp(shift) * level / (1 + (math.exp(shift) - 1) * level)
     noise = torch.randn(wanted.shape, generator=generator)
     share = sigma[:, None, None]
@@ -222,7 +227,9 @@ def _loss(
         # By iteration, so that a run that goes on after a kill sees the batches it would have.
         generator = torch.Generator().manual_seed(seed * 1_000_003 + iteration)
         course = next(course for course in courses if share < course.until)
-        samples = pool[course.size, flows[iteration % len(flows)]]
+        turns = course.flows or flows
+        flow = turns[iteration % len(turns)]
+        samples = pool[course.size, flow]
         shift = calculate_shift(
             samples[0].pictures.shape[1],
             config.base_image_seq_len,
@@ -230,7 +237,8 @@ def _loss(
             config.base_shift,
             config.max_shift,
         )
-        batch = draw_batch(samples, course.batch, edit_share, shift, generator)
+        asked = 1.0 if flow in course.edits_only else edit_share
+        batch = draw_batch(samples, course.batch, asked, shift, generator)
         wanted = batch.velocity.to(transformer.device)
         return (importance * (predict(transformer, batch) - wanted).square()).mean()
 

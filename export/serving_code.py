@@ -15,6 +15,7 @@ from edit_bundle import load_bundle
 from edit_engine import EditEngine
 from edit_settings import Tuning
 from edit_spec import EditSpec
+from edit_tuning import torch_dtype
 
 __all__ = [
     "Conditions",
@@ -31,4 +32,5 @@ __all__ = [
     "load_bundle",
     "object_box",
     "telea",
+    "torch_dtype",
 ]

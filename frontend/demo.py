@@ -23,7 +23,7 @@ from frontend.serving import running
 from frontend.settings import CHECKOUT
 
 EXAMPLES = CHECKOUT / "examples"
-STEPS, SEED = 6, 7
+STEPS, SEED = 8, 7
 CLICKED = "warm-light.jpg"
 CLICKS = ((285.0, 75.0), (350.0, 90.0))  # on the cup, in pixels
 # Free ones are taken, so that the demo runs beside any other server.
@@ -73,11 +73,11 @@ EDITS = (
     Example("removal", "remove the rocket", "photo.jpg", "mask.png"),
     Example(
         "insertion",
-        "put the space shuttle on the launch pad",
+        "put the red ball here",
         "photo.jpg",
         "insertion-mask.png",
-        "reference.jpg",
-        "reference-mask.png",
+        "ball.jpg",
+        "ball-mask.png",
     ),
     Example("white-balance", "correct the white balance", "warm-light.jpg"),
 )

@@ -48,7 +48,8 @@ def scores(transformer: Any) -> torch.Tensor:
         seen = turned(attention.to_k, attention.norm_k, states, rotation)
         read = turned(attention.add_k_proj, attention.norm_added_k, text, words)
         logits = torch.einsum("nqhd,nkhd->hqk", query, torch.cat([read, seen], dim=1))
-        return (logits / HEAD_DIM**0.5).softmax(dim=-1)
+        weights: torch.Tensor = (logits / HEAD_DIM**0.5).softmax(dim=-1)
+    return weights
 
 
 @pytest.mark.parametrize("head", range(PICTURES))
@@ -60,7 +61,7 @@ def test_a_head_looks_at_the_same_place_of_its_picture(scores: torch.Tensor, hea
 
 @pytest.mark.parametrize("head", range(PICTURES, 2 * PICTURES - 1))
 def test_a_head_looks_at_the_whole_of_its_picture(scores: torch.Tensor, head: int) -> None:
-    looked = scores[head][:, WORDS:].unflatten(1, (PICTURES, SIDE**2))
+    looked = scores[head][:, WORDS:].view(-1, PICTURES, SIDE**2)
     assert looked[:, head - PICTURES + 1].sum(dim=1).min() > 0.5
     assert looked.max() < 0.1
 

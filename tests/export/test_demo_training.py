@@ -20,6 +20,7 @@ from export.demo_training import Trained, train
 from export.edit_results import Editor, held_out, scores
 from export.edit_samples import Flow
 from export.manifest import BundleError
+from export.serving_code import Task
 
 from .tiny_training import RECIPE
 
@@ -140,9 +141,10 @@ def test_held_out_scenes_repeat_and_are_not_training_s() -> None:
 def test_a_recipe_follows_its_length() -> None:
     whole, half = demo_training.recipe(0, 1.0), demo_training.recipe(0, 0.5)
     assert half.base.iterations * 2 == whole.base.iterations
-    assert half.adapter.learning_rate == whole.adapter.learning_rate
+    assert half.base.learning_rate == whole.base.learning_rate
+    assert whole.adapters.keys() == set(Task)
     sizes = {portion.size for portion in whole.portions}
-    for courses in (whole.base_courses, whole.adapter_courses):
+    for courses in (whole.base_courses, *(each.courses for each in whole.adapters.values())):
         assert {course.size for course in courses} <= sizes
         assert courses[-1].until == 1.0
 

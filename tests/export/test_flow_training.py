@@ -7,11 +7,12 @@ import pytest
 import torch
 from diffusers import QwenImageTransformer2DModel
 
+from export import flow_training
 from export.demo_pipeline import build_pipeline
 from export.edit_pool import Encoded, Pool
 from export.edit_samples import Flow
 from export.fitting import Plan, Step
-from export.flow_training import Course, draw_batch, predict, train_adapter, train_base
+from export.flow_training import Batch, Course, draw_batch, predict, train_adapter, train_base
 from export.serving_code import Task
 
 TOKENS, CHANNELS, TEXT = 4, 64, 16
@@ -63,19 +64,22 @@ def test_the_base_is_asked_for_conditions_too(generator: torch.Generator) -> Non
     torch.testing.assert_close(shares, torch.tensor([0.5, 1 / 6, 1 / 6, 1 / 6]), atol=0.07, rtol=0)
 
 
-def test_noise_comes_at_the_scheduler_s_levels(generator: torch.Generator) -> None:
+def test_noise_comes_at_the_scheduler_s_levels_and_more_often_at_high_ones(
+    generator: torch.Generator,
+) -> None:
     scheduler = build_pipeline().scheduler
     shifted = draw_batch(SAMPLES, 4000, 1.0, 0.8, generator).sigma
-    expected = scheduler.time_shift(0.8, 1.0, torch.linspace(0.001, 0.999, 4000))
-    assert shifted.mean() == pytest.approx(float(expected.mean()), abs=0.02)
+    levels = torch.linspace(0.001, 0.999, 4000)
+    expected = (2 * levels * scheduler.time_shift(0.8, 1.0, levels)).mean()
+    assert shifted.mean() == pytest.approx(float(expected), abs=0.02)
     assert shifted.min() >= 0
     assert shifted.max() <= 1
 
 
-def test_a_tenth_of_the_prompts_is_blank(generator: torch.Generator) -> None:
+def test_a_fifth_of_the_prompts_is_blank(generator: torch.Generator) -> None:
     prompts = draw_batch(SAMPLES, 1000, 1.0, 0.5, generator).prompts
     blank = sum(len(prompt) == 3 for prompt in prompts)
-    assert 60 < blank < 140
+    assert 150 < blank < 250
 
 
 def test_the_same_generator_gives_the_same_batch() -> None:
@@ -152,6 +156,28 @@ def test_training_learns_and_adapters_leave_the_base_alone(
         assert all(torch.equal(after[name], weight) for name, weight in before.items())
     assert adapters[0].keys() == adapters[1].keys()
     assert any(not torch.equal(adapters[0][key], adapters[1][key]) for key in adapters[0])
+
+
+def test_a_course_may_have_flows_of_its_own(
+    transformer: Any, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[int, float]] = []
+
+    def draw(samples: list[Encoded], count: int, edit_share: float, *others: Any) -> Batch:
+        drawn.append((len(samples[0].prompt) - 5, edit_share))
+        return draw_batch(samples, count, edit_share, *others)
+
+    monkeypatch.setattr(flow_training, "draw_batch", draw)
+    own = (Flow.REFERENCE, Flow.DESCRIBED)
+    courses = (Course(0.5, 32, 1), Course(1.0, 32, 1, own, (Flow.DESCRIBED,)))
+    scheduler = build_pipeline().scheduler
+    train_base(
+        transformer, scheduler, Plan(10, 1e-3), courses, pool, 1, tmp_path / "base", lambda _: None
+    )
+    flows = list(Flow)
+    assert [flows[number] for number, _ in drawn] == [*flows, own[1], *own, *own]
+    assert {share for number, share in drawn if flows[number] is not Flow.DESCRIBED} == {0.5}
+    assert [share for number, share in drawn if flows[number] is Flow.DESCRIBED] == [0.5, 1, 1, 1]
 
 
 def test_a_stopped_adapter_goes_on(transformer: Any, pool: Pool, tmp_path: Path) -> None:

@@ -110,8 +110,8 @@ def test_a_cached_base_and_two_adapters_become_a_bundle_that_serves_two_tasks(
     assert written["adapters"]["removal"] | {"source": ""} == {
         "file": "adapters/removal_cp.safetensors",
         "source": "",
-        "ranks": [8],
-        "layers": 28,
+        "ranks": [16],
+        "layers": 30,
     }
     bundle = load_bundle(out, Tuning("float32"), "cpu")
     assert tuple(bundle.adapters) == ("insertion", "removal")
@@ -273,12 +273,12 @@ LAYER = "transformer_blocks.0.attn.to_q"
     ("change", "expected"),
     [
         ({f"transformer.{LAYER}.lora_A.weight": None}, "lacks one of its two matrices"),
-        ({f"transformer.{LAYER}.lora_A.weight": [8, 64]}, "but the base's is"),
-        ({f"transformer.{LAYER}.lora_B.weight": [128, 4]}, "but the base's is"),
+        ({f"transformer.{LAYER}.lora_A.weight": [16, 64]}, "but the base's is"),
+        ({f"transformer.{LAYER}.lora_B.weight": [256, 4]}, "but the base's is"),
         (
             {
-                "transformer.transformer_blocks.59.attn.to_q.lora_A.weight": [8, 128],
-                "transformer.transformer_blocks.59.attn.to_q.lora_B.weight": [128, 8],
+                "transformer.transformer_blocks.59.attn.to_q.lora_A.weight": [16, 256],
+                "transformer.transformer_blocks.59.attn.to_q.lora_B.weight": [256, 16],
             },
             "the base has no layer transformer_blocks.59.attn.to_q",
         ),

@@ -1,9 +1,10 @@
 """Owns a recipe that trains in seconds and teaches nothing, for the tests of the machinery."""
 
-from export.demo_training import Recipe
+from export.demo_training import AdapterRecipe, Recipe
 from export.edit_pool import Portion
 from export.fitting import Plan
 from export.flow_training import Course
+from export.serving_code import Task
 
 COURSES = (Course(0.5, 32, 2), Course(1.0, 64, 1))
 RECIPE = Recipe(
@@ -13,6 +14,5 @@ RECIPE = Recipe(
     vae=Plan(2, 1e-4),
     base=Plan(6, 1e-3),
     base_courses=COURSES,
-    adapter=Plan(2, 1e-2),
-    adapter_courses=COURSES,
+    adapters={task: AdapterRecipe(Plan(2, 1e-2), COURSES) for task in Task},
 )

@@ -73,7 +73,10 @@ def test_8_bits_are_near_to_what_they_stand_for(
 
 def test_8_bit_floats_skip_what_the_hardware_cannot_take() -> None:
     model = torch.nn.ModuleDict(
-        {"fits": torch.nn.Linear(32, 16), "does_not": torch.nn.Linear(32, 17)}
+        {
+            "fits": torch.nn.Linear(32, 16, bias=False),
+            "does_not": torch.nn.Linear(32, 17, bias=False),
+        }
     )
     quantise(model, "fp8", "cpu")
     assert [type(layer) for layer in model.values()] == [Float8Linear, torch.nn.Linear]
@@ -162,7 +165,9 @@ def test_cached_steps_are_skipped_and_change_the_picture(
     assert 15 < psnr(exact.decode(denoised(exact, steps_of(1))), cached) < np.inf
 
 
-def test_no_edit_takes_anything_from_another_s_cached_steps(caching: EditEngine) -> None:
+def test_no_edit_takes_anything_from_another_s_cached_steps(
+    bundle: Bundle, caching: EditEngine
+) -> None:
     alone = [caching.decode(denoised(caching, steps_of(seed))) for seed in (1, 2)]
     again = [caching.decode(denoised(caching, steps_of(seed))) for seed in (2, 1)]
     assert np.array_equal(alone[0], again[1])
@@ -171,9 +176,10 @@ def test_no_edit_takes_anything_from_another_s_cached_steps(caching: EditEngine)
     for _ in range(6):
         for state in states:
             caching.step(state)
-    # Taking turns they skip nothing, and each stays what it would be.
-    for state, expected in zip(states, alone, strict=True):
-        assert psnr(caching.decode(state), expected) > 15
+    # Taking turns they skip nothing.
+    exact = EditEngine(bundle, condition_area=None, scheduler_shift=SHIFT)
+    for seed, state in zip((1, 2), states, strict=True):
+        assert psnr(caching.decode(state), exact.decode(denoised(exact, steps_of(seed)))) > 50
 
 
 @pytest.fixture(scope="module")
