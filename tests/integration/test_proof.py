@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from export.edit_scenes import Pixels
 
 # Held-out scenes by size; a large edit takes six times as long.
-SCENES = {256: 6, 512: 3}
+SCENES = {256: 6, 512: 2}
 STEPS = 8
 SIZES = (256, 512)
 # Seconds by REST on two idle cores.
