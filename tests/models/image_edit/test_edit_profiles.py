@@ -213,6 +213,7 @@ def test_a_second_adapter_brings_lightning_s_schedule(with_lightning: Bundle) ->
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex")
 def test_compiled_blocks_switch_adapters_and_sizes_without_compiling_anew(
     bundle: Bundle, bundle_folder: Path
 ) -> None:
