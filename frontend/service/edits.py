@@ -173,21 +173,15 @@ class EditService:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _announce_positions(self) -> None:
-        """Tell the waiting jobs that have moved up.
-
-        Once a beat, not at each start: a long queue of short jobs would talk of little else.
-        """
-        for edit, seconds_left in self._queue.moved_up():
+    async def _announce(self, waiting: list[tuple[Edit, float]]) -> None:
+        """Tell waiting jobs how they stand; with each, the seconds until its end."""
+        for edit, seconds_left in waiting:
             await self._jobs.append(edit.task_id, self._queued_event(edit, seconds_left))
 
     async def _announce_all(self) -> None:
         """Tell all waiting jobs that Triton went away, or came back."""
-        for edit, event in [
-            (edit, self._queued_event(edit, self._queue.seconds_left(edit)))
-            for edit in self._queue.waiting.values()
-        ]:
-            await self._jobs.append(edit.task_id, event)
+        waiting = self._queue.waiting.values()
+        await self._announce([(edit, self._queue.seconds_left(edit)) for edit in waiting])
 
     def _queued_event(self, edit: Edit, seconds_left: float) -> JobEvent:
         return JobEvent(
@@ -293,7 +287,9 @@ class EditService:
             try:
                 await self._beat()
                 await self._react()
-                await self._announce_positions()
+                # Once a beat, not at each start: a long queue of short jobs would talk of
+                # little else.
+                await self._announce(self._queue.moved_up())
             except Exception:
                 log.exception("supervision_failed")
             await asyncio.sleep(next_beat - self._clock())
