@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 # Sixty-four megabytes of `[],[],` become gigabytes of objects; a real request has dozens of values.
 MAX_JSON_VALUES = 10_000
+# How long a body may take, and how long a part of it: 64 MiB in five minutes are 2 Mbit/s.
+BODY_TIMEOUT_S = 300.0
+PART_TIMEOUT_S = 30.0
 _VALUE_STARTS = (b",", b"[", b"{")
 
 
@@ -37,11 +41,21 @@ class BodyLimit:
             return
         declared = int(Headers(scope=scope).get("content-length", "0"))
         received = values = 0
+        complete = False
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + BODY_TIMEOUT_S
 
         async def bounded() -> Message:
-            nonlocal received, values
+            nonlocal received, values, complete
             self._check_size(declared)
-            message = await receive()
+            if complete:
+                return await receive()  # waits for the client to go away, however long it stays
+            try:
+                async with asyncio.timeout_at(min(deadline, clock() + PART_TIMEOUT_S)):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "body: did not come in time") from None
+            complete = not message.get("more_body", False)
             chunk = message.get("body", b"")
             received += len(chunk)
             self._pending_bytes += len(chunk)

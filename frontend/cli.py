@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 import pydantic
 import typer
 from PIL import Image
+from pydantic_settings import SettingsError
 from rich.console import Console
 
 from frontend import overlay, progress
@@ -187,6 +188,9 @@ def read_settings() -> Settings:
     """Return the settings, or say which variable is wrong and exit."""
     try:
         return Settings()
+    except SettingsError as error:  # not even JSON
+        stderr.print(f"artmancer: {error}: {error.__cause__}")
+        raise typer.Exit(BAD_INPUT) from error
     except pydantic.ValidationError as error:
         for problem in error.errors():
             variable = f"ARTMANCER_{problem['loc'][0]}".upper()

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 RETRY_AFTER_S = 5
 _MAX_FOREIGN_CHARS = 300
+# What Triton says, with various codes, for a model whose process has died.
+DEAD_STUB = "is not healthy"
 # The contract's words for a picture of a mask request that cannot be decoded.
 IMAGE_REFUSED = "Failed to cache image"
 
@@ -138,7 +140,8 @@ def from_model(message: str) -> ServingError:
     """
     if error := coded(message):
         return error
-    return BackendError(f"Triton could not run the model: {_first_line(message)}")
+    error_type = TritonAwayError if DEAD_STUB in message else BackendError
+    return error_type(f"Triton could not run the model: {_first_line(message)}")
 
 
 def _first_line(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from frontend.domain import Picture
-from frontend.errors import IMAGE_REFUSED, InvalidInputError
+from frontend.errors import IMAGE_REFUSED, InvalidInputError, UnavailableError
 from frontend.image_bounds import FORMATS, refusal
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ WEBP_METHOD = 6
 EXTRACT_COMPRESS_LEVEL = 1
 # Brighter pixels of a mask belong to its object.
 MASK_THRESHOLD = 128
+# Cut-outs and pictures for display that wait for the thread that makes them.
+MAX_EXPORTS = 16
 EMPTY_MASK = "No object found in mask (no white pixels)"
 
 # Pillow's own limit warns instead of refusing; ImageWorkers checks the size of every image.
@@ -47,10 +49,15 @@ class ImageWorkers:
         self._max_pixels = settings.max_image_pixels
         self._max_mask_pixels = settings.max_mask_pixels
         self._threads = ThreadPoolExecutor(settings.image_workers, thread_name_prefix="image")
+        # Nothing bounds how many ask for these, each takes up to seconds, and nobody's edit or
+        # mask depends on them.
+        self._export_thread = ThreadPoolExecutor(1, thread_name_prefix="image-export")
+        self._exports = 0
 
     def close(self) -> None:
         """Let the threads end; work that has not begun is dropped."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._export_thread):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def read(self, field: str, text: str) -> bytes:
         """Return the encoded image that a client sent as base64 or as a data URL.
@@ -93,16 +100,29 @@ class ImageWorkers:
         Raises:
             InvalidInputError: one is no whole image of FORMATS within the bounds, or the mask
                 is empty.
+            UnavailableError: too many wait for this.
         """
-        return await self._run(lambda: _extract(image, mask, self._max_mask_pixels))
+        return await self._export(lambda: _extract(image, mask, self._max_mask_pixels))
 
     async def webp(self, png: bytes) -> tuple[bytes, str]:
         """Encode a PNG for display, its longest side at most WEBP_MAX_SIDE.
 
         Returns:
             The image and its media type: WebP, or the PNG itself where encoding fails.
+
+        Raises:
+            UnavailableError: too many wait for this.
         """
-        return await self._run(lambda: _webp(png))
+        return await self._export(lambda: _webp(png))
+
+    async def _export(self, work: Callable[[], T]) -> T:
+        if self._exports >= MAX_EXPORTS:
+            raise UnavailableError("The server is busy with pictures")
+        self._exports += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._export_thread, work)
+        finally:
+            self._exports -= 1
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -120,8 +120,20 @@ class Settings(BaseSettings):
     max_conditional_images: int = Field(default=4, ge=1)
     image_workers: int = Field(default=2, ge=1, description="threads that decode and encode images")
 
+    @field_validator("triton_url")
+    @classmethod
+    def _check_triton_url(cls, value: str) -> str:
+        """Strip the addresses; each must be host:port, and none may be there twice."""
+        urls = [url.strip() for url in value.split(",")] if value.strip() else []
+        for url in urls:
+            host, _, port = url.rpartition(":")
+            if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65536:
+                raise ValueError(f"must be host:port, or several with commas between: {url!r}")
+        if len(set(urls)) < len(urls):
+            raise ValueError("names a Triton twice")
+        return ",".join(urls)
+
     @property
     def triton_grpc_urls(self) -> list[str]:
         """host:port of each Triton's gRPC."""
-        urls = [url.strip() for url in self.triton_url.split(",") if url.strip()]
-        return urls or [f"127.0.0.1:{self.triton_grpc_port}"]
+        return (self.triton_url or f"127.0.0.1:{self.triton_grpc_port}").split(",")

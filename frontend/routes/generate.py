@@ -12,6 +12,7 @@ from frontend import sse
 from frontend.domain import EditParams
 from frontend.errors import InvalidInputError, JobNotFoundError
 from frontend.routes.dependencies import REFUSALS, Finished, Services, Serving
+from frontend.routes.json_route import JsonRoute
 from frontend.schemas import (
     DEFAULT_STEPS,
     GenerationRequest,
@@ -28,7 +29,9 @@ from frontend.schemas import (
 # A drawn seed stays short enough to be typed again.
 DRAWN_SEEDS = 2**32
 
-router = APIRouter(prefix="/api/generate", tags=["generation"], responses=REFUSALS)
+router = APIRouter(
+    prefix="/api/generate", tags=["generation"], responses=REFUSALS, route_class=JsonRoute
+)
 
 
 @router.post("")
@@ -94,7 +97,9 @@ async def stream(
     if event.status.terminal and after >= newest:
         # The standard's only way to stop an EventSource from coming back for ever.
         return Response(status_code=204)
-    return StreamingResponse(_events(task_id, after, serving), headers=sse.HEADERS)
+    # A number that the job has not reached is another job's.
+    events = _events(task_id, min(after, newest), serving)
+    return StreamingResponse(events, headers=sse.HEADERS)
 
 
 @router.post("/async/cancel/{task_id}", response_model=TaskCancelled)

@@ -14,6 +14,7 @@ import structlog
 from frontend.domain import EditResult, JobEvent, JobStatus, Stage
 from frontend.errors import (
     BackendError,
+    InvalidInputError,
     JobNotFoundError,
     ServingError,
     StoppedError,
@@ -22,7 +23,7 @@ from frontend.errors import (
     UnsupportedError,
 )
 from frontend.service.queue import Edit, EditQueue
-from frontend.triton.edit_tensors import edit_update
+from frontend.triton.edit_tensors import edit_update, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CANCELLED_TEXT = "Generation cancelled by user"
+# How often an edit that Triton has lost, and not answered, is given to one: it may be what broke.
+MAX_LOST_STARTS = 2
 
 
 class EditService:
@@ -73,12 +76,11 @@ class EditService:
     async def __aexit__(self, *_: object) -> None:
         self._closing = True
         self._supervisor.cancel()
-        await self._fail_waiting(UnavailableError("The server is shutting down"))
+        await self._fail_waiting(_closing())
         # Triton does not stop while a job runs.
         running = list(self._queue.running.values())
-        await asyncio.gather(
-            *(self._stop(edit, self._settings.cancel_timeout_s) for edit in running)
-        )
+        grace_s = self._settings.cancel_timeout_s
+        await asyncio.gather(*(self._stop(edit, _closing(), grace_s) for edit in running))
         await asyncio.gather(self._supervisor, *self._tasks, return_exceptions=True)
 
     @property
@@ -111,9 +113,11 @@ class EditService:
         """Check that an edit would be accepted now, before any work is put into it.
 
         Raises:
-            UnavailableError: Triton is away, or the queue is full.
+            UnavailableError: Triton is away, the queue is full, or the server is stopping.
             UnsupportedError: the loaded bundle cannot run `task_type`.
         """
+        if self._closing:
+            raise _closing()
         if not any(task_type in state.adapters for state in self.require()):
             raise UnsupportedError(f"task_type: the adapter for {task_type} is not installed")
         if self._queue.full:
@@ -160,14 +164,14 @@ class EditService:
             self._queue.leave(edit)
             await self._end(edit, JobStatus.CANCELLED, CANCELLED_TEXT)
         elif edit := self._queue.running.get(task_id):
-            await self._stop(edit, self._settings.cancel_grace_s)
+            await self._stop(edit, StoppedError(CANCELLED_TEXT), self._settings.cancel_grace_s)
 
     # --- waiting ---
 
     def _dispatch(self) -> None:
         """Start waiting jobs while Triton may have more."""
         for lane, watch in self._watches.items():
-            lane.ready = watch.state is not None
+            lane.ready = watch.state is not None and not lane.full
         while not self._closing and (edit := self._queue.start_next()):
             task = asyncio.create_task(self._run(edit))
             self._tasks.add(task)
@@ -199,18 +203,33 @@ class EditService:
         with structlog.contextvars.bound_contextvars(task_id=edit.task_id):
             try:
                 await self._follow(edit)
-            except StoppedError:
-                await self._end(edit, JobStatus.CANCELLED, CANCELLED_TEXT)
             except ServingError as error:
                 if isinstance(error, TritonAwayError):
                     self._watch_of(edit).lose(error.detail)
-                await self._end(edit, JobStatus.ERROR, error.job_error)
+                if self._may_start_again(edit, error):
+                    log.info("job_refused", reason=error.detail)
+                    self._queue.put_back(edit)
+                    await self._announce(self._queue.moved_up())
+                else:
+                    await self._fail(edit, edit.stopped_by or error)
             except Exception:
                 log.exception("job_crashed")
-                await self._end(edit, JobStatus.ERROR, BackendError("The server failed").job_error)
+                await self._fail(edit, BackendError("The server failed"))
             finally:
-                self._queue.leave(edit)
+                if edit.lane:
+                    self._queue.leave(edit)
                 self._dispatch()
+
+    def _may_start_again(self, edit: Edit, error: ServingError) -> bool:
+        """Whether an edit waits on: no model has answered it, and another or a later one may."""
+        if self._closing or edit.stopped_by or edit.accepted.is_set():
+            return False
+        if isinstance(error, TritonAwayError):
+            return edit.starts < MAX_LOST_STARTS
+        if edit.lane and isinstance(error, UnavailableError):
+            edit.lane.full = True
+            return True
+        return False
 
     async def _follow(self, edit: Edit) -> None:
         """Log the model's responses until its stream ends."""
@@ -255,6 +274,14 @@ class EditService:
         self._queue.learn(edit)
         log.info("job_ended", status=event.status)
 
+    async def _fail(self, edit: Edit, error: ServingError) -> None:
+        if isinstance(error, InvalidInputError):
+            error = InvalidInputError(refusal(error.detail))
+        if isinstance(error, StoppedError):
+            await self._end(edit, JobStatus.CANCELLED, CANCELLED_TEXT)
+        else:
+            await self._end(edit, JobStatus.ERROR, error.job_error)
+
     async def _end(self, edit: Edit, status: JobStatus, error: str) -> None:
         event = JobEvent(status=status, total_steps=edit.steps, error=error, at=time.time())
         # A job that is done already, and may be forgotten by now, stays so.
@@ -262,11 +289,11 @@ class EditService:
             if await self._jobs.append(edit.task_id, event):
                 log.info("job_ended", task_id=edit.task_id, status=status, error=error)
 
-    async def _stop(self, edit: Edit, grace_s: float) -> None:
+    async def _stop(self, edit: Edit, reason: ServingError, grace_s: float) -> None:
         """End a running job: ask the model, and cut the stream only where that does not help."""
         try:
-            if not edit.stop_sent:
-                edit.stop_sent = True
+            if edit.stopped_by is None:
+                edit.stopped_by = reason
                 async with asyncio.timeout(self._settings.cancel_timeout_s):
                     await edit.accepted.wait()
                     if not edit.ended.is_set():
@@ -276,7 +303,7 @@ class EditService:
         except (TimeoutError, ServingError) as error:
             log.warning("cancel_unanswered", task_id=edit.task_id, reason=repr(error))
             if edit.stream is not None:
-                edit.stream.cut(StoppedError(CANCELLED_TEXT))
+                edit.stream.cut(reason)
 
     # --- faults ---
 
@@ -303,13 +330,18 @@ class EditService:
 
     async def _react(self) -> None:
         for silent in self._queue.silent(self._settings.silence_timeout_s):
-            if silent.stream:
+            state = self._watch_of(silent).state
+            # Another client's edit may hold the engine for as long as it takes.
+            waits = silent.engine_since is None and state is not None and state.running > 0
+            if silent.stream and not waits:
                 silent.stream.cut(BackendError("the model stopped responding"))
         for lane, watch in self._watches.items():
             if watch.state is None:
                 for edit in lane.running.values():
                     if edit.stream is not None:
                         edit.stream.cut(TritonAwayError(watch.reason))
+            elif watch.state.waiting < watch.state.max_queue_size:
+                lane.full = False
         self._dispatch()
         try:
             self.require()
@@ -327,7 +359,11 @@ class EditService:
     async def _fail_waiting(self, error: ServingError) -> None:
         for edit in list(self._queue.waiting.values()):
             self._queue.leave(edit)
-            await self._end(edit, JobStatus.ERROR, error.job_error)
+            await self._fail(edit, error)
+
+
+def _closing() -> UnavailableError:
+    return UnavailableError("The server is shutting down")
 
 
 def _known(seconds: float) -> float | None:

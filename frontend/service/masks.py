@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from frontend.errors import (
+    BackendError,
     ImageNotFoundError,
     InvalidInputError,
     MaskCancelledError,
@@ -111,7 +112,8 @@ class MaskService:
         for ticket in tickets:
             self._mark(ticket, _closing())
         # Triton does not stop while a request runs.
-        await asyncio.gather(*map(self._stop, tickets))
+        grace_s = self._settings.cancel_timeout_s
+        await asyncio.gather(*(self._stop(ticket, grace_s) for ticket in tickets))
         await asyncio.gather(self._supervisor, return_exceptions=True)
 
     @property
@@ -202,7 +204,7 @@ class MaskService:
     async def finish_cancel(self, request_id: str) -> None:
         """Have the model stop a request that `mark_cancelled` has seen."""
         if ticket := self._live.get(request_id):
-            await self._stop(ticket)
+            await self._stop(ticket, self._settings.cancel_grace_s)
 
     # --- waiting ---
 
@@ -262,13 +264,15 @@ class MaskService:
         except TritonAwayError as error:
             watch.lose(error.detail)
             raise
+        except BackendError as error:
+            raise BackendError(f"Mask generation failed: {error.detail}") from None
         finally:
             ticket.call = None
         if ticket.stopped_by:
             raise ticket.stopped_by
         return result
 
-    async def _stop(self, ticket: Ticket) -> None:
+    async def _stop(self, ticket: Ticket, grace_s: float) -> None:
         """End a marked request: ask the model, and cut the call only where that does not help."""
         try:
             async with asyncio.timeout(self._settings.cancel_timeout_s):
@@ -278,7 +282,7 @@ class MaskService:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(CANCEL_REPEAT_S):
                             await ticket.ended.wait()
-            async with asyncio.timeout(self._settings.cancel_grace_s):
+            async with asyncio.timeout(grace_s):
                 await ticket.ended.wait()
         except (TimeoutError, ServingError) as error:
             log.warning("cancel_unanswered", request_id=ticket.request_id, reason=repr(error))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from frontend.domain import EditProgress
+    from frontend.errors import ServingError
     from frontend.triton.stream import InferStream
 
 # Stages in which a job waits for its turn on the engine, silently.
@@ -29,11 +30,13 @@ class Lane:
     Attributes:
         turn_at: when an edit last left it; seconds of the queue's clock.
         ready: whether it may be given edits now.
+        full: whether it has refused one, and may do so again.
         running: by task_id, in the order of their start.
     """
 
     turn_at: float
     ready: bool = True
+    full: bool = False
     running: dict[str, Edit] = field(default_factory=dict)
 
 
@@ -44,9 +47,11 @@ class Edit:
     Attributes:
         task_id: its job.
         steps: denoising steps.
+        number: in the order of entering.
         position: 1 for the next to start.
         startable: its job is in the store, and no cancel has been asked for.
-        stop_sent: the model was told to stop it.
+        stopped_by: what ends it before its time, once that is known.
+        starts: how often it has been given to Triton.
         lane: where it runs.
         stream: its responses, once it has been given to Triton.
         last: the newest response.
@@ -58,9 +63,11 @@ class Edit:
 
     task_id: str
     steps: int
+    number: int = 0
     position: int = 0
     startable: bool = False
-    stop_sent: bool = False
+    stopped_by: ServingError | None = None
+    starts: int = 0
     lane: Lane | None = None
     stream: InferStream | None = None
     last: EditProgress | None = None
@@ -93,6 +100,7 @@ class EditQueue:
         self._max_running = max_running
         self._clock = clock
         self._seconds_per_step = math.nan
+        self._numbers = itertools.count()
         self.lanes = [Lane(clock()) for _ in range(lanes)]
         self.waiting: dict[str, Edit] = {}
         self.running: dict[str, Edit] = {}
@@ -105,6 +113,7 @@ class EditQueue:
     def enter(self, edit: Edit) -> None:
         """Put `edit` at the end."""
         self.waiting[edit.task_id] = edit
+        edit.number = next(self._numbers)
         edit.position = len(self.waiting)
 
     def start_next(self) -> Edit | None:
@@ -117,8 +126,19 @@ class EditQueue:
             if edit.startable:
                 self.running[edit.task_id] = self.waiting.pop(edit.task_id)
                 edit.lane, lane.running[edit.task_id] = lane, edit
+                edit.starts += 1
                 return edit
         return None
+
+    def put_back(self, edit: Edit) -> None:
+        """Have `edit`, which was started and not taken, wait where it had been."""
+        del self.running[edit.task_id]
+        assert edit.lane is not None, "it has not started"
+        del edit.lane.running[edit.task_id]
+        edit.lane = edit.stream = None
+        edit.position = 0  # it has to be told anew
+        in_order = sorted([edit, *self.waiting.values()], key=lambda edit: edit.number)
+        self.waiting = {edit.task_id: edit for edit in in_order}
 
     def leave(self, edit: Edit) -> None:
         """Take `edit` out, wherever it is, and tell whoever waits for its end."""
@@ -140,14 +160,17 @@ class EditQueue:
     def silent(self, longest_s: float) -> list[Edit]:
         """Return the running edits that have been silent for longer than `longest_s`.
 
-        Only the oldest one of a lane owes a sign of life: the others may be waiting for it.
+        Only one of a lane owes a sign of life, the one that the engine works on or else the
+        oldest: the others may be waiting for it.
         """
-        oldest = [(lane, edit) for lane in self.lanes for edit in [*lane.running.values()][:1]]
-        return [
-            edit
-            for lane, edit in oldest
-            if self._clock() - max(edit.heard_at, lane.turn_at) > longest_s
-        ]
+        silent = []
+        for lane in self.lanes:
+            running = list(lane.running.values())
+            on_engine = [edit for edit in running if edit.engine_since is not None]
+            for edit in (on_engine or running)[:1]:
+                if self._clock() - max(edit.heard_at, lane.turn_at) > longest_s:
+                    silent.append(edit)
+        return silent
 
     def seconds_left(self, edit: Edit) -> float:
         """Return how long it will take until `edit` is done; NaN where that is unknown."""

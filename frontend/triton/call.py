@@ -7,10 +7,7 @@ from typing import Any
 
 import grpc
 
-from frontend.errors import BackendError, ServingError, TritonAwayError, coded
-
-# What Triton says, with various codes, for a model whose process has died.
-_DEAD_STUB = "is not healthy"
+from frontend.errors import DEAD_STUB, BackendError, ServingError, TritonAwayError, coded
 
 
 class Call:
@@ -68,6 +65,6 @@ def status_error(error: grpc.aio.AioRpcError) -> ServingError:
         return TritonAwayError("Triton is not available")
     if code is grpc.StatusCode.NOT_FOUND:
         return TritonAwayError("Triton does not have the model")
-    if _DEAD_STUB in details:
+    if DEAD_STUB in details:
         return TritonAwayError("the model's process has died")
     return BackendError(f"Triton failed with {code.name}")

@@ -23,6 +23,11 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
     # Despite its name: how long one attempt to connect may take.
     ("grpc.min_reconnect_backoff_ms", 2000),
+    # A machine that is gone without a word is noticed, not after the kernel's quarter of an hour.
+    # Triton allows it, because it answers a ping of ours in between: those that a server gets
+    # without having sent anything meanwhile it takes for abuse.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,11 @@ IMAGE_EDIT = ModelTensors(
     ),
     decoupled=True,
 )
+
+
+# Inputs whose field has another name than the tensor in lower case.
+_FIELDS = {"IMAGE": "input_image", "REFERENCE_MASK_R": "reference_mask_R"}
+_INPUT_NAMES = re.compile(rf"\b({'|'.join(spec.name for spec in EDIT_INPUTS)})\b")
 
 
 def edit_request(task_id: str, params: EditParams) -> Any:
@@ -115,3 +121,8 @@ def model_state(response: Any) -> EditModelState:
         )
     except (LookupError, TypeError, ValueError, struct.error) as error:
         raise BackendError("Triton's answer to a ping is not readable") from error
+
+
+def refusal(text: str) -> str:
+    """Word the model's refusal of an edit for users of REST, who know fields and not tensors."""
+    return _INPUT_NAMES.sub(lambda name: _FIELDS.get(name[1], name[1].lower()), text)

@@ -36,6 +36,7 @@ class Behaviour:
         hang_at: step after which a job says nothing more and cannot be cancelled.
         deaf: answers neither pings nor cancels.
         unknown: answers pings with an error, as Triton does for a model whose process died.
+        others: edits that other clients have waiting.
         refuse: error text for every edit, before anything else.
         config: what it says its config is.
         info: extra keys of a result's INFO.
@@ -50,6 +51,7 @@ class Behaviour:
     hang_at: int | None = None
     deaf: bool = False
     unknown: bool = False
+    others: int = 0
     refuse: str = ""
     config: Any = field(default_factory=model_config)
     info: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +69,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.most_at_once = 0
         self.port = 0
         self._cancelled: dict[str, asyncio.Event] = {}
-        self._engine = asyncio.Lock()
+        self.engine = asyncio.Lock()
         self._server: Any = None
 
     @property
@@ -127,8 +129,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             "cancelled": found,
             "model": "fake",
             "adapters": list(self.behaviour.adapters),
-            "waiting": 0,
-            "running": len(self._cancelled),
+            "waiting": len(self._cancelled) - self.engine.locked() + self.behaviour.others,
+            "running": int(self.engine.locked()),
             "max_queue_size": 8,
         }
         yield response("done", 0, 0, 1.0, INFO=json.dumps(info).encode())
@@ -154,7 +156,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     ) -> AsyncIterator[Any]:
         steps = inputs["NUM_INFERENCE_STEPS"][0]
         yield response("loading", 0, steps, 0.0)
-        async with self._engine:
+        async with self.engine:
             for stage in ("conditioning", "encoding"):
                 yield response(stage, 0, steps, 0.0)
             for step in range(1, steps + 1):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.exceptions import HTTPException
 
+from frontend import body_limit
 from frontend.body_limit import MAX_JSON_VALUES, BodyLimit
 
 if TYPE_CHECKING:
@@ -50,6 +51,47 @@ async def run(limiter: BodyLimit, upload: Upload) -> int:
     except HTTPException as error:
         return error.status_code
     return 200
+
+
+class Stalled(Upload):
+    """An upload whose last chunk never comes."""
+
+    async def receive(self) -> Message:
+        if len(self.chunks) == 1:
+            await asyncio.Event().wait()
+        return await super().receive()
+
+
+@pytest.mark.parametrize("bound", ["PART_TIMEOUT_S", "BODY_TIMEOUT_S"])
+async def test_a_stalled_body_is_refused_and_no_longer_counted(
+    bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_limit, bound, 0.05)
+    upload = Stalled(b"0123456", b"7")
+    limiter = limit(upload, max_pending_bytes=10)
+    assert await run(limiter, upload) == 408
+    assert await run(limiter, Upload(b"0123456789")) == 200
+
+
+async def test_waiting_for_the_client_to_leave_has_no_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(body_limit, "PART_TIMEOUT_S", 0.05)
+    left = asyncio.Event()
+
+    async def receive() -> Message:
+        if upload.chunks:
+            return await Upload.receive(upload)
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        asyncio.get_running_loop().call_later(0.2, left.set)
+        assert (await receive())["type"] == "http.disconnect"
+
+    upload = Upload(b"0")
+    await BodyLimit(app, max_bytes=10, max_pending_bytes=10)(upload.scope, receive, upload.send)
 
 
 @pytest.mark.parametrize("declared", [None, 10])

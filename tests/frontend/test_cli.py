@@ -299,6 +299,14 @@ def test_a_setting_out_of_range() -> None:
     ]
 
 
+@pytest.mark.parametrize("origins", ["http://localhost:3000", ""])
+def test_a_setting_that_is_no_json(origins: str) -> None:
+    done = serve(ARTMANCER_CORS_ORIGINS=origins)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "cors_origins" in done.stderr
+
+
 @pytest.mark.parametrize("field", ["port", "triton_grpc_port"])
 def test_a_port_in_use(field: str) -> None:
     settings = echo_settings()

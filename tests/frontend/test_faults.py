@@ -4,10 +4,18 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from frontend.app import create_app
+from frontend.domain import EditParams
+from frontend.errors import UnavailableError
+from tests.fakes.pictures import png
 from tests.fakes.wire import model_config
 from tests.integration.web_client import WebClient, check_stream, edit
 
 if TYPE_CHECKING:
+    from frontend.routes.dependencies import Services
+    from frontend.settings import Settings
     from tests.fakes.triton_server import FakeTriton
     from tests.frontend.conftest import Serve
 
@@ -128,6 +136,51 @@ async def test_a_job_that_waits_for_a_long_one_is_not_silent(
         check_stream(await client.follow(behind), 1)
 
 
+async def test_a_job_that_waits_for_another_client_s_edit_is_not_silent(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    async with serve(silence_timeout_s=0.2) as client:
+        async with triton.engine:
+            task_id = await client.submit(edit(num_inference_steps=3))
+            await client.wait_status(task_id, "processing")
+            await asyncio.sleep(0.6)
+            assert (await client.status(task_id))["status"] == "processing"
+        check_stream(await client.follow(task_id), 3)
+
+
+async def test_a_job_that_the_full_model_refuses_waits_on(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.refuse, triton.behaviour.others = "[UNAVAILABLE] 8 edits are waiting", 8
+    async with serve() as client:
+        ids = [await client.submit(edit(num_inference_steps=3)) for _ in range(4)]
+        await asyncio.sleep(0.3)
+        states = [await client.status(task_id) for task_id in ids]
+        assert [(each["status"], each["queue_position"]) for each in states] == [
+            ("queued", place) for place in (1, 2, 3, 4)
+        ]
+        await client.cancel(ids[1])
+        assert (await client.follow(ids[1]))[-1]["status"] == "cancelled"
+        triton.behaviour.refuse, triton.behaviour.others = "", 0
+        for task_id in (ids[0], *ids[2:]):
+            check_stream(await client.follow(task_id), 3)
+
+
+async def test_a_job_that_every_start_loses_fails(client: WebClient, triton: FakeTriton) -> None:
+    triton.behaviour.refuse = "Stub process 'image_edit_0_0' is not healthy."
+    last = (await client.follow(await client.submit()))[-1]
+    assert last["error"] == f"503: Triton could not run the model: {triton.behaviour.refuse}"
+    triton.behaviour.refuse = ""
+    await wait_ready(client)
+    await client.finish()
+
+
+async def test_a_refused_job_names_the_request_s_field(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.behaviour.refuse = "[INVALID_ARGUMENT] IMAGE: more elongated than REFERENCE_MASK_R"
+    last = (await client.follow(await client.submit()))[-1]
+    assert last["error"] == "400: input_image: more elongated than reference_mask_R"
+
+
 async def test_a_stream_that_ends_without_a_result_is_an_error(
     client: WebClient, triton: FakeTriton
 ) -> None:
@@ -223,6 +276,26 @@ async def test_stopping_the_frontend_stops_its_jobs(serve: Serve, triton: FakeTr
     assert sorted(triton.in_band_cancels) == sorted(ids[:2])
     assert triton.live == 0
     assert triton.cut_streams == []
+
+
+async def test_a_stopped_frontend_says_so_and_takes_no_more(
+    settings: Settings, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 0.1
+    params = EditParams(
+        prompt="", image=png((8, 8)), task_type="removal", num_inference_steps=9, seed=1
+    )
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        services: Services = app.state.services
+        ids = [await services.edits.submit(params) for _ in range(3)]
+        while (await services.jobs.last(ids[0]))[1].status != "processing":
+            await asyncio.sleep(0.01)
+    for task_id in ids:
+        _, event = await services.jobs.last(task_id)
+        assert (event.status, event.error) == ("error", "503: The server is shutting down")
+    with pytest.raises(UnavailableError, match="shutting down"):
+        await services.edits.submit(params)
 
 
 async def test_many_jobs_cancelled_at_random_all_end_once(serve: Serve, triton: FakeTriton) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from frontend import images
 from frontend.domain import Picture
-from frontend.errors import InvalidInputError
+from frontend.errors import InvalidInputError, UnavailableError
 from frontend.image_bounds import FORMATS
 from frontend.images import ImageWorkers, image_format
 from frontend.settings import Settings
@@ -52,6 +52,28 @@ async def test_plain_base64_and_data_urls(workers: ImageWorkers, prefix: str) ->
 async def test_broken_lines_are_joined(workers: ImageWorkers) -> None:
     text = b64(png())
     assert await workers.read("field", f"{text[:40]}\r\n{text[40:]}\n") == png()
+
+
+async def test_cut_outs_and_displays_wait_apart_and_not_without_bound(
+    workers: ImageWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(*_: Any) -> tuple[bytes, str]:
+        begun.set()
+        go_on.wait(10)
+        return b"", "image/webp"
+
+    monkeypatch.setattr(images, "_webp", wait)
+    waiting = [asyncio.create_task(workers.webp(b"")) for _ in range(images.MAX_EXPORTS)]
+    await asyncio.to_thread(begun.wait, 10)
+    with pytest.raises(UnavailableError, match="busy with pictures"):
+        await workers.extract(b64(png()), b64(png()))
+    assert await workers.read("field", b64(png())) == png()  # nobody's edit waits for them
+    go_on.set()
+    assert await asyncio.gather(*waiting) == [(b"", "image/webp")] * images.MAX_EXPORTS
+    with pytest.raises(InvalidInputError, match="No object found"):
+        await workers.extract(b64(png()), b64(png()))
 
 
 async def test_the_largest_picture_passes_and_one_more_does_not(workers: ImageWorkers) -> None:

@@ -47,6 +47,13 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("job_timeout_s", float("inf")),
         ("memory_bytes", -1),
         ("log_level", "loud"),
+        ("triton_url", ","),
+        ("triton_url", "triton"),
+        ("triton_url", ":8001"),
+        ("triton_url", "triton:grpc"),
+        ("triton_url", "triton:65536"),
+        ("triton_url", "http://triton:8001"),
+        ("triton_url", "triton:8001, triton:8001"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
@@ -57,3 +64,17 @@ def test_what_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("value", "urls"),
+    [
+        (" ", ["127.0.0.1:8001"]),
+        ("triton:8001", ["triton:8001"]),
+        (" a:1, [::1]:8001 ", ["a:1", "[::1]:8001"]),
+    ],
+)
+def test_addresses_of_tritons_are_told_apart(value: str, urls: list[str]) -> None:
+    settings = Settings(triton_url=value)
+    assert settings.triton_grpc_urls == urls
+    assert bool(settings.triton_url) is bool(value.strip())

@@ -30,7 +30,7 @@ async def tritons(triton: FakeTriton) -> AsyncIterator[list[FakeTriton]]:
 @pytest.fixture
 async def client(serve: Serve, tritons: list[FakeTriton]) -> AsyncIterator[WebClient]:
     """Of a frontend before two Tritons, each of which gets one job at a time."""
-    url = ", ".join(each.url for each in tritons)
+    url = ",".join(each.url for each in tritons)
     async with serve(triton_url=url, max_in_flight=1) as client:
         yield client
 
@@ -120,3 +120,15 @@ async def test_a_picture_s_masks_come_from_one_place_while_that_is_there(
         await asyncio.sleep(0.02)
     for picture in pictures:
         await click(picture)
+
+
+async def test_a_job_that_a_lost_triton_never_took_goes_to_another(
+    serve: Serve, tritons: list[FakeTriton]
+) -> None:
+    url = ",".join(each.url for each in tritons)
+    async with serve(triton_url=url, max_in_flight=1, ping_interval_s=30) as client:
+        await tritons[0].kill()  # and nobody has noticed
+        ids = [await client.submit(edit(num_inference_steps=2)) for _ in range(2)]
+        for task_id in ids:
+            check_stream(await client.follow(task_id), 2)
+    assert sorted(jobs_of(tritons[1])) == sorted(ids)

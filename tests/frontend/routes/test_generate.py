@@ -87,6 +87,17 @@ async def test_who_has_seen_the_end_is_told_not_to_come_back(client: WebClient) 
     assert answer.status_code == 204
 
 
+@pytest.mark.parametrize("number", [1000, 2**64])
+async def test_a_number_that_the_job_has_not_reached_does_not_hide_its_end(
+    client: WebClient, triton: FakeTriton, number: int
+) -> None:
+    triton.behaviour.step_s = 0.1
+    task_id = await client.submit(edit(num_inference_steps=3))
+    events = await client.follow(task_id, last_event_id=number)
+    assert events[-1]["status"] == "done"
+    assert (await client.http.get("/livez")).status_code == 200
+
+
 @pytest.mark.parametrize("number", ["x", "-1", "1.5"])
 async def test_a_bad_last_event_id_is_refused(client: WebClient, number: str) -> None:
     task_id = await client.submit()

@@ -152,7 +152,7 @@ async def test_both_names_of_the_model(client: WebClient, model_type: str | None
         ("[INVALID_ARGUMENT] IMAGE: not a PNG file", 400, "Failed to cache image: not a PNG file"),
         ("[INVALID_ARGUMENT] MASK: damaged", 400, "mask: damaged"),
         ("[UNAVAILABLE] 64 requests are waiting already", 503, "64 requests are waiting already"),
-        ("[INTERNAL] see the log", 500, "see the log"),
+        ("[INTERNAL] see the log", 500, "Mask generation failed: see the log"),
     ],
 )
 async def test_what_the_model_refuses(
