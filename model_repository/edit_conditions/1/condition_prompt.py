@@ -1,9 +1,13 @@
-"""The prompt that the text encoder sees: the default of removal, angle and background."""
+"""The prompt that the text encoder sees: what a blank one means, angle and background."""
 
-from condition_errors import InvalidInputError
 from condition_task import Task
 
-REMOVAL_PROMPT = "remove object"
+# What a blank prompt means.
+WORDS = {
+    Task.REMOVAL: "remove object",
+    Task.INSERTION: "insert the object",
+    Task.WHITE_BALANCE: "correct the white balance",
+}
 
 # The customary Chinese camera terms, which the model knows better than English ones.
 ANGLES = {
@@ -40,22 +44,18 @@ def compose_prompt(task: Task, prompt: str, angle: str = "", background: str = "
     as it was sent; with them the trimmed parts that are not empty are joined by ` | `.
 
     Args:
-        task: blank removal prompts become `remove object`.
+        task: says what a blank prompt becomes, see WORDS; an insertion's angle or background
+            may stand alone.
         prompt: the user's text.
         angle: a key of ANGLES in any case, or free text, which passes through.
         background: a key of BACKGROUNDS in any case, or free text, which passes through.
-
-    Raises:
-        InvalidInputError: PROMPT, where nothing is left to tell the model.
     """
     if task is Task.REMOVAL and not prompt.strip():
-        prompt = REMOVAL_PROMPT
+        prompt = WORDS[task]
     if task is not Task.WHITE_BALANCE and (angle.strip() or background.strip()):
         parts = (prompt.strip(), _term(ANGLES, angle), _term(BACKGROUNDS, background))
         prompt = " | ".join(part for part in parts if part)
-    if not prompt.strip():
-        raise InvalidInputError("PROMPT", f"must not be blank for {task}")
-    return prompt
+    return prompt if prompt.strip() else WORDS[task]
 
 
 def _term(terms: dict[str, str], label: str) -> str:

@@ -1,6 +1,5 @@
 import pytest
 
-from condition_errors import InvalidInputError
 from condition_prompt import compose_prompt
 from condition_task import Task
 
@@ -11,11 +10,10 @@ def test_a_prompt_alone_stays_as_it_was_sent(task: Task) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["", " ", "\n\t"])
-def test_a_blank_prompt_is_the_default_for_removal_and_refused_otherwise(prompt: str) -> None:
+def test_a_blank_prompt_is_the_task_in_words(prompt: str) -> None:
     assert compose_prompt(Task.REMOVAL, prompt) == "remove object"
-    for task in (Task.INSERTION, Task.WHITE_BALANCE):
-        with pytest.raises(InvalidInputError, match=f"PROMPT: must not be blank for {task}"):
-            compose_prompt(task, prompt)
+    assert compose_prompt(Task.INSERTION, prompt) == "insert the object"
+    assert compose_prompt(Task.WHITE_BALANCE, prompt) == "correct the white balance"
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,6 @@ REFUSALS: list[tuple[dict[str, bytes | list[bytes] | Absent], str]] = [
     ({"IMAGE": ABSENT}, "IMAGE: is required"),
     ({"IMAGE": []}, "IMAGE: is required"),
     ({"PROMPT": ABSENT}, "PROMPT: is required"),
-    ({"PROMPT": b" ", "TASK_TYPE": b"insertion"}, "PROMPT: must not be blank for insertion"),
     ({"PROMPT": b"\xff\xfe"}, "PROMPT: not UTF-8 text"),
     ({"PROMPT": b"a" * (MAX_TEXT_BYTES + 1)}, "PROMPT: 32769 bytes, at most 32768"),
     ({"ANGLE": b"\x80"}, "ANGLE: not UTF-8 text"),
