@@ -16,7 +16,7 @@ from PIL import Image
 from benchmarks import client as rest
 from benchmarks.pictures import from_base64
 from benchmarks.report import summary
-from export.serving_code import Tuning, torch_dtype
+from export.serving_code import Tuning, mark_picture_tokens, torch_dtype
 
 
 class BareDiffusers:
@@ -32,6 +32,7 @@ class BareDiffusers:
             dtype=torch_dtype(Tuning("auto"), "cpu"),  # as the demo's profile
             local_files_only=True,
         )
+        mark_picture_tokens(self._pipeline.text_encoder)  # as the server must
         self._pipeline.load_lora_weights(
             bundle, weight_name="adapters/insertion_cp.safetensors", adapter_name="insertion"
         )

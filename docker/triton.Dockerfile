@@ -63,8 +63,9 @@ COPY model_repository /models
 RUN ln -s /engines/fastsam/1/model.plan /models/fastsam/1/model.plan
 COPY docker/triton_entrypoint.py docker/triton_health.py /opt/artmancer/
 USER 1000
-# Serving never downloads.
-ENV HF_HUB_OFFLINE=1
+# Serving never downloads. The user has no home, and compiled kernels need a place.
+ENV HF_HUB_OFFLINE=1 \
+    HOME=/tmp
 # gRPC and metrics; HTTP is the health check's, on the loopback interface.
 EXPOSE 8001 8002
 HEALTHCHECK --interval=10s --timeout=15s --start-period=30m --start-interval=5s --retries=3 \

@@ -96,6 +96,8 @@ def command(options: argparse.Namespace) -> list[str]:
         # For the health check alone; clients speak gRPC.
         "--http-address=127.0.0.1",
         f"--http-port={options.http_port}",
+        # Else it is the HTTP address.
+        "--metrics-address=0.0.0.0",
         # A client that froze is noticed by these alone; until then its responses pile up.
         "--grpc-keepalive-time=1000",
         "--grpc-keepalive-timeout=1000",

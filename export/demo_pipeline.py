@@ -23,6 +23,8 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from export.serving_code import mark_picture_tokens
+
 TEXT_DIM = 64
 Z_DIM = 16
 # One vision token covers 28 x 28 pixels (patches of 14, merged 2 x 2). 4 x 4 tokens for a
@@ -90,6 +92,7 @@ def build_pipeline(
     pipeline.register_modules(
         text_encoder=_text_encoder(tokenizer), tokenizer=tokenizer, processor=processor
     )
+    mark_picture_tokens(pipeline.text_encoder)
     for model in (pipeline.vae, pipeline.text_encoder, pipeline.transformer):
         model.eval()
     pipeline.set_progress_bar_config(disable=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors
 import torch
 from diffusers import QwenImageEditPlusPipeline
 
@@ -35,7 +36,7 @@ def inspect(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Adapter:
 
     Raises:
         BundleError: it is no LoRA, or a layer of it is unknown, has another shape or lacks one of
-            its two matrices; the text names the layer.
+            its two matrices, or it is a DoRA; the text names the layer.
     """
     weights = _read(path)
     layers = {_layer(path, key) for key in weights}
@@ -50,6 +51,8 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         # Other formats are pickles, which run code when they are opened.
         raise BundleError(f"{path}: not a safetensors file")
     try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            names = list(file.keys())
         # diffusers' own reader, so that what passes here is what it will load.
         weights: dict[str, torch.Tensor] = QwenImageEditPlusPipeline.lora_state_dict(
             str(path.parent), weight_name=path.name, local_files_only=True
@@ -57,6 +60,8 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:
         # It raises whatever the parsing of the file happens to meet.
         raise BundleError(f"{path}: diffusers cannot read it as a LoRA: {error}") from error
+    if dora := next((name for name in names if "dora_scale" in name), None):
+        raise BundleError(f"{path}: a DoRA, whose {dora} diffusers would leave out")
     return weights
 
 

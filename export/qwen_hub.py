@@ -6,12 +6,7 @@ import shutil
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download, snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
 from export.manifest import BundleError
 
@@ -24,7 +19,6 @@ PATTERNS = [
     *(f"*/*.{kind}" for kind in ("json", "safetensors", "txt", "jinja")),
 ]
 _HUB_FILE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>[^@]+)(@(?P<revision>.+))?")
-_ERRORS = (OSError, EntryNotFoundError, HFValidationError)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -45,7 +39,7 @@ def fetch_pipeline(repository: str, revision: str) -> Path:
     """
     try:
         folder = snapshot_download(repository, revision=revision, allow_patterns=PATTERNS)
-    except _ERRORS as error:
+    except Exception as error:  # the hub's, its HTTP client's and hf_xet's have no base in common
         raise BundleError(_reason(f"{repository} at {revision}", error)) from error
     return Path(folder)
 
@@ -66,7 +60,7 @@ def fetch_file(source: str) -> Path:
         raise BundleError(f"{source}: no such file, and not of the form owner/name:file")
     try:
         return Path(hf_hub_download(named["repo"], named["file"], revision=named["revision"]))
-    except _ERRORS as error:
+    except Exception as error:
         raise BundleError(_reason(source, error)) from error
 
 

@@ -13,6 +13,7 @@ from condition_request import EditRequest, MaskTool
 from condition_task import Task
 from edit_bundle import load_bundle
 from edit_engine import EditEngine
+from edit_positions import mark_picture_tokens
 from edit_settings import Tuning
 from edit_spec import EditSpec
 from edit_tuning import torch_dtype
@@ -30,6 +31,7 @@ __all__ = [
     "compose_prompt",
     "dilate",
     "load_bundle",
+    "mark_picture_tokens",
     "object_box",
     "telea",
     "torch_dtype",

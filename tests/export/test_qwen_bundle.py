@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -283,6 +284,7 @@ LAYER = "transformer_blocks.0.attn.to_q"
             "the base has no layer transformer_blocks.59.attn.to_q",
         ),
         ({"text_encoder.q.lora_A.weight": [8, 64]}, "no LoRA weight of the transformer"),
+        ({f"transformer.{LAYER}.dora_scale": [256, 1]}, "a DoRA, whose transformer.*dora_scale"),
     ],
 )
 def test_an_adapter_that_does_not_fit_is_refused(
@@ -309,6 +311,21 @@ def test_no_pickle_is_opened(shapes: dict[str, tuple[int, int]], tmp_path: Path)
     torch.save({}, path)
     with pytest.raises(BundleError, match="not a safetensors file"):
         qwen_adapters.inspect(path, shapes)
+
+
+@pytest.mark.parametrize("failure", [httpx.ReadTimeout("timed out"), RuntimeError("xet: no")])
+def test_whatever_breaks_a_download_off_is_said_in_one_line(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(qwen_hub, "snapshot_download", fail)
+    monkeypatch.setattr(qwen_hub, "hf_hub_download", fail)
+    with pytest.raises(BundleError, match=f"^acme/base at main: {failure}$"):
+        qwen_hub.fetch_pipeline("acme/base", "main")
+    with pytest.raises(BundleError, match=f"^acme/one:a.safetensors: {failure}$"):
+        qwen_hub.fetch_file("acme/one:a.safetensors")
 
 
 def test_only_large_files_have_a_hash_stated_by_the_hub(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from diffusers import QwenImageEditPlusPipeline
 
+from edit_positions import mark_picture_tokens
 from edit_preview import PreviewMap
 from edit_settings import Tuning
 from edit_tuning import after_adapters, before_adapters, torch_dtype
@@ -67,6 +68,7 @@ def load_bundle(
         # Straight to the device, unless the weights are to shrink before they go there.
         device_map=torch.device(device).type if tuning.quantization == "none" else None,
     )
+    mark_picture_tokens(pipeline.text_encoder)
     before_adapters(pipeline, tuning, device)
     adapters: dict[str, dict[str, str]] = manifest["adapters"]
     if not adapters:

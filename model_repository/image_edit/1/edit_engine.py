@@ -165,12 +165,17 @@ class EditEngine:
 
     @torch.inference_mode()
     def preview(self, state: EditState) -> bytes:
-        """Draws the picture that the last step predicts, as a small WebP."""
-        latents = state.latents
-        if state.velocity is not None:
-            # A flow is a straight line: what is left of it leads to the end.
-            latents = latents - state.scheduler.sigmas[state.step] * state.velocity
-        return self._preview.render(self._unpack(latents, state.size)[0, :, 0])
+        """Draws the picture that the last step predicts, as a small WebP.
+
+        Raises:
+            EditError: RESOURCE_EXHAUSTED.
+        """
+        with _coded_device_errors():
+            latents = state.latents
+            if state.velocity is not None:
+                # A flow is a straight line: what is left of it leads to the end.
+                latents = latents - state.scheduler.sigmas[state.step] * state.velocity
+            return self._preview.render(self._unpack(latents, state.size)[0, :, 0])
 
     @torch.inference_mode()
     def decode(self, state: EditState) -> Pixels:
@@ -340,5 +345,5 @@ def _coded_device_errors() -> Iterator[None]:
 def _is_out_of_memory(error: Exception) -> bool:
     # torch has a type of its own for accelerators' allocators; elsewhere there is just a text.
     kinds = (torch.OutOfMemoryError, MemoryError)
-    texts = ("can't allocate memory", "out of memory")
+    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
     return isinstance(error, kinds) or any(text in str(error) for text in texts)

@@ -80,6 +80,7 @@ class EditJobs:
         self._queue: deque[Job] = deque()
         self._conditioned: dict[Job, Conditions] = {}  # at most one
         self._running: Job | None = None
+        self._unit_began = perf_counter()
         self._stopping = False
 
         self._threads = [
@@ -129,6 +130,11 @@ class EditJobs:
         """How many jobs wait and how many run."""
         with self._changed:
             return self._waiting(), int(self._running is not None)
+
+    def unit_seconds(self) -> float:
+        """How long the engine has been at one unit of work, such as a step; 0 where it is idle."""
+        with self._changed:
+            return perf_counter() - self._unit_began if self._running else 0.0
 
     def stop(self) -> None:
         """Ends every job with an error and the threads with them."""
@@ -215,6 +221,7 @@ class EditJobs:
             job, conditions = self._conditioned.popitem()
             job.note_time(Stage.LOADING)
             self._running = job
+            self._unit_began = perf_counter()
             self._changed.notify_all()
         message = self._carry_out(job, conditions)
         with self._changed:
@@ -229,6 +236,7 @@ class EditJobs:
         edit = self._run(job.request, conditions, job.timings)
         try:
             while not (job.cancel_requested or self._stopping):
+                self._unit_began = perf_counter()
                 message = next(edit)
                 if message is not None:
                     with self._changed:

@@ -98,8 +98,11 @@ def quantise(model: nn.Module, kind: str, device: str) -> None:
                 "parameter QUANTIZATION: fp8 needs a GPU of compute capability "
                 f"{FLOAT8_CAPABILITY}, {device} has {capability}; int8 runs on any"
             )
-    linears = [(name, layer) for name, layer in model.named_modules() if type(layer) is nn.Linear]
-    for name, layer in linears:
+    # Names alone: a layer that is kept after its turn would keep its weights on the device.
+    names = [name for name, layer in model.named_modules() if type(layer) is nn.Linear]
+    for name in names:
+        layer = model.get_submodule(name)
+        assert isinstance(layer, nn.Linear)
         if kind == "fp8" and (layer.in_features % FLOAT8_ROW or layer.out_features % FLOAT8_ROW):
             continue
         parent, _, attribute = name.rpartition(".")

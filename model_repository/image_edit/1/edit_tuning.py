@@ -8,6 +8,9 @@ from diffusers import FirstBlockCacheConfig
 from edit_quantised import quantise
 from edit_settings import Tuning
 
+# Of one block's code: torch's own limit is 8, beyond which it gives up.
+MAX_COMPILATIONS = 64
+
 
 def torch_dtype(tuning: Tuning, device: str) -> torch.dtype:
     """The type of all weights that are not quantised.
@@ -51,7 +54,11 @@ def before_adapters(pipeline: Any, tuning: Tuning, device: str) -> None:
 def after_adapters(pipeline: Any, tuning: Tuning) -> None:
     """Applies what a pipeline can have only when it is on its device with all its adapters."""
     if tuning.compile_blocks:
-        # Sizes differ from edit to edit; one compilation is to serve them all.
-        pipeline.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True)
+        # Each layer's adapters may have ranks of their own, which are compiled for.
+        torch._dynamo.config.recompile_limit = MAX_COMPILATIONS
+        # Sizes differ from edit to edit; one compilation is to serve them all. The step cache
+        # decides between the blocks, where no graph may go on.
+        fullgraph = tuning.step_cache == 0
+        pipeline.transformer.compile_repeated_blocks(fullgraph=fullgraph, dynamic=True)
     if tuning.step_cache > 0:
         pipeline.transformer.enable_cache(FirstBlockCacheConfig(threshold=tuning.step_cache))

@@ -25,6 +25,9 @@ from edit_wire import EditWire
 if TYPE_CHECKING:
     from edit_bundle import Bundle
 
+# A unit of the engine's work takes seconds on a GPU. One that takes minutes will not end: a
+# driver may wait for ever for a GPU that fell off, and says nothing.
+STUCK_S = 300.0
 CONDITION_OUTPUTS = ["CONDITIONS", "INPUT", "COMPOSITE_MASK", "PROMPT", "TASK_TYPE", "DEBUG_INFO"]
 
 
@@ -38,7 +41,7 @@ class TritonPythonModel:
             {key: value["string_value"] for key, value in parameters.items()},
             Path(args["model_repository"]),
         )
-        on_gpu = args["model_instance_kind"] == "GPU"
+        self._on_gpu = on_gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu"
         if not on_gpu:
             tune_for_cpu()
@@ -109,6 +112,9 @@ class TritonPythonModel:
     def _cancel(self, tensors: Tensors) -> Answered:
         if len(tensors) > 1:
             raise invalid("CANCEL", "must be the only input")
+        if self._on_gpu and self._jobs.unit_seconds() > STUCK_S:
+            pb_utils.Logger.log_error("image_edit: the GPU does not answer, ending the process")
+            os._exit(1)  # its thread cannot be ended, and whoever watches the process starts anew
         cancelled = self._jobs.cancel_id(read_text(tensors, "CANCEL"))
         waiting, running = self._jobs.counts()
         return Answered(

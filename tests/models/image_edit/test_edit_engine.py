@@ -308,8 +308,13 @@ def out_of_driver_memory(**_: Any) -> None:
     raise torch.AcceleratorError("CUDA error: out of memory")
 
 
+def out_of_library_memory(**_: Any) -> None:
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
 @pytest.mark.parametrize(
-    "forward", [out_of_device_memory, out_of_driver_memory, out_of_host_memory]
+    "forward",
+    [out_of_device_memory, out_of_driver_memory, out_of_library_memory, out_of_host_memory],
 )
 def test_out_of_memory_is_told_and_survived(
     bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch, forward: Any
@@ -322,6 +327,16 @@ def test_out_of_memory_is_told_and_survived(
             engine.step(state)
     assert caught.value.code is Code.RESOURCE_EXHAUSTED
     assert denoised(engine, spec_of()).latents.equal(expected)
+
+
+def test_a_preview_may_run_out_of_memory_too(
+    bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = prepared(engine, spec_of())
+    monkeypatch.setattr(bundle.pipeline, "_unpack_latents", lambda *_: torch.empty(2**60))
+    with pytest.raises(EditError, match="out of memory") as caught:
+        engine.preview(state)
+    assert caught.value.code is Code.RESOURCE_EXHAUSTED
 
 
 def test_a_fault_of_the_device_is_one_that_no_edit_survives(

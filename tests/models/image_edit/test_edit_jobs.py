@@ -347,6 +347,19 @@ def test_in_any_order_every_job_ends_exactly_once(actions: list[tuple[Any, ...]]
     assert bench.most_live <= BOUND + 2  # one runs, and one is being refused
 
 
+def test_it_is_known_how_long_the_engine_has_been_at_one_unit_of_work(bench: Bench) -> None:
+    assert bench.jobs.unit_seconds() == 0
+    job = bench.submit()
+    bench.start(job, steps=1)
+    eventually(lambda: bench.jobs.unit_seconds() > 0.2)
+    bench.engine.gate.let()
+    bench.await_stage(job, Stage.DENOISING, 2)
+    assert bench.jobs.unit_seconds() < 0.2
+    bench.open()
+    assert bench.end(job) == "done"
+    eventually(lambda: bench.jobs.unit_seconds() == 0)
+
+
 def test_a_lost_device_ends_its_job_and_runs_no_other(bench: Bench) -> None:
     job, waiting = bench.submit(), bench.submit()
     bench.start(job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,24 @@ def test_8_bit_floats_skip_what_the_hardware_cannot_take() -> None:
     # As a model is cast when its adapters have been attached.
     before = model["fits"](torch.ones(1, 32))
     assert torch.equal(model.to(torch.bfloat16)["fits"](torch.ones(1, 32)), before)
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_each_layer_is_let_go_before_the_next_is_moved(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = torch.nn.Sequential(*(torch.nn.Linear(16, 16) for _ in range(6)))
+    layers = [weakref.ref(layer) for layer in model]
+    alive = []
+
+    def move(layer: torch.nn.Linear, _device: str) -> torch.nn.Linear:
+        alive.append(sum(each() is not None for each in layers))
+        return layer
+
+    monkeypatch.setattr(torch.nn.Linear, "to", move)
+    quantise(model, kind, "cpu")
+    # The one before may still be what the loop's variable names.
+    assert alive == [6, 5, 4, 3, 2, 1]
 
 
 def test_an_older_gpu_has_no_8_bit_floats(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +229,17 @@ def test_a_second_adapter_brings_lightning_s_schedule(with_lightning: Bundle) ->
     assert state.scheduler.sigmas.tolist() == pytest.approx([1, 0.9, 0.75, 0.5, 0])
     own = prepared(engine, spec_of(num_inference_steps=4, task_type="insertion"))
     assert own.scheduler.sigmas.tolist() != pytest.approx([1, 0.9, 0.75, 0.5, 0])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex")
+def test_compiled_blocks_and_the_step_cache_go_together(
+    caching: EditEngine, bundle_folder: Path
+) -> None:
+    both = load_bundle(bundle_folder, Tuning("float32", step_cache=0.6, compile_blocks=True), "cpu")
+    engine = EditEngine(both, condition_area=None, scheduler_shift=SHIFT)
+    one, other = (each.decode(denoised(each, steps_of(1))) for each in (caching, engine))
+    assert psnr(one, other) > 40
 
 
 @pytest.mark.slow
