@@ -1,7 +1,7 @@
 """Owns the whole training of the demo's weights: its recipe, its phases, its workspace."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from export import photographs
 from export.demo_pipeline import build_pipeline
-from export.edit_pool import Portion, encoded_pool
+from export.edit_pool import Pool, Portion, encoded_pool
 from export.edit_samples import Flow, all_prompts
+from export.edit_scenes import Pixels
 from export.fitting import Plan, Step
 from export.flow_training import Course, train_adapter, train_base
 from export.manifest import BundleError
@@ -40,6 +41,10 @@ class AdapterRecipe:
 
     plan: Plan
     courses: tuple[Course, ...]
+    portions: tuple[Portion, ...]
+    """Samples of each of its flows."""
+    unseen_share: float = 0.0
+    """See `train_adapter`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Recipe:
     vae_samples: int
     """Samples whose pictures the VAE learns from."""
     portions: tuple[Portion, ...]
+    """Samples of each flow that the base learns from."""
     vae: Plan
     base: Plan
     base_courses: tuple[Course, ...]
@@ -81,11 +87,12 @@ def recipe(seed: int, length: float) -> Recipe:
         return Plan(max(1, round(iterations * length)), learning_rate)
 
     courses = (Course(0.5, 128, 8), Course(0.85, 256, 4), Course(1.0, 512, 1))
-    simple = AdapterRecipe(plan(500, 2e-3), courses)
+    portions = (Portion(128, 800), Portion(256, 160), Portion(512, 24))
+    simple = AdapterRecipe(plan(500, 2e-3), courses, portions)
     return Recipe(
         seed=seed,
         vae_samples=500,
-        portions=(Portion(128, 800), Portion(256, 160), Portion(512, 24)),
+        portions=portions,
         vae=plan(400, 5e-4),
         base=plan(6000, 3e-3),
         # Small pictures teach the same at a fraction of the time.
@@ -97,12 +104,14 @@ def recipe(seed: int, length: float) -> Recipe:
         ),
         adapters={
             Task.INSERTION: AdapterRecipe(
-                plan(2000, 2e-3),
+                plan(2400, 2e-3),
                 (
-                    Course(0.65, 128, 8, SEARCHING),
-                    Course(0.95, 256, 4, SEARCHING),
+                    Course(0.5, 128, 8, SEARCHING),
+                    Course(0.8, 256, 4, SEARCHING),
                     Course(1.0, 512, 1, SEARCHING),
                 ),
+                (Portion(128, 800), Portion(256, 320), Portion(512, 96)),
+                unseen_share=0.5,
             ),
             Task.REMOVAL: simple,
             Task.WHITE_BALANCE: simple,
@@ -134,38 +143,58 @@ def train(recipe: Recipe, workspace: Path, device: str, report: Report) -> Train
     seconds["vae"] = train_vae(
         pipeline.vae, recipe.vae, drawn, seed, workspace / "vae.pt", _steps(report, "vae")
     )
-    total, ready = sum(portion.samples for portion in recipe.portions) * len(Flow), 0
-
-    def on_sample(count: int) -> None:
-        nonlocal ready
-        ready += count
-        report("samples", ready / total, f"{ready} of {total}")
-
-    pool = encoded_pool(pipeline, recipe.portions, seed, pictures, workspace / "samples", on_sample)
+    pools = _pools(pipeline, recipe, pictures, workspace / "samples", report)
     seconds["base"] = train_base(
         pipeline.transformer,
         pipeline.scheduler,
         recipe.base,
         recipe.base_courses,
-        pool,
+        pools[None],
         seed,
         workspace / "base.pt",
         _steps(report, "base"),
     )
     adapters = {}
     for task in Task:
+        own = recipe.adapters[task]
         adapters[str(task)], seconds[str(task)] = train_adapter(
             pipeline.transformer,
             pipeline.scheduler,
             task,
-            recipe.adapters[task].plan,
-            recipe.adapters[task].courses,
-            pool,
+            own.plan,
+            own.courses,
+            pools[task],
+            own.unseen_share,
             seed,
             workspace / f"{task}.pt",
             _steps(report, str(task)),
         )
     return Trained(pipeline.to("cpu"), adapters, seconds)
+
+
+def _pools(
+    pipeline: Any, recipe: Recipe, pictures: Sequence[Pixels], folder: Path, report: Report
+) -> dict[Task | None, Pool]:
+    """What the base (None) and each task's adapter learn from."""
+    wanted: dict[Task | None, tuple[Sequence[Portion], Sequence[Flow]]] = {
+        None: (recipe.portions, list(Flow))
+    }
+    for task in Task:
+        wanted[task] = recipe.adapters[task].portions, [flow for flow in Flow if flow.task == task]
+    total = sum(
+        portion.samples * len(flows) for portions, flows in wanted.values() for portion in portions
+    )
+    ready = 0
+
+    def on_sample(count: int) -> None:
+        nonlocal ready
+        ready += count
+        report("samples", ready / total, f"{ready} of {total}")
+
+    return {
+        user: encoded_pool(pipeline, portions, flows, recipe.seed, pictures, folder, on_sample)
+        for user, (portions, flows) in wanted.items()
+    }
 
 
 def _claim(workspace: Path, recipe: Recipe) -> None:

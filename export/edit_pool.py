@@ -47,6 +47,7 @@ Pool = dict[tuple[int, Flow], list[Encoded]]
 def encoded_pool(
     pipeline: Any,
     portions: Sequence[Portion],
+    flows: Sequence[Flow],
     seed: int,
     photographs: Sequence[Pixels],
     folder: Path,
@@ -57,6 +58,7 @@ def encoded_pool(
     Args:
         pipeline: its VAE and text encoder are used, as they are when an edit is served.
         portions: how many samples at which sizes.
+        flows: of which.
         seed: of the scenes.
         photographs: RGB; a share of the backgrounds is cut from them.
         folder: where the shards lie; those of another VAE must not.
@@ -65,7 +67,8 @@ def encoded_pool(
     folder.mkdir(parents=True, exist_ok=True)
     pool: Pool = {}
     for portion in portions:
-        for number, flow in enumerate(Flow):
+        for flow in flows:
+            number = list(Flow).index(flow)
             found = pool.setdefault((portion.size, flow), [])
             for first in range(0, portion.samples, SHARD):
                 count = min(SHARD, portion.samples - first)

@@ -1,5 +1,6 @@
 """Samples are encoded as the pipeline encodes an edit's inputs, once."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,11 @@ def test_encoding_is_the_pipeline_s_own(pipeline: Any, flow: Flow) -> None:
 
 @pytest.fixture
 def draw(pipeline: Any, tmp_path: Path) -> Any:
-    def pool(seen: list[int] | None = None) -> Pool:
+    def pool(seen: list[int] | None = None, flows: Sequence[Flow] = tuple(Flow)) -> Pool:
         counts: list[int] = [] if seen is None else seen
         portions = (Portion(32, 3), Portion(64, 1))
-        return encoded_pool(pipeline, portions, 0, (), tmp_path / "samples", counts.append)
+        folder = tmp_path / "samples"
+        return encoded_pool(pipeline, portions, flows, 0, (), folder, counts.append)
 
     return pool
 
@@ -70,6 +72,13 @@ def test_a_pool_holds_every_flow_at_every_size(draw: Any) -> None:
         (size, flow): count for size, count in ((32, 3), (64, 1)) for flow in Flow
     }
     assert sum(seen) == 20
+
+
+def test_a_pool_of_some_flows_holds_the_same_samples_of_them(draw: Any) -> None:
+    pool, some = draw(), draw(flows=[Flow.TWO_SOURCE])
+    assert some.keys() == {(32, Flow.TWO_SOURCE), (64, Flow.TWO_SOURCE)}
+    for key, samples in some.items():
+        assert all(map(same, samples, pool[key]))
     removals = pool[32, Flow.REMOVAL]
     assert not same(removals[0], removals[1])
 

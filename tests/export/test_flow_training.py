@@ -1,5 +1,6 @@
 """Batches are what flow matching asks for, and adapters leave the frozen base as it was."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from export.demo_pipeline import build_pipeline
 from export.edit_pool import Encoded, Pool
 from export.edit_samples import Flow
 from export.fitting import Plan, Step
-from export.flow_training import Batch, Course, draw_batch, predict, train_adapter, train_base
+from export.flow_training import (
+    Batch,
+    Course,
+    draw_batch,
+    predict,
+    token_weights,
+    train_adapter,
+    train_base,
+)
 from export.serving_code import Task
 
 TOKENS, CHANNELS, TEXT = 4, 64, 16
@@ -132,6 +141,25 @@ def test_padding_of_shorter_prompts_changes_nothing(
     torch.testing.assert_close(together[[shortest]], single, atol=0.05, rtol=0.05)
 
 
+def test_what_no_condition_shows_weighs_its_share_however_small(
+    generator: torch.Generator,
+) -> None:
+    batch = draw_batch(SAMPLES, 3, 1.0, 0.5, generator)
+    wanted = batch.noisy - batch.sigma[:, None, None] * batch.velocity
+    tokens = wanted.shape[1]
+    # The second condition shows the wanted picture, but for one token of the first sample, none
+    # of the second and every one of the third.
+    shown = wanted.clone()
+    shown[0, 1] += 1
+    shown[2] += 1
+    conditions = torch.cat([wanted + 2, shown], dim=1)
+    weights = token_weights(dataclasses.replace(batch, conditions=conditions), 0.5)
+    torch.testing.assert_close(weights.mean(1), torch.ones(3))
+    assert weights[0, 1] == pytest.approx(tokens / 2)
+    assert weights[0, 0] == pytest.approx(0.5 * tokens / (tokens - 1))
+    assert (weights[1:] == 1).all()
+
+
 def test_training_learns_and_adapters_leave_the_base_alone(
     transformer: Any, pool: Pool, tmp_path: Path
 ) -> None:
@@ -145,7 +173,7 @@ def test_training_learns_and_adapters_leave_the_base_alone(
     adapters = []
     for task in Task:
         weights, seconds = train_adapter(
-            transformer, scheduler, task, Plan(3, 1e-2), COURSES, pool, 1, tmp_path / task,
+            transformer, scheduler, task, Plan(3, 1e-2), COURSES, pool, 0.5, 1, tmp_path / task,
             lambda step: None,
         )  # fmt: skip
         assert seconds > 0
@@ -186,7 +214,7 @@ def test_a_stopped_adapter_goes_on(transformer: Any, pool: Pool, tmp_path: Path)
     def train(folder: Path) -> dict[str, torch.Tensor]:
         folder.mkdir(exist_ok=True)
         plan = Plan(3, 1e-2)
-        arguments = (scheduler, Task.REMOVAL, plan, COURSES, pool, 1, folder / "removal.pt")
+        arguments = (scheduler, Task.REMOVAL, plan, COURSES, pool, 0.0, 1, folder / "removal.pt")
         return train_adapter(transformer, *arguments, lambda step: None)[0]
 
     whole = train(tmp_path)

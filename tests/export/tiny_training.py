@@ -7,12 +7,15 @@ from export.flow_training import Course
 from export.serving_code import Task
 
 COURSES = (Course(0.5, 32, 2), Course(1.0, 64, 1))
+PORTIONS = (Portion(32, 2), Portion(64, 1))
 RECIPE = Recipe(
     seed=3,
     vae_samples=20,
-    portions=(Portion(32, 2), Portion(64, 1)),
+    portions=PORTIONS,
     vae=Plan(2, 1e-4),
     base=Plan(6, 1e-3),
     base_courses=COURSES,
-    adapters={task: AdapterRecipe(Plan(2, 1e-2), COURSES) for task in Task},
+    adapters={
+        task: AdapterRecipe(Plan(2, 1e-2), COURSES, PORTIONS, unseen_share=0.5) for task in Task
+    },
 )
