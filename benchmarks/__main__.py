@@ -9,7 +9,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import latency, masks, overhead, perf_analyzer, report, runtimes, subscribers
+from benchmarks import (
+    edits,
+    latency,
+    masks,
+    overhead,
+    perf_analyzer,
+    report,
+    runtimes,
+    subscribers,
+)
 from benchmarks.server import Endpoints, serving
 
 ROOT = Path(__file__).parents[1]
@@ -19,6 +28,7 @@ SIZE = 256
 class Name(StrEnum):
     """What can be measured."""
 
+    EDITS = "edits"
     OVERHEAD = "overhead"
     LATENCY = "latency"
     SUBSCRIBERS = "subscribers"
@@ -33,6 +43,12 @@ class Name(StrEnum):
 Measure = Callable[[Endpoints, Path], dict[str, Any]]
 
 BENCHMARKS: dict[Name, tuple[Measure, report.Draw]] = {
+    Name.EDITS: (
+        lambda server, _: asyncio.run(
+            edits.measure(server.rest, scenes={256: 12, 512: 6}, steps=8)
+        ),
+        edits.draw,
+    ),
     Name.OVERHEAD: (
         lambda server, bundle: asyncio.run(
             overhead.measure(server.rest, bundle, pairs=11, steps=20, size=SIZE)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from benchmarks import edits
 from export.edit_results import held_out, scores
 from export.edit_samples import Flow, Sample
 
-from .web_client import Json, WebClient, b64, decode, png
+from .web_client import Json, WebClient, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from export.edit_scenes import Pixels
 
 # Held-out scenes by size; a large edit takes six times as long.
 SCENES = {256: 6, 512: 2}
@@ -29,24 +29,7 @@ MOST_SECONDS = {256: 3.0, 512: 12.0}
 
 def request(sample: Sample, **changes: Any) -> Json:
     """The sample as a client sends it."""
-    asked = sample.request
-
-    def encoded(pixels: Pixels | None) -> str | None:
-        return None if pixels is None else b64(png(pixels))
-
-    body: Json = {
-        "task_type": str(asked.task),
-        "prompt": asked.prompt,
-        "input_image": encoded(asked.image),
-        "conditional_images": [encoded(image) for image in asked.conditional_images] or None,
-        "reference_image": encoded(asked.reference_image),
-        "reference_mask_R": encoded(asked.reference_mask),
-        "input_quality": str(asked.input_quality),
-        "mask_tool_type": None if asked.mask_tool is None else str(asked.mask_tool),
-        "num_inference_steps": STEPS,
-        "seed": 1,
-    }
-    return body | changes
+    return edits.request(sample, STEPS) | changes
 
 
 async def measured(

@@ -1,0 +1,166 @@
+"""How good and how fast the edits are: held-out scenes by REST, beside what needs no network."""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+from matplotlib.axes import Axes
+from PIL import Image
+
+from benchmarks import client as rest
+from benchmarks.pictures import base64_png, from_base64
+from benchmarks.report import summary
+from export.edit_results import held_out, scores
+from export.edit_samples import Flow, Sample
+from export.edit_scenes import Pixels, as_pixels
+
+SERVER, UNEDITED = "server", "unedited"
+# Flow -> the score to show, in its unit, what it should reach.
+SHOWN = {
+    Flow.REMOVAL: ("inside", "PSNR in the mask, dB", 24.0),
+    Flow.WHITE_BALANCE: ("angle", "angle to the true colours, degrees", None),
+    Flow.REFERENCE: ("colour", "colour in the mask, of 255", 20.0),
+    Flow.TWO_SOURCE: ("colour", "colour in the mask, of 255", 20.0),
+}
+# Radius of the neighbourhood that OpenCV's filling looks at, in pixels; its examples' value.
+TELEA_RADIUS = 3
+
+
+def telea(sample: Sample) -> Pixels:
+    """The mask filled from its rim by OpenCV (Telea 2004)."""
+    hole = np.uint8(255) * (sample.request.conditional_images[0][..., 0] > 0)
+    filled: Pixels = cv2.inpaint(sample.conditions.source, hole, TELEA_RADIUS, cv2.INPAINT_TELEA)
+    return filled
+
+
+def grey_world(sample: Sample) -> Pixels:
+    """Each channel scaled so that the picture's mean is grey (Buchsbaum 1980)."""
+    source = sample.conditions.source.astype(np.float32)
+    means = source.mean(axis=(0, 1))
+    return as_pixels(source * (means.mean() / np.maximum(means, 1)))
+
+
+CLASSICAL: dict[Flow, tuple[str, Callable[[Sample], Pixels]]] = {
+    Flow.REMOVAL: ("OpenCV's Telea", telea),
+    Flow.WHITE_BALANCE: ("grey world", grey_world),
+}
+
+
+def request(sample: Sample, steps: int) -> dict[str, Any]:
+    """The sample as a REST client sends it, with a fixed seed."""
+    asked = sample.request
+
+    def encoded(pixels: Pixels | None) -> str | None:
+        return None if pixels is None else base64_png(Image.fromarray(pixels))
+
+    return {
+        "task_type": str(asked.task),
+        "prompt": asked.prompt,
+        "input_image": encoded(asked.image),
+        "conditional_images": [encoded(image) for image in asked.conditional_images] or None,
+        "reference_image": encoded(asked.reference_image),
+        "reference_mask_R": encoded(asked.reference_mask),
+        "input_quality": str(asked.input_quality),
+        "mask_tool_type": None if asked.mask_tool is None else str(asked.mask_tool),
+        "num_inference_steps": steps,
+        "seed": 1,
+    }
+
+
+async def measure(url: str, *, scenes: Mapping[int, int], steps: int) -> dict[str, Any]:
+    """Edits held-out scenes one after the other on an otherwise idle server.
+
+    Args:
+        url: REST address of a server of the demo bundle.
+        scenes: side of the square in pixels -> how many scenes of each flow.
+        steps: of denoising.
+
+    Returns:
+        `scores`: flow -> size -> method -> score -> its mean and samples, as `scores` of
+        export.edit_results defines them; null where nothing differs. Methods are the server, the
+        unedited picture and, for removal and white balance, one that needs no network.
+        `seconds`: size -> the generation time that each edit reported.
+    """
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    seconds: dict[int, list[float]] = {size: [] for size in scenes}
+    async with rest.connect(url) as client:
+        for size, count in scenes.items():
+            await _edited(client, held_out(Flow.REMOVAL, 0, size), 2)  # warms up
+            for flow in SHOWN:
+                methods: dict[str, list[dict[str, float]]] = {}
+                for index in range(count):
+                    sample = held_out(flow, index, size)
+                    result = await _edited(client, sample, steps)
+                    seconds[size].append(result["generation_time"])
+                    picture = np.asarray(from_base64(result["image"]))
+                    pictures = {SERVER: picture, UNEDITED: sample.conditions.source}
+                    if flow in CLASSICAL:
+                        name, method = CLASSICAL[flow]
+                        pictures[name] = method(sample)
+                    for name, edited in pictures.items():
+                        methods.setdefault(name, []).append(scores(sample, edited))
+                found.setdefault(flow, {})[size] = {
+                    name: by_score(each) for name, each in methods.items()
+                }
+    return {
+        "steps": steps,
+        "scenes": dict(scenes),
+        "scores": found,
+        "seconds": {size: summary(samples) for size, samples in seconds.items()},
+    }
+
+
+def by_score(each: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Score -> mean and samples over scenes; None where a scene's is infinite."""
+    found = {}
+    for score in each[0]:
+        samples = [result[score] for result in each]
+        found[score] = (
+            {
+                "mean": round(statistics.fmean(samples), 2),
+                "samples": [round(sample, 2) for sample in samples],
+            }
+            if all(map(math.isfinite, samples))
+            else None
+        )
+    return found
+
+
+def draw(axes: Axes, results: dict[str, Any]) -> None:
+    """Draws each flow's score by size and method, with what it should reach."""
+    axes.axis("off")
+    axes.set_title(f"held-out scenes, {results['steps']} steps: means, with each scene a dot")
+    for number, (flow, (score, label, aim)) in enumerate(SHOWN.items()):
+        panel = axes.inset_axes((0.1 + number % 2 * 0.55, 0.6 - number // 2 * 0.6, 0.4, 0.33))
+        _draw_flow(panel, results["scores"][flow], score, aim)
+        panel.set_title(flow, size="small")
+        panel.set_xlabel(label, size="x-small")
+        panel.tick_params(labelsize="x-small")
+
+
+def _draw_flow(
+    axes: Axes, sizes: Mapping[int, dict[str, Any]], score: str, aim: float | None
+) -> None:
+    labels: list[str] = []
+    for size, methods in sizes.items():
+        for name, found in methods.items():
+            at = len(labels)
+            colour = "tab:blue" if name == SERVER else "lightgrey"
+            axes.barh(at, found[score]["mean"], color=colour)
+            samples = found[score]["samples"]
+            axes.scatter(samples, [at] * len(samples), s=4, color="black", zorder=2)
+            labels.append(f"{name}, {size}²")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    if aim is not None:
+        axes.axvline(aim, color="tab:red", linewidth=0.8)
+
+
+async def _edited(client: httpx.AsyncClient, sample: Sample, steps: int) -> dict[str, Any]:
+    task_id = await rest.submit(client, request(sample, steps))
+    await rest.follow(client, task_id)
+    return await rest.result(client, task_id)
