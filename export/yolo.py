@@ -22,6 +22,7 @@ if "YOLO_CONFIG_DIR" not in os.environ:
 os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_VERBOSE", "false")
 _pillow_open = Image.open
+_threads = os.environ.get("OMP_NUM_THREADS")
 
 from ultralytics import FastSAM
 from ultralytics.models.fastsam import FastSAMPredictor
@@ -31,6 +32,9 @@ from ultralytics.utils.ops import scale_masks
 
 # It replaces this by a function that installs packages when it meets a file that is no picture.
 Image.open = _pillow_open
+# It sets this to 1, which processes that are started later would inherit: a Triton for one.
+if _threads is None:
+    os.environ.pop("OMP_NUM_THREADS", None)
 
 __all__ = [
     "FastSAM",

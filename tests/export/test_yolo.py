@@ -21,16 +21,29 @@ import warnings
 warnings.simplefilter("error")
 from export.yolo import segmentation_network
 segmentation_network(0.33, 0.25, 512)
+import os
+assert os.environ.get("OMP_NUM_THREADS") == {threads!r}, "left to processes started later"
 """
 
 
-def test_importing_prints_nothing_writes_nothing_and_stays_offline(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if "YOLO" not in name}
+@pytest.mark.parametrize("threads", [None, "3"])
+def test_importing_prints_nothing_changes_nothing_and_stays_offline(
+    tmp_path: Path, threads: str | None
+) -> None:
+    ours = ("YOLO", "OMP_NUM_THREADS")
+    environment = {
+        name: value for name, value in os.environ.items() if not any(each in name for each in ours)
+    }
+    environment |= {"OMP_NUM_THREADS": threads} if threads else {}
     environment |= {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
     for folder in ("home", "temporary"):
         (tmp_path / folder).mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", USE], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", USE.replace("{threads!r}", repr(threads))],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
