@@ -135,7 +135,7 @@ def draw(axes: Axes, results: dict[str, Any]) -> None:
     axes.axis("off")
     axes.set_title(f"held-out scenes, {results['steps']} steps: means, with each scene a dot")
     for number, (flow, (score, label, aim)) in enumerate(SHOWN.items()):
-        panel = axes.inset_axes((0.1 + number % 2 * 0.55, 0.6 - number // 2 * 0.6, 0.4, 0.33))
+        panel = axes.inset_axes((0.12 + number % 2 * 0.56, 0.6 - number // 2 * 0.6, 0.34, 0.33))
         _draw_flow(panel, results["scores"][flow], score, aim)
         panel.set_title(flow, size="small")
         panel.set_xlabel(label, size="x-small")

@@ -15,7 +15,7 @@ from export.edit_pool import Pool, Portion, encoded_pool
 from export.edit_samples import Flow, all_prompts
 from export.edit_scenes import Pixels
 from export.fitting import Plan, Step
-from export.flow_training import Course, train_adapter, train_base
+from export.flow_training import Course, Emphasis, Stage, train_adapter, train_base
 from export.manifest import BundleError
 from export.serving_code import Task
 from export.vae_training import train_vae, training_pictures
@@ -39,12 +39,9 @@ Report = Callable[[str, float, str], None]
 class AdapterRecipe:
     """How one adapter is trained."""
 
-    plan: Plan
-    courses: tuple[Course, ...]
+    stages: tuple[Stage, ...]
     portions: tuple[Portion, ...]
     """Samples of each of its flows."""
-    unseen_share: float = 0.0
-    """See `train_adapter`."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def recipe(seed: int, length: float) -> Recipe:
 
     courses = (Course(0.5, 128, 8), Course(0.85, 256, 4), Course(1.0, 512, 1))
     portions = (Portion(128, 800), Portion(256, 160), Portion(512, 24))
-    simple = AdapterRecipe(plan(500, 2e-3), courses, portions)
+    simple = AdapterRecipe((Stage(plan(500, 2e-3), courses),), portions)
     return Recipe(
         seed=seed,
         vae_samples=500,
@@ -104,14 +101,23 @@ def recipe(seed: int, length: float) -> Recipe:
         ),
         adapters={
             Task.INSERTION: AdapterRecipe(
-                plan(2400, 2e-3),
                 (
-                    Course(0.5, 128, 8, SEARCHING),
-                    Course(0.8, 256, 4, SEARCHING),
-                    Course(1.0, 512, 1, SEARCHING),
+                    Stage(
+                        plan(2400, 2e-3),
+                        (
+                            Course(0.5, 128, 8, SEARCHING),
+                            Course(0.8, 256, 4, SEARCHING),
+                            Course(1.0, 512, 1, SEARCHING),
+                        ),
+                        Emphasis(unseen_share=0.5),
+                    ),
+                    Stage(
+                        plan(560, 1e-3),
+                        (Course(1.0, 256, 4, SEARCHING), Course(1.0, 512, 1, SEARCHING)),
+                        Emphasis(unseen_share=0.5, start_share=0.5),
+                    ),
                 ),
                 (Portion(128, 800), Portion(256, 320), Portion(512, 96)),
-                unseen_share=0.5,
             ),
             Task.REMOVAL: simple,
             Task.WHITE_BALANCE: simple,
@@ -161,10 +167,8 @@ def train(recipe: Recipe, workspace: Path, device: str, report: Report) -> Train
             pipeline.transformer,
             pipeline.scheduler,
             task,
-            own.plan,
-            own.courses,
+            own.stages,
             pools[task],
-            own.unseen_share,
             seed,
             workspace / f"{task}.pt",
             _steps(report, str(task)),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,10 @@ LORA_TARGETS = [
 
 @dataclass(frozen=True)
 class Course:
-    """What is trained on up to which share of the training."""
+    """What is trained on up to which share of the training.
+
+    Courses that end together take turns.
+    """
 
     until: float
     size: int
@@ -46,6 +49,27 @@ class Course:
     """In turn; empty: all of the training."""
     edits_only: tuple[Flow, ...] = ()
     """Those of which the base is asked for nothing but the edit."""
+
+
+@dataclass(frozen=True)
+class Emphasis:
+    """What an adapter's training dwells on."""
+
+    unseen_share: float = 0.0
+    """How much of a sample's loss is about the tokens that no condition shows at their place,
+    however few they are, 0..1; 0: every token counts the same."""
+    start_share: float = 0.0
+    """How often the noise hides all of the picture, as where an edit starts. Later steps find
+    colours in the picture on its way and stay with them, so here they must be right."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of an adapter's training; it goes on from the weights of the one before."""
+
+    plan: Plan
+    courses: tuple[Course, ...]
+    emphasis: Emphasis = field(default_factory=Emphasis)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +120,7 @@ def train_base(
         for name, weight in weights.items()
         if weight.ndim == 2 and name.startswith("transformer_blocks") and "_mod." not in name
     ]
-    loss = _loss(transformer, scheduler, courses, pool, list(Flow), EDIT_SHARE, 0.0, seed)
+    loss = _loss(transformer, scheduler, courses, pool, list(Flow), EDIT_SHARE, Emphasis(), seed)
     seconds = fit(plan, weights, matrices, loss, checkpoint, on_step)
     transformer.requires_grad_(False)
     return seconds
@@ -106,10 +130,8 @@ def train_adapter(
     transformer: Any,
     scheduler: Any,
     task: Task,
-    plan: Plan,
-    courses: Sequence[Course],
+    stages: Sequence[Stage],
     pool: Pool,
-    unseen_share: float,
     seed: int,
     checkpoint: Path,
     on_step: Callable[[Step], None],
@@ -120,13 +142,10 @@ def train_adapter(
         transformer: trained.
         scheduler: the one that serves.
         task: its flows are trained on, and nothing but the edit is asked for.
-        plan: how long and how fast.
-        courses: sizes in order, the last until 1.0; the pool has samples of each.
+        stages: in order, the last course of each until 1.0; the pool has samples of each size.
         pool: encoded samples of the task's flows.
-        unseen_share: how much of a sample's loss is about the tokens that no condition shows at
-            their place, however few they are, 0..1; 0: every token counts the same.
         seed: of the adapter's first weights, the batches and the noise.
-        checkpoint: the file to go on from.
+        checkpoint: the file to go on from; those of later stages lie beside it.
         on_step: called after every iteration.
 
     Returns:
@@ -141,8 +160,18 @@ def train_adapter(
     for weight in weights.values():
         weight.requires_grad_(True)
     flows = [flow for flow in Flow if flow.task == task]
-    loss = _loss(transformer, scheduler, courses, pool, flows, 1.0, unseen_share, seed)
-    seconds = fit(plan, weights, (), loss, checkpoint, on_step)
+    total, done, seconds = sum(stage.plan.iterations for stage in stages), 0, 0.0
+    for number, stage in enumerate(stages):
+
+        def tell(step: Step, done: int = done, seconds: float = seconds) -> None:
+            on_step(Step(done + step.iteration, total, step.loss, seconds + step.seconds))
+
+        loss = _loss(
+            transformer, scheduler, stage.courses, pool, flows, 1.0, stage.emphasis, seed + number
+        )
+        own = checkpoint.with_stem(f"{checkpoint.stem}-{number + 1}") if number else checkpoint
+        seconds += fit(stage.plan, weights, (), loss, own, tell)
+        done += stage.plan.iterations
     state = get_peft_model_state_dict(transformer, adapter_name=name)
     trained = {key: value.detach().clone() for key, value in state.items()}
     transformer.unload_lora()
@@ -153,6 +182,7 @@ def draw_batch(
     samples: Sequence[Encoded],
     count: int,
     edit_share: float,
+    start_share: float,
     shift: float,
     generator: torch.Generator,
 ) -> Batch:
@@ -162,6 +192,7 @@ def draw_batch(
         samples: of one flow and size.
         count: how many, with repetition.
         edit_share: how often the edit is asked for instead of one of the conditions.
+        start_share: how often there is nothing but noise.
         shift: the scheduler's `mu`, by which it prefers high levels of noise.
         generator: all that is random comes from it.
     """
@@ -175,6 +206,8 @@ def draw_batch(
     wanted = pictures[torch.arange(count), asked]
     # More of the high levels, where what to draw is decided from conditions and prompt alone.
     level = torch.rand(count, generator=generator).sqrt()
+    if start_share:
+        level[torch.rand(count, generator=generator) < start_share] = 1.0
     sigma = math.exp(shift) * level / (1 + (math.exp(shift) - 1) * level)
     noise = torch.randn(wanted.shape, generator=generator)
     share = sigma[:, None, None]
@@ -244,7 +277,7 @@ def _loss(
     pool: Pool,
     flows: Sequence[Flow],
     edit_share: float,
-    unseen_share: float,
+    emphasis: Emphasis,
     seed: int,
 ) -> Callable[[int, float], Tensor]:
     config = scheduler.config
@@ -253,9 +286,11 @@ def _loss(
     def loss(iteration: int, share: float) -> Tensor:
         # By iteration, so that a run that goes on after a kill sees the batches it would have.
         generator = torch.Generator().manual_seed(seed * 1_000_003 + iteration)
-        course = next(course for course in courses if share < course.until)
-        turns = course.flows or flows
-        flow = turns[iteration % len(turns)]
+        until = next(course.until for course in courses if share < course.until)
+        together = [course for course in courses if course.until == until]
+        turns = together[0].flows or flows
+        turn, number = divmod(iteration, len(turns))
+        course, flow = together[turn % len(together)], turns[number]
         samples = pool[course.size, flow]
         shift = calculate_shift(
             samples[0].pictures.shape[1],
@@ -265,13 +300,14 @@ def _loss(
             config.max_shift,
         )
         asked = 1.0 if flow in course.edits_only else edit_share
-        batch = draw_batch(samples, course.batch, asked, shift, generator)
+        batch = draw_batch(samples, course.batch, asked, emphasis.start_share, shift, generator)
         error = (
             importance
             * (predict(transformer, batch) - batch.velocity.to(transformer.device)).square()
         )
-        if unseen_share:
-            error = error * token_weights(batch, unseen_share)[..., None].to(error.device)
+        if emphasis.unseen_share:
+            weights = token_weights(batch, emphasis.unseen_share)
+            error = error * weights[..., None].to(error.device)
         return error.mean()
 
     return loss

@@ -144,9 +144,13 @@ def test_a_recipe_follows_its_length() -> None:
     assert half.base.learning_rate == whole.base.learning_rate
     assert whole.adapters.keys() == set(Task)
     sizes = {portion.size for portion in whole.portions}
-    for courses in (whole.base_courses, *(each.courses for each in whole.adapters.values())):
-        assert {course.size for course in courses} <= sizes
-        assert courses[-1].until == 1.0
+    assert {course.size for course in whole.base_courses} <= sizes
+    assert whole.base_courses[-1].until == 1.0
+    for adapter in whole.adapters.values():
+        sizes = {portion.size for portion in adapter.portions}
+        for stage in adapter.stages:
+            assert {course.size for course in stage.courses} <= sizes
+            assert stage.courses[-1].until == 1.0
 
 
 def test_the_command_trains_and_refuses_a_workspace_of_another_recipe(

@@ -16,6 +16,8 @@ from export.fitting import Plan, Step
 from export.flow_training import (
     Batch,
     Course,
+    Emphasis,
+    Stage,
     draw_batch,
     predict,
     token_weights,
@@ -47,7 +49,7 @@ def generator() -> torch.Generator:
 
 
 def test_noisy_velocity_and_picture_lie_on_one_line(generator: torch.Generator) -> None:
-    batch = draw_batch(SAMPLES, 64, 1.0, 0.5, generator)
+    batch = draw_batch(SAMPLES, 64, 1.0, 0.0, 0.5, generator)
     share = batch.sigma[:, None, None]
     picture = batch.noisy - share * batch.velocity
     truths = (4 * picture.mean(dim=(1, 2))).round() / 4
@@ -59,14 +61,14 @@ def test_noisy_velocity_and_picture_lie_on_one_line(generator: torch.Generator) 
 
 
 def test_conditions_follow_in_their_order(generator: torch.Generator) -> None:
-    batch = draw_batch(SAMPLES, 8, 1.0, 0.5, generator)
+    batch = draw_batch(SAMPLES, 8, 1.0, 0.0, 0.5, generator)
     assert batch.conditions.shape == (8, 3 * TOKENS, CHANNELS)
     steps = 16 * batch.conditions.view(8, 3, TOKENS, CHANNELS)[:, :, 0, 0] % 4
     assert (steps == torch.tensor([1.0, 2.0, 3.0])).all()
 
 
 def test_the_base_is_asked_for_conditions_too(generator: torch.Generator) -> None:
-    batch = draw_batch(SAMPLES, 400, 0.5, 0.5, generator)
+    batch = draw_batch(SAMPLES, 400, 0.5, 0.0, 0.5, generator)
     share = batch.sigma[:, None, None]
     asked = (16 * (batch.noisy - share * batch.velocity).mean(dim=(1, 2))).round() % 4
     shares = torch.bincount(asked.int(), minlength=4) / 400
@@ -77,7 +79,7 @@ def test_noise_comes_at_the_scheduler_s_levels_and_more_often_at_high_ones(
     generator: torch.Generator,
 ) -> None:
     scheduler = build_pipeline().scheduler
-    shifted = draw_batch(SAMPLES, 4000, 1.0, 0.8, generator).sigma
+    shifted = draw_batch(SAMPLES, 4000, 1.0, 0.0, 0.8, generator).sigma
     levels = torch.linspace(0.001, 0.999, 4000)
     expected = (2 * levels * scheduler.time_shift(0.8, 1.0, levels)).mean()
     assert shifted.mean() == pytest.approx(float(expected), abs=0.02)
@@ -85,15 +87,21 @@ def test_noise_comes_at_the_scheduler_s_levels_and_more_often_at_high_ones(
     assert shifted.max() <= 1
 
 
+def test_a_share_of_the_samples_is_all_noise(generator: torch.Generator) -> None:
+    sigma = draw_batch(SAMPLES, 1000, 1.0, 0.3, 0.5, generator).sigma
+    assert 0.25 < (sigma == 1).float().mean() < 0.35
+    assert not (draw_batch(SAMPLES, 1000, 1.0, 0.0, 0.5, generator).sigma == 1).any()
+
+
 def test_a_fifth_of_the_prompts_is_blank(generator: torch.Generator) -> None:
-    prompts = draw_batch(SAMPLES, 1000, 1.0, 0.5, generator).prompts
+    prompts = draw_batch(SAMPLES, 1000, 1.0, 0.0, 0.5, generator).prompts
     blank = sum(len(prompt) == 3 for prompt in prompts)
     assert 150 < blank < 250
 
 
 def test_the_same_generator_gives_the_same_batch() -> None:
     first, second = (
-        draw_batch(SAMPLES, 4, 0.5, 0.5, torch.Generator().manual_seed(9)) for _ in range(2)
+        draw_batch(SAMPLES, 4, 0.5, 0.5, 0.5, torch.Generator().manual_seed(9)) for _ in range(2)
     )
     assert torch.equal(first.noisy, second.noisy)
     assert [len(prompt) for prompt in first.prompts] == [len(prompt) for prompt in second.prompts]
@@ -125,7 +133,7 @@ def pool() -> Pool:
 def test_padding_of_shorter_prompts_changes_nothing(
     transformer: Any, generator: torch.Generator
 ) -> None:
-    batch = draw_batch(SAMPLES, 8, 1.0, 0.5, generator)
+    batch = draw_batch(SAMPLES, 8, 1.0, 0.0, 0.5, generator)
     lengths = [len(prompt) for prompt in batch.prompts]
     shortest = lengths.index(min(lengths))
     assert max(lengths) > min(lengths)
@@ -144,7 +152,7 @@ def test_padding_of_shorter_prompts_changes_nothing(
 def test_what_no_condition_shows_weighs_its_share_however_small(
     generator: torch.Generator,
 ) -> None:
-    batch = draw_batch(SAMPLES, 3, 1.0, 0.5, generator)
+    batch = draw_batch(SAMPLES, 3, 1.0, 0.0, 0.5, generator)
     wanted = batch.noisy - batch.sigma[:, None, None] * batch.velocity
     tokens = wanted.shape[1]
     # The second condition shows the wanted picture, but for one token of the first sample, none
@@ -172,11 +180,19 @@ def test_training_learns_and_adapters_leave_the_base_alone(
     before = {name: weight.clone() for name, weight in transformer.state_dict().items()}
     adapters = []
     for task in Task:
+        told: list[Step] = []
         weights, seconds = train_adapter(
-            transformer, scheduler, task, Plan(3, 1e-2), COURSES, pool, 0.5, 1, tmp_path / task,
-            lambda step: None,
-        )  # fmt: skip
+            transformer,
+            scheduler,
+            task,
+            (Stage(Plan(2, 1e-2), COURSES), Stage(Plan(3, 1e-2), COURSES, Emphasis(0.5, 0.5))),
+            pool,
+            1,
+            tmp_path / f"{task}.pt",
+            told.append,
+        )
         assert seconds > 0
+        assert [(step.iteration, step.iterations) for step in told] == [(n, 5) for n in range(1, 6)]
         assert any(weight.abs().max() > 0 for key, weight in weights.items() if "lora_B" in key)
         adapters.append(weights)
         after = transformer.state_dict()
@@ -208,15 +224,45 @@ def test_a_course_may_have_flows_of_its_own(
     assert [share for number, share in drawn if flows[number] is Flow.DESCRIBED] == [0.5, 1, 1, 1]
 
 
+def test_courses_that_end_together_take_turns(
+    transformer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def draw(samples: list[Encoded], count: int, *others: Any) -> Batch:
+        drawn.append(count)
+        return draw_batch(samples, count, *others)
+
+    monkeypatch.setattr(flow_training, "draw_batch", draw)
+    pool = {(32, Flow.REMOVAL): [encoded(0, conditions=2)]}
+    courses = (Course(0.5, 32, 1), Course(1.0, 32, 2), Course(1.0, 32, 3))
+    train_adapter(
+        transformer,
+        build_pipeline().scheduler,
+        Task.REMOVAL,
+        (Stage(Plan(8, 1e-3), courses),),
+        pool,
+        1,
+        tmp_path / "removal.pt",
+        lambda _: None,
+    )
+    assert drawn == [1, 1, 1, 1, 2, 3, 2, 3]
+
+
 def test_a_stopped_adapter_goes_on(transformer: Any, pool: Pool, tmp_path: Path) -> None:
     scheduler = build_pipeline().scheduler
+    stages = (Stage(Plan(3, 1e-2), COURSES), Stage(Plan(2, 1e-2), COURSES))
 
     def train(folder: Path) -> dict[str, torch.Tensor]:
         folder.mkdir(exist_ok=True)
-        plan = Plan(3, 1e-2)
-        arguments = (scheduler, Task.REMOVAL, plan, COURSES, pool, 0.0, 1, folder / "removal.pt")
-        return train_adapter(transformer, *arguments, lambda step: None)[0]
+        checkpoint = folder / "removal.pt"
+        return train_adapter(
+            transformer, scheduler, Task.REMOVAL, stages, pool, 1, checkpoint, lambda _: None
+        )[0]
 
     whole = train(tmp_path)
-    again = train(tmp_path)  # from its finished checkpoint
+    again = train(tmp_path)  # from its finished checkpoints
     assert all(torch.equal(again[key], weight) for key, weight in whole.items())
+    (tmp_path / "removal-2.pt").unlink()
+    resumed = train(tmp_path)  # from the end of the first stage
+    assert all(torch.equal(resumed[key], weight) for key, weight in whole.items())

@@ -3,10 +3,14 @@
 from export.demo_training import AdapterRecipe, Recipe
 from export.edit_pool import Portion
 from export.fitting import Plan
-from export.flow_training import Course
+from export.flow_training import Course, Emphasis, Stage
 from export.serving_code import Task
 
 COURSES = (Course(0.5, 32, 2), Course(1.0, 64, 1))
+STAGES = (
+    Stage(Plan(2, 1e-2), COURSES),
+    Stage(Plan(2, 1e-2), COURSES, Emphasis(0.5, 0.5)),
+)
 PORTIONS = (Portion(32, 2), Portion(64, 1))
 RECIPE = Recipe(
     seed=3,
@@ -15,7 +19,5 @@ RECIPE = Recipe(
     vae=Plan(2, 1e-4),
     base=Plan(6, 1e-3),
     base_courses=COURSES,
-    adapters={
-        task: AdapterRecipe(Plan(2, 1e-2), COURSES, PORTIONS, unseen_share=0.5) for task in Task
-    },
+    adapters={task: AdapterRecipe(STAGES, PORTIONS) for task in Task},
 )

@@ -74,8 +74,8 @@ async def test_two_source_insertion_takes_the_colour_and_composites(
     client: WebClient, size: int
 ) -> None:
     found = await measured(client, Flow.TWO_SOURCE, size)
-    # 20 is the aim. Small objects miss it: their rims take on some of what lies around them.
-    assert found["colour"] <= {256: 30, 512: 55}[size]
+    # 20 is the aim, which small objects miss: they are hardly larger than the model's tokens.
+    assert found["colour"] <= 25
     assert found["outside"] == np.inf  # the very pixels
 
 
