@@ -97,3 +97,14 @@ async def result(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
     response = await client.get(f"/api/generate/result/{task_id}")
     body: dict[str, Any] = response.raise_for_status().json()
     return body
+
+
+async def edit(client: httpx.AsyncClient, request: dict[str, Any]) -> dict[str, Any]:
+    """Submits a job, follows it to its end and returns its result.
+
+    Raises:
+        RuntimeError: it ended in error, or its stream ended before it did.
+    """
+    task_id = await submit(client, request)
+    await follow(client, task_id)
+    return await result(client, task_id)

@@ -5,8 +5,6 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import cv2
-import httpx
 import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
@@ -17,6 +15,7 @@ from benchmarks.report import summary
 from export.edit_results import held_out, scores
 from export.edit_samples import Flow, Sample
 from export.edit_scenes import Pixels, as_pixels
+from export.serving_code import telea
 
 SERVER, UNEDITED = "server", "unedited"
 # Flow -> the score to show, in its unit, what it should reach.
@@ -26,15 +25,12 @@ SHOWN = {
     Flow.REFERENCE: ("colour", "colour in the mask, of 255", 20.0),
     Flow.TWO_SOURCE: ("colour", "colour in the mask, of 255", 20.0),
 }
-# Radius of the neighbourhood that OpenCV's filling looks at, in pixels; its examples' value.
-TELEA_RADIUS = 3
 
 
-def telea(sample: Sample) -> Pixels:
-    """The mask filled from its rim by OpenCV (Telea 2004)."""
+def filled(sample: Sample) -> Pixels:
+    """The mask filled from its rim by OpenCV, as the server fills it for the model to see."""
     hole = np.uint8(255) * (sample.request.conditional_images[0][..., 0] > 0)
-    filled: Pixels = cv2.inpaint(sample.conditions.source, hole, TELEA_RADIUS, cv2.INPAINT_TELEA)
-    return filled
+    return telea(sample.conditions.source, hole)
 
 
 def grey_world(sample: Sample) -> Pixels:
@@ -45,7 +41,7 @@ def grey_world(sample: Sample) -> Pixels:
 
 
 CLASSICAL: dict[Flow, tuple[str, Callable[[Sample], Pixels]]] = {
-    Flow.REMOVAL: ("OpenCV's Telea", telea),
+    Flow.REMOVAL: ("OpenCV's Telea", filled),
     Flow.WHITE_BALANCE: ("grey world", grey_world),
 }
 
@@ -89,12 +85,12 @@ async def measure(url: str, *, scenes: Mapping[int, int], steps: int) -> dict[st
     seconds: dict[int, list[float]] = {size: [] for size in scenes}
     async with rest.connect(url) as client:
         for size, count in scenes.items():
-            await _edited(client, held_out(Flow.REMOVAL, 0, size), 2)  # warms up
+            await rest.edit(client, request(held_out(Flow.REMOVAL, 0, size), 2))  # warms up
             for flow in SHOWN:
                 methods: dict[str, list[dict[str, float]]] = {}
                 for index in range(count):
                     sample = held_out(flow, index, size)
-                    result = await _edited(client, sample, steps)
+                    result = await rest.edit(client, request(sample, steps))
                     seconds[size].append(result["generation_time"])
                     picture = np.asarray(from_base64(result["image"]))
                     pictures = {SERVER: picture, UNEDITED: sample.conditions.source}
@@ -158,9 +154,3 @@ def _draw_flow(
     axes.invert_yaxis()
     if aim is not None:
         axes.axvline(aim, color="tab:red", linewidth=0.8)
-
-
-async def _edited(client: httpx.AsyncClient, sample: Sample, steps: int) -> dict[str, Any]:
-    task_id = await rest.submit(client, request(sample, steps))
-    await rest.follow(client, task_id)
-    return await rest.result(client, task_id)

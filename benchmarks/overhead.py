@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus as edit_plus
-import httpx
 import numpy as np
 import torch
 from diffusers import QwenImageEditPlusPipeline
@@ -67,7 +66,7 @@ async def measure(url: str, bundle: Path, *, pairs: int, steps: int, size: int) 
     bare = BareDiffusers(bundle, size)
     seconds: dict[str, list[float]] = {"bare": [], "rest": []}
     async with rest.connect(url) as client:
-        warm_up = await _edit(client, request)
+        warm_up = await rest.edit(client, request)
         conditions = [from_base64(image) for image in warm_up["debug_info"]["conditional_images"]]
         expected = bare.edit(conditions, request)
         for _ in range(pairs):
@@ -75,7 +74,7 @@ async def measure(url: str, bundle: Path, *, pairs: int, steps: int, size: int) 
             bare.edit(conditions, request)
             seconds["bare"].append(time.perf_counter() - started)
             started = time.perf_counter()
-            edited = from_base64((await _edit(client, request))["image"])
+            edited = from_base64((await rest.edit(client, request))["image"])
             seconds["rest"].append(time.perf_counter() - started)
     difference = np.abs(np.asarray(edited, np.int16) - np.asarray(expected, np.int16))
     return {
@@ -103,9 +102,3 @@ def draw(axes: Axes, results: dict[str, Any]) -> None:
         ylim=(0, None),
     )
     axes.legend()
-
-
-async def _edit(client: httpx.AsyncClient, request: dict[str, Any]) -> dict[str, Any]:
-    task_id = await rest.submit(client, request)
-    await rest.follow(client, task_id)
-    return await rest.result(client, task_id)

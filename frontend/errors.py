@@ -103,6 +103,13 @@ class UnavailableError(ServingError):
     status = 503
 
 
+class ClosingError(UnavailableError):
+    """The server is on its way out."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down")
+
+
 class TritonAwayError(UnavailableError):
     """Triton or the model's process cannot be reached."""
 

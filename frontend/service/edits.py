@@ -14,6 +14,7 @@ import structlog
 from frontend.domain import EditResult, JobEvent, JobStatus, Stage
 from frontend.errors import (
     BackendError,
+    ClosingError,
     InvalidInputError,
     JobNotFoundError,
     ServingError,
@@ -76,11 +77,11 @@ class EditService:
     async def __aexit__(self, *_: object) -> None:
         self._closing = True
         self._supervisor.cancel()
-        await self._fail_waiting(_closing())
+        await self._fail_waiting(ClosingError())
         # Triton does not stop while a job runs.
         running = list(self._queue.running.values())
         grace_s = self._settings.cancel_timeout_s
-        await asyncio.gather(*(self._stop(edit, _closing(), grace_s) for edit in running))
+        await asyncio.gather(*(self._stop(edit, ClosingError(), grace_s) for edit in running))
         await asyncio.gather(self._supervisor, *self._tasks, return_exceptions=True)
 
     @property
@@ -117,7 +118,7 @@ class EditService:
             UnsupportedError: the loaded bundle cannot run `task_type`.
         """
         if self._closing:
-            raise _closing()
+            raise ClosingError()
         if not any(task_type in state.adapters for state in self.require()):
             raise UnsupportedError(f"task_type: the adapter for {task_type} is not installed")
         if self._queue.full:
@@ -360,10 +361,6 @@ class EditService:
         for edit in list(self._queue.waiting.values()):
             self._queue.leave(edit)
             await self._fail(edit, error)
-
-
-def _closing() -> UnavailableError:
-    return UnavailableError("The server is shutting down")
 
 
 def _known(seconds: float) -> float | None:

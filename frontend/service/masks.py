@@ -13,6 +13,7 @@ import structlog
 
 from frontend.errors import (
     BackendError,
+    ClosingError,
     ImageNotFoundError,
     InvalidInputError,
     MaskCancelledError,
@@ -110,7 +111,7 @@ class MaskService:
         self._supervisor.cancel()
         tickets = list(self._live.values())
         for ticket in tickets:
-            self._mark(ticket, _closing())
+            self._mark(ticket, ClosingError())
         # Triton does not stop while a request runs.
         grace_s = self._settings.cancel_timeout_s
         await asyncio.gather(*(self._stop(ticket, grace_s) for ticket in tickets))
@@ -147,7 +148,7 @@ class MaskService:
         """
         self.require()
         if self._closing:
-            raise _closing()
+            raise ClosingError()
         if len(self._live) >= self._most_running + self._settings.max_masks_waiting:
             raise UnavailableError("Too many mask requests wait already")
         ticket = Ticket(request_id or str(uuid.uuid4()))
@@ -287,7 +288,7 @@ class MaskService:
         except (TimeoutError, ServingError) as error:
             log.warning("cancel_unanswered", request_id=ticket.request_id, reason=repr(error))
             if ticket.call:
-                ticket.call.cut(ticket.stopped_by or _closing())
+                ticket.call.cut(ticket.stopped_by or ClosingError())
 
     def _ready(self) -> list[TritonWatch[MaskModelState]]:
         """The Tritons that can make masks now.
@@ -324,7 +325,3 @@ class MaskService:
                         ticket.call.cut(TritonAwayError(ticket.watch.reason))
             except Exception:
                 log.exception("supervision_failed")
-
-
-def _closing() -> UnavailableError:
-    return UnavailableError("The server is shutting down")

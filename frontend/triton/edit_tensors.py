@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +55,6 @@ IMAGE_EDIT = ModelTensors(
 
 # Inputs whose field has another name than the tensor in lower case.
 _FIELDS = {"IMAGE": "input_image", "REFERENCE_MASK_R": "reference_mask_R"}
-_INPUT_NAMES = re.compile(rf"\b({'|'.join(spec.name for spec in EDIT_INPUTS)})\b")
 
 
 def edit_request(task_id: str, params: EditParams) -> Any:
@@ -125,4 +123,4 @@ def model_state(response: Any) -> EditModelState:
 
 def refusal(text: str) -> str:
     """Word the model's refusal of an edit for users of REST, who know fields and not tensors."""
-    return _INPUT_NAMES.sub(lambda name: _FIELDS.get(name[1], name[1].lower()), text)
+    return IMAGE_EDIT.with_field_names(text, _FIELDS)

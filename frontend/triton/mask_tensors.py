@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +40,6 @@ SMART_MASK = ModelTensors(
     ),
     decoupled=False,
 )
-
-_INPUT_NAMES = re.compile(rf"\b({'|'.join(spec.name for spec in SMART_MASK.inputs)})\b")
 
 
 def mask_request(job_id: str, prompts: MaskPrompts, image: bytes | str) -> Any:
@@ -122,4 +119,4 @@ def refusal(text: str) -> str:
     """
     if text.startswith("IMAGE: "):
         return f"{IMAGE_REFUSED}: {text.removeprefix('IMAGE: ')}"
-    return _INPUT_NAMES.sub(lambda name: name[1].lower(), text)
+    return SMART_MASK.with_field_names(text, {})

@@ -6,6 +6,7 @@ table with it.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tritonclient.grpc import model_config_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _CONFIG_TYPES = {
     "BYTES": "TYPE_STRING",
@@ -55,6 +56,16 @@ class ModelTensors:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     decoupled: bool
+
+    def with_field_names(self, text: str, names: Mapping[str, str]) -> str:
+        """Word a text about inputs for users of REST, who know fields and not tensors.
+
+        Args:
+            text: names inputs of this model.
+            names: input -> its field, where that is not the input's name in lower case.
+        """
+        inputs = "|".join(spec.name for spec in self.inputs)
+        return re.sub(rf"\b({inputs})\b", lambda name: names.get(name[1], name[1].lower()), text)
 
 
 def mismatches(table: ModelTensors, config: Any) -> list[str]:

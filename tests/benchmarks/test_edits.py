@@ -23,7 +23,7 @@ def test_grey_world_makes_the_mean_grey() -> None:
 
 def test_telea_fills_the_mask_and_nothing_else() -> None:
     sample = held_out(Flow.REMOVAL, 0, SIZE)
-    found = scores(sample, edits.telea(sample))
+    found = scores(sample, edits.filled(sample))
     assert found["outside"] == math.inf
     assert found["gain"] > 3
 

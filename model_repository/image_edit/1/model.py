@@ -41,9 +41,9 @@ class TritonPythonModel:
             {key: value["string_value"] for key, value in parameters.items()},
             Path(args["model_repository"]),
         )
-        self._on_gpu = on_gpu = args["model_instance_kind"] == "GPU"
-        device = f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu"
-        if not on_gpu:
+        self._on_gpu = args["model_instance_kind"] == "GPU"
+        device = f"cuda:{args['model_instance_device_id']}" if self._on_gpu else "cpu"
+        if not self._on_gpu:
             tune_for_cpu()
         # In a thread that ends: the threads that OpenMP keeps for the one that computes would
         # otherwise stay beside the engine's own, and with more of them than cores none waits
