@@ -24,7 +24,8 @@ COPY --from=packages /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     ARTMANCER_HOST=0.0.0.0 \
-    ARTMANCER_TRITON_URL=triton:8001
+    ARTMANCER_TRITON_URL=triton:8001 \
+    ARTMANCER_LOADING_FILE=/run/artmancer/loading
 USER 10001
 EXPOSE 8080
 # readyz asks the models themselves.

@@ -41,7 +41,7 @@ LABEL org.opencontainers.image.title="artmancer-triton" \
       org.opencontainers.image.description="Image editing and smart masks on Triton Inference Server" \
       org.opencontainers.image.licenses="Apache-2.0"
 # NVIDIA's user triton-server, 1000, owns what is written.
-RUN install --directory --owner=1000 --group=1000 /bundles /engines
+RUN install --directory --owner=1000 --group=1000 /bundles /engines /run/artmancer
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1
 
@@ -65,7 +65,8 @@ COPY docker/triton_entrypoint.py docker/triton_health.py /opt/artmancer/
 USER 1000
 # Serving never downloads. The user has no home, and compiled kernels need a place.
 ENV HF_HUB_OFFLINE=1 \
-    HOME=/tmp
+    HOME=/tmp \
+    ARTMANCER_LOADING_FILE=/run/artmancer/loading
 # gRPC and metrics; HTTP is the health check's, on the loopback interface.
 EXPOSE 8001 8002
 HEALTHCHECK --interval=10s --timeout=15s --start-period=30m --start-interval=5s --retries=3 \

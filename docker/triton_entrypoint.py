@@ -22,6 +22,8 @@ import psutil
 BAD_PROFILE, STUB_DIED = 2, 1
 WATCH_INTERVAL_S = 0.5
 ANSWER_TIMEOUT_S = 5.0
+# Cards that another profile serves, by the names that operators look for.
+ALIASES = {"a100-80gb": "", "h200": "h100"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,8 +61,9 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--model-repository", type=Path, default=Path("/models"))
     parser.add_argument(
         "--profile",
+        type=lambda name: ALIASES.get(name, name),
         default=os.environ.get("TRITON_PROFILE", ""),
-        help="name of the models' configs/NAME.pbtxt; empty: their config.pbtxt",
+        help="name of the models' configs/NAME.pbtxt; empty or a100-80gb: their config.pbtxt",
     )
     parser.add_argument(
         "--exit-timeout-secs",
@@ -74,12 +77,13 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
 
 def profile_problem(repository: Path, profile: str) -> str | None:
     """Return what is wrong with a profile's name; Triton itself would take another silently."""
-    known = sorted({path.stem for path in repository.glob("*/configs/*.pbtxt")})
+    known = {path.stem for path in repository.glob("*/configs/*.pbtxt")}
     if not profile or profile in known:
         return None
+    aliases = {name for name, of in ALIASES.items() if not of or of in known}
     return (
         f"no model in {repository} has configs/{profile}.pbtxt: set TRITON_PROFILE to one of "
-        f"{', '.join(known)}, or to nothing for config.pbtxt"
+        f"{', '.join(sorted(known | aliases))}, or to nothing for config.pbtxt"
     )
 
 

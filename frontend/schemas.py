@@ -239,11 +239,17 @@ def _fields(task_id: str, event: JobEvent) -> dict[str, Any]:
         "current_step": event.current_step,
         "total_steps": event.total_steps,
         "error": event.error,
-        "loading_message": AWAY_MESSAGE if event.triton_away else LOADING_MESSAGES.get(event.stage),
+        "loading_message": _loading_message(event),
         "stage": event.stage,
         "queue_position": event.queue_position,
         "eta_seconds": event.eta_seconds,
     }
+
+
+def _loading_message(event: JobEvent) -> str | None:
+    if not event.triton_away:
+        return LOADING_MESSAGES.get(event.stage)
+    return f"{AWAY_MESSAGE}: {event.triton_loading}" if event.triton_loading else AWAY_MESSAGE
 
 
 def generation_result(task_id: str, result: EditResult) -> bytes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from frontend.app import create_app
+from frontend.launcher import installation
 from frontend.launcher.errors import LaunchError
 from frontend.launcher.supervisor import Supervisor
 
@@ -64,7 +65,11 @@ def running(settings: Settings) -> Iterator[Serving]:
     """
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_bind(settings.host, settings.port))
-        triton = None if settings.triton_url else stack.enter_context(Supervisor(settings))
+        triton = None
+        if not settings.triton_url:
+            own = installation.loading_file(settings.triton_grpc_port)
+            settings = settings.model_copy(update={"loading_file": settings.loading_file or own})
+            triton = stack.enter_context(Supervisor(settings))
         server = _Server(
             uvicorn.Config(
                 create_app(settings),

@@ -22,7 +22,7 @@ class Settings(BaseSettings):
         pydantic.ValidationError: a variable is out of its range.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ARTMANCER_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ARTMANCER_", env_ignore_empty=True, frozen=True)
 
     host: str = Field(default="127.0.0.1", description="address the frontend listens on")
     port: Port = 8080
@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     triton_metrics_port: Port = 8002
     model_repository: Path = CHECKOUT / "model_repository"
     model_config_name: str = Field(default="cpu", description="profile of the launched Triton")
+
+    loading_file: Path | None = Field(
+        default=None,
+        description="file in which Triton tells how far it is with loading the models, by the "
+        "same variable; empty: none of an external Triton, a launched one has its own",
+    )
 
     triton_start_timeout_s: Seconds = Field(
         default=180.0, description="how long the launched Triton may take to load its models"

@@ -124,3 +124,8 @@ def log_file(grpc_port: int) -> Path:
     for path in logs[:-_LOGS_KEPT]:
         path.unlink(missing_ok=True)
     return folder / f"triton-{grpc_port}.log"
+
+
+def loading_file(grpc_port: int) -> Path:
+    """Return where the tritonserver on this port tells how far it is with loading its models."""
+    return cache_folder() / f"triton-{grpc_port}.loading"

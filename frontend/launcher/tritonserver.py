@@ -46,7 +46,7 @@ class TritonServer:
                 *("--log", self._log, "--grace", str(self._stop_timeout_s)),
                 *_command(settings),
             ],
-            env=installation.environment(),
+            env=_environment(settings),
             cwd=Path(frontend.__file__).parents[1],
             stdin=subprocess.PIPE,  # its end of file tells the guard that the launcher is gone
             stdout=subprocess.DEVNULL,
@@ -137,6 +137,13 @@ def _is_dead(process: psutil.Process) -> bool:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    variables = installation.environment()
+    if settings.loading_file is not None:
+        variables["ARTMANCER_LOADING_FILE"] = str(settings.loading_file.resolve())
+    return variables
 
 
 def _command(settings: Settings) -> list[str]:

@@ -25,6 +25,7 @@ from frontend.errors import (
 )
 from frontend.service.queue import Edit, EditQueue
 from frontend.triton.edit_tensors import edit_update, refusal
+from frontend.triton.loading import away_error, loading_stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +69,8 @@ class EditService:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._away_since: float | None = None
+        # What waiting jobs were told last: whether all are away, and what one does to be back.
+        self._announced: tuple[bool, str | None] = (False, None)
 
     async def __aenter__(self) -> Self:
         await self._beat()
@@ -103,7 +106,7 @@ class EditService:
         watches = self._watches.values()
         if states := [watch.state for watch in watches if watch.state is not None]:
             return states
-        raise TritonAwayError(next(iter(watches)).reason)
+        raise away_error(next(iter(watches)).reason, self._settings.loading_file)
 
     @property
     def tritons(self) -> int:
@@ -184,16 +187,21 @@ class EditService:
             await self._jobs.append(edit.task_id, self._queued_event(edit, seconds_left))
 
     async def _announce_all(self) -> None:
-        """Tell all waiting jobs that Triton went away, or came back."""
+        """Tell all waiting jobs that Triton went away, how far its load is, or that it is back."""
         waiting = self._queue.waiting.values()
         await self._announce([(edit, self._queue.seconds_left(edit)) for edit in waiting])
+
+    @property
+    def _away(self) -> bool:
+        return all(watch.state is None for watch in self._watches.values())
 
     def _queued_event(self, edit: Edit, seconds_left: float) -> JobEvent:
         return JobEvent(
             status=JobStatus.QUEUED,
             total_steps=edit.steps,
             queue_position=edit.position,
-            triton_away=all(watch.state is None for watch in self._watches.values()),
+            triton_away=self._away,
+            triton_loading=self._announced[1],
             eta_seconds=_known(seconds_left),
             at=time.time(),
         )
@@ -344,18 +352,19 @@ class EditService:
             elif watch.state.waiting < watch.state.max_queue_size:
                 lane.full = False
         self._dispatch()
+        absence = self._away, loading_stage(self._settings.loading_file) if self._away else None
+        if absence != self._announced:
+            self._announced = absence
+            await self._announce_all()
         try:
             self.require()
-        except TritonAwayError as absence:
+        except TritonAwayError as error:
             if self._away_since is None:
                 self._away_since = self._clock()
-                await self._announce_all()
             if self._clock() - self._away_since > self._settings.recovery_timeout_s:
-                await self._fail_waiting(absence)
+                await self._fail_waiting(error)
         else:
-            if self._away_since is not None:
-                self._away_since = None
-                await self._announce_all()
+            self._away_since = None
 
     async def _fail_waiting(self, error: ServingError) -> None:
         for edit in list(self._queue.waiting.values()):

@@ -23,6 +23,7 @@ from frontend.errors import (
     TritonAwayError,
     UnavailableError,
 )
+from frontend.triton.loading import away_error
 from frontend.triton.mask_tensors import mask_result, refusal
 
 if TYPE_CHECKING:
@@ -301,7 +302,7 @@ class MaskService:
             return ready
         if any(state for _, state in states):
             raise TritonAwayError("the mask network does not answer")
-        raise TritonAwayError(self._watches[0].reason)
+        raise away_error(self._watches[0].reason, self._settings.loading_file)
 
     def _watch_for(self, image_id: str) -> TritonWatch[MaskModelState]:
         """One Triton for each picture while none comes or goes: there its features are cached."""

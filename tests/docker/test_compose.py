@@ -90,11 +90,22 @@ def test_only_the_gpu_profile_reserves_a_gpu() -> None:
 
 def test_serving_reads_what_export_writes() -> None:
     written = {each.split(":")[1]: each.split(":")[0] for each in SERVICES["export"]["volumes"][:2]}
-    read = {each.split(":")[1]: each.split(":")[0] for each in SERVICES["triton"]["volumes"]}
+    volumes = SERVICES["triton"]["volumes"][:2]
+    read = {each.split(":")[1]: each.split(":")[0] for each in volumes}
     assert written == read == {"/bundles": "bundles", "/engines": "engines"}
-    assert all(each.endswith(":ro") for each in SERVICES["triton"]["volumes"])
+    assert all(each.endswith(":ro") for each in volumes)
     builds = [SERVICES[name]["build"] for name in ("triton", "export")]
     assert len({build["dockerfile"] for build in builds}) == 1
+
+
+@pytest.mark.parametrize("name", ["triton", "triton-1", "triton-cpu"])
+def test_the_frontend_reads_where_triton_tells_how_far_its_load_is(name: str) -> None:
+    assert SERVICES[name]["volumes"][2:] == ["loading:/run/artmancer"]
+    assert SERVICES["frontend"]["volumes"] == ["loading:/run/artmancer:ro"]
+    told = re.compile(r"ARTMANCER_LOADING_FILE=(\S+)")
+    for image in ("triton", "frontend"):
+        text = (ROOT / "docker" / f"{image}.Dockerfile").read_text()
+        assert told.findall(text) == ["/run/artmancer/loading"]
 
 
 def test_up_starts_no_export() -> None:

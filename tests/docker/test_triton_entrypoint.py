@@ -120,16 +120,22 @@ def test_an_unknown_profile_is_refused_before_anything_starts() -> None:
     with entrypoint(echo_settings(), "--profile=cpuu") as process:
         _, said = process.communicate(timeout=END_TIMEOUT_S)
         assert process.returncode == triton_entrypoint.BAD_PROFILE
-        assert "one of cpu" in said
+        assert "one of a100-80gb, cpu, or" in said
         assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize("profile", ["", "cpu"])
-def test_a_known_profile_is_passed_on(profile: str) -> None:
+@pytest.mark.parametrize(
+    ("profile", "config"), [("", ""), ("cpu", "cpu"), ("a100-80gb", ""), ("h200", "h100")]
+)
+def test_a_known_profile_is_passed_on(profile: str, config: str) -> None:
     options, rest = triton_entrypoint.parse(
         [f"--model-repository={ROOT / 'model_repository'}", f"--profile={profile}", "--grpc-port=1"]
     )
     assert rest == ["--grpc-port=1"]
-    assert triton_entrypoint.profile_problem(options.model_repository, profile) is None
-    named = f"--model-config-name={profile}" in triton_entrypoint.command(options)
-    assert named == bool(profile)
+    assert triton_entrypoint.profile_problem(options.model_repository, options.profile) is None
+    named = [
+        argument
+        for argument in triton_entrypoint.command(options)
+        if argument.startswith("--model-config-name")
+    ]
+    assert named == ([f"--model-config-name={config}"] if config else [])

@@ -14,6 +14,8 @@ from tests.fakes.wire import model_config
 from tests.integration.web_client import WebClient, check_stream, edit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from frontend.routes.dependencies import Services
     from frontend.settings import Settings
     from tests.fakes.triton_server import FakeTriton
@@ -84,6 +86,43 @@ async def test_a_killed_triton_ends_its_jobs_and_spares_the_waiting_ones(
             check_stream(events, 100)
             assert events[-1]["loading_message"] is None
         await client.finish()
+
+
+def write_loading_file(file: Path, stage: str) -> None:
+    """Tell a stage of a load, as image_edit does."""
+    file.write_text(f"{stage}\n")
+
+
+async def test_waiting_jobs_hear_how_far_the_load_is(
+    serve: Serve, triton: FakeTriton, tmp_path: Path
+) -> None:
+    triton.behaviour.step_s = 0.2
+    file = tmp_path / "loading"
+    async with serve(max_in_flight=1, loading_file=file) as client:
+        running = await client.submit(edit(num_inference_steps=100))
+        await client.wait_status(running, "processing")
+        waiting = await client.submit(edit(num_inference_steps=4))
+        following = asyncio.create_task(client.follow(waiting))
+        await triton.kill()
+        stages = ["checking the bundle", "loading the pipeline"]
+        for stage in stages:
+            write_loading_file(file, stage)
+            shown = f"Waiting for Triton to load the models: {stage}"
+            async with asyncio.timeout(5):
+                while (await client.status(waiting))["loading_message"] != shown:
+                    await asyncio.sleep(0.02)
+        refused = await submit_refused(client)
+        assert refused == "Triton is loading the models: loading the pipeline"
+        await asyncio.sleep(0.3)  # several beats, of which none tells the same again
+        triton.behaviour.step_s = 0.001
+        write_loading_file(file, "")
+        await triton.start()
+        events = await following
+    check_stream(events, 4)
+    told = [
+        event["loading_message"] for event in events if ": " in (event["loading_message"] or "")
+    ]
+    assert told == [f"Waiting for Triton to load the models: {stage}" for stage in stages]
 
 
 async def test_a_dead_model_process_ends_its_jobs(client: WebClient, triton: FakeTriton) -> None:

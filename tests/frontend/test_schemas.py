@@ -136,6 +136,15 @@ def test_a_loading_message_is_there_while_the_job_is_prepared() -> None:
     assert not any("oom" in message.lower() for message in shown)
 
 
+def test_a_job_that_waits_for_triton_says_how_far_that_is() -> None:
+    away = event(status=JobStatus.QUEUED, stage=None, triton_away=True)
+    assert task_status("a", away).loading_message == AWAY_MESSAGE
+    telling = event(
+        status=JobStatus.QUEUED, stage=None, triton_away=True, triton_loading="warming up"
+    )
+    assert task_status("a", telling).loading_message == f"{AWAY_MESSAGE}: warming up"
+
+
 def test_a_preview_is_base64() -> None:
     assert stream_event("a", event(preview=b"webp")).preview_image == "d2VicA=="
     assert stream_event("a", event()).preview_image is None

@@ -78,3 +78,11 @@ def test_addresses_of_tritons_are_told_apart(value: str, urls: list[str]) -> Non
     settings = Settings(triton_url=value)
     assert settings.triton_grpc_urls == urls
     assert bool(settings.triton_url) is bool(value.strip())
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOADING_FILE", "CORS_ORIGINS", "PORT", "TRITON_URL"):
+        monkeypatch.setenv(f"ARTMANCER_{name}", "")
+    settings = Settings()
+    assert settings.model_fields_set == set()
+    assert settings.loading_file is None

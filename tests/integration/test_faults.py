@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from frontend.schemas import AWAY_MESSAGE
+
 from .mask_scenes import iou, mask_of, scene
 from .server import Server, running
 from .web_client import TERMINAL, Json, WebClient, b64, edit
@@ -70,6 +72,25 @@ async def test_triton_killed_in_mid_job(fragile_server: Server) -> None:
         assert int(answer.headers["retry-after"]) >= 1
         assert isinstance(answer.json()["detail"], str)
     await edit_again(fragile_server)
+
+
+async def test_a_job_that_waits_for_triton_hears_how_far_its_load_is(
+    fragile_server: Server,
+) -> None:
+    await asyncio.to_thread(fragile_server.wait_ready)
+    async with WebClient(fragile_server.url) as client:
+        # Triton takes two at once, and ends them when it dies; the third waits.
+        long = edit(num_inference_steps=100, input_quality="resized")
+        taken = [await client.submit(long) for _ in range(2)]
+        waiting = await client.submit()
+        following = asyncio.create_task(client.follow(waiting))
+        for task_id in taken:
+            await client.wait_status(task_id, "processing")
+        fragile_server.tritonserver().send_signal(signal.SIGKILL)
+        events = await asyncio.wait_for(following, 90)
+        assert events[-1]["status"] == "done"
+        told = [event["loading_message"] or "" for event in events]
+        assert [text for text in told if text.startswith(f"{AWAY_MESSAGE}: ")]
 
 
 @pytest.mark.parametrize("model", ["image_edit", "edit_conditions"])

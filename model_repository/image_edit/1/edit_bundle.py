@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import QwenImageEditPlusPipeline
+from diffusers import QwenImageEditPlusPipeline, QwenImageTransformer2DModel
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from edit_positions import mark_picture_tokens
 from edit_preview import PreviewMap
@@ -18,6 +19,10 @@ from edit_tuning import after_adapters, before_adapters, torch_dtype
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+LARGE_PARTS = {
+    "text_encoder": Qwen2_5_VLForConditionalGeneration,
+    "transformer": QwenImageTransformer2DModel,
+}
 # Larger files are only measured: hashing the 40 GB of a full pipeline would take minutes of
 # every start, and export has compared them when it built the bundle.
 MAX_HASHED_BYTES = 64 * 2**20
@@ -60,15 +65,25 @@ def load_bundle(
     on_stage("checking the bundle")
     manifest = read_manifest(folder)
     dtype = torch_dtype(tuning, device)
-    on_stage("loading the pipeline")
+    source = folder / manifest["pipeline"]
+    parts = {}
+    # One by one, because each takes minutes and what goes on is to be told.
+    for part, kind in LARGE_PARTS.items():
+        on_stage(f"loading the {part.replace('_', ' ')}")
+        parts[part] = kind.from_pretrained(
+            source / part,
+            dtype=dtype,
+            local_files_only=True,
+            # Straight to the device, unless the weights are to shrink before they go there.
+            device_map=torch.device(device) if tuning.quantization == "none" else None,
+        )
+    on_stage("loading the rest of the pipeline")
     pipeline = QwenImageEditPlusPipeline.from_pretrained(
-        folder / manifest["pipeline"],
-        dtype=dtype,
-        local_files_only=True,
-        # Straight to the device, unless the weights are to shrink before they go there.
-        device_map=torch.device(device).type if tuning.quantization == "none" else None,
+        source, dtype=dtype, local_files_only=True, **parts
     )
     mark_picture_tokens(pipeline.text_encoder)
+    if tuning.quantization != "none":
+        on_stage(f"turning the weights to {tuning.quantization}")
     before_adapters(pipeline, tuning, device)
     adapters: dict[str, dict[str, str]] = manifest["adapters"]
     if not adapters:

@@ -335,11 +335,22 @@ def _coded_device_errors() -> Iterator[None]:
                 Code.RESOURCE_EXHAUSTED,
                 "the device is out of memory; use a smaller picture or fewer condition images",
             ) from error
-        if isinstance(error, torch.AcceleratorError):
+        if isinstance(error, torch.AcceleratorError) or _is_lost():
             raise DeviceLostError(
                 Code.INTERNAL, "the device failed; the server starts anew"
             ) from error
         raise
+
+
+def _is_lost() -> bool:
+    """Asks the device itself: libraries on top of CUDA report its faults in errors of any type."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -3,7 +3,6 @@
 import json
 import os
 import threading
-import time
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ import triton_python_backend_utils as pb_utils
 from edit_conditioning import Conditions
 from edit_errors import Code, error_of, error_of_conditions, invalid
 from edit_jobs import EditJobs, Job
+from edit_loading import loading
 from edit_messages import Answered, Failed, Message, Progressed, Stage, Succeeded
 from edit_process import tune_for_cpu
 from edit_request import EditRequest, Tensors, read_request, read_text
@@ -135,26 +135,18 @@ class TritonPythonModel:
 
 
 def _load(settings: EditSettings, device: str) -> tuple["Bundle", EditRunner]:
-    """Loads the bundle and warms it up, and tells Triton's log about it."""
-    # Not before, because they load torch, which reads what was tuned.
-    from edit_bundle import load_bundle
-    from edit_engine import EditEngine
+    """Loads the bundle and warms it up, and tells how far it is."""
+    with loading(pb_utils.Logger.log_info) as on_stage:
+        on_stage("importing the packages")
+        # Not before, because they load torch, which reads what was tuned.
+        from edit_bundle import load_bundle
+        from edit_engine import EditEngine
 
-    started = time.perf_counter()
-
-    def on_stage(stage: str) -> None:
-        pb_utils.Logger.log_info(f"image_edit: {time.perf_counter() - started:.1f} s, {stage}")
-
-    bundle = load_bundle(
-        settings.bundle,
-        settings.tuning,
-        device,
-        on_stage,
-    )
-    engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)
-    runner = EditRunner(engine, bundle.name)
-    runner.warm_up(settings.warm_up_sizes, on_stage)
-    return bundle, runner
+        bundle = load_bundle(settings.bundle, settings.tuning, device, on_stage)
+        engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)
+        runner = EditRunner(engine, bundle.name)
+        runner.warm_up(settings.warm_up_sizes, on_stage)
+        return bundle, runner
 
 
 def _conditions(request: EditRequest) -> Conditions:

@@ -351,6 +351,26 @@ def test_a_fault_of_the_device_is_one_that_no_edit_survives(
         engine.step(state)
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_library_s_error_is_a_fault_where_the_device_answers_no_more(
+    bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    def fail(**_: Any) -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED")
+
+    def synchronize() -> None:
+        if lost:
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    state = prepared(engine, spec_of())
+    monkeypatch.setattr(bundle.pipeline.transformer, "forward", fail)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    with pytest.raises(DeviceLostError if lost else RuntimeError) as caught:
+        engine.step(state)
+    assert isinstance(caught.value, DeviceLostError) == lost
+
+
 def test_any_other_error_stays_what_it_is(
     bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from frontend.triton.loading import FRESH_S, away_error, loading_stage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("content", "stage"),
+    [
+        (b"", None),
+        (b"\n", None),
+        (b"\nsecond line", None),
+        (b"first\nsecond", "first"),
+        (b"\xff" + b"x" * 10**6, "\N{REPLACEMENT CHARACTER}" + "x" * 199),
+    ],
+)
+def test_the_first_line_is_read(tmp_path: Path, content: bytes, stage: str | None) -> None:
+    (tmp_path / "loading").write_bytes(content)
+    assert loading_stage(tmp_path / "loading") == stage
+
+
+def test_without_a_file_nothing_is_known(tmp_path: Path) -> None:
+    assert loading_stage(None) is None
+    assert loading_stage(tmp_path / "nowhere") is None
+    assert loading_stage(tmp_path) is None
+
+
+def test_what_a_killed_load_has_left_is_not_believed(tmp_path: Path) -> None:
+    file = tmp_path / "loading"
+    file.write_text("warming up\n")
+    before = time.time() - FRESH_S
+    os.utime(file, (before + 5, before + 5))
+    assert loading_stage(file) == "warming up"
+    os.utime(file, (before, before))
+    assert loading_stage(file) is None
+
+
+def test_the_error_tells_the_stage_or_else_the_reason(tmp_path: Path) -> None:
+    file = tmp_path / "loading"
+    assert away_error("it is gone", file).detail == "it is gone"
+    file.write_text("warming up\n")
+    assert away_error("it is gone", file).detail == "Triton is loading the models: warming up"
