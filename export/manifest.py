@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,31 @@ class BundleError(ExportError):
     """A bundle folder that is missing, incomplete or altered; the text names the file."""
 
 
-def write(bundle: Path, fields: dict[str, Any]) -> None:
+def write(
+    bundle: Path, fields: dict[str, Any], on_file: Callable[[Path], None] = lambda _: None
+) -> None:
     """Writes `manifest.json`, listing every file that now lies in the folder.
 
     Args:
         bundle: the bundle folder, complete but for its manifest.
         fields: the manifest's own keys (name, base, pipeline, adapters, preview).
+        on_file: called with each file before it is hashed.
     """
-    files = {
-        path.relative_to(bundle).as_posix(): fingerprint(path)
-        for path in sorted(bundle.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
-    }
+    files = {}
+    for path in sorted(bundle.rglob("*")):
+        if path.is_file() and path.name != MANIFEST:
+            on_file(path)
+            files[path.relative_to(bundle).as_posix()] = fingerprint(path)
     manifest = {"format": FORMAT, **fields, "files": files}
     (bundle / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def verify(bundle: Path) -> dict[str, Any]:
+def verify(bundle: Path, on_file: Callable[[Path], None] = lambda _: None) -> dict[str, Any]:
     """Reads the manifest and compares every file it lists, hash included.
+
+    Args:
+        bundle: the bundle folder.
+        on_file: called with each file before it is hashed.
 
     Returns:
         The manifest.
@@ -51,6 +59,7 @@ def verify(bundle: Path) -> dict[str, Any]:
         path = bundle / name
         if not path.is_file():
             raise BundleError(f"{path}: missing")
+        on_file(path)
         if fingerprint(path) != expected:
             raise BundleError(f"{path}: differs from the manifest")
     return manifest

@@ -14,6 +14,7 @@ from export.qwen_transformer import empty_transformer, linear_shapes, read_confi
 
 PIPELINE = "pipeline"
 PIPELINE_CLASS = "QwenImageEditPlusPipeline"
+LARGE_BYTES = 2**28
 # Task type -> name in the bundle.
 ADAPTERS = {
     "insertion": "adapters/insertion_cp.safetensors",
@@ -90,6 +91,7 @@ def build(
                 },
                 "preview": preview,
             },
+            _tell_large(on_stage),
         )
         written = _read(folder)
         _compare_with_hub(written, stated)
@@ -133,17 +135,30 @@ def _present(
     if (found["base"], set(found["adapters"])) != (base, set(adapters)):
         return None
     on_stage("checking the files")
+    tell = _tell_large(on_stage)
     for task_type, named in adapters.items():
         entry = found["adapters"][task_type]
         if [entry[key] for key in ("file", "lightning") if key in entry] != list(named):
             return None
         for name, path in named.items():
+            tell(path)
             if manifest.fingerprint(path) != found["files"].get(name):
                 return None
     try:
-        return manifest.verify(bundle)
+        return manifest.verify(bundle, tell)
     except BundleError:
         return None
+
+
+def _tell_large(on_stage: Callable[[str], None]) -> Callable[[Path], None]:
+    """Tells of each file that takes a while, of which there are a dozen."""
+
+    def on_file(path: Path) -> None:
+        size = path.stat().st_size
+        if size > LARGE_BYTES:
+            on_stage(f"hashing {path.parent.name}/{path.name}, {size / 1e9:.1f} GB")
+
+    return on_file
 
 
 def _read(bundle: Path) -> dict[str, Any]:

@@ -39,7 +39,11 @@ def build(
         from export import qwen_bundle
 
         manifest = qwen_bundle.build(
-            out, base, revision, given, on_stage=lambda stage: console.print(f"{stage}...")
+            out,
+            base,
+            revision,
+            given,
+            on_stage=lambda stage: console.print(f"{stage}...", soft_wrap=True),
         )
     except BundleError as error:
         console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)

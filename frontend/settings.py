@@ -22,7 +22,7 @@ class Settings(BaseSettings):
         pydantic.ValidationError: a variable is out of its range.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ARTMANCER_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ARTMANCER_", frozen=True)
 
     host: str = Field(default="127.0.0.1", description="address the frontend listens on")
     port: Port = 8080
@@ -125,6 +125,11 @@ class Settings(BaseSettings):
     )
     max_conditional_images: int = Field(default=4, ge=1)
     image_workers: int = Field(default=2, ge=1, description="threads that decode and encode images")
+
+    @field_validator("loading_file", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
 
     @field_validator("triton_url")
     @classmethod

@@ -69,8 +69,9 @@ class EditService:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._away_since: float | None = None
-        # What waiting jobs were told last: whether all are away, and what one does to be back.
-        self._announced: tuple[bool, str | None] = (False, None)
+        self._announced_away = False
+        # Of this absence. Each is told once: several Tritons that load may share the file.
+        self._announced_stages: list[str] = []
 
     async def __aenter__(self) -> Self:
         await self._beat()
@@ -191,6 +192,19 @@ class EditService:
         waiting = self._queue.waiting.values()
         await self._announce([(edit, self._queue.seconds_left(edit)) for edit in waiting])
 
+    async def _announce_absence(self) -> None:
+        away = self._away
+        stage = loading_stage(self._settings.loading_file) if away else None
+        changed = away != self._announced_away
+        if changed:
+            self._announced_away = away
+            self._announced_stages.clear()
+        if stage and stage not in self._announced_stages:
+            self._announced_stages.append(stage)
+            changed = True
+        if changed:
+            await self._announce_all()
+
     @property
     def _away(self) -> bool:
         return all(watch.state is None for watch in self._watches.values())
@@ -201,7 +215,7 @@ class EditService:
             total_steps=edit.steps,
             queue_position=edit.position,
             triton_away=self._away,
-            triton_loading=self._announced[1],
+            triton_loading=next(reversed(self._announced_stages), None),
             eta_seconds=_known(seconds_left),
             at=time.time(),
         )
@@ -352,10 +366,7 @@ class EditService:
             elif watch.state.waiting < watch.state.max_queue_size:
                 lane.full = False
         self._dispatch()
-        absence = self._away, loading_stage(self._settings.loading_file) if self._away else None
-        if absence != self._announced:
-            self._announced = absence
-            await self._announce_all()
+        await self._announce_absence()
         try:
             self.require()
         except TritonAwayError as error:

@@ -25,7 +25,7 @@ def loading_stage(file: Path | None) -> str | None:
         return None
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
-            if time.time() - os.fstat(lines.fileno()).st_mtime > FRESH_S:
+            if abs(time.time() - os.fstat(lines.fileno()).st_mtime) > FRESH_S:
                 return None
             return lines.readline(MAX_CHARS).strip() or None
     except OSError:

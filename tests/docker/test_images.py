@@ -102,6 +102,38 @@ def test_an_image_installs_what_the_extra_says(extra: str) -> None:
     assert len(listed) >= 4
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("extras", [["frontend"], ["models"], ["models", "export"]])
+def test_what_an_image_installs_resolves_for_its_python(extras: list[str], tmp_path: Path) -> None:
+    """For Python 3.12 on glibc 2.39, wheels alone; asks the package index."""
+    listed = subprocess.run(
+        [sys.executable, "docker/requirements_of.py", *extras],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(listed.stdout)
+    platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(39, 16, -1)]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"),
+            *("--python-version=3.12", "--only-binary=:all:", "--target", str(tmp_path / "target")),
+            *platforms,
+            *("--platform=manylinux2014_x86_64", "--platform=linux_x86_64"),
+            *("--constraint", "constraints.txt", "--requirement", str(requirements)),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Would install" in done.stdout
+
+
 def test_the_frontend_needs_no_torch() -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     frontend = " ".join(wanted["optional-dependencies"]["frontend"])

@@ -22,7 +22,7 @@ from edit_engine import EditEngine
 from edit_errors import Code, EditError
 from edit_settings import Tuning
 from edit_spec import EditSpec
-from export import demo_bundle, manifest, qwen_adapters, qwen_hub
+from export import demo_bundle, manifest, qwen_adapters, qwen_bundle, qwen_hub
 from export.__main__ import app
 from export.manifest import BundleError
 from export.qwen_transformer import empty_transformer, linear_shapes, read_config
@@ -147,6 +147,18 @@ def test_nothing_is_asked_of_the_network(
         pytest.skip("this machine lets no process have a network of its own")
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(manifest.verify(tmp_path / "bundle")["adapters"]) == {"removal"}
+
+
+def test_hashing_tells_of_each_large_file(
+    export: Export, tmp_path: Path, sources: dict[str, Path | str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qwen_bundle, "LARGE_BYTES", 2**20)
+    large = "hashing transformer/diffusion_pytorch_model.safetensors, 0.0 GB..."
+    for _ in ("building", "checking"):
+        code, said = export(tmp_path / "bundle", sources)
+        assert code == 0, said
+        assert said.count(large) == 1
+        assert "hashing vae/config.json" not in said
 
 
 def test_files_of_the_cache_are_linked_rather_than_copied(

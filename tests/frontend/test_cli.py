@@ -299,8 +299,9 @@ def test_a_setting_out_of_range() -> None:
     ]
 
 
-def test_a_setting_that_is_no_json() -> None:
-    done = serve(ARTMANCER_CORS_ORIGINS="http://localhost:3000")
+@pytest.mark.parametrize("origins", ["http://localhost:3000", ""])
+def test_a_setting_that_is_no_json(origins: str) -> None:
+    done = serve(ARTMANCER_CORS_ORIGINS=origins)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "cors_origins" in done.stderr

@@ -113,7 +113,10 @@ async def test_waiting_jobs_hear_how_far_the_load_is(
                     await asyncio.sleep(0.02)
         refused = await submit_refused(client)
         assert refused == "Triton is loading the models: loading the pipeline"
-        await asyncio.sleep(0.3)  # several beats, of which none tells the same again
+        assert (await client.http.get("/readyz")).json()["detail"] == refused
+        # Several beats, of which none tells the same again, nor what another Triton has told.
+        write_loading_file(file, stages[0])
+        await asyncio.sleep(0.3)
         triton.behaviour.step_s = 0.001
         write_loading_file(file, "")
         await triton.start()

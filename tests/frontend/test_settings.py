@@ -80,9 +80,8 @@ def test_addresses_of_tritons_are_told_apart(value: str, urls: list[str]) -> Non
     assert bool(settings.triton_url) is bool(value.strip())
 
 
-def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LOADING_FILE", "CORS_ORIGINS", "PORT", "TRITON_URL"):
-        monkeypatch.setenv(f"ARTMANCER_{name}", "")
-    settings = Settings()
-    assert settings.model_fields_set == set()
-    assert settings.loading_file is None
+def test_an_empty_loading_file_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTMANCER_LOADING_FILE", "")
+    assert Settings().loading_file is None
+    monkeypatch.setenv("ARTMANCER_LOADING_FILE", "/run/loading")
+    assert str(Settings().loading_file) == "/run/loading"

@@ -51,11 +51,7 @@ def fragile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
     manifest = json.loads(path.read_text())
     del manifest["adapters"]["white-balance"]
     path.write_text(json.dumps(manifest))
-    # More are killed here, one after the other, than an operator should see unalarmed.
-    settings = {
-        "MODEL_REPOSITORY": str(folder / "model_repository"),
-        "TRITON_RESTART_LIMIT": "20",
-    }
+    settings = {"MODEL_REPOSITORY": str(folder / "model_repository")}
     with running(folder / "log", **settings) as started:
         yield started
 

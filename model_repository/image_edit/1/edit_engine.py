@@ -105,7 +105,7 @@ class EditEngine:
             raise EditError(Code.UNIMPLEMENTED, f"no adapter for {spec.task_type} is installed")
         self._check_length("PROMPT", spec.prompt)
         self._check_length("NEGATIVE_PROMPT", spec.negative_prompt)
-        with _coded_device_errors():
+        with _coded_device_errors(self._device):
             width, height = spec.size
             area = self._condition_area or width * height
             text_area = min(CONDITION_IMAGE_SIZE, area)
@@ -148,7 +148,7 @@ class EditEngine:
         Raises:
             EditError: RESOURCE_EXHAUSTED.
         """
-        with _coded_device_errors():
+        with _coded_device_errors(self._device):
             self._activate(state.adapters)
             self._forget_other_edits(state)
             timestep = state.scheduler.timesteps[state.step]
@@ -170,7 +170,7 @@ class EditEngine:
         Raises:
             EditError: RESOURCE_EXHAUSTED.
         """
-        with _coded_device_errors():
+        with _coded_device_errors(self._device):
             latents = state.latents
             if state.velocity is not None:
                 # A flow is a straight line: what is left of it leads to the end.
@@ -187,7 +187,7 @@ class EditEngine:
         Raises:
             EditError: INTERNAL where the picture is not finite, RESOURCE_EXHAUSTED.
         """
-        with _coded_device_errors():
+        with _coded_device_errors(self._device):
             vae = self._pipeline.vae
             latents = self._unpack(state.latents, state.size).to(vae.dtype)
             channels = (1, -1, 1, 1, 1)
@@ -320,7 +320,7 @@ def _dimensions(area: int, size: Size) -> Size:
 
 
 @contextlib.contextmanager
-def _coded_device_errors() -> Iterator[None]:
+def _coded_device_errors(device: torch.device) -> Iterator[None]:
     """Codes what a device does to an edit: too little memory ends that edit, a fault all of them.
 
     Raises:
@@ -335,19 +335,19 @@ def _coded_device_errors() -> Iterator[None]:
                 Code.RESOURCE_EXHAUSTED,
                 "the device is out of memory; use a smaller picture or fewer condition images",
             ) from error
-        if isinstance(error, torch.AcceleratorError) or _is_lost():
+        if isinstance(error, torch.AcceleratorError) or _is_lost(device):
             raise DeviceLostError(
                 Code.INTERNAL, "the device failed; the server starts anew"
             ) from error
         raise
 
 
-def _is_lost() -> bool:
+def _is_lost(device: torch.device) -> bool:
     """Asks the device itself: libraries on top of CUDA report its faults in errors of any type."""
-    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if device.type != "cuda":
         return False
     try:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     except RuntimeError:
         return True
     return False

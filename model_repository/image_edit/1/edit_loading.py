@@ -19,8 +19,8 @@ def loading(log_info: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
     """Yields what to call with each stage of the load, in words, as it begins.
 
     The file that the environment names holds the stage that goes on, one line of UTF-8, is
-    written again every `INTERVAL_S`, and is gone when the load has ended. That it cannot be
-    written is logged and harms nothing.
+    written again every `INTERVAL_S`, and is removed when the load has ended. That it cannot be
+    written is logged once.
 
     Args:
         log_info: takes a line for Triton's log.
@@ -42,7 +42,7 @@ def loading(log_info: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
 
 
 class _LoadingFile:
-    """The file, and the thread that keeps it fresh; ends its writing at the first error."""
+    """The file, and the thread that keeps it fresh."""
 
     def __init__(self, path: Path, log_info: Callable[[str], None]) -> None:
         self._path = path
@@ -50,6 +50,7 @@ class _LoadingFile:
         self._unfinished = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}")
         self._log_info = log_info
         self._stage = ""
+        self._failed = False
         self._writing = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._refresh, name="loading", daemon=True)
@@ -78,7 +79,8 @@ class _LoadingFile:
                 self._unfinished.write_text(f"{self._stage}\n", encoding="utf-8")
                 self._unfinished.replace(self._path)
             except OSError as error:
-                self._ended.set()
-                self._log_info(f"image_edit: cannot tell in {self._path}: {error.strerror}")
+                if not self._failed:
+                    self._failed = True
+                    self._log_info(f"image_edit: cannot tell in {self._path}: {error.strerror}")
                 with contextlib.suppress(OSError):
                     self._unfinished.unlink(missing_ok=True)

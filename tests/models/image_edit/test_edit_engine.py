@@ -358,13 +358,14 @@ def test_a_library_s_error_is_a_fault_where_the_device_answers_no_more(
     def fail(**_: Any) -> None:
         raise RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED")
 
-    def synchronize() -> None:
+    def synchronize(device: torch.device) -> None:
+        assert device.index == 1
         if lost:
             raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
     state = prepared(engine, spec_of())
     monkeypatch.setattr(bundle.pipeline.transformer, "forward", fail)
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(engine, "_device", torch.device("cuda:1"))
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     with pytest.raises(DeviceLostError if lost else RuntimeError) as caught:
         engine.step(state)
