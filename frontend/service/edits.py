@@ -69,9 +69,8 @@ class EditService:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._away_since: float | None = None
-        self._announced_away = False
         # Of this absence. Each is told once: several Tritons that load may share the file.
-        self._announced_stages: list[str] = []
+        self._told_stages: list[str] = []
 
     async def __aenter__(self) -> Self:
         await self._beat()
@@ -107,7 +106,7 @@ class EditService:
         watches = self._watches.values()
         if states := [watch.state for watch in watches if watch.state is not None]:
             return states
-        raise away_error(next(iter(watches)).reason, self._settings.loading_file)
+        raise self._away_error()
 
     @property
     def tritons(self) -> int:
@@ -192,22 +191,12 @@ class EditService:
         waiting = self._queue.waiting.values()
         await self._announce([(edit, self._queue.seconds_left(edit)) for edit in waiting])
 
-    async def _announce_absence(self) -> None:
-        away = self._away
-        stage = loading_stage(self._settings.loading_file) if away else None
-        changed = away != self._announced_away
-        if changed:
-            self._announced_away = away
-            self._announced_stages.clear()
-        if stage and stage not in self._announced_stages:
-            self._announced_stages.append(stage)
-            changed = True
-        if changed:
-            await self._announce_all()
-
     @property
     def _away(self) -> bool:
         return all(watch.state is None for watch in self._watches.values())
+
+    def _away_error(self) -> TritonAwayError:
+        return away_error(next(iter(self._watches.values())).reason, self._settings.loading_file)
 
     def _queued_event(self, edit: Edit, seconds_left: float) -> JobEvent:
         return JobEvent(
@@ -215,7 +204,7 @@ class EditService:
             total_steps=edit.steps,
             queue_position=edit.position,
             triton_away=self._away,
-            triton_loading=next(reversed(self._announced_stages), None),
+            triton_loading=self._told_stages[-1] if self._told_stages else None,
             eta_seconds=_known(seconds_left),
             at=time.time(),
         )
@@ -366,16 +355,27 @@ class EditService:
             elif watch.state.waiting < watch.state.max_queue_size:
                 lane.full = False
         self._dispatch()
-        await self._announce_absence()
-        try:
-            self.require()
-        except TritonAwayError as error:
-            if self._away_since is None:
-                self._away_since = self._clock()
-            if self._clock() - self._away_since > self._settings.recovery_timeout_s:
-                await self._fail_waiting(error)
-        else:
-            self._away_since = None
+        await self._bear_absence()
+
+    async def _bear_absence(self) -> None:
+        """Tell waiting jobs when no Triton can run them, and end them where that lasts."""
+        if not self._away:
+            if self._away_since is not None:
+                self._away_since = None
+                self._told_stages.clear()
+                await self._announce_all()
+            return
+        changed = self._away_since is None
+        if self._away_since is None:
+            self._away_since = self._clock()
+        stage = loading_stage(self._settings.loading_file)
+        if stage is not None and stage not in self._told_stages:
+            self._told_stages.append(stage)
+            changed = True
+        if changed:
+            await self._announce_all()
+        if self._clock() - self._away_since > self._settings.recovery_timeout_s:
+            await self._fail_waiting(self._away_error())
 
     async def _fail_waiting(self, error: ServingError) -> None:
         for edit in list(self._queue.waiting.values()):

@@ -86,18 +86,22 @@ def test_no_base_image_floats() -> None:
         assert re.search(r"=\d+\.\d+-", default)
 
 
-@pytest.mark.parametrize("extra", ["frontend", "models", "export"])
-def test_an_image_installs_what_the_extra_says(extra: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "docker/requirements_of.py", extra],
+def requirements_of(*extras: str) -> str:
+    """Return what the images install for these extras, one requirement a line."""
+    return subprocess.run(
+        [sys.executable, "docker/requirements_of.py", *extras],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
-    )
+    ).stdout
+
+
+@pytest.mark.parametrize("extra", ["frontend", "models", "export"])
+def test_an_image_installs_what_the_extra_says(extra: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["optional-dependencies"][extra]
-    listed = done.stdout.splitlines()
+    listed = requirements_of(extra).splitlines()
     assert listed == [each for each in wanted if not each.startswith("artmancer-triton[")]
     assert len(listed) >= 4
 
@@ -107,15 +111,8 @@ def test_an_image_installs_what_the_extra_says(extra: str) -> None:
 @pytest.mark.parametrize("extras", [["frontend"], ["models"], ["models", "export"]])
 def test_what_an_image_installs_resolves_for_its_python(extras: list[str], tmp_path: Path) -> None:
     """For Python 3.12 on glibc 2.39, wheels alone; asks the package index."""
-    listed = subprocess.run(
-        [sys.executable, "docker/requirements_of.py", *extras],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
     requirements = tmp_path / "requirements.txt"
-    requirements.write_text(listed.stdout)
+    requirements.write_text(requirements_of(*extras))
     platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(39, 16, -1)]
     done = subprocess.run(
         [
