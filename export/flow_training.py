@@ -16,7 +16,7 @@ from torch.nn import functional
 from export import attention_start
 from export.edit_pool import Encoded, Pool
 from export.edit_samples import Flow
-from export.fitting import Plan, Step, fit
+from export.fitting import Plan, Step, autocast, fit
 from export.serving_code import Task
 
 # How often the prompt is dropped: guidance compares with the answer to a blank one.
@@ -238,7 +238,7 @@ def predict(transformer: Any, batch: Batch) -> Tensor:
         [functional.pad(prompt, (0, 0, 0, longest - len(prompt))) for prompt in batch.prompts]
     )
     read = torch.stack([torch.arange(longest) < len(prompt) for prompt in batch.prompts])
-    with torch.autocast(device.type, dtype=torch.bfloat16):
+    with autocast(device):
         prediction = transformer(
             hidden_states=torch.cat([batch.noisy, batch.conditions], dim=1).to(device),
             timestep=batch.sigma.to(device),

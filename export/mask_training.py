@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from export.errors import ExportError
+from export.fitting import autocast
 from export.mask_dataset import ScenePool, draw_batch
 from export.yolo import segmentation_loss, segmentation_network
 
@@ -160,7 +161,7 @@ class _Run:
         rng = np.random.default_rng([self.plan.seed, self.iteration])
         batch = draw_batch(pool, rng, self.plan.batch, size, 4 if share < FINE_MASKS else 2)
         images = batch.images.to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        with autocast(self.device):
             predictions = self.network(images)
         terms, named = self.loss(_float32(predictions), batch.targets)
         rate = _learning_rate(self.iteration, share)
