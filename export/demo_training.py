@@ -30,6 +30,11 @@ READING = tuple(
 )
 # To find the object in a whole reference picture takes longest among the insertions.
 SEARCHING = (Flow.TWO_SOURCE, Flow.REFERENCE, Flow.TWO_SOURCE, Flow.DESCRIBED)
+BALANCED = (Flow.TWO_SOURCE, Flow.REFERENCE, Flow.TWO_SOURCE, Flow.REFERENCE, Flow.DESCRIBED)
+ENDING = (
+    *(Flow.TWO_SOURCE, Flow.REFERENCE, Flow.TWO_SOURCE),
+    *(Flow.DESCRIBED, Flow.TWO_SOURCE, Flow.REFERENCE),
+)
 
 # (phase, share of it that is done, what it does now)
 Report = Callable[[str, float, str], None]
@@ -83,6 +88,12 @@ def recipe(seed: int, length: float) -> Recipe:
     def plan(iterations: int, learning_rate: float) -> Plan:
         return Plan(max(1, round(iterations * length)), learning_rate)
 
+    def mending(
+        iterations: int, learning_rate: float, flows: tuple[Flow, ...], emphasis: Emphasis
+    ) -> Stage:
+        small, large = Course(1.0, 256, 4, flows), Course(1.0, 512, 1, flows)
+        return Stage(plan(iterations, learning_rate), (small, small, large), emphasis)
+
     courses = (Course(0.5, 128, 8), Course(0.85, 256, 4), Course(1.0, 512, 1))
     portions = (Portion(128, 800), Portion(256, 160), Portion(512, 24))
     simple = AdapterRecipe((Stage(plan(500, 2e-3), courses),), portions)
@@ -116,6 +127,9 @@ def recipe(seed: int, length: float) -> Recipe:
                         (Course(1.0, 256, 4, SEARCHING), Course(1.0, 512, 1, SEARCHING)),
                         Emphasis(unseen_share=0.5, start_share=0.5),
                     ),
+                    mending(540, 1e-3, SEARCHING, Emphasis(0.5, 0.3, own_share=0.5)),
+                    mending(900, 1e-3, BALANCED, Emphasis(0.5, 0.3, own_share=0.7, own_steps=3)),
+                    mending(600, 7e-4, ENDING, Emphasis(0.5, 0.3, own_share=0.7, own_steps=3)),
                 ),
                 (Portion(128, 800), Portion(256, 320), Portion(512, 96)),
             ),

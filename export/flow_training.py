@@ -1,5 +1,6 @@
 """Owns the training of the demo's transformer by flow matching, and of its adapters."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ BLANK_SHARE = 0.2
 # How often the base is asked for the edit; else for one of the conditions as it is. It learns to
 # find its way in all of them, and which picture is wanted is for the adapters to know.
 EDIT_SHARE = 0.5
+# Below this share of noise the way from a wrong picture to the wanted one would be too steep to
+# learn from.
+LEAST_OWN_NOISE = 0.15
 # A token is seen where a condition is this close to it at the same place: mean squared difference
 # of latents, which vary by about 0.15.
 SEEN = 0.005
@@ -61,6 +65,11 @@ class Emphasis:
     start_share: float = 0.0
     """How often the noise hides all of the picture, as where an edit starts. Later steps find
     colours in the picture on its way and stay with them, so here they must be right."""
+    own_share: float = 0.0
+    """How often the transformer's own steps have led to the picture on its way, as while an edit
+    is served; else nothing teaches it to mend what they have done wrong."""
+    own_steps: int = 1
+    """The most of such steps."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +259,36 @@ def predict(transformer: Any, batch: Batch) -> Tensor:
     return prediction[:, :tokens].float()  # type: ignore[no-any-return]
 
 
+@torch.no_grad()
+def with_own_pictures(
+    transformer: Any, batch: Batch, emphasis: Emphasis, generator: torch.Generator
+) -> Batch:
+    """Starts some samples where the transformer's own steps from their noise lead.
+
+    The velocity then leads from there to the wanted picture, over the noise that is left. This
+    is against what Ning et al. 2023 (arXiv:2301.11706) call exposure bias.
+
+    Args:
+        transformer: takes Euler's steps, from pure noise.
+        batch: as drawn.
+        emphasis: how often, of the samples with at least LEAST_OWN_NOISE, and the most steps.
+        generator: draws which, and how many steps.
+    """
+    sigma = batch.sigma[:, None, None]
+    wanted = batch.noisy - sigma * batch.velocity
+    own = batch.noisy + (1 - sigma) * batch.velocity  # the noise, where they start
+    steps = int(torch.randint(1, emphasis.own_steps + 1, (), generator=generator))
+    stride = (1 - batch.sigma) / steps
+    for step in range(steps):
+        start = dataclasses.replace(batch, noisy=own, sigma=1 - step * stride)
+        own = own - stride[:, None, None] * predict(transformer, start).cpu()
+    chosen = torch.rand(len(sigma), generator=generator) < emphasis.own_share
+    chosen &= batch.sigma >= LEAST_OWN_NOISE
+    noisy = torch.where(chosen[:, None, None], own, batch.noisy)
+    velocity = torch.where(chosen[:, None, None], (own - wanted) / sigma, batch.velocity)
+    return dataclasses.replace(batch, noisy=noisy, velocity=velocity)
+
+
 def token_weights(batch: Batch, unseen_share: float) -> Tensor:
     """How much each token's error counts, float32 [n, tokens], 1 on average in every sample.
 
@@ -301,6 +340,8 @@ def _loss(
         )
         asked = 1.0 if flow in course.edits_only else edit_share
         batch = draw_batch(samples, course.batch, asked, emphasis.start_share, shift, generator)
+        if emphasis.own_share:
+            batch = with_own_pictures(transformer, batch, emphasis, generator)
         error = (
             importance
             * (predict(transformer, batch) - batch.velocity.to(transformer.device)).square()

@@ -14,6 +14,7 @@ from export.edit_pool import Encoded, Pool
 from export.edit_samples import Flow
 from export.fitting import Plan, Step
 from export.flow_training import (
+    LEAST_OWN_NOISE,
     Batch,
     Course,
     Emphasis,
@@ -23,6 +24,7 @@ from export.flow_training import (
     token_weights,
     train_adapter,
     train_base,
+    with_own_pictures,
 )
 from export.serving_code import Task
 
@@ -149,6 +151,27 @@ def test_padding_of_shorter_prompts_changes_nothing(
     torch.testing.assert_close(together[[shortest]], single, atol=0.05, rtol=0.05)
 
 
+def test_from_its_own_picture_the_velocity_still_leads_to_the_wanted_one(
+    transformer: Any, generator: torch.Generator
+) -> None:
+    batch = draw_batch(SAMPLES, 64, 1.0, 0.2, 0.5, generator)
+    sigma = batch.sigma[:, None, None]
+    wanted = batch.noisy - sigma * batch.velocity
+    noise = wanted + batch.velocity
+    changed = with_own_pictures(transformer, batch, Emphasis(own_share=0.5), generator)
+    torch.testing.assert_close(changed.noisy - sigma * changed.velocity, wanted)
+    own = (changed.noisy != batch.noisy).flatten(1).any(1)
+    assert 15 < own.sum() < 45
+    assert (batch.sigma[own] >= LEAST_OWN_NOISE).all()
+    torch.testing.assert_close(changed.velocity[~own], batch.velocity[~own])
+    with torch.no_grad():
+        start = dataclasses.replace(batch, noisy=noise, sigma=torch.ones(64))
+        first = noise - predict(transformer, start)
+    expected = (1 - sigma) * first + sigma * noise
+    torch.testing.assert_close(changed.noisy[own], expected[own], atol=0.02, rtol=0.02)
+    assert torch.equal(changed.noisy[batch.sigma == 1], batch.noisy[batch.sigma == 1])
+
+
 def test_what_no_condition_shows_weighs_its_share_however_small(
     generator: torch.Generator,
 ) -> None:
@@ -185,7 +208,10 @@ def test_training_learns_and_adapters_leave_the_base_alone(
             transformer,
             scheduler,
             task,
-            (Stage(Plan(2, 1e-2), COURSES), Stage(Plan(3, 1e-2), COURSES, Emphasis(0.5, 0.5))),
+            (
+                Stage(Plan(2, 1e-2), COURSES),
+                Stage(Plan(3, 1e-2), COURSES, Emphasis(0.5, 0.5, 0.5, 3)),
+            ),
             pool,
             1,
             tmp_path / f"{task}.pt",
