@@ -1,6 +1,7 @@
 """The command line of the benchmarks: `python -m benchmarks all`."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -17,12 +18,14 @@ from benchmarks import (
     perf_analyzer,
     report,
     runtimes,
+    step_cache,
     subscribers,
 )
 from benchmarks.server import Endpoints, serving
 
 ROOT = Path(__file__).parents[1]
 SIZE = 256
+MASK_BUNDLE = ROOT / "bundles" / "fastsam"
 
 
 class Name(StrEnum):
@@ -37,6 +40,7 @@ class Name(StrEnum):
     PERF_NETWORK = "perf-network"
     MASKS = "masks"
     RUNTIMES = "runtimes"
+    STEP_CACHE = "step-cache"
     ALL = "all"
 
 
@@ -82,15 +86,21 @@ BENCHMARKS: dict[Name, tuple[Measure, report.Draw]] = {
     ),
     Name.PERF_NETWORK: (
         lambda server, _: perf_analyzer.measure(
-            server.grpc, perf_analyzer.networks(320), requests=200, concurrencies=(1, 2, 4, 16)
+            server.grpc, perf_analyzer.networks(_side()), requests=200, concurrencies=(1, 2, 4, 16)
         ),
         perf_analyzer.draw,
     ),
     # Starts a server of its own, which serves a network of FastSAM-s size.
     Name.MASKS: (lambda _, __: masks.measure(pairs=21, throughput_s=8), masks.draw),
     Name.RUNTIMES: (
-        lambda _, __: runtimes.measure(ROOT / "bundles" / "fastsam", rounds=21),
+        lambda _, __: runtimes.measure(MASK_BUNDLE, rounds=21),
         runtimes.draw,
+    ),
+    Name.STEP_CACHE: (
+        lambda _, bundle: step_cache.measure(
+            bundle, thresholds=(0.05, 0.1, 0.2, 0.3), scenes=3, steps=20, size=SIZE
+        ),
+        step_cache.draw,
     ),
 }
 
@@ -119,6 +129,11 @@ def main(
             with console.status(each):
                 results = measure(server, bundle)
             console.print(f"{each}: {report.save(each, where, results, draw, out)}")
+
+
+def _side() -> int:
+    """Of the mask network's images, in pixels."""
+    return int(json.loads((MASK_BUNDLE / "manifest.json").read_text())["image_size"])
 
 
 if __name__ == "__main__":

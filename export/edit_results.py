@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +21,22 @@ HELD_OUT = 2**31
 
 
 class Editor:
-    """A bundle on the CPU, with the number type and the condition area of the demo's profile."""
+    """A bundle on the CPU, with the condition area of the demo's profile.
 
-    def __init__(self, bundle: Path) -> None:
-        loaded = load_bundle(bundle, Tuning("auto"), "cpu")
+    Args:
+        bundle: its folder.
+        tuning: else that of the demo's profile.
+    """
+
+    def __init__(self, bundle: Path, tuning: Tuning | None = None) -> None:
+        loaded = load_bundle(bundle, tuning or Tuning("auto"), "cpu")
         self._pipeline = loaded.pipeline
         self._engine = EditEngine(loaded, None, SCHEDULER_SHIFT)
+
+    @property
+    def transformer(self) -> Any:
+        """The pipeline's QwenImageTransformer2DModel."""
+        return self._pipeline.transformer
 
     @contextlib.contextmanager
     def without_adapters(self) -> Iterator[None]:
