@@ -104,7 +104,7 @@ def command(options: argparse.Namespace) -> list[str]:
         "--metrics-address=0.0.0.0",
         # A client that froze is noticed by these alone; until then its responses pile up.
         "--grpc-keepalive-time=1000",
-        "--grpc-keepalive-timeout=1000",
+        "--grpc-keepalive-timeout=5000",
         "--grpc-http2-max-pings-without-data=0",
     ]
 

@@ -9,6 +9,8 @@ RETRY_AFTER_S = 5
 _MAX_FOREIGN_CHARS = 300
 # What Triton says, with various codes, for a model whose process has died.
 DEAD_STUB = "is not healthy"
+# What it says when it is on its way out, or the model is.
+UNLOADED = "has no available versions"
 # The contract's words for a picture of a mask request that cannot be decoded.
 IMAGE_REFUSED = "Failed to cache image"
 
@@ -114,6 +116,10 @@ class TritonAwayError(UnavailableError):
     """Triton or the model's process cannot be reached."""
 
 
+class TritonLeavingError(TritonAwayError):
+    """Triton takes no more requests for the model; those that it has go on to their end."""
+
+
 _BY_CODE: dict[str, type[ServingError]] = {
     "INVALID_ARGUMENT": InvalidInputError,
     "NOT_FOUND": NotCachedError,
@@ -147,7 +153,11 @@ def from_model(message: str) -> ServingError:
     """
     if error := coded(message):
         return error
-    error_type = TritonAwayError if DEAD_STUB in message else BackendError
+    error_type: type[ServingError] = BackendError
+    if DEAD_STUB in message:
+        error_type = TritonAwayError
+    elif UNLOADED in message:
+        error_type = TritonLeavingError
     return error_type(f"Triton could not run the model: {_first_line(message)}")
 
 

@@ -165,6 +165,6 @@ def _command(settings: Settings) -> list[str]:
         f"--metrics-port={settings.triton_metrics_port}",
         # A client that froze is noticed by these alone; until then its responses pile up.
         "--grpc-keepalive-time=1000",
-        "--grpc-keepalive-timeout=1000",
+        "--grpc-keepalive-timeout=5000",
         "--grpc-http2-max-pings-without-data=0",
     ]

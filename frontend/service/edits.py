@@ -217,7 +217,7 @@ class EditService:
                 await self._follow(edit)
             except ServingError as error:
                 if isinstance(error, TritonAwayError):
-                    self._watch_of(edit).lose(error.detail)
+                    self._watch_of(edit).lose(error)
                 if self._may_start_again(edit, error):
                     log.info("job_refused", reason=error.detail)
                     self._queue.put_back(edit)
@@ -348,11 +348,10 @@ class EditService:
             if silent.stream and not waits:
                 silent.stream.cut(BackendError("the model stopped responding"))
         for lane, watch in self._watches.items():
-            if watch.state is None:
-                for edit in lane.running.values():
-                    if edit.stream is not None:
-                        edit.stream.cut(TritonAwayError(watch.reason))
-            elif watch.state.waiting < watch.state.max_queue_size:
+            for edit in lane.running.values():
+                if watch.lost and edit.stream is not None:
+                    edit.stream.cut(watch.lost)
+            if watch.state and watch.state.waiting < watch.state.max_queue_size:
                 lane.full = False
         self._dispatch()
         await self._bear_absence()

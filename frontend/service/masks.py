@@ -264,7 +264,7 @@ class MaskService:
         except InvalidInputError as error:
             raise InvalidInputError(refusal(error.detail)) from None
         except TritonAwayError as error:
-            watch.lose(error.detail)
+            watch.lose(error)
             raise
         except BackendError as error:
             raise BackendError(f"Mask generation failed: {error.detail}") from None
@@ -322,7 +322,7 @@ class MaskService:
                 await self._beat()
                 self._store.expire()
                 for ticket in self._live.values():
-                    if ticket.call and ticket.watch and ticket.watch.state is None:
-                        ticket.call.cut(TritonAwayError(ticket.watch.reason))
+                    if ticket.call and ticket.watch and ticket.watch.lost:
+                        ticket.call.cut(ticket.watch.lost)
             except Exception:
                 log.exception("supervision_failed")

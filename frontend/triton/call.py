@@ -7,7 +7,14 @@ from typing import Any
 
 import grpc
 
-from frontend.errors import DEAD_STUB, BackendError, ServingError, TritonAwayError, coded
+from frontend.errors import (
+    DEAD_STUB,
+    BackendError,
+    ServingError,
+    TritonAwayError,
+    TritonLeavingError,
+    coded,
+)
 
 
 class Call:
@@ -64,7 +71,7 @@ def status_error(error: grpc.aio.AioRpcError) -> ServingError:
     if code is grpc.StatusCode.UNAVAILABLE:
         return TritonAwayError("Triton is not available")
     if code is grpc.StatusCode.NOT_FOUND:
-        return TritonAwayError("Triton does not have the model")
+        return TritonLeavingError("Triton does not have the model")
     if DEAD_STUB in details:
         return TritonAwayError("the model's process has died")
     return BackendError(f"Triton failed with {code.name}")

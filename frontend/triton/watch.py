@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import structlog
 
 from frontend.domain import ModelState
-from frontend.errors import ServingError, TritonAwayError
+from frontend.errors import ServingError, TritonAwayError, TritonLeavingError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,7 +25,8 @@ class TritonWatch(Generic[State]):
     """Asks the model itself, because Triton's own health stays good when a model's process dies.
 
     An error is believed at once; of missing answers, only the second in a row, since a busy
-    machine may miss one.
+    machine may miss one. No error but a lost Triton's says anything of the requests that the
+    model has already: a Triton that is told to stop refuses pings until they are answered.
 
     Args:
         client: how to ask.
@@ -47,7 +48,7 @@ class TritonWatch(Generic[State]):
         self._timeout_s = timeout_s
         self._missed = 0
         self._state: State | None = None
-        self._reason = "Triton has not answered yet"
+        self._error: ServingError = TritonAwayError("Triton has not answered yet")
 
     @property
     def state(self) -> State | None:
@@ -57,7 +58,15 @@ class TritonWatch(Generic[State]):
     @property
     def reason(self) -> str:
         """Why Triton is away, or last was."""
-        return self._reason
+        return self._error.detail
+
+    @property
+    def lost(self) -> TritonAwayError | None:
+        """Why the requests that Triton has will not be answered; None while they may be."""
+        away = isinstance(self._error, TritonAwayError)
+        if self._state is not None or not away or isinstance(self._error, TritonLeavingError):
+            return None
+        return TritonAwayError(self.reason)
 
     def require(self) -> State:
         """Return the model's last answer.
@@ -66,14 +75,14 @@ class TritonWatch(Generic[State]):
             TritonAwayError: Triton is away; the detail says why.
         """
         if self._state is None:
-            raise TritonAwayError(self._reason)
+            raise TritonAwayError(self.reason)
         return self._state
 
-    def lose(self, reason: str) -> None:
+    def lose(self, error: ServingError) -> None:
         """Hold Triton for away until it answers again."""
         if self._state is not None:
-            log.warning("triton_lost", model=self._table.model, reason=reason)
-        self._state, self._reason = None, reason
+            log.warning("triton_lost", model=self._table.model, reason=error.detail)
+        self._state, self._error = None, error
 
     async def beat(self) -> None:
         """Ask once and update `state`."""
@@ -83,10 +92,10 @@ class TritonWatch(Generic[State]):
         except TimeoutError:
             self._missed += 1
             if self._missed > 1:
-                self.lose("Triton does not answer")
+                self.lose(TritonAwayError("Triton does not answer"))
         except ServingError as error:
             self._missed = 0
-            self.lose(error.detail)
+            self.lose(error)
         else:
             if self._state is None:
                 log.info("triton_ready", model=self._table.model, bundle=state.bundle)

@@ -19,6 +19,9 @@ from .wire import decode, model_config
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+# What Triton itself says of a model whose process died, and of one that it unloads.
+DEAD = "Stub process 'image_edit_0_0' is not healthy.\nmore"
+UNLOADED = "Request for unknown model: 'image_edit' has no available versions"
 TASKS = ("insertion", "removal", "white-balance")
 
 
@@ -35,7 +38,7 @@ class Behaviour:
         end_at: step after which the stream ends without a result.
         hang_at: step after which a job says nothing more and cannot be cancelled.
         deaf: answers neither pings nor cancels.
-        unknown: answers pings with an error, as Triton does for a model whose process died.
+        ping_error: error text that pings and cancels are answered with.
         others: edits that other clients have waiting.
         refuse: error text for every edit, before anything else.
         config: what it says its config is.
@@ -50,7 +53,7 @@ class Behaviour:
     end_at: int | None = None
     hang_at: int | None = None
     deaf: bool = False
-    unknown: bool = False
+    ping_error: str = ""
     others: int = 0
     refuse: str = ""
     config: Any = field(default_factory=model_config)
@@ -117,8 +120,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     async def _control(self, task_id: str) -> AsyncIterator[Any]:
         if self.behaviour.deaf:
             await asyncio.Event().wait()
-        if self.behaviour.unknown:
-            yield error("Stub process 'image_edit_0_0' is not healthy.\nmore")
+        if self.behaviour.ping_error:
+            yield error(self.behaviour.ping_error)
             return
         found = task_id in self._cancelled
         if task_id:

@@ -10,6 +10,7 @@ from frontend.app import create_app
 from frontend.domain import EditParams
 from frontend.errors import UnavailableError
 from tests.fakes.pictures import png
+from tests.fakes.triton_server import DEAD, UNLOADED
 from tests.fakes.wire import model_config
 from tests.integration.web_client import WebClient, check_stream, edit
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 async def wait_ready(client: WebClient, ready: bool = True) -> str:
     """Wait until /readyz says so and return the reason it gives."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             answer = await client.http.get("/readyz")
             if (answer.status_code == 200) == ready:
@@ -71,7 +72,7 @@ async def test_a_killed_triton_ends_its_jobs_and_spares_the_waiting_ones(
             assert events[-1]["status"] == "error"
             assert events[-1]["error"] == "503: Triton is not available"
         assert (await client.wait_status(ids[1], "error"))["error"] is not None
-        assert time.perf_counter() - killed_at < 5
+        assert time.perf_counter() - killed_at < 30
         assert await wait_ready(client, ready=False) == "Triton is not available"
         for waiting in ids[2:]:
             while (status := await client.status(waiting))["loading_message"] is None:
@@ -108,7 +109,7 @@ async def test_waiting_jobs_hear_how_far_the_load_is(
         for stage in stages:
             write_loading_file(file, stage)
             shown = f"Waiting for Triton to load the models: {stage}"
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while (await client.status(waiting))["loading_message"] != shown:
                     await asyncio.sleep(0.02)
         refused = await submit_refused(client)
@@ -132,25 +133,52 @@ async def test_a_dead_model_process_ends_its_jobs(client: WebClient, triton: Fak
     triton.behaviour.hang_at = 1
     task_id = await client.submit()
     await client.wait_status(task_id, "processing")
-    triton.behaviour.unknown = True
+    triton.behaviour.ping_error = DEAD
     last = (await client.follow(task_id))[-1]
     reason = "Triton could not run the model: Stub process 'image_edit_0_0' is not healthy."
     assert last["error"] == f"503: {reason}"
     assert await wait_ready(client, ready=False) == reason
-    triton.behaviour.hang_at, triton.behaviour.unknown = None, False
+    triton.behaviour.hang_at, triton.behaviour.ping_error = None, ""
     await wait_ready(client)
     await client.finish()
+
+
+@pytest.mark.parametrize("refusal", [UNLOADED, "Failed to increase the shared memory pool size"])
+async def test_a_triton_that_refuses_pings_may_finish_what_it_has(
+    client: WebClient, triton: FakeTriton, refusal: str
+) -> None:
+    triton.behaviour.step_s = 0.1
+    task_id = await client.submit(edit(num_inference_steps=8))
+    await client.wait_status(task_id, "processing")
+    triton.behaviour.ping_error = refusal
+    assert refusal in await wait_ready(client, ready=False)
+    check_stream(await client.follow(task_id), 8)
+    assert triton.cut_streams == []
+    triton.behaviour.ping_error = ""
+    await wait_ready(client)
+
+
+async def test_a_job_that_a_leaving_triton_refuses_waits_for_the_next(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.behaviour.refuse = triton.behaviour.ping_error = UNLOADED
+    task_id = await client.submit(edit(num_inference_steps=3))
+    await wait_ready(client, ready=False)
+    assert (await client.status(task_id))["status"] == "queued"
+    triton.behaviour.refuse = triton.behaviour.ping_error = ""
+    check_stream(await client.follow(task_id), 3)
 
 
 async def test_only_the_second_missing_answer_counts(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.hang_at = 1
     async with serve(ping_timeout_s=0.3, cancel_timeout_s=0.05) as client:
+        await wait_ready(client)
         task_id = await client.submit()
         await client.wait_status(task_id, "processing")
         triton.behaviour.deaf = True
         deaf_at = time.perf_counter()
         last = (await client.follow(task_id))[-1]
-        assert 0.5 < time.perf_counter() - deaf_at < 5
+        assert 0.5 < time.perf_counter() - deaf_at < 30
         assert last["error"] == "503: Triton does not answer"
         triton.behaviour.deaf, triton.behaviour.hang_at = False, None
         await wait_ready(client)
@@ -159,7 +187,7 @@ async def test_only_the_second_missing_answer_counts(serve: Serve, triton: FakeT
 
 async def test_silence_fails_the_silent_job_only(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.hang_at = 2
-    async with serve(silence_timeout_s=0.4) as client:
+    async with serve(silence_timeout_s=2) as client:
         silent = await client.submit()
         await client.wait_status(silent, "processing")
         triton.behaviour.hang_at = None
@@ -171,21 +199,21 @@ async def test_silence_fails_the_silent_job_only(serve: Serve, triton: FakeTrito
 async def test_a_job_that_waits_for_a_long_one_is_not_silent(
     serve: Serve, triton: FakeTriton
 ) -> None:
-    triton.behaviour.step_s = 0.1
-    async with serve(silence_timeout_s=0.5) as client:
-        long, behind = [await client.submit(edit(num_inference_steps=n)) for n in (10, 1)]
-        check_stream(await client.follow(long), 10)
+    triton.behaviour.step_s = 0.4
+    async with serve(silence_timeout_s=2) as client:
+        long, behind = [await client.submit(edit(num_inference_steps=n)) for n in (6, 1)]
+        check_stream(await client.follow(long), 6)
         check_stream(await client.follow(behind), 1)
 
 
 async def test_a_job_that_waits_for_another_client_s_edit_is_not_silent(
     serve: Serve, triton: FakeTriton
 ) -> None:
-    async with serve(silence_timeout_s=0.2) as client:
+    async with serve(silence_timeout_s=1) as client:
         async with triton.engine:
             task_id = await client.submit(edit(num_inference_steps=3))
             await client.wait_status(task_id, "processing")
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(1.5)
             assert (await client.status(task_id))["status"] == "processing"
         check_stream(await client.follow(task_id), 3)
 
@@ -239,11 +267,13 @@ async def test_a_stream_that_breaks_is_an_error(client: WebClient, triton: FakeT
 
 async def test_a_job_has_a_deadline(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.step_s = 5
-    async with serve(job_timeout_s=0.2) as client:
+    async with serve(job_timeout_s=0.5) as client:
         last = (await client.follow(await client.submit()))[-1]
         assert last["error"] == "500: the model did not finish in time"
         triton.behaviour.step_s = 0.001
-        await client.finish()
+        async with asyncio.timeout(30):
+            while last["status"] != "done":
+                last = (await client.follow(await client.submit()))[-1]
 
 
 async def test_a_result_that_does_not_fit_fails_the_job(serve: Serve, triton: FakeTriton) -> None:
@@ -259,7 +289,7 @@ async def test_a_cancel_that_is_not_answered_cuts_the_stream(
     serve: Serve, triton: FakeTriton
 ) -> None:
     triton.behaviour.hang_at = 1
-    async with serve(ping_timeout_s=5) as client:
+    async with serve(cancel_timeout_s=0.3) as client:
         task_id = await client.submit()
         await client.wait_status(task_id, "processing")
         triton.behaviour.deaf = True
@@ -271,16 +301,17 @@ async def test_a_cancel_that_is_not_answered_cuts_the_stream(
 
 
 async def test_a_cancel_that_is_not_obeyed_cuts_the_stream(
-    client: WebClient, triton: FakeTriton
+    serve: Serve, triton: FakeTriton
 ) -> None:
     triton.behaviour.hang_at = 1
-    task_id = await client.submit()
-    await client.wait_status(task_id, "processing")
-    await client.cancel(task_id)
-    assert (await client.follow(task_id))[-1]["status"] == "cancelled"
-    assert triton.in_band_cancels == [task_id]
-    triton.behaviour.hang_at = None
-    await client.finish()
+    async with serve(cancel_grace_s=0.3) as client:
+        task_id = await client.submit()
+        await client.wait_status(task_id, "processing")
+        await client.cancel(task_id)
+        assert (await client.follow(task_id))[-1]["status"] == "cancelled"
+        assert triton.in_band_cancels == [task_id]
+        triton.behaviour.hang_at = None
+        await client.finish()
     assert triton.cut_streams == [task_id]
 
 
@@ -350,7 +381,7 @@ async def test_many_jobs_cancelled_at_random_all_end_once(serve: Serve, triton: 
             await client.cancel(task_id)
         return await client.follow(task_id)
 
-    async with serve(cancel_timeout_s=10, cancel_grace_s=10) as client:
+    async with serve() as client:
         logs = await asyncio.gather(*(one(client, number) for number in range(40)))
         await client.finish()
     for events in logs:

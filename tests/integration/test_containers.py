@@ -17,7 +17,9 @@ from .web_client import WebClient, edit
 ROOT = Path(__file__).parents[2]
 
 
-async def test_they_serve_together_and_stop_when_they_are_told(tmp_path: Path) -> None:
+async def test_they_serve_together_and_finish_what_runs_before_they_stop(
+    tmp_path: Path,
+) -> None:
     models = shutil.copytree(ROOT / "model_repository", tmp_path / "models")
     (tmp_path / "bundles").symlink_to(ROOT / "bundles")
     plan = models / "fastsam" / "1" / "model.plan"
@@ -33,7 +35,13 @@ async def test_they_serve_together_and_stop_when_they_are_told(tmp_path: Path) -
             async with WebClient(frontend.url) as client:
                 _, result = await client.finish(edit())
                 assert result["status"] == "done"
+                job = await client.submit(edit(num_inference_steps=20, input_quality="resized"))
+                async for event in client.events(job):
+                    if event["current_step"] >= 1:
+                        break
+                triton.send_signal(signal.SIGTERM)
+                events = await client.follow(job)
+                assert events[-1]["status"] == "done"
+            assert await asyncio.to_thread(triton.wait, END_TIMEOUT_S) == 0
             frontend.process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(frontend.process.wait, END_TIMEOUT_S) == 0
-        triton.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(triton.wait, END_TIMEOUT_S) == 0

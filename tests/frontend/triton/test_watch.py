@@ -8,6 +8,7 @@ from frontend.errors import TritonAwayError
 from frontend.triton.client import TritonClient
 from frontend.triton.edit_tensors import IMAGE_EDIT
 from frontend.triton.watch import TritonWatch
+from tests.fakes.triton_server import DEAD, UNLOADED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,8 +22,16 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def watch(triton: FakeTriton) -> AsyncIterator[Watch]:
     client = TritonClient(triton.url)
-    yield TritonWatch(client, IMAGE_EDIT, client.cancel_edit, timeout_s=0.2)
+    yield TritonWatch(client, IMAGE_EDIT, client.cancel_edit, timeout_s=10)
     await client.close()
+
+
+async def beat_in_vain(watch: Watch, triton: FakeTriton) -> None:
+    """A beat that gets no answer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triton.behaviour, "deaf", True)
+        patch.setattr(watch, "_timeout_s", 0.1)
+        await watch.beat()
 
 
 async def test_triton_is_away_until_it_has_answered(watch: Watch) -> None:
@@ -35,30 +44,44 @@ async def test_triton_is_away_until_it_has_answered(watch: Watch) -> None:
 
 async def test_one_missing_answer_is_forgiven(watch: Watch, triton: FakeTriton) -> None:
     await watch.beat()
-    triton.behaviour.deaf = True
-    await watch.beat()
-    assert watch.state is not None
-    triton.behaviour.deaf = False
-    await watch.beat()
-    triton.behaviour.deaf = True
-    await watch.beat()
+    await beat_in_vain(watch, triton)
     assert watch.state is not None
     await watch.beat()
+    await beat_in_vain(watch, triton)
+    assert watch.state is not None
+    await beat_in_vain(watch, triton)
     with pytest.raises(TritonAwayError, match="does not answer"):
         watch.require()
 
 
 async def test_an_error_is_believed_at_once(watch: Watch, triton: FakeTriton) -> None:
     await watch.beat()
-    triton.behaviour.unknown = True
+    triton.behaviour.ping_error = DEAD
     await watch.beat()
     with pytest.raises(TritonAwayError, match="is not healthy"):
         watch.require()
 
 
+@pytest.mark.parametrize(
+    ("answer", "lost"), [(DEAD, True), (UNLOADED, False), ("[INTERNAL] no memory", False)]
+)
+async def test_an_error_may_leave_the_model_its_requests(
+    watch: Watch, triton: FakeTriton, answer: str, lost: bool
+) -> None:
+    await watch.beat()
+    assert watch.lost is None
+    triton.behaviour.ping_error = answer
+    await watch.beat()
+    assert watch.state is None
+    assert (watch.lost is not None) == lost
+    triton.behaviour.ping_error = ""
+    await watch.beat()
+    assert watch.lost is None
+
+
 async def test_what_was_lost_is_found_again(watch: Watch) -> None:
     await watch.beat()
-    watch.lose("a stream broke")
+    watch.lose(TritonAwayError("a stream broke"))
     assert watch.reason == "a stream broke"
     assert watch.state is None
     await watch.beat()
@@ -70,7 +93,7 @@ async def test_a_returning_triton_is_checked_again(watch: Watch, triton: FakeTri
     del triton.behaviour.config.output[0]
     await watch.beat()
     assert watch.state is not None
-    watch.lose("restarted")
+    watch.lose(TritonAwayError("restarted"))
     await watch.beat()
     with pytest.raises(TritonAwayError, match=r"output STAGE TYPE_STRING .* is missing"):
         watch.require()
