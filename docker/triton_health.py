@@ -1,7 +1,8 @@
 """Asks the models whether they answer: the health check of the Triton container.
 
 Triton's own health stays good when the process behind a model is dead or stuck. Each Python model
-that clients call answers an empty CANCEL at once, whatever else it is doing.
+that clients call answers an empty CANCEL at once, whatever else it is doing; smart_mask's answer
+tells whether fastsam has answered it.
 """
 
 from __future__ import annotations
@@ -45,8 +46,11 @@ def ask(url: str, model: str) -> str | None:
     except (OSError, ValueError) as error:
         return f"{model}: {error}"
     # An error that comes after the first byte of an answer comes inside it.
-    if not text.startswith("data:") or "INFO" not in json.loads(text.removeprefix("data:")):
+    found = json.loads(text.removeprefix("data:")) if text.startswith("data:") else {}
+    if "INFO" not in found:
         return f"{model}: {text.strip()}"
+    if not json.loads(found["INFO"]).get("network_answers", True):
+        return f"{model}: the mask network does not answer"
     return None
 
 

@@ -10,6 +10,9 @@ from export.folders import replacing
 NETWORK = "network.onnx"
 PARITY = "parity.json"
 DEMO_NAME = "artmancer-demo-masks"
+# Below it detections are dropped: FastSAM's own, and that of the demo's small network, which is
+# less sure.
+CONFIDENCE, DEMO_CONFIDENCE = 0.25, 0.1
 # As `python -m export fastsam-train` left it.
 DEMO = Path(__file__).parent / "fastsam_demo"
 
@@ -34,7 +37,7 @@ def place(
     with replacing(bundle) as folder:
         (folder / NETWORK).write_bytes(network)
         (folder / PARITY).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
-        _write_manifest(folder, name, base, image_size)
+        _write_manifest(folder, name, base, image_size, CONFIDENCE)
 
 
 def place_demo(bundle: Path, force: bool) -> str:
@@ -65,13 +68,13 @@ def place_demo(bundle: Path, force: bool) -> str:
     )
     with replacing(bundle) as folder:
         (folder / NETWORK).write_bytes((DEMO / NETWORK).read_bytes())
-        _write_manifest(folder, DEMO_NAME, base, report["image_size"])
+        _write_manifest(folder, DEMO_NAME, base, report["image_size"], DEMO_CONFIDENCE)
     return "placed"
 
 
-def _write_manifest(folder: Path, name: str, base: str, image_size: int) -> None:
+def _write_manifest(folder: Path, name: str, base: str, image_size: int, confidence: float) -> None:
     fields = {"name": name, "base": base, "network": NETWORK, "image_size": image_size}
-    manifest.write(folder, fields)
+    manifest.write(folder, {**fields, "confidence": confidence})
 
 
 def _refuse_other_folders(bundle: Path) -> None:
@@ -89,7 +92,8 @@ def _name(bundle: Path) -> Any:
 
 def _is_current(bundle: Path) -> bool:
     try:
-        manifest.verify(bundle)
+        found = manifest.verify(bundle)
     except manifest.BundleError:
         return False
-    return (bundle / NETWORK).read_bytes() == (DEMO / NETWORK).read_bytes()
+    current = (bundle / NETWORK).read_bytes() == (DEMO / NETWORK).read_bytes()
+    return current and found.get("confidence") == DEMO_CONFIDENCE

@@ -132,7 +132,8 @@ def _present(
         found = _read(bundle)
     except BundleError:
         return None
-    if (found["base"], set(found["adapters"])) != (base, set(adapters)):
+    # A mask network's bundle has no adapters.
+    if (found["base"], set(found.get("adapters", ()))) != (base, set(adapters)):
         return None
     on_stage("checking the files")
     tell = _tell_large(on_stage)

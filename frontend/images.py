@@ -131,7 +131,8 @@ class ImageWorkers:
 def image_format(data: bytes) -> str:
     """Return the format of an image of FORMATS, as in its media type: png, jpeg..."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        return str(image.format).lower()
+        # Pillow's name for a JPEG that holds several pictures, as many phones take them.
+        return "jpeg" if image.format == "MPO" else str(image.format).lower()
 
 
 def _read(field: str, text: str, max_pixels: int) -> bytes:
@@ -179,7 +180,9 @@ def upright(picture: Image.Image) -> Image.Image:
 def _on_white(picture: Image.Image) -> Image.Image:
     """Return it in RGB, what is transparent on white, as the models see it."""
     if picture.mode.startswith("I;16"):
-        return picture.point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
+        # Of big-endian pixels Pillow cannot compute.
+        whole = picture.convert("I")
+        return whole.point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     white = Image.new("RGBA", picture.size, "white")

@@ -29,6 +29,7 @@ def test_an_exported_network_is_described_by_its_manifest(tmp_path: Path) -> Non
         "base": "FastSAM-s.pt",
         "network": "network.onnx",
         "image_size": 1024,
+        "confidence": 0.25,
     }
     assert files.keys() == {"network.onnx", "parity.json"}
     assert json.loads((bundle / "parity.json").read_text()) == {"masks": {"min_iou": 1.0}}
@@ -38,6 +39,7 @@ def test_the_demo_is_the_shipped_network(tmp_path: Path) -> None:
     assert place_demo(tmp_path / "fastsam", force=False) == "placed"
     found = manifest.verify(tmp_path / "fastsam")
     assert (found["name"], found["image_size"]) == (DEMO_NAME, 320)
+    assert found["confidence"] == 0.1
     shipped = (DEMO / "network.onnx").read_bytes()
     assert (tmp_path / "fastsam" / found["network"]).read_bytes() == shipped
     assert "seed" in found["base"]

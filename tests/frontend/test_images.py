@@ -5,7 +5,6 @@ import base64
 import hashlib
 import io
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from frontend.images import ImageWorkers, image_format
 from frontend.settings import Settings
 from image_decode import decode_rgb
 from tests.fakes.pictures import b64, encoded, png
+from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +42,13 @@ async def test_every_format_is_passed_on_as_it_came(workers: ImageWorkers, image
     data = encoded(image_type, mode=MODES[image_type])
     assert await workers.read("field", b64(data)) == data
     assert image_format(data) == image_type.lower()
+
+
+async def test_a_jpeg_of_several_pictures_is_a_jpeg() -> None:
+    buffer = io.BytesIO()
+    first, second = Image.new("RGB", (8, 8)), Image.new("RGB", (8, 8), "red")
+    first.save(buffer, "MPO", save_all=True, append_images=[second])
+    assert image_format(buffer.getvalue()) == "jpeg"
 
 
 @pytest.mark.parametrize("prefix", ["data:image/png;base64,", "data:;base64,", ""])
@@ -93,20 +100,22 @@ async def test_an_error_tells_neither_addresses_nor_paths(workers: ImageWorkers)
 
 async def test_the_event_loop_goes_on_and_few_threads_work(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[str] = set()
+    go_on = threading.Event()
 
     def slow(field: str, text: str, max_pixels: int) -> bytes:
         seen.add(threading.current_thread().name)
-        time.sleep(0.05)
+        go_on.wait(10)
         return b""
 
     monkeypatch.setattr(images, "_read", slow)
     workers = ImageWorkers(Settings(image_workers=2))
     reading = [asyncio.create_task(workers.read("field", "")) for _ in range(6)]
-    ticks = 0
-    while not all(task.done() for task in reading):
+    await eventually(lambda: len(seen) == 2)
+    for _ in range(7):
         await asyncio.sleep(0.005)
-        ticks += 1
-    assert ticks > 6
+    assert not any(task.done() for task in reading)
+    go_on.set()
+    await asyncio.gather(*reading)
     assert len(seen) == 2
     workers.close()
 
@@ -182,14 +191,15 @@ async def test_picture_and_mask_are_turned_upright(workers: ImageWorkers, orient
     assert (cut[..., 3] == decode_rgb(base64.b64decode(mask), 100)[..., 0]).all()
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I;16B"])
 async def test_colours_are_those_that_the_models_see(workers: ImageWorkers, mode: str) -> None:
-    if mode == "I;16":
-        drawn = Image.fromarray((pixels(0, 6, 6).astype(np.uint16) * 255) + 77)
+    if mode.startswith("I;16"):
+        deep = (pixels(0, 6, 6).astype(np.uint16) * 255) + 77
+        drawn = Image.frombytes(mode, (6, 6), deep.astype(">u2" if mode[-1] == "B" else "<u2"))
     else:
         drawn = Image.fromarray(pixels(0, 6, 6, 4)).convert(mode)
     buffer = io.BytesIO()
-    drawn.save(buffer, "TIFF" if mode == "CMYK" else "PNG")
+    drawn.save(buffer, "TIFF" if mode in ("CMYK", "I;16B") else "PNG")
     cut = await extract(workers, b64(buffer.getvalue()), WHITE)
     assert (cut[..., :3] == decode_rgb(buffer.getvalue(), 100)).all()
     assert (cut[..., 3] == 255).all()

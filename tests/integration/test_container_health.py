@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import signal
 import urllib.request
 from typing import TYPE_CHECKING
@@ -32,6 +34,16 @@ def test_a_stuck_model_is_not_though_triton_calls_itself_ready(
     finally:
         stub.send_signal(signal.SIGCONT)
     assert capsys.readouterr().err.startswith("smart_mask: ")
+
+
+def test_a_mask_model_whose_network_fails_is_not_healthy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    event = {"INFO": json.dumps({"network_answers": False})}
+    answer = f"data: {json.dumps(event)}\n\n".encode()
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(answer))
+    found = triton_health.ask("http://localhost", "smart_mask")
+    assert found == "smart_mask: the mask network does not answer"
 
 
 def test_a_model_that_triton_does_not_have_is_not_healthy(server: Server) -> None:

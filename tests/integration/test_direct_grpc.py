@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as grpc_aio
-from tritonclient.utils import np_to_triton_dtype
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from .web_client import decode, scene, square_mask
 
@@ -40,6 +40,10 @@ def tensors(values: Tensors) -> list[grpc_aio.InferInput]:
         tensor.set_data_from_numpy(array)
         inputs.append(tensor)
     return inputs
+
+
+# What is to outlast its client's next calls, and is cancelled in the end.
+LONG: Tensors = {"NUM_INFERENCE_STEPS": np.array([100], np.int32), "INPUT_QUALITY": "resized"}
 
 
 def removal(**changes: Any) -> Tensors:
@@ -123,6 +127,10 @@ REFUSED: dict[str, tuple[Tensors, str]] = {
     "nan guidance": ({"TRUE_CFG_SCALE": np.array([np.nan], np.float32)}, "[INVALID_ARGUMENT]"),
     "negative seed": ({"SEED": np.array([-1], np.int64)}, "[INVALID_ARGUMENT]"),
     "not UTF-8": ({"PROMPT": b"\xff\xfe"}, "[INVALID_ARGUMENT]"),
+    "many elements": (
+        {"CONDITIONAL_IMAGES": [b""] * 65},
+        "[INVALID_ARGUMENT] CONDITIONAL_IMAGES: 65 elements, at most 64",
+    ),
     "empty mask of two sources": (
         {
             "TASK_TYPE": "insertion",
@@ -156,9 +164,8 @@ async def test_a_ping_describes_the_model(triton: Any) -> None:
 
 
 async def test_an_in_band_cancel_ends_the_job_with_its_code(triton: Any) -> None:
-    steps = np.array([100], np.int32)
     errors, cancelled = [], False
-    async for response in stream(triton, removal(NUM_INFERENCE_STEPS=steps), "job-1"):
+    async for response in stream(triton, removal(**LONG), "job-1"):
         if response.error:
             errors.append(response.error)
         elif response.values["STEP"] == 2:
@@ -172,19 +179,19 @@ async def test_an_in_band_cancel_ends_the_job_with_its_code(triton: Any) -> None
 
 
 async def test_a_cancelled_stream_frees_the_engine(triton: Any) -> None:
-    steps = np.array([100], np.int32)
+    side = np.array([512], np.int32)  # its hundred steps take longer than is waited below
     started = asyncio.Event()
 
     async def leave() -> None:
-        async for response in stream(triton, removal(NUM_INFERENCE_STEPS=steps), "job-2"):
+        async for response in stream(triton, removal(**LONG, WIDTH=side, HEIGHT=side), "job-2"):
             if response.values.get("STEP", 0) >= 1:
                 started.set()
 
     task = asyncio.create_task(leave())
-    await asyncio.wait_for(started.wait(), 20)
+    await asyncio.wait_for(started.wait(), 50)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             (answer,) = await collect(triton, {"CANCEL": ""})
             info = json.loads(answer.values["INFO"])
@@ -207,12 +214,15 @@ async def test_a_full_queue_refuses_and_loses_nothing(triton: Any) -> None:
 
 
 async def test_two_live_jobs_may_not_share_a_request_id(triton: Any) -> None:
-    first, second = await asyncio.gather(
-        collect(triton, removal(), "twin"), collect(triton, removal(), "twin")
-    )
-    errors = [job[-1].error for job in (first, second) if job[-1].error]
+    first = stream(triton, removal(**LONG), "twin")
+    await anext(first)
+    second = (await collect(triton, removal(), "twin"))[-1].error
+    assert second is not None
+    assert "[INVALID_ARGUMENT]" in second
+    await collect(triton, {"CANCEL": "twin"})
+    errors = [response.error async for response in first if response.error]
     assert len(errors) == 1
-    assert "[INVALID_ARGUMENT]" in errors[0]
+    assert "[CANCELLED]" in errors[0]
 
 
 async def test_edit_conditions_serves_a_direct_client_too(triton: Any) -> None:
@@ -228,3 +238,9 @@ async def test_edit_conditions_serves_a_direct_client_too(triton: Any) -> None:
     assert result.as_numpy("PROMPT")[0].decode() == "remove object"
     assert result.as_numpy("TASK_TYPE")[0].decode() == "removal"
     assert result.as_numpy("COMPOSITE_MASK") is None
+
+
+async def test_edit_conditions_refuses_more_elements_than_any_edit_has(triton: Any) -> None:
+    values = {"PROMPT": "p", "IMAGE": scene(), "CONDITIONAL_IMAGES": [b""] * 65}
+    with pytest.raises(InferenceServerException, match="CONDITIONAL_IMAGES: 65 elements"):
+        await triton.infer("edit_conditions", tensors(values))

@@ -17,6 +17,8 @@ Tensors = Mapping[str, Sequence[bytes]]
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
+# Of one input: more than any edit has pictures.
+MAX_ELEMENTS = 64
 # Of each text input; a prompt beyond it is far past what the text encoder reads.
 MAX_TEXT_BYTES = 32_768
 

@@ -11,7 +11,7 @@ from condition_debug import debug_info
 from condition_errors import InvalidInputError
 from condition_fill import load_lama, telea
 from condition_flows import build_conditions
-from condition_request import read_request
+from condition_request import MAX_ELEMENTS, Tensors, read_request
 from condition_settings import ConditionSettings
 
 
@@ -45,8 +45,7 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([], pb_utils.TritonError(text, code))
 
     def _condition(self, request: "pb_utils.InferenceRequest") -> list["pb_utils.Tensor"]:
-        tensors = {tensor.name(): tensor.as_numpy().tolist() for tensor in request.inputs()}
-        edit = read_request(tensors, self._settings)
+        edit = read_request(_inputs(request), self._settings)
         conditions = build_conditions(edit, self._inpaint, self._settings.shadow_hint)
         outputs = [
             pb_utils.Tensor("CONDITIONS", np.stack(conditions.images)),
@@ -58,6 +57,20 @@ class TritonPythonModel:
         if conditions.composite_mask is not None:
             outputs.append(pb_utils.Tensor("COMPOSITE_MASK", conditions.composite_mask))
         return outputs
+
+
+def _inputs(request: "pb_utils.InferenceRequest") -> Tensors:
+    """The inputs as lists.
+
+    Raises:
+        InvalidInputError: one has too many elements; making lists of millions would stop all
+            other clients.
+    """
+    arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+    for name, array in arrays.items():
+        if array.size > MAX_ELEMENTS:
+            raise InvalidInputError(name, f"{array.size} elements, at most {MAX_ELEMENTS}")
+    return {name: array.tolist() for name, array in arrays.items()}
 
 
 def _text_tensor(name: str, text: str) -> "pb_utils.Tensor":

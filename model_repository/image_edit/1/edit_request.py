@@ -29,6 +29,8 @@ CONDITION_INPUTS = frozenset(
     }
 )
 DEFAULT_NUM_INFERENCE_STEPS = 10
+# Of one input: more than any edit has pictures.
+MAX_ELEMENTS = 64
 # Far more than the text encoder reads.
 MAX_TEXT_BYTES = 32_768
 # Small enough for a JSON reader that keeps numbers as doubles.

@@ -17,7 +17,7 @@ from edit_jobs import EditJobs, Job
 from edit_loading import loading
 from edit_messages import Answered, Failed, Message, Progressed, Stage, Succeeded
 from edit_process import tune_for_cpu
-from edit_request import EditRequest, Tensors, read_request, read_text
+from edit_request import MAX_ELEMENTS, EditRequest, Tensors, read_request, read_text
 from edit_run import EditRunner
 from edit_settings import EditSettings
 from edit_wire import EditWire
@@ -90,7 +90,7 @@ class TritonPythonModel:
     def _take(self, request: "pb_utils.InferenceRequest") -> None:
         sender = request.get_response_sender()
         try:
-            tensors = {tensor.name(): tensor.as_numpy().tolist() for tensor in request.inputs()}
+            tensors = _inputs(request)
             if "CANCEL" not in tensors:
                 job = Job(request.request_id(), self._read(tensors))
                 self._wire.open(job, sender)
@@ -132,6 +132,20 @@ class TritonPythonModel:
     def _client_left(self, stream: Hashable) -> None:
         if isinstance(stream, Job):
             self._jobs.cancel(stream)
+
+
+def _inputs(request: "pb_utils.InferenceRequest") -> Tensors:
+    """The inputs as lists.
+
+    Raises:
+        EditError: INVALID_ARGUMENT: one has too many elements; making lists of millions would
+            stop all other clients.
+    """
+    arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+    for name, array in arrays.items():
+        if array.size > MAX_ELEMENTS:
+            raise invalid(name, f"{array.size} elements, at most {MAX_ELEMENTS}")
+    return {name: array.tolist() for name, array in arrays.items()}
 
 
 def _load(settings: EditSettings, device: str) -> tuple["Bundle", EditRunner]:

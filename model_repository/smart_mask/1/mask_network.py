@@ -1,6 +1,7 @@
 """Owns the calls of fastsam: whether it answers, and finding out when it does again."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -27,7 +28,11 @@ class Network:
         self._side = side
         self._log_error = log_error
         self._answers = True
+        self._has_answered = False
         self._trying = threading.Lock()
+        # Since when calls wait for their answers, and since when it has failed; by time.monotonic.
+        self._calls: dict[object, float] = {}
+        self._failed_at: float | None = None
 
     def __call__(self, image: Floats) -> tuple[Floats, Floats]:
         """Runs the network on one picture.
@@ -36,13 +41,10 @@ class Network:
             MaskError: UNAVAILABLE: it was not answered.
         """
         try:
-            outputs = self._infer(image)
+            return self._call(image)
         except Exception as error:
-            self._answers = False
             self._log_error(f"fastsam does not answer: {error}")
             raise MaskError(Code.UNAVAILABLE, "the mask network does not answer") from None
-        self._answers = True
-        return outputs
 
     def answers(self) -> bool:
         """Whether the last call was answered; where not, another is made in the background."""
@@ -50,10 +52,34 @@ class Network:
             threading.Thread(target=self._try, name="network", daemon=True).start()
         return self._answers
 
+    def silent_seconds(self) -> float:
+        """How long it has failed, or a call of it has waited, whichever is longer.
+
+        0 while it answers; and where it never has, since what is wrong will be wrong again.
+        """
+        since = [*list(self._calls.values()), self._failed_at]
+        if not self._has_answered:
+            return 0.0
+        return max((time.monotonic() - at for at in since if at is not None), default=0.0)
+
+    def _call(self, image: Floats) -> tuple[Floats, Floats]:
+        call, now = object(), time.monotonic()
+        self._calls[call] = now
+        try:
+            outputs = self._infer(image)
+        except Exception:
+            self._answers = False
+            self._failed_at = self._failed_at or now
+            raise
+        finally:
+            del self._calls[call]
+        self._answers = self._has_answered = True
+        self._failed_at = None
+        return outputs
+
     def _try(self) -> None:
         try:
-            self._infer(np.zeros((1, 3, self._side, self._side), np.float32))
-            self._answers = True
+            self._call(np.zeros((1, 3, self._side, self._side), np.float32))
         except Exception as error:
             self._log_error(f"fastsam does not answer yet: {error}")
         finally:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class MaskSettings:
@@ -37,11 +39,14 @@ class MaskSettings:
             ValueError: a parameter is missing or has a bad value, by name; or the bundle's
                 manifest cannot be read.
         """
-        name, image_size = _read_manifest((folder / _text(parameters, "BUNDLE")).resolve())
+        bundle = (folder / _text(parameters, "BUNDLE")).resolve()
+        name, image_size, confidence = _read_manifest(bundle)
+        if _text(parameters, "CONFIDENCE") != AUTO:
+            confidence = _share(parameters, "CONFIDENCE")
         return cls(
             network=name,
             image_size=image_size,
-            confidence=_share(parameters, "CONFIDENCE"),
+            confidence=confidence,
             iou=_share(parameters, "IOU"),
             max_detections=_positive(parameters, "MAX_DETECTIONS"),
             workers=_positive(parameters, "WORKERS"),
@@ -53,12 +58,12 @@ class MaskSettings:
         )
 
 
-def _read_manifest(bundle: Path) -> tuple[str, int]:
-    """Name and image_size of a bundle."""
+def _read_manifest(bundle: Path) -> tuple[str, int, float]:
+    """Name, image_size and confidence of a bundle."""
     path = bundle / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        return str(manifest["name"]), int(manifest["image_size"])
+        return str(manifest["name"]), int(manifest["image_size"]), float(manifest["confidence"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"parameter BUNDLE: {path} cannot be read: {error!r}") from None
 

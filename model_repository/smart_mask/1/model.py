@@ -1,6 +1,7 @@
 """Triton's smart_mask: requests in, responses out; the modules beside it do the work."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ from mask_network import Network
 from mask_request import MAX_ELEMENTS, Tensors, read_request
 from mask_segmenter import Laps, Mask, Segmenter
 from mask_settings import MaskSettings
+
+# The network takes less than a second. After minutes without an answer none will come: a GPU that
+# fell off may keep its driver waiting for ever, and one that failed fails until Triton starts anew.
+STUCK_S = 300.0
 
 
 class TritonPythonModel:
@@ -62,6 +67,9 @@ class TritonPythonModel:
     def _cancel(self, tensors: Tensors) -> str:
         if len(tensors) > 1:
             raise invalid("CANCEL", "must be the only input")
+        if self._network.silent_seconds() > STUCK_S:
+            pb_utils.Logger.log_error("smart_mask: fastsam does not answer, ending the process")
+            os._exit(1)  # whoever watches the process starts Triton anew, fastsam with it
         cancelled = self._jobs.cancel_id(tensors["CANCEL"][0].decode(errors="replace"))
         waiting, running = self._jobs.counts()
         return json.dumps(

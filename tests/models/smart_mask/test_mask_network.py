@@ -72,6 +72,55 @@ def test_a_network_that_returns_is_found_by_asking() -> None:
     assert fastsam.images[1].shape == (1, 3, 32, 32)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr("mask_network.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_how_long_it_has_failed_is_counted_from_the_first_failure(clock: list[float]) -> None:
+    fastsam = Fastsam()
+    network = Network(fastsam, 32, log_error=lambda _: None)
+    network(IMAGE)
+    assert network.silent_seconds() == 0
+    fastsam.error = RuntimeError("CUDA error")
+    for _ in range(3):
+        clock[0] += 50
+        with pytest.raises(MaskError):
+            network(IMAGE)
+    assert network.silent_seconds() == 100
+    fastsam.error = None
+    network(IMAGE)
+    assert network.silent_seconds() == 0
+
+
+def test_a_call_without_an_answer_counts_too(clock: list[float]) -> None:
+    fastsam = Fastsam()
+    network = Network(fastsam, 32, log_error=lambda _: None)
+    network(IMAGE)
+    fastsam.called.acquire(timeout=10)
+    fastsam.gate.clear()
+    calling = threading.Thread(target=network, args=(IMAGE,))
+    calling.start()
+    assert fastsam.called.acquire(timeout=10)
+    clock[0] += 400
+    assert network.silent_seconds() == 400
+    fastsam.gate.set()
+    calling.join(10)
+    assert network.silent_seconds() == 0
+
+
+def test_a_network_that_never_answered_is_not_waited_for(clock: list[float]) -> None:
+    fastsam = Fastsam()
+    network = Network(fastsam, 32, log_error=lambda _: None)
+    fastsam.error = RuntimeError("no memory")
+    with pytest.raises(MaskError):
+        network(IMAGE)
+    clock[0] += 1000
+    assert network.silent_seconds() == 0
+
+
 def test_a_successful_call_shows_that_it_is_back() -> None:
     fastsam = Fastsam()
     network = Network(fastsam, 32, log_error=lambda _: None)

@@ -27,7 +27,7 @@ PARAMETERS = {
 
 def write_manifest(folder: Path, **changes: object) -> None:
     (folder / "network").mkdir()
-    manifest = {"name": "small", "image_size": 320, **changes}
+    manifest = {"name": "small", "image_size": 320, "confidence": 0.1, **changes}
     (folder / "network" / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -39,6 +39,12 @@ def test_parameters_and_manifest_are_read(tmp_path: Path) -> None:
     assert (settings.workers, settings.max_queue_size) == (2, 64)
     assert (settings.cache_bytes, settings.cache_ttl_s) == (1000, 3600)
     assert (settings.max_image_pixels, settings.max_request_bytes) == (4096, 10000)
+
+
+def test_the_bundle_may_say_the_confidence(tmp_path: Path) -> None:
+    write_manifest(tmp_path)
+    settings = MaskSettings.from_parameters(PARAMETERS | {"CONFIDENCE": "auto"}, tmp_path)
+    assert settings.confidence == 0.1
 
 
 @pytest.mark.parametrize("key", PARAMETERS)
