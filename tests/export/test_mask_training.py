@@ -111,7 +111,7 @@ mask_training.train(plan, pool, Path(sys.argv[2]), "cpu", lambda step: None)
 def test_a_kill_at_any_moment_leaves_a_checkpoint_that_opens(scenes: Path, tmp_path: Path) -> None:
     running = subprocess.Popen([sys.executable, "-c", RUN, str(scenes), str(tmp_path)])
     checkpoint = tmp_path / CHECKPOINT
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)

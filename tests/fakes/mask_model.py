@@ -57,12 +57,20 @@ class FakeMaskModel:
         self.cancelled: list[str] = []
         self.cut: list[str] = []
         self.most_at_once = 0
-        self._live: dict[str, asyncio.Event] = {}
+        # Each one's end where its delay does not decide it: whether by a cancel.
+        self._live: dict[str, asyncio.Future[bool]] = {}
 
     @property
     def live(self) -> int:
         """Number of requests it has."""
         return len(self._live)
+
+    def release(self) -> None:
+        """Answer what it has, and from now on all that comes, without delay."""
+        self.behaviour.delay_s = 0
+        for ending in self._live.values():
+            if not ending.done():
+                ending.set_result(False)
 
     async def infer(self, request: Any, context: Any) -> Any:
         """Answer a ModelInfer."""
@@ -74,7 +82,7 @@ class FakeMaskModel:
             return await self._control(inputs["CANCEL"][0].decode())
         self.requests.append(inputs)
         assert request.id not in self._live
-        self._live[request.id] = asyncio.Event()
+        self._live[request.id] = asyncio.get_running_loop().create_future()
         self.most_at_once = max(self.most_at_once, len(self._live))
         try:
             return await self._mask(request.id, inputs, context)
@@ -86,14 +94,12 @@ class FakeMaskModel:
 
     async def _mask(self, job_id: str, inputs: dict[str, Any], context: Any) -> Any:
         image_id = self._image_id(inputs)
-        try:
-            async with asyncio.timeout(self.behaviour.delay_s):
-                await self._live[job_id].wait()
+        ending = self._live[job_id]
+        await asyncio.wait([ending], timeout=self.behaviour.delay_s)
+        if ending.done() and ending.result():
             self.cancelled.append(job_id)
             text = "[CANCELLED] the request was cancelled"
             await context.abort(grpc.StatusCode.CANCELLED, text)
-        except TimeoutError:
-            pass
         cached = image_id in self.known
         if "IMAGE" not in inputs and not cached:
             text = f"[NOT_FOUND] IMAGE_ID: not found or expired: {image_id}"
@@ -127,8 +133,8 @@ class FakeMaskModel:
         if found and self.behaviour.cancels_missed:
             self.behaviour.cancels_missed -= 1
             found = False
-        if found and not self.behaviour.stubborn:
-            self._live[job_id].set()
+        if found and not self.behaviour.stubborn and not self._live[job_id].done():
+            self._live[job_id].set_result(True)
         info = {
             "model": "fake-masks",
             "cancelled": found,

@@ -66,9 +66,9 @@ def settings(triton: FakeTriton) -> Settings:
         triton_url=triton.url,
         log_level="error",
         ping_interval_s=0.05,
-        ping_timeout_s=0.5,
-        cancel_timeout_s=0.3,
-        cancel_grace_s=0.3,
+        ping_timeout_s=10,
+        cancel_timeout_s=10,
+        cancel_grace_s=10,
     )
 
 

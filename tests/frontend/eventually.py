@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-async def eventually(happened: Callable[[], object], timeout_s: float = 5) -> None:
+async def eventually(happened: Callable[[], object], timeout_s: float = 30) -> None:
     """Return once `happened` is true.
 
     Raises:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TIMEOUT_S = 10
+TIMEOUT_S = 30
 
 
 @pytest.fixture
@@ -86,21 +86,21 @@ def test_a_server_that_does_not_stop_in_time_is_killed(log: Path) -> None:
         started = time.monotonic()
         process.terminate()
         assert process.wait(TIMEOUT_S) == 128 + signal.SIGKILL
-        assert 0.4 < time.monotonic() - started < 3
+        assert time.monotonic() - started > 0.4
 
 
 def test_a_stop_at_once_does_not_wait(log: Path) -> None:
     with guarding(log, DEAF, grace_s=60) as process:
         process.terminate()
         process.send_signal(signal.SIGQUIT)
-        assert process.wait(3) == 128 + signal.SIGKILL
+        assert process.wait(TIMEOUT_S) == 128 + signal.SIGKILL
 
 
 def test_a_launcher_that_vanishes_stops_the_server_at_once(log: Path) -> None:
     with guarding(log, DEAF, grace_s=60) as process:
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(3) == 128 + signal.SIGKILL
+        assert process.wait(TIMEOUT_S) == 128 + signal.SIGKILL
 
 
 def test_a_guard_that_is_killed_takes_the_server_with_it(log: Path) -> None:
@@ -108,18 +108,22 @@ def test_a_guard_that_is_killed_takes_the_server_with_it(log: Path) -> None:
         (server,) = psutil.Process(process.pid).children()
         process.kill()
         process.wait()
-        server.wait(3)
+        server.wait(TIMEOUT_S)
 
 
-def test_nothing_that_the_server_started_outlives_it(log: Path) -> None:
+def test_nothing_that_the_server_started_outlives_it(log: Path, tmp_path: Path) -> None:
     # A grandchild in a session of its own, whose parent dies before the guard looks.
+    go_on = tmp_path / "go_on"
     script = (
-        "import os, subprocess, sys, time\n"
+        "import os, pathlib, subprocess, time\n"
         "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
-        "print('ready', child.pid); time.sleep(0.2); os.kill(os.getpid(), 9)"
+        "print('ready', child.pid)\n"
+        f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)\n"
+        "os.kill(os.getpid(), 9)"
     )
     with guarding(log, script) as process:
         grandchild = psutil.Process(int(log.read_text().split()[1]))
+        go_on.touch()
         process.wait(TIMEOUT_S)
         assert not grandchild.is_running()
 
@@ -138,7 +142,7 @@ def test_the_runs_shared_memory_goes_with_it(log: Path) -> None:
 def test_the_log_starts_anew_and_stays_bounded(log: Path) -> None:
     log.write_text("an earlier run\n")
     lines = 3 * guard.LOG_BYTES // 1000
-    script = f"for _ in range({lines}): print('x' * 999)\nprint('the last line')"
+    script = f"print('ready')\nfor _ in range({lines}): print('x' * 999)\nprint('the last line')"
     with guarding(log, script) as process:
         assert process.wait(60) == 0
     files = sorted(log.parent.iterdir())

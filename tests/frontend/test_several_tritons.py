@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -42,7 +42,8 @@ def jobs_of(triton: FakeTriton) -> list[str]:
 async def test_jobs_run_side_by_side(client: WebClient, tritons: list[FakeTriton]) -> None:
     for each in tritons:
         each.behaviour.step_s = 0.1
-    ids = [await client.submit(edit(num_inference_steps=2)) for _ in range(4)]
+    async with tritons[0].engine, tritons[1].engine:
+        ids = [await client.submit(edit(num_inference_steps=2)) for _ in range(4)]
     for task_id in ids:
         check_stream(await client.follow(task_id), 2)
     first, second = (jobs_of(each) for each in tritons)
@@ -65,12 +66,6 @@ async def test_a_cancel_goes_where_the_job_runs(
     assert [each.cut_streams for each in tritons] == [[], []]
 
 
-async def health(client: WebClient) -> dict[str, Any]:
-    body = (await client.http.get("/api/system/health")).json()
-    services: dict[str, Any] = body["services"]
-    return services
-
-
 async def test_one_that_dies_takes_its_own_jobs_along_and_no_others(
     client: WebClient, tritons: list[FakeTriton]
 ) -> None:
@@ -89,12 +84,12 @@ async def test_one_that_dies_takes_its_own_jobs_along_and_no_others(
         assert not any("Triton" in (event["loading_message"] or "") for event in events)
     assert jobs_of(staying) == ids[1:]
     assert (await client.http.get("/readyz")).status_code == 200
-    generation = (await health(client))["generation"]
+    generation = (await client.services())["generation"]
     assert (generation["status"], generation["tritons"], generation["tritons_ready"]) == (
         "healthy", 2, 1,
     )  # fmt: skip
     await dying.start()
-    while (await health(client))["generation"]["tritons_ready"] < 2:
+    while (await client.services())["generation"]["tritons_ready"] < 2:
         await asyncio.sleep(0.02)
 
 
@@ -116,7 +111,7 @@ async def test_a_picture_s_masks_come_from_one_place_while_that_is_there(
         len(one) // 2 for one in asked
     )
     await tritons[0].kill()
-    while (await health(client))["generation"]["tritons_ready"] == 2:
+    while (await client.services())["generation"]["tritons_ready"] == 2:
         await asyncio.sleep(0.02)
     for picture in pictures:
         await click(picture)

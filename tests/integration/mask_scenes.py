@@ -63,6 +63,13 @@ def scene(number: int, side: int = 512) -> Scene:
     return Scene(png(picture.astype(np.uint8)), truth > 0.5)
 
 
+def enlarged(data: bytes, side: int) -> bytes:
+    """Resize a picture to side² pixels, JPEG."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(data)).resize((side, side)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
 def mask_of(data: bytes) -> Bools:
     """Decode a mask PNG: True above one half."""
     picture = Image.open(io.BytesIO(data))

@@ -20,8 +20,10 @@ from frontend.launcher import ports
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-READY_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 300.0
+STOP_TIMEOUT_S = 90.0
+# By the defaults, an answer that a busy machine delays for seconds is a missing one.
+PATIENCE = {"PING_TIMEOUT_S": "10", "CANCEL_TIMEOUT_S": "20", "MASK_TIMEOUT_S": "120"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def running(log: Path, **settings: str) -> Iterator[Server]:
         "ARTMANCER_TRITON_GRPC_PORT": str(grpc_port),
         "ARTMANCER_TRITON_METRICS_PORT": str(metrics_port),
     }
-    environment |= {f"ARTMANCER_{name}": value for name, value in settings.items()}
+    environment |= {f"ARTMANCER_{name}": value for name, value in (PATIENCE | settings).items()}
     command = [str(Path(sys.prefix) / "bin" / "artmancer"), "serve"]
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)

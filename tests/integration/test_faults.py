@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from .mask_scenes import iou, mask_of, scene
+from .mask_scenes import enlarged, iou, mask_of, scene
 from .server import Server, running
 from .web_client import TERMINAL, Json, WebClient, b64, edit
 
 if TYPE_CHECKING:
     import psutil
 
-END_WITHIN_S = 5.0
+END_WITHIN_S = 20.0
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -31,9 +30,7 @@ async def kill_in_mid_job(server: Server, victim: psutil.Process) -> list[Json]:
             if event["current_step"] >= 1:
                 break
         victim.send_signal(signal.SIGKILL)
-        killed = time.monotonic()
-        streams = await asyncio.wait_for(asyncio.gather(*subscribers), 2 * END_WITHIN_S)
-        assert time.monotonic() - killed < END_WITHIN_S
+        streams = await asyncio.wait_for(asyncio.gather(*subscribers), END_WITHIN_S)
         for events in streams:
             assert events[-1]["status"] == "error"
             assert sum(event["status"] in TERMINAL for event in events) == 1
@@ -51,7 +48,7 @@ async def edit_again(server: Server) -> None:
         assert result["status"] == "done"
 
 
-async def unready(server: Server, timeout_s: float = 60) -> str:
+async def unready(server: Server, timeout_s: float = 120) -> str:
     """Wait until readiness fails and return its text."""
     async with WebClient(server.url) as client, asyncio.timeout(timeout_s):
         while (answer := await client.http.get("/readyz")).status_code == 200:
@@ -96,10 +93,9 @@ async def test_a_hundred_pictures_go_through_a_cache_that_holds_five(
             answer = await client.http.post("/api/smart-mask", json={"image": image, **request})
             ids.append(answer.json()["image_id"])
         cache = {"evictions": 0}
-        async with asyncio.timeout(10):  # the frontend knows what the last ping told
+        async with asyncio.timeout(30):  # the frontend knows what the last ping told
             while cache["evictions"] < 95:
-                health = (await client.http.get("/api/system/health")).json()
-                cache = health["services"]["segmentation"]["cache"]
+                cache = (await client.services())["segmentation"]["cache"]
         assert cache["images"] == 5
         assert cache["bytes"] <= cache["max_bytes"]
         known = []
@@ -119,25 +115,29 @@ async def test_a_mask_stub_killed_under_requests_is_brought_back(
     fragile_server: Server, model: str
 ) -> None:
     await asyncio.to_thread(fragile_server.wait_ready)
-    drawn = scene(2, 512)
+    large = enlarged(scene(2).png, 2500)
     async with WebClient(fragile_server.url) as client:
 
         async def post(number: int) -> tuple[int, str]:
-            image = b64(drawn.png + f"{model}{number}".encode())
+            image = b64(large + f"{model}{number}".encode())
             answer = await client.http.post(
-                "/api/smart-mask", json={"image": image, "points": [drawn.middle]}
+                "/api/smart-mask", json={"image": image, "auto_detect": True}
             )
             return answer.status_code, str(answer.json().get("detail"))
 
         victim = fragile_server.stub(model)
-        requests = [asyncio.create_task(post(number)) for number in range(24)]
-        await asyncio.sleep(0.3)
+        watch = asyncio.create_task(unready(fragile_server))
+        requests = [asyncio.create_task(post(number)) for number in range(64)]
+        async with asyncio.timeout(END_WITHIN_S):
+            while not (await client.services())["segmentation"]["running"]:
+                await asyncio.sleep(0.05)
         victim.send_signal(signal.SIGKILL)
         answers = await asyncio.wait_for(asyncio.gather(*requests), 3 * END_WITHIN_S)
         failed = [(status, detail) for status, detail in answers if status != 200]
         assert failed
         assert {status for status, _ in failed} == {503}
         assert all(detail for _, detail in failed)
+        await watch
         await asyncio.to_thread(fragile_server.wait_ready)
         assert (await post(100))[0] == 200
 
@@ -187,7 +187,7 @@ def test_a_job_that_waits_for_triton_hears_how_far_its_load_is(tmp_path: Path) -
             for task_id in taken:
                 await client.wait_status(task_id, "processing")
             server.tritonserver().send_signal(signal.SIGKILL)
-            events = await asyncio.wait_for(following, 90)
+            events = await asyncio.wait_for(following, 300)
             assert events[-1]["status"] == "done"
             return [event["loading_message"] or "" for event in events]
 

@@ -47,7 +47,7 @@ def test_the_readme_example_runs(server: Server, tmp_path: Path, number: int) ->
         env={"PATH": path, "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from PIL import Image
 from skimage import data as photographs
 from skimage import filters, measure
 
-from .mask_scenes import iou, mask_of, scene
+from .mask_scenes import enlarged, iou, mask_of, scene
 from .web_client import b64, png
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def decoded(answer: Json) -> bytes:
 
 async def idle(http: httpx.AsyncClient) -> None:
     """Wait until neither the frontend nor the model has a mask request."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             health = (await http.get("/api/system/health")).json()["services"]["segmentation"]
             counts = [health.get(key, 0) for key in ("waiting", "running")]
@@ -307,9 +306,8 @@ async def test_requests_for_the_same_new_image_at_once_run_the_network_once(
 
 
 async def test_requests_are_cancelled_whether_they_wait_or_run(http: httpx.AsyncClient) -> None:
-    """Of 24 slow requests some are done by then, some run, some have not begun."""
-    large = Image.open(io.BytesIO(scene(4).png)).resize((2000, 2000))
-    base = encoded(large, "JPEG")
+    """Of 64 slow requests some are done by then, some run, some have not begun."""
+    base = enlarged(scene(4).png, 2000)
 
     async def post(number: int) -> httpx.Response:
         fields = {
@@ -319,9 +317,9 @@ async def test_requests_are_cancelled_whether_they_wait_or_run(http: httpx.Async
         }
         return await http.post("/api/smart-mask", json=fields)
 
-    requests = [asyncio.create_task(post(number)) for number in range(24)]
+    requests = [asyncio.create_task(post(number)) for number in range(64)]
     await asyncio.sleep(0.4)
-    for number in range(24):
+    for number in range(64):
         answer = await http.post(f"/api/smart-mask/cancel/cancel-{number}")
         assert answer.status_code == 200
         assert answer.json() == {
@@ -329,9 +327,7 @@ async def test_requests_are_cancelled_whether_they_wait_or_run(http: httpx.Async
             "message": f"Smart mask request cancel-{number} marked for cancellation",
             "request_id": f"cancel-{number}",
         }
-    cancelled_at = time.monotonic()
-    responses = await asyncio.gather(*requests)
-    assert time.monotonic() - cancelled_at < 3
+    responses = await asyncio.wait_for(asyncio.gather(*requests), 20)
     for number, response in enumerate(responses):
         if response.status_code != 200:
             assert response.status_code == 400
@@ -365,7 +361,7 @@ async def test_cancels_at_random_moments_lose_nothing(http: httpx.AsyncClient) -
                 expected = f"Segmentation request {name} was cancelled"
                 assert response.json()["detail"] == expected
 
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(300):
         await asyncio.gather(*map(client, range(8)))
     await idle(http)
 

@@ -136,7 +136,13 @@ class WebClient:
         body: Json = answer.json()
         return body
 
-    async def wait_status(self, task_id: str, *wanted: str, timeout_s: float = 30) -> Json:
+    async def services(self) -> Json:
+        """Return how each part of the server is."""
+        answer = await self.http.get("/api/system/health")
+        body: Json = answer.json()["services"]
+        return body
+
+    async def wait_status(self, task_id: str, *wanted: str, timeout_s: float = 60) -> Json:
         """Poll until the job's status is one of `wanted`."""
         async with asyncio.timeout(timeout_s):
             while (body := await self.status(task_id))["status"] not in wanted:

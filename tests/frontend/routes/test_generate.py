@@ -108,31 +108,35 @@ async def test_a_bad_last_event_id_is_refused(client: WebClient, number: str) ->
 
 
 async def test_an_idle_stream_is_pinged(serve: Serve, triton: FakeTriton) -> None:
-    triton.behaviour.step_s = 0.2
     async with serve(heartbeat_s=0.05) as client:
-        task_id = await client.submit(edit(num_inference_steps=2))
-        blocks = [block async for block in client.blocks(task_id)]
-    assert blocks.count(": ping") >= 4
-    assert json.loads(blocks[-1].removeprefix("data:"))["status"] == "done"
+        async with triton.engine, asyncio.timeout(30):
+            blocks = client.blocks(await client.submit())
+            pings = 0
+            while pings < 4:
+                pings += await anext(blocks) == ": ping"
+        rest = [block async for block in blocks]
+    assert json.loads(rest[-1].removeprefix("data:"))["status"] == "done"
 
 
-async def test_the_first_event_is_there_at_once(client: WebClient, triton: FakeTriton) -> None:
-    triton.behaviour.step_s = 5
-    await client.submit()
-    started = time.perf_counter()
-    task_id = await client.submit()
-    first = await anext(client.events(task_id))
-    assert time.perf_counter() - started < 0.5
-    assert first["status"] == "queued"
+async def test_the_first_event_is_there_at_once(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.step_s = 60
+    async with serve(heartbeat_s=60) as client:
+        await client.submit()
+        started = time.perf_counter()
+        task_id = await client.submit()
+        first = await anext(client.events(task_id))
+        assert time.perf_counter() - started < 20
+        assert first["status"] == "queued"
 
 
-async def test_the_stream_closes_right_after_its_end(client: WebClient) -> None:
-    task_id = await client.submit()
-    ended_at = 0.0
-    async for event in client.events(task_id):
-        if event["status"] == "done":
-            ended_at = time.perf_counter()
-    assert 0 < time.perf_counter() - ended_at < 0.5
+async def test_the_stream_closes_right_after_its_end(serve: Serve) -> None:
+    async with serve(heartbeat_s=60) as client:
+        task_id = await client.submit()
+        ended_at = 0.0
+        async for event in client.events(task_id):
+            if event["status"] == "done":
+                ended_at = time.perf_counter()
+        assert 0 < time.perf_counter() - ended_at < 20
 
 
 async def test_what_is_sent_to_the_model(client: WebClient, triton: FakeTriton) -> None:
@@ -369,7 +373,9 @@ async def test_an_adapter_that_is_not_installed_is_501(
     client: WebClient, triton: FakeTriton
 ) -> None:
     triton.behaviour.adapters = ("removal",)
-    await asyncio.sleep(0.15)
+    async with asyncio.timeout(30):
+        while (await client.services())["generation"]["adapters"] != ["removal"]:
+            await asyncio.sleep(0.02)
     answer = await client.http.post("/api/generate", json=edit(task_type="insertion"))
     assert answer.status_code == 501
     assert "insertion" in answer.json()["detail"]
@@ -377,10 +383,10 @@ async def test_an_adapter_that_is_not_installed_is_501(
 
 
 async def test_a_full_queue_is_503_and_loses_nothing(serve: Serve, triton: FakeTriton) -> None:
-    triton.behaviour.step_s = 0.05
     async with serve(max_in_flight=1, max_queue_size=2) as client:
-        accepted = [await client.submit() for _ in range(3)]
-        answer = await client.http.post("/api/generate", json=edit())
+        async with triton.engine:
+            accepted = [await client.submit() for _ in range(3)]
+            answer = await client.http.post("/api/generate", json=edit())
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
         assert answer.json() == {"detail": "The queue is full"}
@@ -392,24 +398,32 @@ async def test_a_full_queue_is_503_and_loses_nothing(serve: Serve, triton: FakeT
 async def test_position_and_eta_are_told(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.step_s = 0.02
     async with serve(max_in_flight=1) as client:
+        started = time.perf_counter()
         await client.finish(edit(num_inference_steps=10))
-        ids = [await client.submit(edit(num_inference_steps=10)) for _ in range(3)]
-        last = await client.status(ids[2])
+        took = time.perf_counter() - started
+        async with triton.engine:
+            ids = [await client.submit(edit(num_inference_steps=10)) for _ in range(3)]
+            last = await client.status(ids[2])
+            started = time.perf_counter()
         assert last["queue_position"] == 2
-        assert 0.3 < last["eta_seconds"] < 2
+        assert 0.3 < last["eta_seconds"] <= 3 * took
         events = await client.follow(ids[2])
+        took = time.perf_counter() - started
     assert [event["queue_position"] for event in events if event["queue_position"]] == [2, 1]
     etas = [event["eta_seconds"] for event in events if event["stage"] == "denoising"]
     # A busy machine may stretch a step, and with it what is left; in the end nothing is.
-    assert etas[-1] < 0.2 * max(etas)
+    assert etas[-1] < 0.2 * took
 
 
-async def test_finished_jobs_expire(serve: Serve) -> None:
+async def test_finished_jobs_expire_and_no_others(serve: Serve, triton: FakeTriton) -> None:
     async with serve(result_ttl_s=0.2) as client:
-        task_id = await client.submit()
-        await client.follow(task_id)
-        await asyncio.sleep(0.3)
-        assert (await client.http.get(f"/api/generate/status/{task_id}")).status_code == 404
+        async with triton.engine:
+            task_id = await client.submit()
+            await asyncio.sleep(0.3)
+            await client.status(task_id)
+        async with asyncio.timeout(30):
+            while (await client.http.get(f"/api/generate/status/{task_id}")).status_code != 404:
+                await asyncio.sleep(0.02)
 
 
 async def test_inputs_beyond_the_memory_bound_are_503(serve: Serve, triton: FakeTriton) -> None:

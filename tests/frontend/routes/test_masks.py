@@ -40,7 +40,7 @@ async def answered(client: WebClient, **changes: Any) -> dict[str, Any]:
 
 async def until_admitted(client: WebClient, count: int) -> None:
     """Return once the server has so many mask requests."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             services = (await client.http.get("/api/system/health")).json()["services"]
             if services["segmentation"]["waiting"] + services["segmentation"]["running"] == count:
@@ -183,13 +183,14 @@ async def test_without_triton_masks_are_503_and_edits_are_not_asked(
 
 
 async def test_a_full_server_is_503(serve: Serve, triton: FakeTriton) -> None:
-    triton.masks.behaviour.delay_s = 1
+    triton.masks.behaviour.delay_s = 60
     async with serve(max_masks_in_flight=1, max_masks_waiting=1) as client:
         accepted = [asyncio.create_task(answered(client)) for _ in range(2)]
         await until_admitted(client, 2)
         answer = await smart_mask(client)
         assert answer.status_code == 503
         assert answer.headers["retry-after"]
+        triton.masks.release()
         await asyncio.gather(*accepted)
 
 
@@ -200,7 +201,7 @@ async def test_a_full_server_is_503(serve: Serve, triton: FakeTriton) -> None:
 async def test_a_cancelled_request_ends_as_cancelled(
     serve: Serve, triton: FakeTriton, in_flight: int
 ) -> None:
-    triton.masks.behaviour.delay_s = 1
+    triton.masks.behaviour.delay_s = 60
     async with serve(max_masks_in_flight=in_flight) as client:
         other = asyncio.create_task(answered(client, request_id="other"))
         await eventually(lambda: triton.masks.live == 1)
@@ -220,6 +221,7 @@ async def test_a_cancelled_request_ends_as_cancelled(
         assert not other.done()
         assert answer.status_code == 400
         assert answer.json() == {"detail": "Segmentation request click was cancelled"}
+        triton.masks.release()
         await other
     assert len(triton.masks.cancelled) == in_flight - 1
 
@@ -232,12 +234,13 @@ async def test_any_id_may_be_cancelled(client: WebClient) -> None:
 
 
 async def test_a_live_id_is_refused_by_name(client: WebClient, triton: FakeTriton) -> None:
-    triton.masks.behaviour.delay_s = 0.2
+    triton.masks.behaviour.delay_s = 60
     first = asyncio.create_task(answered(client, request_id="click"))
     await eventually(lambda: triton.masks.live)
     answer = await smart_mask(client, request_id="click")
     assert answer.status_code == 400
     assert answer.json()["detail"].startswith("request_id: click ")
+    triton.masks.release()
     await first
 
 

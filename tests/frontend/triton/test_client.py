@@ -152,10 +152,10 @@ async def test_an_absent_triton_is_away_at_once_and_found_when_it_returns(
     )
     for call in calls:
         with pytest.raises(TritonAwayError):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(20):
                 await call
     await triton.start()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         while True:
             with contextlib.suppress(ServingError):
                 await triton_client.cancel_edit("")

@@ -182,9 +182,9 @@ def test_a_jpeg_of_endless_scans_is_refused_at_once() -> None:
     data = encode(Image.new("L", (96, 96), 128), "JPEG", progressive=True)
     last_scan, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
     bomb = data[:end] + data[last_scan:end] * 100_000 + data[end:]
-    start = time.perf_counter()
+    start = time.process_time()
     assert "more than 500 scans" in refusal(bomb)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 3
     assert decode(data).shape == (96, 96, 3)
 
 
