@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 AUTO = "auto"
+# FastSAM's own, of bundles that say nothing.
+CONFIDENCE = 0.25
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,11 @@ def _read_manifest(bundle: Path) -> tuple[str, int, float]:
     path = bundle / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        return str(manifest["name"]), int(manifest["image_size"]), float(manifest["confidence"])
+        return (
+            str(manifest["name"]),
+            int(manifest["image_size"]),
+            float(manifest.get("confidence", CONFIDENCE)),
+        )
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"parameter BUNDLE: {path} cannot be read: {error!r}") from None
 

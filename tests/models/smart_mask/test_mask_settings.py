@@ -27,7 +27,7 @@ PARAMETERS = {
 
 def write_manifest(folder: Path, **changes: object) -> None:
     (folder / "network").mkdir()
-    manifest = {"name": "small", "image_size": 320, "confidence": 0.1, **changes}
+    manifest = {"name": "small", "image_size": 320, **changes}
     (folder / "network" / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -41,10 +41,13 @@ def test_parameters_and_manifest_are_read(tmp_path: Path) -> None:
     assert (settings.max_image_pixels, settings.max_request_bytes) == (4096, 10000)
 
 
-def test_the_bundle_may_say_the_confidence(tmp_path: Path) -> None:
-    write_manifest(tmp_path)
+@pytest.mark.parametrize(("said", "confidence"), [({"confidence": 0.1}, 0.1), ({}, 0.25)])
+def test_the_bundle_may_say_the_confidence(
+    tmp_path: Path, said: dict[str, object], confidence: float
+) -> None:
+    write_manifest(tmp_path, **said)
     settings = MaskSettings.from_parameters(PARAMETERS | {"CONFIDENCE": "auto"}, tmp_path)
-    assert settings.confidence == 0.1
+    assert settings.confidence == confidence
 
 
 @pytest.mark.parametrize("key", PARAMETERS)
