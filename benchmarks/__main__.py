@@ -1,7 +1,6 @@
 """The command line of the benchmarks: `python -m benchmarks all`."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -86,7 +85,10 @@ BENCHMARKS: dict[Name, tuple[Measure, report.Draw]] = {
     ),
     Name.PERF_NETWORK: (
         lambda server, _: perf_analyzer.measure(
-            server.grpc, perf_analyzer.networks(_side()), requests=200, concurrencies=(1, 2, 4, 16)
+            server.grpc,
+            perf_analyzer.networks(runtimes.image_side(MASK_BUNDLE)),
+            requests=200,
+            concurrencies=(1, 2, 4, 16),
         ),
         perf_analyzer.draw,
     ),
@@ -129,11 +131,6 @@ def main(
             with console.status(each):
                 results = measure(server, bundle)
             console.print(f"{each}: {report.save(each, where, results, draw, out)}")
-
-
-def _side() -> int:
-    """Of the mask network's images, in pixels."""
-    return int(json.loads((MASK_BUNDLE / "manifest.json").read_text())["image_size"])
 
 
 if __name__ == "__main__":

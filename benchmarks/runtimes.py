@@ -1,5 +1,6 @@
 """What runs the mask network best on this processor: time, and masks beside those of FP32."""
 
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,7 +14,13 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from benchmarks.report import summary
-from export import fastsam_bundle, fastsam_checkpoint, fastsam_untrained, models_path  # noqa: F401
+from export import (  # noqa: F401
+    fastsam_bundle,
+    fastsam_checkpoint,
+    fastsam_untrained,
+    manifest,
+    models_path,
+)
 from fastsam_network import Network
 from mask_features import Features, read_features
 from mask_letterbox import Floats, Letterbox, Pixels
@@ -48,7 +55,7 @@ def measure(bundle: Path, *, rounds: int) -> dict[str, Any]:
             large, "FastSAM-s", "untrained", TIMED_SIZE, network.SerializeToString(), parity={}
         )
         seconds = _time(_runtimes(large), rounds)
-    masks = _masks(_runtimes(bundle), _image_side(bundle))
+    masks = _masks(_runtimes(bundle), image_side(bundle))
     return {
         "size": TIMED_SIZE,
         "rounds": rounds,
@@ -133,5 +140,6 @@ def _every_mask(features: Features) -> list[Any]:
     return [features.mask(index) > 0 for index in range(len(features.scores))]
 
 
-def _image_side(bundle: Path) -> int:
-    return Network(bundle, "auto").side
+def image_side(bundle: Path) -> int:
+    """Of a mask network's images, in pixels."""
+    return int(json.loads((bundle / manifest.MANIFEST).read_text())["image_size"])

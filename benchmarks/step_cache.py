@@ -8,13 +8,13 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from benchmarks.edits import SHOWN
 from benchmarks.report import summary
 from export.edit_results import Editor, held_out
-from export.edit_samples import Flow
 from export.edit_score import psnr
 from export.serving_code import Tuning
 
-FLOWS = (Flow.REMOVAL, Flow.REFERENCE, Flow.TWO_SOURCE, Flow.WHITE_BALANCE)
+FLOWS = tuple(SHOWN)
 
 
 def measure(

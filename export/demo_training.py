@@ -31,10 +31,7 @@ READING = tuple(
 # To find the object in a whole reference picture takes longest among the insertions.
 SEARCHING = (Flow.TWO_SOURCE, Flow.REFERENCE, Flow.TWO_SOURCE, Flow.DESCRIBED)
 BALANCED = (Flow.TWO_SOURCE, Flow.REFERENCE, Flow.TWO_SOURCE, Flow.REFERENCE, Flow.DESCRIBED)
-ENDING = (
-    *(Flow.TWO_SOURCE, Flow.REFERENCE, Flow.TWO_SOURCE),
-    *(Flow.DESCRIBED, Flow.TWO_SOURCE, Flow.REFERENCE),
-)
+ENDING = (*SEARCHING, Flow.TWO_SOURCE, Flow.REFERENCE)
 
 # (phase, share of it that is done, what it does now)
 Report = Callable[[str, float, str], None]

@@ -6,13 +6,13 @@ from typing import Any
 
 from export import manifest
 from export.folders import replacing
+from export.mask_decoding import CONFIDENCE
 
 NETWORK = "network.onnx"
 PARITY = "parity.json"
 DEMO_NAME = "artmancer-demo-masks"
-# Below it detections are dropped: FastSAM's own, and that of the demo's small network, which is
-# less sure.
-CONFIDENCE, DEMO_CONFIDENCE = 0.25, 0.1
+# Less than FastSAM's: the demo's small network is less sure.
+DEMO_CONFIDENCE = 0.1
 # As `python -m export fastsam-train` left it.
 DEMO = Path(__file__).parent / "fastsam_demo"
 

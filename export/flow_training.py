@@ -278,12 +278,14 @@ def with_own_pictures(
     wanted = batch.noisy - sigma * batch.velocity
     own = batch.noisy + (1 - sigma) * batch.velocity  # the noise, where they start
     steps = int(torch.randint(1, emphasis.own_steps + 1, (), generator=generator))
+    chosen = torch.rand(len(sigma), generator=generator) < emphasis.own_share
+    chosen &= batch.sigma >= LEAST_OWN_NOISE
+    if not chosen.any():
+        return batch
     stride = (1 - batch.sigma) / steps
     for step in range(steps):
         start = dataclasses.replace(batch, noisy=own, sigma=1 - step * stride)
         own = own - stride[:, None, None] * predict(transformer, start).cpu()
-    chosen = torch.rand(len(sigma), generator=generator) < emphasis.own_share
-    chosen &= batch.sigma >= LEAST_OWN_NOISE
     noisy = torch.where(chosen[:, None, None], own, batch.noisy)
     velocity = torch.where(chosen[:, None, None], (own - wanted) / sigma, batch.velocity)
     return dataclasses.replace(batch, noisy=noisy, velocity=velocity)

@@ -348,10 +348,11 @@ class EditService:
             if silent.stream and not waits:
                 silent.stream.cut(BackendError("the model stopped responding"))
         for lane, watch in self._watches.items():
-            for edit in lane.running.values():
-                if watch.lost and edit.stream is not None:
-                    edit.stream.cut(watch.lost)
-            if watch.state and watch.state.waiting < watch.state.max_queue_size:
+            if watch.lost:
+                for edit in lane.running.values():
+                    if edit.stream is not None:
+                        edit.stream.cut(TritonAwayError(watch.reason))
+            elif watch.state and watch.state.waiting < watch.state.max_queue_size:
                 lane.full = False
         self._dispatch()
         await self._bear_absence()

@@ -323,6 +323,6 @@ class MaskService:
                 self._store.expire()
                 for ticket in self._live.values():
                     if ticket.call and ticket.watch and ticket.watch.lost:
-                        ticket.call.cut(ticket.watch.lost)
+                        ticket.call.cut(TritonAwayError(ticket.watch.reason))
             except Exception:
                 log.exception("supervision_failed")

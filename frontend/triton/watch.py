@@ -61,12 +61,11 @@ class TritonWatch(Generic[State]):
         return self._error.detail
 
     @property
-    def lost(self) -> TritonAwayError | None:
-        """Why the requests that Triton has will not be answered; None while they may be."""
+    def lost(self) -> bool:
+        """Whether the requests that Triton has will not be answered; `reason` says why."""
         away = isinstance(self._error, TritonAwayError)
-        if self._state is not None or not away or isinstance(self._error, TritonLeavingError):
-            return None
-        return TritonAwayError(self.reason)
+        leaving = isinstance(self._error, TritonLeavingError)
+        return self._state is None and away and not leaving
 
     def require(self) -> State:
         """Return the model's last answer.

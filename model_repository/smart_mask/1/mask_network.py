@@ -27,7 +27,6 @@ class Network:
         self._infer = infer
         self._side = side
         self._log_error = log_error
-        self._answers = True
         self._has_answered = False
         self._trying = threading.Lock()
         # Since when calls wait for their answers, and since when it has failed; by time.monotonic.
@@ -48,18 +47,20 @@ class Network:
 
     def answers(self) -> bool:
         """Whether the last call was answered; where not, another is made in the background."""
-        if not self._answers and self._trying.acquire(blocking=False):
+        if self._failed_at is None:
+            return True
+        if self._trying.acquire(blocking=False):
             threading.Thread(target=self._try, name="network", daemon=True).start()
-        return self._answers
+        return False
 
     def silent_seconds(self) -> float:
         """How long it has failed, or a call of it has waited, whichever is longer.
 
         0 while it answers; and where it never has, since what is wrong will be wrong again.
         """
-        since = [*list(self._calls.values()), self._failed_at]
         if not self._has_answered:
             return 0.0
+        since = [*self._calls.values(), self._failed_at]
         return max((time.monotonic() - at for at in since if at is not None), default=0.0)
 
     def _call(self, image: Floats) -> tuple[Floats, Floats]:
@@ -68,12 +69,11 @@ class Network:
         try:
             outputs = self._infer(image)
         except Exception:
-            self._answers = False
             self._failed_at = self._failed_at or now
             raise
         finally:
             del self._calls[call]
-        self._answers = self._has_answered = True
+        self._has_answered = True
         self._failed_at = None
         return outputs
 

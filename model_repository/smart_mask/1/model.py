@@ -54,7 +54,7 @@ class TritonPythonModel:
     def _take(self, request: "pb_utils.InferenceRequest") -> None:
         sender = request.get_response_sender()
         try:
-            tensors = _tensors(request)
+            tensors = _inputs(request)
             if "CANCEL" not in tensors:
                 checked = read_request(tensors, self._settings.max_request_bytes)
                 self._jobs.submit(Job(request.request_id(), checked, sender))
@@ -85,7 +85,7 @@ class TritonPythonModel:
         )
 
 
-def _tensors(request: "pb_utils.InferenceRequest") -> Tensors:
+def _inputs(request: "pb_utils.InferenceRequest") -> Tensors:
     """The inputs as lists.
 
     Raises:

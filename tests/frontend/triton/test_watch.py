@@ -69,14 +69,14 @@ async def test_an_error_may_leave_the_model_its_requests(
     watch: Watch, triton: FakeTriton, answer: str, lost: bool
 ) -> None:
     await watch.beat()
-    assert watch.lost is None
+    assert not watch.lost
     triton.behaviour.ping_error = answer
     await watch.beat()
     assert watch.state is None
-    assert (watch.lost is not None) == lost
+    assert watch.lost == lost
     triton.behaviour.ping_error = ""
     await watch.beat()
-    assert watch.lost is None
+    assert not watch.lost
 
 
 async def test_what_was_lost_is_found_again(watch: Watch) -> None:
