@@ -30,6 +30,10 @@ async def test_jobs_are_shared_out_and_cancelled_where_they_run(
             for events in await asyncio.gather(*map(client.follow, ids)):
                 check_stream(events, STEPS)
 
+            # A frontend is ready with one.
+            async with asyncio.timeout(60):
+                while (await client.services())["generation"]["tritons_ready"] < 2:
+                    await asyncio.sleep(0.05)
             long = edit(num_inference_steps=100, input_quality="resized")
             ids = [await client.submit(long) for _ in range(2)]
             for task_id in ids:
