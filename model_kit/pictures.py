@@ -1,34 +1,61 @@
-"""Owns decoding one encoded picture to RGB pixels, as a browser shows it.
+"""Owns decoding one encoded picture to pixels, as a browser shows it."""
 
-The models each keep a copy of this file, since they share no code; a test holds the copies equal.
-"""
+from __future__ import annotations
 
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from model_kit.colour import profile_of, to_srgb
 from model_kit.image_bounds import FORMATS, refusal
+from model_kit.jpeg import without_end
+from model_kit.masks import MaskError, read_mask
+
+Pixels = npt.NDArray[np.uint8]
 
 
 class ImageRefusedError(Exception):
     """Not a picture that may be decoded; the text says why, for whoever sent it."""
 
 
-def decode_rgb(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """Decodes one encoded picture.
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One decoded picture, upright: users draw on what is shown."""
 
-    The EXIF orientation is applied, because users draw on the upright picture. An animation
-    gives its first frame. Transparency, a palette's too, is composited on white. Colour profiles
-    are ignored.
+    native: Pixels
+    """RGB uint8 [height, width, 3] as the file has them; what is transparent is not applied."""
+    alpha: Pixels | None
+    """uint8 [height, width], 255 = opaque; None: opaque everywhere."""
+    profile: bytes | None
+    """ICC profile of `native`; None: sRGB."""
+
+    def shown(self) -> Pixels:
+        """Return what a browser shows on a white page: sRGB uint8 [height, width, 3]."""
+        pixels = self.native
+        if self.profile is not None:
+            pixels = np.asarray(to_srgb(Image.fromarray(pixels), self.profile))
+        if self.alpha is None:
+            return pixels
+        rgba = Image.fromarray(np.dstack([pixels, self.alpha]))
+        white = Image.new("RGBA", rgba.size, "white")
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+
+
+def decode(data: bytes, max_pixels: int) -> Picture:
+    """Decode one encoded picture.
+
+    - The EXIF orientation is applied. An animation gives its first frame.
+    - 16-bit samples keep their upper 8 bits. A palette's colours and transparency are applied.
+    - Grey and CMYK come as sRGB, by their profile where they have one. An RGB picture keeps its
+      pixels and its profile. A profile that cannot be used, or fits other pixels, is passed over.
+    - A JPEG without its end marker is taken where all its pixels are there.
 
     Args:
         data: a whole PNG, JPEG, WEBP, BMP, GIF or TIFF file.
         max_pixels: largest width x height, checked in the header before any pixel is decoded.
-
-    Returns:
-        RGB, uint8 [height, width, 3], 0..255.
 
     Raises:
         ImageRefusedError: not such a file, damaged, truncated, too large or too costly.
@@ -37,8 +64,7 @@ def decode_rgb(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
         with Image.open(BytesIO(data), formats=FORMATS) as picture:
             if reason := refusal(picture, data, max_pixels):
                 raise ImageRefusedError(reason)
-            picture.load()
-            return np.asarray(_on_white(_upright(picture)))
+            return _taken(_upright(_loaded(picture, data)))
     except ImageRefusedError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -51,8 +77,44 @@ def decode_rgb(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
         raise _undecodable(str(error)) from error
 
 
+def decode_rgb(data: bytes, max_pixels: int) -> Pixels:
+    """Decode one picture to what a browser shows: sRGB uint8 [height, width, 3].
+
+    Raises:
+        ImageRefusedError: as `decode`.
+    """
+    return decode(data, max_pixels).shown()
+
+
+def decode_mask(data: bytes, max_pixels: int) -> Pixels:
+    """Decode one mask by what it means, as `read_mask` does: uint8 [height, width], 255 = edit.
+
+    Raises:
+        ImageRefusedError: as `decode`, or the mask is empty, or can be read in two ways.
+    """
+    picture = decode(data, max_pixels)
+    pixels = picture.native
+    if picture.alpha is not None:
+        pixels = np.dstack([pixels, picture.alpha])
+    try:
+        return read_mask(pixels)
+    except MaskError as error:
+        raise ImageRefusedError(str(error)) from error
+
+
 def _undecodable(reason: str) -> ImageRefusedError:
     return ImageRefusedError(f"Invalid image data or unsupported format: {reason}")
+
+
+def _loaded(picture: Image.Image, data: bytes) -> Image.Image:
+    try:
+        picture.load()
+    except OSError:
+        whole = without_end(data) if picture.format == "JPEG" else None
+        if whole is None:
+            raise
+        return whole
+    return picture
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -63,10 +125,36 @@ def _upright(picture: Image.Image) -> Image.Image:
         return picture
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
+def _taken(picture: Image.Image) -> Picture:
     if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)).convert("RGB")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+        grey = Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
+        grey.info = picture.info
+        picture = grey
+    alpha = None
+    if picture.has_transparency_data:
+        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+        if alpha.min() == 255:
+            alpha = None
+    flat = _flat(picture)
+    profile = profile_of(flat)
+    if profile is not None and flat.mode != "RGB":
+        try:
+            flat, profile = to_srgb(flat, profile), None
+        except ImageCms.PyCMSError:
+            profile = None
+    return Picture(np.asarray(flat.convert("RGB")), alpha, profile)
+
+
+def _flat(picture: Image.Image) -> Image.Image:
+    """Drop what is transparent: a picture of mode RGB, L or CMYK, its profile kept."""
+    if picture.mode in ("RGB", "L", "CMYK"):
+        return picture
+    if picture.mode in ("1", "LA", "La"):
+        flat = picture.convert("L")
+    elif picture.has_transparency_data:
+        # Through RGBA, because Pillow would lay a palette's transparent colours on black.
+        flat = picture.convert("RGBA").convert("RGB")
+    else:
+        flat = picture.convert("RGB")
+    flat.info = picture.info
+    return flat

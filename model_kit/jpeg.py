@@ -1,0 +1,70 @@
+"""Owns whether a JPEG that lacks its end marker still holds its whole picture."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_END_OF_IMAGE = b"\xff\xd9"
+# Runs of entropy-coded bits that differ: a decoder that still wants bits shows which it got.
+_PADDINGS = (b"\x55" * 64, b"\xaa" * 64)
+_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive; libjpeg reads no others
+_START_OF_SCAN = 0xDA
+_COEFFICIENTS = frozenset(range(64))
+
+
+def without_end(data: bytes) -> Image.Image | None:
+    """Load a JPEG whose end marker is missing, as browsers do, if no pixel is missing.
+
+    Args:
+        data: a file that Pillow has found truncated.
+
+    Returns:
+        The loaded picture; None where part of it is missing.
+    """
+    if not _has_all_scans(data):
+        return None
+    ends = []
+    for padding in _PADDINGS:
+        whole = data.rstrip(b"\xff") + padding + _END_OF_IMAGE
+        picture = Image.open(BytesIO(whole), formats=("JPEG",))
+        picture.load()
+        ends.append(picture)
+    return ends[0] if np.array_equal(*(np.asarray(end) for end in ends)) else None
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Tell whether each component's coefficients have begun to come at full precision."""
+    missing: dict[int, set[int]] = {}
+    for marker, body in _segments(data):
+        if marker in _FRAMES:
+            missing = {body[6 + 3 * n]: set(_COEFFICIENTS) for n in range(body[5])}
+        elif marker == _START_OF_SCAN:
+            count = body[0]
+            first, last, precision = body[2 * count + 1 : 2 * count + 4]
+            if precision & 15 == 0:
+                for n in range(count):
+                    missing.get(body[1 + 2 * n], set()).difference_update(range(first, last + 1))
+    return bool(missing) and not any(missing.values())
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield each whole marker segment: its marker and its body, without the length."""
+    position = 2
+    while (position := data.find(b"\xff", position)) != -1 and position + 4 <= len(data):
+        marker = data[position + 1]
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:
+            position += 1 if marker == 0xFF else 2
+            continue
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        body = data[position + 4 : position + 2 + length]
+        if length < 2 or len(body) != length - 2:
+            return
+        yield marker, body
+        position += 2 + length

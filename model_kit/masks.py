@@ -1,0 +1,103 @@
+"""Owns what a mask means: white = edit, whatever kind of picture it came as."""
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageChops
+
+Pixels = npt.NDArray[np.uint8]
+
+THRESHOLD = 127
+"""A mask pixel above it counts as set."""
+COLOURED = 48
+"""Difference of a pixel's channels from which it is a colour, not a grey that JPEG has touched."""
+NEARLY_ALL = 0.98
+MAX_LABELS = 32
+"""Distinct colours of a label map; a photograph has thousands."""
+
+
+class MaskError(Exception):
+    """No mask, or one that can be read in two ways; the text says what was seen."""
+
+
+def read_mask(pixels: Pixels) -> Pixels:
+    """Read a mask by what it means.
+
+    - Without transparency: brightness. Colours on black, as a label map or a coloured brush
+      gives, are all set.
+    - White or bright strokes on a transparent canvas: the strokes, as opaque as they are.
+    - Black with a hole, or the picture itself with a hole, as OpenAI's clients send: the hole.
+
+    Args:
+        pixels: RGB or RGBA, uint8 [height, width, 3 or 4].
+
+    Returns:
+        uint8 [height, width], 255 = edit, soft.
+
+    Raises:
+        MaskError: it can be read in two ways, or nothing of it is above THRESHOLD.
+    """
+    if pixels.shape[2] == 3 or pixels[..., 3].min() == 255:
+        mask = _opaque(pixels[..., :3])
+    else:
+        mask = _transparent(pixels)
+    brightest = int(mask.max(initial=0))
+    if brightest <= THRESHOLD:
+        raise MaskError(
+            f"the mask is empty: its brightest pixel is {brightest} of 255, and white means edit"
+        )
+    return mask
+
+
+def luma(pixels: Pixels) -> Pixels:
+    """Return the luma (ITU-R BT.601) of RGB uint8 [height, width, 3]; uint8 [height, width]."""
+    return np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+def _opaque(pixels: Pixels) -> Pixels:
+    red, green, blue = Image.fromarray(pixels).split()
+    lightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    differences = ImageChops.subtract(lightest, darkest).histogram()
+    if sum(differences[COLOURED + 1 :]) < 0.001 * sum(differences):
+        return luma(pixels)
+    high = np.asarray(lightest)
+    black = high <= 16
+    if black.any() and _colours(pixels) <= MAX_LABELS:
+        return np.where(black, np.uint8(0), np.uint8(255))
+    if black.mean() >= 0.25 and (high[~black] > THRESHOLD).mean() >= 0.6:
+        return high
+    raise MaskError(
+        "the mask looks like a photograph: it has colours nearly everywhere; "
+        "send white where the picture is to be edited and black elsewhere"
+    )
+
+
+def _colours(pixels: Pixels) -> int:
+    """Count distinct colours, up to just above MAX_LABELS."""
+    found = Image.fromarray(pixels).getcolors(MAX_LABELS)
+    return MAX_LABELS + 1 if found is None else len(found)
+
+
+def _transparent(pixels: Pixels) -> Pixels:
+    alpha = pixels[..., 3]
+    if not alpha.any():
+        raise MaskError("the mask is empty: it is transparent everywhere")
+    opaque = alpha > THRESHOLD if (alpha > THRESHOLD).any() else alpha > 0
+    shown = pixels[opaque][:, :3]
+    high, low = shown.max(axis=1), shown.min(axis=1)
+    dark, white = float((high <= 48).mean()), float((low >= 200).mean())
+    if dark >= NEARLY_ALL:
+        return np.uint8(255) - alpha
+    if white >= NEARLY_ALL:
+        return alpha
+    rim = np.concatenate([opaque[0], opaque[-1], opaque[:, 0], opaque[:, -1]]).mean()
+    bright = float((high > THRESHOLD).mean())
+    if rim <= 0.25 and bright >= 0.9:
+        return alpha
+    if rim >= 0.5 and dark + white < NEARLY_ALL:
+        return np.uint8(255) - alpha
+    raise MaskError(
+        f"the mask can be read in two ways: {1 - opaque.mean():.0%} of it is transparent, and of "
+        f"the rest {white:.0%} is white and {dark:.0%} black; send white strokes on a transparent "
+        "canvas, the picture with a hole, or a mask without transparency"
+    )

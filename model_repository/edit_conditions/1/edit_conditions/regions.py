@@ -1,0 +1,198 @@
+"""Owns where an edit works: the parts of a picture that the model sees, and at what size."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from edit_conditions.images import Pixels, size_of
+from edit_conditions.masks import HARD_THRESHOLD, Box, binarise
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+GRID = 32
+"""Sides of the canvas are multiples of it: twice the 16 of packed latents, as conditions have."""
+CONTEXT = 0.5
+"""Of the object's box, added on each side: what the model must see to continue it."""
+MIN_ASPECT = 0.75
+"""Shorter side of a crop by its longer one, where the picture allows that."""
+MAX_REGIONS = 4
+"""Each costs a whole edit at the model's size."""
+CELLS = 96
+"""Cells of the longer side in which objects are grouped; closer ones are one object."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """One part of a picture and the size at which the model works on it."""
+
+    box: Box
+    """In pixels of the picture."""
+    content: Size
+    """The box's content as the model sees it, never larger than the box is."""
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the content for each pixel of the box, 0..1 unless the edit asked for more."""
+        return math.sqrt(math.prod(self.content) / (self.box.width * self.box.height))
+
+
+def whole(picture: Size, area: int, wanted: int | None = None) -> Region:
+    """Take the whole picture, no larger than the model was made for.
+
+    Args:
+        picture: its width and height.
+        area: the most pixels that the model works on well.
+        wanted: pixels of the output where the client asked for a size; the content has as many.
+    """
+    width, height = picture
+    pixels = width * height
+    return _region(Box(0, 0, width, height), math.sqrt(min(wanted or pixels, area) / pixels))
+
+
+def cropped(box: Box, area: int) -> Region:
+    """Take a part of the picture, no larger than the model was made for."""
+    return _region(box, min(1.0, math.sqrt(area / (box.width * box.height))))
+
+
+def around(mask: Pixels, area: int) -> list[tuple[Region, Pixels]]:
+    """Find the parts of a picture that an edit of the masked objects needs.
+
+    One crop holds objects that lie close together. Objects far apart get a crop each where
+    these have fewer pixels together than one crop around all of them.
+
+    Args:
+        mask: 255 = edit, of the picture's size, uint8 [height, width]; not empty above
+            HARD_THRESHOLD.
+        area: the pixels that the model was made for.
+
+    Returns:
+        At most MAX_REGIONS regions, each with its own objects' part of the mask: uint8, of the
+        region's box, 255 where set and else 0.
+    """
+    picture = size_of(mask)
+    hard = binarise(mask, HARD_THRESHOLD)
+    cell = max(1, math.ceil(max(picture) / CELLS))
+    labels, boxes = _objects(hard, cell)
+    groups = _merged(boxes, picture, area)
+    regions = []
+    for group in groups:
+        box = _context(_union([boxes[index] for index in group]), picture, area)
+        own = np.isin(labels, [index + 1 for index in group])
+        part = _part(hard, box)
+        owned = _part(_enlarged(own, cell, picture), box)
+        regions.append((cropped(box, area), np.where(owned, part, np.uint8(0))))
+    return regions
+
+
+def canvas_of(regions: Sequence[Region]) -> Size:
+    """Return the size that the model generates for each region: on the grid, holding them all."""
+    width, height = (
+        max(-(-region.content[side] // GRID) * GRID for region in regions) for side in (0, 1)
+    )
+    return width, height
+
+
+def on_canvas(pixels: Pixels, canvas: Size) -> Pixels:
+    """Pad a picture or mask to the canvas, on its right and at its bottom.
+
+    The padding mirrors the picture: black bars or stretched rims would show in the result.
+
+    Args:
+        pixels: uint8 [height, width] or [height, width, 3], no larger than the canvas.
+        canvas: width and height.
+    """
+    width, height = size_of(pixels)
+    right, bottom = canvas[0] - width, canvas[1] - height
+    if not (right or bottom):
+        return pixels
+    padding = ((0, bottom), (0, right), *[(0, 0)] * (pixels.ndim - 2))
+    # `symmetric` repeats as often as it has to, also for a picture of one pixel.
+    return np.pad(pixels, padding, mode="symmetric")
+
+
+def part_of(pixels: Pixels, box: Box) -> Pixels:
+    """Cut a box out of a picture or mask, without copying it."""
+    return _part(pixels, box)
+
+
+def _region(box: Box, scale: float) -> Region:
+    width, height = (max(1, round(side * scale)) for side in (box.width, box.height))
+    return Region(box, (width, height))
+
+
+def _objects(hard: Pixels, cell: int) -> tuple[np.ndarray, list[Box]]:
+    """Label the mask's objects on a coarse grid, and give the exact box of each."""
+    height, width = hard.shape
+    rows, columns = -(-height // cell), -(-width // cell)
+    padded = np.zeros((rows * cell, columns * cell), np.uint8)
+    padded[:height, :width] = hard
+    coarse = padded.reshape(rows, cell, columns, cell).max(axis=(1, 3))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(coarse, connectivity=8)
+    boxes = []
+    for left, top, wide, tall, _pixels in stats[1:count].tolist():
+        x, y = left * cell, top * cell
+        window = padded[y : y + tall * cell, x : x + wide * cell]
+        dx, dy, w, h = cv2.boundingRect(window)
+        boxes.append(Box(x + dx, y + dy, w, h))
+    return labels, boxes
+
+
+def _merged(boxes: list[Box], picture: Size, area: int) -> list[list[int]]:
+    """Group objects so that the crops have the fewest pixels in all, and are not too many."""
+    groups = [[index] for index in range(len(boxes))]
+    if len(groups) > 8 * MAX_REGIONS:
+        return [[index for group in groups for index in group]]
+
+    def pixels(group: list[int]) -> int:
+        box = _context(_union([boxes[index] for index in group]), picture, area)
+        return box.width * box.height
+
+    while len(groups) > 1:
+        gain, first, second = max(
+            (pixels(a) + pixels(b) - pixels(a + b), i, j)
+            for i, a in enumerate(groups)
+            for j, b in enumerate(groups[:i])
+        )
+        if gain < 0 and len(groups) <= MAX_REGIONS:
+            break
+        groups[second] += groups.pop(first)
+    return groups
+
+
+def _context(box: Box, picture: Size, area: int) -> Box:
+    """Widen an object's box to the crop that the model is given."""
+    side = math.isqrt(area)
+    wanted = [
+        max(side, math.ceil(length * (1 + 2 * CONTEXT))) for length in (box.width, box.height)
+    ]
+    shortest = math.ceil(MIN_ASPECT * max(wanted))
+    width, height = (
+        min(limit, max(length, shortest)) for length, limit in zip(wanted, picture, strict=True)
+    )
+    left = _clamp(box.left + (box.width - width) // 2, picture[0] - width)
+    top = _clamp(box.top + (box.height - height) // 2, picture[1] - height)
+    return Box(left, top, width, height)
+
+
+def _clamp(start: int, slack: int) -> int:
+    return max(0, min(start, slack))
+
+
+def _union(boxes: Sequence[Box]) -> Box:
+    left, top = min(box.left for box in boxes), min(box.top for box in boxes)
+    right = max(box.left + box.width for box in boxes)
+    bottom = max(box.top + box.height for box in boxes)
+    return Box(left, top, right - left, bottom - top)
+
+
+def _enlarged(cells: np.ndarray, cell: int, picture: Size) -> np.ndarray:
+    large = np.repeat(np.repeat(cells, cell, axis=0), cell, axis=1)
+    return large[: picture[1], : picture[0]]
+
+
+def _part(pixels: np.ndarray, box: Box) -> np.ndarray:
+    return pixels[box.top : box.top + box.height, box.left : box.left + box.width]

@@ -1,0 +1,141 @@
+"""Owns a smooth change of colours: fitted on a small edit, applied to the picture at full size."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from image_edit.conditions import Pixels
+
+Floats = npt.NDArray[np.float32]
+
+GAIN_CELLS = 8
+"""Cells of the longer side of the gain map: light changes over a room, not over an edge."""
+MAX_GAIN = 1.5
+"""Of the gain map, either way: more is not light but another picture."""
+ROUNDS = 12
+"""Of the robust fit; each weighs down what the one before could not explain."""
+DARK, BRIGHT = 8, 247
+"""8-bit values outside have lost what they were: they say nothing of the light."""
+RIDGE = 1e-3
+"""Pull towards no change, by the mean energy of the pixels: a grey picture fixes no matrix."""
+TINY = 1e-6
+"""Beside sums of light: a black picture has none."""
+BAND = 256
+"""Rows that are computed at once: the picture's floats need not lie in memory together."""
+
+
+@dataclass(frozen=True, eq=False)
+class ColourChange:
+    """In linear light: result = gains(x, y) * (matrix @ source)."""
+
+    matrix: Floats
+    """[3, 3], of linear light."""
+    gains: Floats
+    """[rows, columns, 3], of the whole picture, however large that is."""
+
+    def apply(self, picture: Pixels) -> Pixels:
+        """Change a picture's colours; its detail stays.
+
+        Args:
+            picture: sRGB uint8 [height, width, 3].
+
+        Returns:
+            sRGB uint8 [height, width, 3].
+        """
+        height, width = picture.shape[:2]
+        result = np.empty_like(picture)
+        # One row of the map for each row of the picture; its columns are stretched per band.
+        rows = cv2.resize(
+            self.gains, (self.gains.shape[1], height), interpolation=cv2.INTER_LINEAR
+        ).reshape(height, -1, 3)
+        for top in range(0, height, BAND):
+            band = picture[top : top + BAND]
+            gains = cv2.resize(
+                rows[top : top + BAND], (width, len(band)), interpolation=cv2.INTER_LINEAR
+            )
+            linear = (linear_of(band) @ self.matrix.T) * gains
+            result[top : top + BAND] = srgb_of(linear)
+        return result
+
+
+def fit(before: Pixels, after: Pixels) -> ColourChange:
+    """Fit the smooth change of colours that leads from one picture to the other.
+
+    What the change cannot explain, such as detail that a model draws anew, counts little: each
+    pixel's weight falls with its error (iteratively reweighted least squares, Cauchy weights).
+
+    Args:
+        before: sRGB uint8 [height, width, 3].
+        after: the same scene in other light, of the same size.
+    """
+    source, target = linear_of(before), linear_of(after)
+    extremes = np.stack([before, after])
+    known = ((extremes > DARK) & (extremes < BRIGHT)).all(axis=(0, 3))
+    if known.mean() < 0.02:  # a picture that is all dark, or all white
+        known = np.ones_like(known)
+    weights = known.astype(np.float32)
+    matrix = np.eye(3, dtype=np.float32)
+    for _ in range(ROUNDS):
+        matrix = _least_squares(source, target, weights)
+        # Relative to the pixel's own light, else bright areas alone would decide.
+        light = target.mean(axis=2) + 0.02
+        errors = np.linalg.norm(source @ matrix.T - target, axis=2) / light
+        scale = max(1e-4, 1.4826 * float(np.median(errors[known])))
+        weights = known / (1 + (errors / (2 * scale)) ** 2)
+    return ColourChange(matrix, _gains(source @ matrix.T, target, weights.astype(np.float32)))
+
+
+def linear_of(picture: Pixels) -> Floats:
+    """Convert sRGB uint8 to linear light, float32 0..1 (IEC 61966-2-1)."""
+    return _TO_LINEAR[picture]
+
+
+def srgb_of(linear: Floats) -> Pixels:
+    """Convert linear light to sRGB uint8; what lies outside 0..1 is clipped."""
+    # A table, because `power` takes ten times as long; its steps are finer than a shade's.
+    return _TO_SRGB[np.rint(np.clip(linear, 0, 1) * 65535).astype(np.uint16)]
+
+
+def _linear(values: npt.NDArray[np.float64]) -> Floats:
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4).astype(
+        np.float32
+    )
+
+
+def _encoded(values: npt.NDArray[np.float64]) -> Pixels:
+    encoded = np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055)
+    return np.rint(encoded * 255).astype(np.uint8)
+
+
+_TO_LINEAR = _linear(np.arange(256) / 255)
+_TO_SRGB = _encoded(np.arange(65536) / 65535)
+
+
+def _least_squares(source: Floats, target: Floats, weights: Floats) -> Floats:
+    x, y = source.reshape(-1, 3).astype(np.float64), target.reshape(-1, 3).astype(np.float64)
+    weighted = x * weights.reshape(-1, 1)
+    covariance = x.T @ weighted
+    ridge = (RIDGE * np.trace(covariance) / 3 + TINY) * np.eye(3)
+    # Ridge towards the grey scaling that fits best, so that a plain picture keeps its hue.
+    gain = float(((weighted * y).sum() + TINY) / ((weighted * x).sum() + TINY))
+    solved = np.linalg.solve(covariance + ridge, weighted.T @ y + ridge * gain)
+    return solved.T.astype(np.float32)
+
+
+def _gains(source: Floats, target: Floats, weights: Floats) -> Floats:
+    """What the matrix leaves over, as a coarse and smooth map of gains."""
+    height, width = weights.shape
+    longest = max(height, width)
+    size = tuple(max(2, round(GAIN_CELLS * side / longest)) for side in (width, height))
+    weigh = weights[..., np.newaxis]
+    light, wanted = (
+        cv2.resize(picture * weigh, size, interpolation=cv2.INTER_AREA)
+        for picture in (source, target)
+    )
+    # Cells with little to go by keep a gain near 1.
+    floor = 0.25 * max(1e-6, float((source * weigh).mean()))
+    gains = (wanted + floor) / (light + floor)
+    smooth = cv2.GaussianBlur(gains, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)
+    return np.clip(smooth, 1 / MAX_GAIN, MAX_GAIN).astype(np.float32)

@@ -1,0 +1,51 @@
+"""Owns bringing a generated part back into its picture, at the picture's own resolution."""
+
+import numpy as np
+from PIL import Image
+
+from image_edit.conditions import Pixels
+from image_edit.spec import Size
+
+
+def resized(pixels: Pixels, size: Size) -> Pixels:
+    """Stretch a picture or mask to width and height; the same array where it fits already."""
+    height, width = pixels.shape[:2]
+    if (width, height) == size:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+def blended(picture: Pixels, patch: Pixels, mask: Pixels) -> Pixels:
+    """Lay a patch over a picture.
+
+    Args:
+        picture: uint8 [height, width, channels].
+        patch: of the same shape.
+        mask: 255 = patch, 0 = picture, soft; uint8 [height, width].
+
+    Returns:
+        uint8 [height, width, channels]; where the mask is 0, the picture's own values.
+    """
+    below, above = picture.astype(np.float32), patch.astype(np.float32)
+    result = below + mask[..., np.newaxis] / np.float32(255) * (above - below)
+    return np.rint(result).astype(np.uint8)
+
+
+def with_detail(patch: Pixels, picture: Pixels, content: Size, mask: Pixels | None) -> Pixels:
+    """Give an enlarged patch the detail back that the model has not seen.
+
+    The model worked on a smaller copy. What making it smaller took away is added to the patch,
+    except where the picture was edited: there the detail is that of what is gone.
+
+    Args:
+        patch: what was generated, enlarged to the picture's size, uint8 [height, width, 3].
+        picture: what was edited, of the same shape.
+        content: the size at which the model saw the picture.
+        mask: 255 = edited, uint8 [height, width]; None: nowhere.
+    """
+    size = picture.shape[1], picture.shape[0]
+    seen = resized(resized(picture, content), size)
+    detail = picture.astype(np.int16) - seen
+    if mask is not None:
+        detail = np.rint(detail * (1 - mask[..., np.newaxis] / np.float32(255))).astype(np.int16)
+    return np.clip(patch + detail, 0, 255).astype(np.uint8)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image, ImageDraw, ImageFilter
+
+from model_kit.masks import MaskError, read_mask
+
+SIDE = 256
+SQUARE = (90, 90, 166, 166)
+Mask = npt.NDArray[np.uint8]
+
+
+def canvas(mode: str, background: object, fill: object) -> Image.Image:
+    picture = Image.new(mode, (SIDE, SIDE), background)  # type: ignore[arg-type]
+    ImageDraw.Draw(picture).rectangle(SQUARE, fill=fill)  # type: ignore[arg-type]
+    return picture
+
+
+def meant(picture: Image.Image) -> Mask:
+    return read_mask(np.asarray(picture.convert("RGBA" if "A" in picture.mode else "RGB")))
+
+
+def with_hole(background: object, seed: int | None = None) -> Image.Image:
+    picture = Image.new("RGB", (SIDE, SIDE), background)  # type: ignore[arg-type]
+    if seed is not None:
+        rough = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
+        picture = Image.fromarray(rough).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    ImageDraw.Draw(picture).ellipse((100, 100, 156, 156), fill=(220, 30, 30))
+    picture.putalpha(canvas("L", 255, 0))
+    return picture
+
+
+RIGHT = np.asarray(canvas("L", 0, 255)) > 127
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        # Mikubill/sd-webui-controlnet#3079: what canvas.toDataURL() gives.
+        canvas("RGBA", (0, 0, 0, 0), (255, 255, 255, 255)),
+        canvas("RGBA", (255, 255, 255, 0), (255, 255, 255, 200)),
+        canvas("RGBA", (0, 0, 0, 0), (255, 0, 0, 128)),
+        canvas("RGBA", (0, 0, 0, 0), (80, 220, 40, 255)),
+        canvas("LA", (255, 0), (255, 255)),
+        # OpenAI's clients: stdapi-ai/stdapi.ai#75 and others.
+        canvas("RGBA", (0, 0, 0, 255), (0, 0, 0, 0)),
+        with_hole((90, 140, 90)),
+        with_hole((235, 180, 160)),
+        with_hole((0, 0, 0), seed=3),
+        canvas("RGB", (0, 0, 0), (255, 255, 255)),
+        canvas("L", 0, 200),
+        # A label map, and a coloured brush on black.
+        canvas("RGB", (0, 0, 0), (128, 0, 0)),
+        canvas("RGB", (0, 0, 0), (0, 0, 64)),
+    ],
+)
+def test_a_mask_is_read_by_what_it_means(mask: Image.Image) -> None:
+    found = meant(mask) > 127
+    assert np.array_equal(found, RIGHT)
+
+
+def test_a_coloured_brush_with_soft_edges_is_set_where_it_is_bright() -> None:
+    soft = canvas("RGB", (0, 0, 0), (255, 0, 0)).filter(ImageFilter.GaussianBlur(2))
+    assert ((meant(soft) > 127) != RIGHT).mean() < 0.01
+
+
+def test_strokes_are_as_soft_as_they_are_opaque() -> None:
+    mask = meant(canvas("RGBA", (0, 0, 0, 0), (255, 255, 255, 180)))
+    assert set(np.unique(mask)) == {0, 180}
+
+
+@pytest.mark.parametrize(
+    ("mask", "seen"),
+    [
+        (canvas("L", 0, 0), "brightest pixel is 0 of 255"),
+        (canvas("L", 0, 1), "brightest pixel is 1 of 255"),
+        (canvas("L", 0, 127), "brightest pixel is 127 of 255"),
+        (Image.new("RGBA", (SIDE, SIDE)), "transparent everywhere"),
+        (canvas("RGBA", (0, 0, 0, 0), (255, 255, 255, 100)), "brightest pixel is 100 of 255"),
+        (canvas("RGBA", (0, 0, 0, 0), (90, 90, 90, 255)), "read in two ways"),
+        (Image.open("examples/photo.jpg"), "looks like a photograph"),
+    ],
+)
+def test_what_is_empty_or_ambiguous_is_refused_with_what_was_seen(
+    mask: Image.Image, seen: str
+) -> None:
+    with pytest.raises(MaskError, match=seen):
+        meant(mask)
+
+
+def test_black_and_white_with_holes_can_be_read_in_two_ways() -> None:
+    mask = canvas("RGBA", (0, 0, 0, 255), (255, 255, 255, 255))
+    ImageDraw.Draw(mask).rectangle((0, 0, 60, 60), fill=(0, 0, 0, 0))
+    with pytest.raises(MaskError, match="read in two ways"):
+        meant(mask)

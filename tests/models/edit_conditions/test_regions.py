@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edit_conditions.masks import Box
+from edit_conditions.regions import (
+    GRID,
+    MAX_REGIONS,
+    MIN_ASPECT,
+    around,
+    canvas_of,
+    cropped,
+    on_canvas,
+    part_of,
+    whole,
+)
+
+AREA = 512 * 512
+
+
+def mask_of(size: tuple[int, int], *boxes: Box) -> np.ndarray:
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    for box in boxes:
+        part_of(mask, box)[:] = 255
+    return mask
+
+
+def test_a_whole_picture_is_worked_on_as_it_is_up_to_the_model_s_size() -> None:
+    assert whole((301, 207), AREA).content == (301, 207)
+    assert whole((2048, 2048), AREA).content == (512, 512)
+    wide = whole((4000, 1000), AREA)
+    assert wide.content == (1024, 256)
+    assert wide.box == Box(0, 0, 4000, 1000)
+
+
+def test_an_output_of_another_size_is_worked_on_at_its_own_number_of_pixels() -> None:
+    assert whole((2000, 1000), AREA, wanted=400 * 200).content == (400, 200)
+    assert whole((256, 256), AREA, wanted=512 * 512).content == (512, 512)
+    assert whole((256, 256), AREA, wanted=2048 * 2048).content == (512, 512)
+
+
+def test_a_small_object_gets_the_model_s_whole_resolution() -> None:
+    mask = mask_of((2048, 2048), Box(900, 1000, 200, 150))
+    [(region, own)] = around(mask, AREA)
+    assert (region.box.width, region.box.height) == region.content == (512, 512)
+    assert region.scale == 1
+    assert np.array_equal(own, part_of(mask, region.box))
+    assert own.sum() == mask.sum()
+
+
+def test_a_large_object_gets_half_of_its_size_on_each_side() -> None:
+    mask = mask_of((6000, 4000), Box(2000, 1500, 1200, 900))
+    [(region, _)] = around(mask, AREA)
+    assert region.box == Box(1400, 1050, 2400, 1800)
+    assert math.prod(region.content) == pytest.approx(AREA, rel=0.01)
+
+
+def test_a_crop_of_a_thin_object_is_no_strip() -> None:
+    [(region, _)] = around(mask_of((6000, 4000), Box(1000, 2000, 1500, 20)), AREA)
+    assert region.box.height >= MIN_ASPECT * region.box.width - 1
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (1988, 0), (0, 1468), (1988, 1468)])
+def test_a_crop_at_the_picture_s_edge_stays_inside(corner: tuple[int, int]) -> None:
+    mask = mask_of((2000, 1500), Box(*corner, 12, 32))
+    [(region, own)] = around(mask, AREA)
+    assert (region.box.width, region.box.height) == (512, 512)
+    assert own.shape == (512, 512)
+    assert own.sum() == mask.sum()
+
+
+def test_objects_far_apart_get_a_crop_each_and_close_ones_share() -> None:
+    near = (Box(100, 100, 50, 50), Box(220, 160, 50, 50))
+    far = Box(3500, 2500, 60, 60)
+    mask = mask_of((4000, 3000), *near, far)
+    found = around(mask, AREA)
+    assert sorted(int(own.sum()) // 255 for _, own in found) == [3600, 2 * 2500]
+    assert all(region.scale == 1 for region, _ in found)
+
+
+def test_however_many_objects_there_are_the_crops_are_few() -> None:
+    spots = [Box(x, y, 8, 8) for x in range(50, 4000, 500) for y in range(50, 3000, 500)]
+    mask = mask_of((4000, 3000), *spots)
+    found = around(mask, AREA)
+    assert 1 <= len(found) <= MAX_REGIONS
+    assert sum(int(own.sum()) for _, own in found) == mask.sum()
+
+
+def test_thousands_of_specks_take_no_time_and_one_crop() -> None:
+    board = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    [(region, own)] = around(board, AREA)
+    assert region.box == Box(0, 0, 256, 256)
+    assert np.array_equal(own, board)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    width=st.integers(1, 1500),
+    height=st.integers(1, 1500),
+    spots=st.lists(
+        st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.4), st.floats(0, 0.4)),
+        min_size=1,
+        max_size=6,
+    ),
+)
+def test_every_set_pixel_lies_in_exactly_one_crop(
+    width: int, height: int, spots: list[tuple[float, float, float, float]]
+) -> None:
+    boxes = []
+    for x, y, w, h in spots:
+        left, top = int(x * (width - 1)), int(y * (height - 1))
+        boxes.append(
+            Box(
+                left,
+                top,
+                max(1, min(int(w * width), width - left)),
+                max(1, min(int(h * height), height - top)),
+            )
+        )
+    mask = mask_of((width, height), *boxes)
+    covered = np.zeros(mask.shape, int)
+    for region, own in around(mask, AREA):
+        box = region.box
+        assert 0 <= box.left <= box.left + box.width <= width
+        assert 0 <= box.top <= box.top + box.height <= height
+        assert math.prod(region.content) <= AREA * 1.01
+        part_of(covered, box)[:] += own > 0
+    assert np.array_equal(covered, (mask > 0).astype(int))
+
+
+def test_the_canvas_lies_on_the_grid_and_holds_every_content() -> None:
+    regions = [whole((301, 207), AREA), cropped(Box(0, 0, 33, 400), AREA)]
+    assert canvas_of(regions) == (320, 416)
+    assert all(side % GRID == 0 for side in canvas_of(regions))
+
+
+@pytest.mark.parametrize("shape", [(207, 301, 3), (207, 301), (1, 1, 3), (1, 40, 3)])
+def test_padding_mirrors_and_leaves_the_content_where_it_is(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    padded = on_canvas(pixels, (320, 224))
+    assert padded.shape[:2] == (224, 320)
+    assert np.array_equal(padded[: shape[0], : shape[1]], pixels)
+    assert np.array_equal(padded[shape[0]], padded[shape[0] - 1])
