@@ -58,7 +58,7 @@ def cropped(box: Box, area: int) -> Region:
     return _region(box, min(1.0, math.sqrt(area / (box.width * box.height))))
 
 
-def around(mask: Pixels, area: int) -> list[tuple[Region, Pixels]]:
+def around(mask: Pixels, area: int, most: int = MAX_REGIONS) -> list[tuple[Region, Pixels]]:
     """Find the parts of a picture that an edit of the masked objects needs.
 
     One crop holds objects that lie close together. Objects far apart get a crop each where
@@ -68,16 +68,17 @@ def around(mask: Pixels, area: int) -> list[tuple[Region, Pixels]]:
         mask: 255 = edit, of the picture's size, uint8 [height, width]; not empty above
             HARD_THRESHOLD.
         area: the pixels that the model was made for.
+        most: regions, at least 1.
 
     Returns:
-        At most MAX_REGIONS regions, each with its own objects' part of the mask: uint8, of the
+        The regions, each with its own objects' part of the mask: uint8, of the
         region's box, 255 where set and else 0.
     """
     picture = size_of(mask)
     hard = binarise(mask, HARD_THRESHOLD)
     cell = max(1, math.ceil(max(picture) / CELLS))
     labels, boxes = _objects(hard, cell)
-    groups = _merged(boxes, picture, area)
+    groups = _merged(boxes, picture, area, most)
     regions = []
     for group in groups:
         box = _context(_union([boxes[index] for index in group]), picture, area)
@@ -141,10 +142,10 @@ def _objects(hard: Pixels, cell: int) -> tuple[np.ndarray, list[Box]]:
     return labels, boxes
 
 
-def _merged(boxes: list[Box], picture: Size, area: int) -> list[list[int]]:
+def _merged(boxes: list[Box], picture: Size, area: int, most: int) -> list[list[int]]:
     """Group objects so that the crops have the fewest pixels in all, and are not too many."""
     groups = [[index] for index in range(len(boxes))]
-    if len(groups) > 8 * MAX_REGIONS:
+    if most == 1 or len(groups) > 8 * MAX_REGIONS:
         return [[index for group in groups for index in group]]
 
     def pixels(group: list[int]) -> int:
@@ -157,7 +158,7 @@ def _merged(boxes: list[Box], picture: Size, area: int) -> list[list[int]]:
             for i, a in enumerate(groups)
             for j, b in enumerate(groups[:i])
         )
-        if gain < 0 and len(groups) <= MAX_REGIONS:
+        if gain < 0 and len(groups) <= most:
             break
         groups[second] += groups.pop(first)
     return groups

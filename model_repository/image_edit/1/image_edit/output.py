@@ -1,46 +1,95 @@
-"""From the generated picture to the one that the client gets."""
+"""Owns the way from the generated regions to the picture that the client gets."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from image_edit.conditions import Conditions, Pixels
-from image_edit.spec import Size
+from image_edit.colours import fit
+from image_edit.conditions import Conditions, Pixels, Region, Size
+from image_edit.paste import blended, resized, with_detail
+from model_kit.colour import from_srgb, tagged_png, to_srgb_pixels
+
+WHITE_BALANCE = "white-balance"
 
 
-def finish(generated: Pixels, size: Size, conditions: Conditions) -> Pixels:
-    """Brings the picture to its exact size and, in the two-source flow, into its surroundings.
+def finish(generated: Sequence[Pixels], size: Size, conditions: Conditions) -> Pixels:
+    """Bring what was generated into its picture.
+
+    - A white balance that was generated smaller than its picture, or of a region, gives a smooth
+      change of colours, which is applied to the picture: its detail stays.
+    - A composited edit is laid over the picture through its feathered masks; elsewhere the
+      picture's own values stay, in the picture's own profile.
+    - Any other edit is the generated frame. Where that was generated smaller than the picture, the
+      picture's detail is added outside the mask.
 
     Args:
-        generated: RGB uint8 [height, width, 3], of any size.
-        size: of the result.
+        generated: for each region, sRGB uint8 [height, width, 3] of the canvas's size.
+        size: of the answer.
         conditions: of the edit.
 
     Returns:
-        RGB uint8 [height, width, 3].
+        uint8 [height, width, 3 or 4], in the profile of `conditions`.
     """
-    picture = _resize(generated, size)
-    if conditions.composite_mask is None:
+    picture = conditions.picture.copy()
+    for region, canvas in zip(conditions.regions, generated, strict=True):
+        patch = canvas[: region.content[1], : region.content[0]]
+        window = region.box.window
+        below = picture[window]
+        colours = below[..., :3]
+        result = _result(patch, colours, region, conditions)
+        picture[window][..., :3] = (
+            result
+            if region.paste_mask is None or not conditions.composited
+            else blended(colours, result, region.paste_mask)
+        )
+        if below.shape[2] == 4 and region.paste_mask is not None and _adds(conditions):
+            picture[window][..., 3] = np.maximum(below[..., 3], region.paste_mask)
+    return resized(framed(picture, conditions.square), size)
+
+
+def framed(picture: Pixels, square: int | None) -> Pixels:
+    """Put a picture into the middle of its black square, where it has one."""
+    if square is None:
         return picture
-    source = _resize(conditions.source, size).astype(np.float32)
-    mask = _resize(conditions.composite_mask, size).astype(np.float32)
-    blend = source + mask[..., np.newaxis] / 255 * (picture.astype(np.float32) - source)
-    result: Pixels = np.rint(blend).astype(np.uint8)
-    return result
+    height, width = picture.shape[:2]
+    frame = np.zeros((square, square, picture.shape[2]), np.uint8)
+    left, top = (square - width) // 2, (square - height) // 2
+    frame[top : top + height, left : left + width] = picture
+    return frame
 
 
-def encode_png(picture: Pixels) -> bytes:
-    """Encodes RGB uint8 [height, width, 3]; lossless.
+def encode_png(picture: Pixels, profile: bytes | None) -> bytes:
+    """Encode a picture, lossless, tagged with what its pixels are.
 
     OpenCV's default settings make larger files than Pillow's, some ten times faster.
+
+    Args:
+        picture: uint8 [height, width, 3 or 4].
+        profile: an ICC profile; None: sRGB.
     """
-    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    png: bytes = data.tobytes()
-    return png
+    order = cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+    _, data = cv2.imencode(".png", cv2.cvtColor(picture, order))
+    return tagged_png(data.tobytes(), profile)
 
 
-def _resize(picture: Pixels, size: Size) -> Pixels:
-    height, width = picture.shape[:2]
-    if (width, height) == size:
-        return picture
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+def _result(patch: Pixels, colours: Pixels, region: Region, conditions: Conditions) -> Pixels:
+    """One region's result at the picture's resolution and in its profile."""
+    size = region.box.width, region.box.height
+    profile = conditions.profile
+    smaller = region.content != size
+    if conditions.task_type == WHITE_BALANCE and (smaller or conditions.in_place):
+        # The first condition is the picture itself, as the model saw it.
+        seen = region.images[0][: region.content[1], : region.content[0]]
+        shown = colours if profile is None else to_srgb_pixels(colours, profile)
+        changed = fit(seen, patch).apply(shown)
+    elif smaller and not conditions.composited:
+        changed = with_detail(resized(patch, size), colours, region.content, region.paste_mask)
+    else:
+        changed = resized(patch, size)
+    return changed if profile is None else from_srgb(changed, profile)
+
+
+def _adds(conditions: Conditions) -> bool:
+    """Whether the edit may draw where nothing was."""
+    return conditions.task_type == "insertion"

@@ -1,0 +1,237 @@
+"""Owns what of a picture an edit works on, and how its result goes back into the picture."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL.Image import Resampling
+
+from edit_conditions.images import Pixels, resize, size_of
+from edit_conditions.masks import HARD_THRESHOLD, Box, binarise, dilate, feathered
+from edit_conditions.placement import position_mask
+from edit_conditions.quality import InputQuality, check_aspect, letterboxed_size, square_side
+from edit_conditions.regions import MAX_REGIONS, Region, Size, around, cropped, part_of, whole
+from edit_conditions.request import EditRequest, MaskTool
+from edit_conditions.task import Task
+from model_kit.errors import invalid
+
+BRUSH_RADIUS = 35
+"""How far a brush mask grows, in pixels of the picture: strokes miss the object's rim, and what
+is left of it would colour the whole fill."""
+FEATHER = 1 / 64
+"""Of a crop's longer side: how far beyond the mask the result fades into the picture."""
+MIN_FEATHER = 4
+"""Pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One region as the model sees it; all pictures and masks have the region's content size."""
+
+    source: Pixels
+    """sRGB uint8 [height, width, 3]."""
+    mask: Pixels | None
+    """Mask A, soft; None where the task takes none."""
+    positioned: Pixels | None
+    """Mask R placed on mask A, soft; in the two-source flow alone."""
+    brush_radius: int
+    """Of the hole in pixels of the content; 0 unless mask A was drawn with a brush."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is edited, and where the results go."""
+
+    picture: Pixels
+    """What the results go into, uint8 [height, width, 3 or 4]; the fourth channel is alpha."""
+    profile: bytes | None
+    """ICC profile of `picture`; None: sRGB."""
+    regions: tuple[Region, ...]
+    scenes: tuple[Scene, ...]
+    """One for each region."""
+    paste_masks: tuple[Pixels, ...] | None
+    """For each region, 255 = result, 0 = picture; uint8 of the region's box. None: no mask."""
+    composited: bool
+    """Whether `picture` is kept, bit for bit, where the paste masks are 0."""
+    square: int | None
+    """Side of the black square in whose middle `picture` is returned; None: as it is."""
+
+
+def plan(request: EditRequest) -> Plan:
+    """Decide what an edit works on.
+
+    - `full`: the whole picture in its input quality, as existing clients expect.
+    - `auto`: crops around the masked objects of the picture as it was sent; white balance takes
+      the whole picture.
+    - A box: that part of the picture as it was sent.
+
+    Args:
+        request: checked and decoded.
+
+    Raises:
+        CodedError: INVALID_ARGUMENT: the picture or the box is too elongated, the box lies outside
+            the picture or holds nothing of the mask, or a two-source mask cannot be placed.
+    """
+    if request.region == "full":
+        return _full(request)
+    image = request.picture.native
+    picture = image if request.picture.alpha is None else np.dstack([image, request.picture.alpha])
+    mask = _stretched_mask(request)
+    positioned = _positioned(request, mask)
+    hard = None if mask is None else _hole(request, mask)
+    box = None if request.region == "auto" else _inside(request.region, size_of(image))
+    if box is not None:
+        own = None if hard is None else part_of(hard, box)
+        if own is not None and not own.any():
+            raise invalid("REGION", "holds nothing of the mask")
+        found = [(cropped(box, request.image_area), own)]
+    elif hard is None:
+        found = [(whole(size_of(image), request.image_area), None)]
+    else:
+        # Mask R is placed on all of mask A, so one crop has to hold both.
+        most = MAX_REGIONS if positioned is None else 1
+        found = [*around(hard, request.image_area, most)]
+    for region, _ in found:
+        check_aspect((region.box.width, region.box.height), "IMAGE" if box is None else "REGION")
+    shown = request.picture.shown()
+    return Plan(
+        picture=picture,
+        profile=request.picture.profile,
+        regions=tuple(region for region, _ in found),
+        scenes=tuple(_scene(request, region, shown, mask, positioned) for region, _ in found),
+        paste_masks=_paste_masks(found, positioned, size_of(image)),
+        composited=mask is not None or box is not None,
+        square=None,
+    )
+
+
+def _full(request: EditRequest) -> Plan:
+    shown, mask = request.picture.shown(), _stretched_mask(request)
+    square = None
+    if request.input_quality is InputQuality.RESIZED:
+        square = square_side(max(size_of(shown)))
+        shown = resize(shown, letterboxed_size(size_of(shown), square), Resampling.LANCZOS)
+    else:
+        check_aspect(size_of(shown), "IMAGE")
+    size = size_of(shown)
+    if mask is not None:
+        two_source = request.reference_mask is not None
+        mask = resize(mask, size, Resampling.NEAREST if two_source else Resampling.LANCZOS)
+    positioned = _positioned(request, mask)
+    region = whole(size, request.image_area, _wanted_pixels(request, size, square))
+    paste_masks = positioned
+    if paste_masks is None and mask is not None:
+        paste_masks = feathered(_hole(request, mask), _feather(region))
+    return Plan(
+        picture=shown,
+        profile=None,
+        regions=(region,),
+        scenes=(_scene(request, region, shown, mask, positioned),),
+        paste_masks=None if paste_masks is None else (paste_masks,),
+        composited=positioned is not None,
+        square=square,
+    )
+
+
+def _stretched_mask(request: EditRequest) -> Pixels | None:
+    """Mask A at the size of the picture as sent, so that it covers the same part of it."""
+    if not request.task.needs_mask:
+        return None
+    two_source = request.reference_mask is not None
+    return resize(
+        request.mask,
+        size_of(request.picture.native),
+        Resampling.NEAREST if two_source else Resampling.LANCZOS,
+    )
+
+
+def _positioned(request: EditRequest, mask: Pixels | None) -> Pixels | None:
+    if mask is None or request.reference_mask is None or request.reference_image is None:
+        return None
+    size = size_of(request.reference_image)
+    return position_mask(mask, resize(request.reference_mask, size, Resampling.NEAREST))
+
+
+def _hole(request: EditRequest, mask: Pixels) -> Pixels:
+    hole = binarise(mask, HARD_THRESHOLD)
+    if request.task is Task.REMOVAL and request.mask_tool is MaskTool.BRUSH:
+        return dilate(hole, BRUSH_RADIUS)
+    return hole
+
+
+def _inside(asked: Sequence[int], picture: Size) -> Box:
+    left, top, right, bottom = asked
+    width, height = picture
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise invalid(
+            "REGION", f"{json.dumps(list(asked))} does not lie inside the picture of {width}x{height}"
+        )
+    return Box(left, top, right - left, bottom - top)
+
+
+def _wanted_pixels(request: EditRequest, size: Size, square: int | None) -> int | None:
+    """How many pixels the picture has in the output, where the client asked for a size."""
+    if request.width is None and request.height is None:
+        return None
+    width, height = (square, square) if square else size
+    scale = (request.width or width) / width * (request.height or height) / height
+    return max(1, round(scale * size[0] * size[1]))
+
+
+def _scene(
+    request: EditRequest,
+    region: Region,
+    shown: Pixels,
+    mask: Pixels | None,
+    positioned: Pixels | None,
+) -> Scene:
+    def seen(pixels: Pixels | None) -> Pixels | None:
+        if pixels is None:
+            return None
+        return resize(part_of(pixels, region.box), region.content, Resampling.LANCZOS)
+
+    source = seen(shown)
+    assert source is not None, "a picture was given"
+    brush = request.task is Task.REMOVAL and request.mask_tool is MaskTool.BRUSH
+    radius = max(1, round(BRUSH_RADIUS * region.scale)) if brush else 0
+    return Scene(source, seen(mask), seen(positioned), radius)
+
+
+def _paste_masks(
+    found: Sequence[tuple[Region, Pixels | None]], positioned: Pixels | None, picture: Size
+) -> tuple[Pixels, ...] | None:
+    masks = []
+    for region, own in found:
+        radius = _feather(region)
+        if positioned is not None:
+            mask = part_of(positioned, region.box)
+        elif own is not None:
+            mask = feathered(own, radius)
+        elif (region.box.width, region.box.height) == picture:
+            return None
+        else:
+            mask = np.full((region.box.height, region.box.width), 255, np.uint8)
+        masks.append(np.minimum(mask, _fading(region.box, picture, radius)))
+    return tuple(masks)
+
+
+def _feather(region: Region) -> int:
+    return max(MIN_FEATHER, round(FEATHER * max(region.box.width, region.box.height)))
+
+
+def _fading(box: Box, picture: Size, radius: int) -> Pixels:
+    """255 inside a box, falling to 0 at those of its edges that are not the picture's."""
+
+    def ramp(start: int, length: int, limit: int) -> np.ndarray:
+        steps = np.full(length, 255.0)
+        fade = 255.0 * np.arange(min(radius, length)) / radius
+        if start > 0:
+            steps[: len(fade)] = fade
+        if start + length < limit:
+            steps[-len(fade) :] = np.minimum(steps[-len(fade) :], fade[::-1])
+        return steps
+
+    across = ramp(box.left, box.width, picture[0])
+    down = ramp(box.top, box.height, picture[1])
+    return np.rint(np.minimum(across[np.newaxis, :], down[:, np.newaxis])).astype(np.uint8)
