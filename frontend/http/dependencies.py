@@ -9,7 +9,7 @@ from frontend.dispatch.dispatcher import EditService
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
 from frontend.errors import JobFailedError, JobNotFinishedError
-from frontend.http.schemas.edits import ErrorBody
+from frontend.http.schemas.fields import ErrorBody
 from frontend.jobs.store import JobStore
 from frontend.masks.image_store import ImageStore
 from frontend.masks.service import MaskService

@@ -9,7 +9,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from frontend.errors import BackendError
 from frontend.triton import edit_tensors, mask_tensors, tensors
-from frontend.triton.call import InferCall, status_error
+from frontend.triton.call import InferCall
+from frontend.triton.model_errors import status_error
 from frontend.triton.stream import InferStream
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from frontend.errors import TritonAwayError, UnsupportedError
 from frontend.http.dependencies import REFUSALS, Services, Serving
-from frontend.http.schemas.edits import Health, SystemHealth
+from frontend.http.schemas.system import Health, SystemHealth
 
 router = APIRouter(tags=["system"], responses=REFUSALS)
 

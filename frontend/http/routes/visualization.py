@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from frontend.http.dependencies import REFUSALS, Finished, Serving
-from frontend.pictures.workers import image_format
+from frontend.pictures.codecs import image_format
 
 router = APIRouter(
     prefix="/api/visualization/{task_id}", tags=["visualization"], responses=REFUSALS
