@@ -49,8 +49,8 @@ class JobNotFoundError(ServingError):
 
     status = 404
 
-    def __init__(self, task_id: str) -> None:
-        super().__init__(f"Task {task_id} not found")
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Task {job_id} not found")
 
 
 class JobFailedError(ServingError):
@@ -75,7 +75,7 @@ class MaskCancelledError(ServingError):
         super().__init__(f"Segmentation request {request_id} was cancelled")
 
 
-class StoppedError(ServingError):
+class ModelCancelledError(ServingError):
     """The model stopped because it was told to; ends a job, never an HTTP request."""
 
 
@@ -106,9 +106,9 @@ class ClosingError(UnavailableError):
         super().__init__("The server is shutting down")
 
 
-class TritonAwayError(UnavailableError):
+class TritonDownError(UnavailableError):
     """Triton or the model's process cannot be reached."""
 
 
-class TritonLeavingError(TritonAwayError):
+class TritonStoppingError(TritonDownError):
     """Triton takes no more requests for the model; those that it has go on to their end."""

@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 MAX_SHOWN_ERRORS = 3
 
 
-def _refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def _json_error(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     later = {"Retry-After": str(RETRY_AFTER_S)} if status == UnavailableError.status else {}
     return JSONResponse({"detail": detail}, status, {**later, **(headers or {})})
 
 
 async def _answer_serving_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServingError)
-    return _refusal(error.status, error.detail)
+    return _json_error(error.status, error.detail)
 
 
 async def _answer_invalid_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return _refusal(400, "; ".join(map(_sentence, error.errors()[:MAX_SHOWN_ERRORS])))
+    return _json_error(400, "; ".join(map(_sentence, error.errors()[:MAX_SHOWN_ERRORS])))
 
 
 async def _answer_http_exception(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.__cause__ is not None:
         # FastAPI's own: nested too deeply, or a number of too many digits.
-        return _refusal(error.status_code, "body: not readable as JSON")
-    return _refusal(error.status_code, error.detail, error.headers)
+        return _json_error(error.status_code, "body: not readable as JSON")
+    return _json_error(error.status_code, error.detail, error.headers)
 
 
 async def _answer_crash(_request: Request, _error: Exception) -> JSONResponse:
     # Starlette raises it again after this answer, and the HTTP server logs it.
-    return _refusal(500, "Internal server error")
+    return _json_error(500, "Internal server error")
 
 
 def _sentence(error: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from frontend import logs
 from frontend.dispatch.dispatcher import EditService
 from frontend.http import answers
 from frontend.http.body_limit import BodyLimit
-from frontend.http.dependencies import Services
+from frontend.http.dependencies import AppServices
 from frontend.http.routes import generate, masks, system, visualization
 from frontend.jobs.memory import MemoryJobStore
 from frontend.masks.image_store import ImageStore
@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def _services(settings: Settings) -> AsyncIterator[Services]:
+async def _services(settings: Settings) -> AsyncIterator[AppServices]:
     clients = [TritonClient(url) for url in settings.triton_grpc_urls]
     images = ImageWorkers(settings)
     jobs = MemoryJobStore(settings.memory_bytes, settings.result_ttl_s)
@@ -84,7 +84,7 @@ async def _services(settings: Settings) -> AsyncIterator[Services]:
             EditService(settings, jobs, edit_watches) as edits,
             MaskService(settings, store, mask_watches) as masks,
         ):
-            yield Services(settings, images, jobs, edits, store, masks)
+            yield AppServices(settings, images, jobs, edits, store, masks)
     finally:
         images.close()
         for client in clients:

@@ -70,19 +70,19 @@ class MemoryJobStore:
         """Bytes held."""
         return self._size
 
-    async def create(self, task_id: str, params: EditParams, event: JobEvent) -> None:
+    async def create(self, job_id: str, params: EditParams, event: JobEvent) -> None:
         """See JobStore."""
         size = params.image_bytes + EVENT_BYTES
         if self._unfinished_size + size > self._memory_bytes // 2:
             raise UnavailableError("The server holds as many images of waiting jobs as it may")
         self._make_space(size)
         job = _Job(deque([event], MAX_EVENTS), params, params.image)
-        self._jobs[task_id] = job
+        self._jobs[job_id] = job
         self._resize(job, size)
 
-    async def append(self, task_id: str, event: JobEvent, result: EditResult | None = None) -> bool:
+    async def append(self, job_id: str, event: JobEvent, result: EditResult | None = None) -> bool:
         """See JobStore."""
-        job = self._find(task_id)
+        job = self._find(job_id)
         if (accepted := follow_up(job.last, event)) is None:
             return False
         result_size = len(result.image) + len(result.info) if result else 0
@@ -93,18 +93,18 @@ class MemoryJobStore:
         job.result = result
         self._resize(job, _event_size(accepted) + result_size - _event_size(dropped))
         if accepted.status.terminal:
-            await self.release(task_id)
+            await self.release(job_id)
             self._unfinished_size -= job.size
-            self._finished[task_id] = job
+            self._finished[job_id] = job
             loop = asyncio.get_running_loop()
-            job.expiry = loop.call_later(self._ttl_s, self._forget, task_id)
+            job.expiry = loop.call_later(self._ttl_s, self._forget, job_id)
         job.grown.set()
         job.grown = asyncio.Event()
         return True
 
-    async def read(self, task_id: str, after: int = 0, wait_s: float = 0) -> list[Entry]:
+    async def read(self, job_id: str, after: int = 0, wait_s: float = 0) -> list[Entry]:
         """See JobStore."""
-        job = self._find(task_id)
+        job = self._find(job_id)
         if not (entries := job.after(after)) and wait_s > 0 and not job.last.status.terminal:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
@@ -112,37 +112,37 @@ class MemoryJobStore:
             entries = job.after(after)
         return entries
 
-    async def last(self, task_id: str) -> Entry:
+    async def last(self, job_id: str) -> Entry:
         """See JobStore."""
-        job = self._find(task_id)
+        job = self._find(job_id)
         return job.appended, job.last
 
-    async def params(self, task_id: str) -> EditParams:
+    async def params(self, job_id: str) -> EditParams:
         """See JobStore."""
-        if (params := self._find(task_id).params) is None:
-            raise LookupError(f"the inputs of {task_id} were released")
+        if (params := self._find(job_id).params) is None:
+            raise LookupError(f"the inputs of {job_id} were released")
         return params
 
-    async def release(self, task_id: str) -> None:
+    async def release(self, job_id: str) -> None:
         """See JobStore."""
-        job = self._find(task_id)
+        job = self._find(job_id)
         if job.params is not None:
             self._resize(job, len(job.original) - job.params.image_bytes)
             job.params = None
 
-    async def original(self, task_id: str) -> bytes:
+    async def original(self, job_id: str) -> bytes:
         """See JobStore."""
-        return self._find(task_id).original
+        return self._find(job_id).original
 
-    async def result(self, task_id: str) -> EditResult | None:
+    async def result(self, job_id: str) -> EditResult | None:
         """See JobStore."""
-        return self._find(task_id).result
+        return self._find(job_id).result
 
-    def _find(self, task_id: str) -> _Job:
+    def _find(self, job_id: str) -> _Job:
         try:
-            return self._jobs[task_id]
+            return self._jobs[job_id]
         except KeyError:
-            raise JobNotFoundError(task_id) from None
+            raise JobNotFoundError(job_id) from None
 
     def _resize(self, job: _Job, by: int) -> None:
         job.size += by
@@ -156,9 +156,9 @@ class MemoryJobStore:
         if size and self._size + size > self._memory_bytes:
             raise UnavailableError("The server holds as many pictures as it may")
 
-    def _forget(self, task_id: str) -> None:
-        job = self._finished.pop(task_id)
-        del self._jobs[task_id]
+    def _forget(self, job_id: str) -> None:
+        job = self._finished.pop(job_id)
+        del self._jobs[job_id]
         self._size -= job.size
         if job.expiry is not None:
             job.expiry.cancel()

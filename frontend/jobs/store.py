@@ -20,14 +20,14 @@ Entry = tuple[int, JobEvent]
 class JobStore(Protocol):
     """All jobs. Every method but `create` raises JobNotFoundError for an unknown or expired id."""
 
-    async def create(self, task_id: str, params: EditParams, event: JobEvent) -> None:
+    async def create(self, job_id: str, params: EditParams, event: JobEvent) -> None:
         """Add a job whose log begins with `event`.
 
         Raises:
             UnavailableError: its images do not fit into the store now.
         """
 
-    async def append(self, task_id: str, event: JobEvent, result: EditResult | None = None) -> bool:
+    async def append(self, job_id: str, event: JobEvent, result: EditResult | None = None) -> bool:
         """Add `event` to the log, with the job's result where it ends in one.
 
         Returns:
@@ -37,27 +37,27 @@ class JobStore(Protocol):
             UnavailableError: the result or the preview does not fit into the store now.
         """
 
-    async def read(self, task_id: str, after: int = 0, wait_s: float = 0) -> list[Entry]:
+    async def read(self, job_id: str, after: int = 0, wait_s: float = 0) -> list[Entry]:
         """Return the entries numbered above `after`, oldest first.
 
         Where there are none yet, wait up to `wait_s` seconds for the first.
         """
 
-    async def last(self, task_id: str) -> Entry:
+    async def last(self, job_id: str) -> Entry:
         """Return the newest entry."""
 
-    async def params(self, task_id: str) -> EditParams:
+    async def params(self, job_id: str) -> EditParams:
         """Return what the job was created with.
 
         Raises:
             LookupError: it was released.
         """
 
-    async def release(self, task_id: str) -> None:
+    async def release(self, job_id: str) -> None:
         """Forget the inputs that only the model needs; a final event does it as well."""
 
-    async def original(self, task_id: str) -> bytes:
+    async def original(self, job_id: str) -> bytes:
         """Return the picture that the job edits, encoded as the client sent it."""
 
-    async def result(self, task_id: str) -> EditResult | None:
+    async def result(self, job_id: str) -> EditResult | None:
         """Return what the job ended in; None unless it is done."""

@@ -9,11 +9,11 @@ import grpc
 from frontend.errors import (
     BackendError,
     InvalidInputError,
+    ModelCancelledError,
     NotCachedError,
     ServingError,
-    StoppedError,
-    TritonAwayError,
-    TritonLeavingError,
+    TritonDownError,
+    TritonStoppingError,
     UnavailableError,
     UnsupportedError,
 )
@@ -28,7 +28,7 @@ _BY_CODE: dict[str, type[ServingError]] = {
     "NOT_FOUND": NotCachedError,
     "UNIMPLEMENTED": UnsupportedError,
     "UNAVAILABLE": UnavailableError,
-    "CANCELLED": StoppedError,
+    "CANCELLED": ModelCancelledError,
     "RESOURCE_EXHAUSTED": BackendError,
     "INTERNAL": BackendError,
 }
@@ -58,9 +58,9 @@ def from_model(message: str) -> ServingError:
         return error
     error_type: type[ServingError] = BackendError
     if DEAD_STUB in message:
-        error_type = TritonAwayError
+        error_type = TritonDownError
     elif UNLOADED in message:
-        error_type = TritonLeavingError
+        error_type = TritonStoppingError
     return error_type(f"Triton could not run the model: {_first_line(message)}")
 
 
@@ -72,11 +72,11 @@ def status_error(error: grpc.aio.AioRpcError) -> ServingError:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return BackendError("the model did not finish in time")
     if code is grpc.StatusCode.UNAVAILABLE:
-        return TritonAwayError("Triton is not available")
+        return TritonDownError("Triton is not available")
     if code is grpc.StatusCode.NOT_FOUND:
-        return TritonLeavingError("Triton does not have the model")
+        return TritonStoppingError("Triton does not have the model")
     if DEAD_STUB in details:
-        return TritonAwayError("the model's process has died")
+        return TritonDownError("the model's process has died")
     return BackendError(f"Triton failed with {code.name}")
 
 

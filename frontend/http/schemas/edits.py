@@ -22,7 +22,7 @@ LOADING_MESSAGES: dict[Stage | None, str] = {
     Stage.ENCODING: "Encoding the prompt and the images",
 }
 
-AWAY_MESSAGE = "Waiting for Triton to load the models"
+OUTAGE_MESSAGE = "Waiting for Triton to load the models"
 
 
 class GenerationRequest(BaseModel):
@@ -207,9 +207,9 @@ def _fields(task_id: str, event: JobEvent) -> dict[str, Any]:
 
 
 def _loading_message(event: JobEvent) -> str | None:
-    if not event.triton_away:
+    if not event.triton_down:
         return LOADING_MESSAGES.get(event.stage)
-    return f"{AWAY_MESSAGE}: {event.triton_loading}" if event.triton_loading else AWAY_MESSAGE
+    return f"{OUTAGE_MESSAGE}: {event.triton_loading}" if event.triton_loading else OUTAGE_MESSAGE
 
 
 def generation_result(task_id: str, result: EditResult) -> bytes:

@@ -12,7 +12,7 @@ from frontend.triton import model_errors
         ("INVALID_ARGUMENT", errors.InvalidInputError, 400),
         ("UNIMPLEMENTED", errors.UnsupportedError, 501),
         ("UNAVAILABLE", errors.UnavailableError, 503),
-        ("CANCELLED", errors.StoppedError, 500),
+        ("CANCELLED", errors.ModelCancelledError, 500),
         ("NOT_FOUND", errors.NotCachedError, 500),
         ("RESOURCE_EXHAUSTED", errors.BackendError, 500),
         ("INTERNAL", errors.BackendError, 500),
@@ -51,4 +51,4 @@ def test_a_long_foreign_message_is_cut() -> None:
 
 
 def test_being_away_is_not_the_models_queue_being_full() -> None:
-    assert not isinstance(model_errors.from_model("[UNAVAILABLE] full"), errors.TritonAwayError)
+    assert not isinstance(model_errors.from_model("[UNAVAILABLE] full"), errors.TritonDownError)
