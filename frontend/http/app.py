@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -16,7 +16,7 @@ from frontend.dispatch.dispatcher import EditService
 from frontend.errors import RETRY_AFTER_S, ServingError, UnavailableError
 from frontend.http.body_limit import BodyLimit
 from frontend.http.dependencies import Services
-from frontend.http.routes import generate, masks, system, visualization
+from frontend.http.routes import generate, masks, not_built, system, visualization
 from frontend.http.schemas.edits import CROSS_FIELD
 from frontend.jobs.store import MemoryJobStore
 from frontend.masks.image_store import ImageStore
@@ -31,7 +31,7 @@ from frontend.triton.watch import TritonWatch
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from fastapi import Request
+    from fastapi import FastAPI, Request
 
 MAX_SHOWN_ERRORS = 3
 
@@ -50,13 +50,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with _services(settings) as app.state.services:
             yield
 
-    app = FastAPI(
+    # FastAPI's own pages load their script from a public server; these bring it along.
+    app = FastAPIOffline(
         title="ArtMancer",
         summary="Image editing and smart masks on Triton, with progress by server-sent events.",
         version="1",
         lifespan=lifespan,
     )
-    for module in (generate, masks, visualization, system):
+    for module in (generate, masks, visualization, system, not_built):
         app.include_router(module.router)
     app.add_exception_handler(ServingError, _answer_serving_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
