@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from frontend import logs
@@ -13,7 +13,7 @@ from frontend.dispatch.dispatcher import EditService
 from frontend.http import answers
 from frontend.http.body_limit import BodyLimit
 from frontend.http.dependencies import AppServices
-from frontend.http.routes import generate, masks, system, visualization
+from frontend.http.routes import generate, masks, not_built, system, visualization
 from frontend.jobs.memory import MemoryJobStore
 from frontend.masks.image_store import ImageStore
 from frontend.masks.service import MaskService
@@ -26,6 +26,8 @@ from frontend.triton.watch import TritonWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from fastapi import FastAPI
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -42,14 +44,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with _services(settings) as app.state.services:
             yield
 
-    app = FastAPI(
+    # FastAPI's own pages load their script from a public server; these bring it along.
+    app = FastAPIOffline(
         title="ArtMancer",
         summary="Image editing and smart masks on Triton, with progress by server-sent events.",
         version="1",
         lifespan=lifespan,
         exception_handlers=answers.HANDLERS,
     )
-    for module in (generate, masks, visualization, system):
+    for module in (generate, masks, visualization, system, not_built):
         app.include_router(module.router)
     app.add_middleware(
         BodyLimit,

@@ -34,7 +34,7 @@ router = APIRouter(
 )
 
 
-@router.post("")
+@router.post("", summary="Submit an edit")
 async def generate(request: GenerationRequest, services: Services) -> TaskQueued:
     """Submit an edit; the same as /api/generate/async."""
     task_id = await _submit(request, services)
@@ -42,21 +42,25 @@ async def generate(request: GenerationRequest, services: Services) -> TaskQueued
     return TaskQueued(task_id=task_id, message=message)
 
 
-@router.post("/async")
+@router.post("/async", summary="Submit an edit, by its longer name")
 async def generate_async(request: GenerationRequest, services: Services) -> TaskQueued:
     """Submit an edit and return at once; follow it by its task_id."""
     task_id = await _submit(request, services)
     return TaskQueued(task_id=task_id, message="Generation job submitted successfully")
 
 
-@router.get("/status/{task_id}")
+@router.get("/status/{task_id}", summary="Ask how far an edit is")
 async def status(task_id: str, services: Services) -> TaskStatus:
     """Return what is known about a job."""
     _, event = await services.jobs.last(task_id)
     return task_status(task_id, event)
 
 
-@router.get("/result/{task_id}", response_model=GenerationResult)
+@router.get(
+    "/result/{task_id}",
+    response_model=GenerationResult,
+    summary="Fetch the result of an edit as JSON",
+)
 async def result(task_id: str, finished: Finished) -> Response:
     """Return a finished job's picture as base64 PNG, with all that is known about it."""
     return Response(generation_result(task_id, finished), media_type="application/json")
@@ -64,6 +68,7 @@ async def result(task_id: str, finished: Finished) -> Response:
 
 @router.get(
     "/result-image/{task_id}",
+    summary="Fetch the edited picture for display",
     response_class=Response,
     responses={200: {"content": {"image/webp": {}, "image/png": {}}}},
 )
@@ -76,6 +81,7 @@ async def result_image(finished: Finished, services: Services) -> Response:
 
 @router.get(
     "/stream/{task_id}",
+    summary="Follow an edit by server-sent events",
     response_class=Response,
     responses={
         200: {"model": StreamEvent, "content": {"text/event-stream": {}}},
@@ -102,7 +108,7 @@ async def stream(
     return StreamingResponse(events, headers=sse.HEADERS)
 
 
-@router.post("/async/cancel/{task_id}", response_model=TaskCancelled)
+@router.post("/async/cancel/{task_id}", response_model=TaskCancelled, summary="Cancel an edit")
 async def cancel(task_id: str, services: Services) -> Response:
     """Stop a job: a waiting one never starts, a running one stops before its next step.
 

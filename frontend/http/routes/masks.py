@@ -23,7 +23,7 @@ from frontend.http.schemas.masks import (
 router = APIRouter(tags=["masks"], responses=REFUSALS, route_class=JsonRoute)
 
 
-@router.post("/api/smart-mask")
+@router.post("/api/smart-mask", summary="Find the object that is meant")
 async def smart_mask(request: SmartMaskRequest, services: Services) -> SmartMaskAnswer:
     """Return the mask of the object that the prompts mean.
 
@@ -46,7 +46,11 @@ async def smart_mask(request: SmartMaskRequest, services: Services) -> SmartMask
     )
 
 
-@router.post("/api/smart-mask/cancel/{request_id}", response_model=MaskCancelled)
+@router.post(
+    "/api/smart-mask/cancel/{request_id}",
+    response_model=MaskCancelled,
+    summary="Cancel a mask request",
+)
 async def cancel(request_id: str, services: Services) -> Response:
     """End a request that has not been answered; any id is accepted."""
     finish = services.masks.cancel(request_id)
@@ -56,7 +60,7 @@ async def cancel(request_id: str, services: Services) -> Response:
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
 
 
-@router.post("/api/smart-mask/detect", deprecated=True)
+@router.post("/api/smart-mask/detect", deprecated=True, summary="Find the most salient object")
 async def detect(request: DetectRequest, services: Services) -> DetectAnswer:
     """Return the mask of the most salient object; use /api/smart-mask with auto_detect instead.
 
@@ -71,7 +75,7 @@ async def detect(request: DetectRequest, services: Services) -> DetectAnswer:
     return DetectAnswer(success=True, mask=base64.b64encode(found.mask).decode())
 
 
-@router.post("/api/image-utils/extract-object")
+@router.post("/api/image-utils/extract-object", summary="Cut an object out")
 async def extract_object(request: ExtractRequest, services: Services) -> ExtractAnswer:
     """Cut out what the mask covers: the picture, upright, with the mask as its alpha."""
     png = await services.images.extract(request.image, request.mask)

@@ -1,27 +1,32 @@
-"""Owns the endpoints about the server itself, and those it knows of but does not build."""
+"""Owns the endpoints about the server itself."""
 
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import RedirectResponse
 
-from frontend.errors import TritonDownError, UnsupportedError
+from frontend.errors import TritonDownError
 from frontend.http.dependencies import REFUSALS, Services
 from frontend.http.schemas.system import Health, SystemHealth
 
 router = APIRouter(tags=["system"], responses=REFUSALS)
 
-_ALL_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+@router.get("/", include_in_schema=False)
+async def root() -> RedirectResponse:
+    """Lead somebody who opened the server in a browser to its documentation."""
+    return RedirectResponse("docs")  # relative, so that it holds behind a proxy's prefix too
 
 
-@router.get("/ping")
-@router.get("/livez")
-@router.get("/api/health")
+@router.get("/ping", summary="Ask whether the frontend answers, by another name")
+@router.get("/api/health", summary="Ask whether the frontend answers, by the web client's name")
+@router.get("/livez", summary="Ask whether the frontend answers")
 async def health() -> Health:
     """Tell that this process answers."""
     return Health()
 
 
-@router.get("/readyz")
+@router.get("/readyz", summary="Ask whether an edit and a mask would be accepted")
 async def ready(services: Services) -> Health:
     """Tell whether Triton would accept an edit and a mask now; 503 with the reason where not."""
     services.edits.require()
@@ -29,7 +34,7 @@ async def ready(services: Services) -> Health:
     return Health()
 
 
-@router.get("/api/system/health")
+@router.get("/api/system/health", summary="Ask how each part is")
 async def system_health(services: Services) -> SystemHealth:
     """Tell how each part is."""
     parts = {
@@ -44,14 +49,6 @@ async def system_health(services: Services) -> SystemHealth:
     }
     healthy = all(part["status"] == "healthy" for part in parts.values())
     return SystemHealth(status="healthy" if healthy else "degraded", services=parts)
-
-
-@router.post("/api/generate/multi-steps")
-@router.post("/api/image-utils/white-balance")
-@router.api_route("/api/debug/{path:path}", methods=_ALL_METHODS, include_in_schema=False)
-async def not_built() -> None:
-    """Answer 501: these endpoints of the contract are optional."""
-    raise UnsupportedError("This endpoint is not implemented")
 
 
 def _generation(services: Services) -> dict[str, Any]:

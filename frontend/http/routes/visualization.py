@@ -16,20 +16,20 @@ router = APIRouter(
 )
 
 
-@router.get("/original", response_class=Response)
+@router.get("/original", response_class=Response, summary="Fetch the picture that was edited")
 async def original(task_id: str, services: Services) -> Response:
     """Return the picture that was edited, as it was sent."""
     image = await services.jobs.original(task_id)
     return Response(image, media_type=f"image/{image_format(image)}")
 
 
-@router.get("/generated", response_class=Response)
+@router.get("/generated", response_class=Response, summary="Fetch the edited picture")
 async def generated(finished: Finished) -> Response:
     """Return the edited picture, PNG."""
     return Response(finished.image, media_type="image/png")
 
 
-@router.get("/download", response_class=Response)
+@router.get("/download", response_class=Response, summary="Fetch both pictures in one archive")
 async def download(
     task_id: str,
     finished: Finished,

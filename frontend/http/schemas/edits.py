@@ -10,7 +10,14 @@ from pydantic_core import PydanticCustomError
 
 from frontend.domain.edits import EditResult, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
-from frontend.http.schemas.fields import CROSS_FIELD, EXAMPLE_IMAGE, Int, Label, Prompt
+from frontend.http.schemas.fields import (
+    CROSS_FIELD,
+    EXAMPLE_IMAGE,
+    EXAMPLE_MASK,
+    Int,
+    Label,
+    Prompt,
+)
 
 DEFAULT_STEPS = 10
 MAX_SEED = 2**63 - 1
@@ -35,17 +42,17 @@ class GenerationRequest(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "prompt": "remove the cup",
+                    "prompt": "remove the ball",
                     "input_image": EXAMPLE_IMAGE,
-                    "conditional_images": [EXAMPLE_IMAGE],
+                    "conditional_images": [EXAMPLE_MASK],
                     "task_type": "removal",
                     "num_inference_steps": 10,
                     "seed": 42,
                 },
                 {
-                    "prompt": "put the vase on the table",
+                    "prompt": "put the ball on the table",
                     "input_image": EXAMPLE_IMAGE,
-                    "conditional_images": [EXAMPLE_IMAGE],
+                    "conditional_images": [EXAMPLE_MASK],
                     "reference_image": EXAMPLE_IMAGE,
                     "task_type": "insertion",
                     "angle": "top-down",
