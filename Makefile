@@ -16,11 +16,11 @@ $(READY): pyproject.toml constraints.txt scripts/setup
 	touch $@
 
 bundle: $(BUNDLES)  ## build the demo bundles, for edits and for masks: no download
-bundles/demo/manifest.json: $(READY) $(wildcard export/demo_*.py) export/edit_demo/manifest.json
+bundles/demo/manifest.json: $(READY) $(wildcard export/*.py export/demo_edits/*.py) export/demo_edits/weights/manifest.json
 	$(BIN)/python -m export demo --out bundles/demo
 	touch $@
 # Keeps another network that lies there, such as the real FastSAM.
-bundles/fastsam/manifest.json: $(READY) $(wildcard export/fastsam_*.py export/fastsam_demo/*)
+bundles/fastsam/manifest.json: $(READY) $(wildcard export/*.py export/fastsam/*.py export/demo_masks/weights/*)
 	$(BIN)/python -m export fastsam-demo --out bundles/fastsam
 	touch $@
 

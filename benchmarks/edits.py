@@ -12,9 +12,9 @@ from PIL import Image
 from benchmarks import client as rest
 from benchmarks.pictures import base64_png, from_base64
 from benchmarks.report import summary
-from export.edit_results import held_out, scores
-from export.edit_samples import Flow, Sample
-from export.edit_scenes import Pixels, as_pixels
+from export.demo_edits.results import held_out, scores
+from export.demo_edits.samples import Flow, Sample
+from export.scenes.edits import Pixels, as_pixels
 from export.serving_code import telea
 
 SERVER, UNEDITED = "server", "unedited"
@@ -77,8 +77,8 @@ async def measure(url: str, *, scenes: Mapping[int, int], steps: int) -> dict[st
 
     Returns:
         `scores`: flow -> size -> method -> score -> its mean and samples, as `scores` of
-        export.edit_results defines them; null where nothing differs. Methods are the server, the
-        unedited picture and, for removal and white balance, one that needs no network.
+        export.demo_edits.results defines them; null where nothing differs. Methods are the
+        server, the unedited picture and, for removal and white balance, one that needs no network.
         `seconds`: size -> the generation time that each edit reported.
     """
     found: dict[str, dict[int, dict[str, Any]]] = {}

@@ -21,8 +21,10 @@ from PIL import Image
 
 from benchmarks.report import summary
 from benchmarks.server import serving
-from export import fastsam_bundle, fastsam_checkpoint, fastsam_untrained
-from export.yolo import FastSAM
+from export.fastsam import bundle as fastsam_bundle
+from export.fastsam import checkpoint as fastsam_checkpoint
+from export.fastsam import untrained as fastsam_untrained
+from export.fastsam.yolo import FastSAM
 
 ROOT = Path(__file__).parents[1]
 PHOTOGRAPH = ROOT / "examples" / "warm-light.jpg"

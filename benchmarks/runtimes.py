@@ -14,16 +14,13 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from benchmarks.report import summary
-from export import (  # noqa: F401
-    fastsam_bundle,
-    fastsam_checkpoint,
-    fastsam_untrained,
-    manifest,
-    models_path,
-)
-from fastsam_network import Network
-from mask_features import Features, read_features
-from mask_letterbox import Floats, Letterbox, Pixels
+from export import manifest
+from export.fastsam import bundle as fastsam_bundle
+from export.fastsam import checkpoint as fastsam_checkpoint
+from export.fastsam import untrained as fastsam_untrained
+from fastsam.network import Network
+from smart_mask.features import Features, read_features
+from smart_mask.letterbox import Floats, Letterbox, Pixels
 
 ROOT = Path(__file__).parents[1]
 PHOTOGRAPHS = ("photo.jpg", "reference.jpg", "warm-light.jpg")

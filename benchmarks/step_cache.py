@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 
 from benchmarks.edits import SHOWN
 from benchmarks.report import summary
-from export.edit_results import Editor, held_out
-from export.edit_score import psnr
+from export.demo_edits.results import Editor, held_out
+from export.demo_edits.score import psnr
 from export.serving_code import Tuning
 
 FLOWS = tuple(SHOWN)

@@ -2,7 +2,9 @@
 
 import typer
 
-from export import demo_commands, fastsam_commands, qwen_commands
+from export.demo_edits import commands as demo_commands
+from export.fastsam import commands as fastsam_commands
+from export.qwen import commands as qwen_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.command("demo")(demo_commands.place)

@@ -4,19 +4,19 @@ from export import models_path  # noqa: F401
 
 # isort: split
 
-from condition_fill import telea
-from condition_flows import Conditions, build_conditions
-from condition_masks import dilate, object_box
-from condition_prompt import compose_prompt
-from condition_quality import InputQuality
-from condition_request import EditRequest, MaskTool
-from condition_task import Task
-from edit_bundle import load_bundle
-from edit_engine import EditEngine
-from edit_positions import mark_picture_tokens
-from edit_settings import Tuning
-from edit_spec import EditSpec
-from edit_tuning import torch_dtype
+from edit_conditions.fill import telea
+from edit_conditions.flows import Conditions, build_conditions
+from edit_conditions.masks import dilate, object_box
+from edit_conditions.prompt import compose_prompt
+from edit_conditions.quality import InputQuality
+from edit_conditions.request import EditRequest, MaskTool
+from edit_conditions.task import Task
+from image_edit.engine.bundle import load_bundle
+from image_edit.engine.engine import EditEngine
+from image_edit.engine.positions import mark_picture_tokens
+from image_edit.engine.tuning import torch_dtype
+from image_edit.settings import Tuning
+from image_edit.spec import EditSpec
 
 __all__ = [
     "Conditions",

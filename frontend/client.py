@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import httpx_sse
 
-from frontend.domain import JobStatus
+from frontend.domain.jobs import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -14,9 +14,10 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from frontend import cli, overlay, progress
+from frontend.cli import main as cli
+from frontend.cli import overlay, progress
 from frontend.client import ApiError, Client
-from frontend.domain import JobStatus
+from frontend.domain.jobs import JobStatus
 from frontend.launcher import ports
 from frontend.launcher.errors import LaunchError
 from frontend.serving import running

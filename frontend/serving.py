@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from frontend.app import create_app
+from frontend.http.app import create_app
 from frontend.launcher import installation
 from frontend.launcher.errors import LaunchError
 from frontend.launcher.supervisor import Supervisor

@@ -13,7 +13,9 @@ from frontend.triton.call import InferCall, status_error
 from frontend.triton.stream import InferStream
 
 if TYPE_CHECKING:
-    from frontend.domain import EditModelState, EditParams, MaskModelState, MaskPrompts
+    from frontend.domain.edits import EditParams
+    from frontend.domain.masks import MaskPrompts
+    from frontend.domain.models import EditModelState, MaskModelState
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from tritonclient.grpc import service_pb2
 
-from frontend.domain import EditModelState, EditProgress, EditResult, Stage
+from frontend.domain.edits import EditProgress, EditResult, Stage
+from frontend.domain.models import EditModelState
 from frontend.errors import BackendError
 from frontend.triton.tensors import ModelTensors, TensorSpec, add_input, outputs
 
 if TYPE_CHECKING:
-    from frontend.domain import EditParams
+    from frontend.domain.edits import EditParams
 
 EDIT_INPUTS = (
     TensorSpec("PROMPT", "BYTES"),

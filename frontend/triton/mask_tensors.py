@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from tritonclient.grpc import service_pb2
 
-from frontend.domain import MaskModelState, MaskResult
+from frontend.domain.masks import MaskResult
+from frontend.domain.models import MaskModelState
 from frontend.errors import IMAGE_REFUSED, BackendError
 from frontend.triton.tensors import ModelTensors, TensorSpec, add_input, outputs
 
 if TYPE_CHECKING:
-    from frontend.domain import MaskPrompts
+    from frontend.domain.masks import MaskPrompts
 
 IMAGE = TensorSpec("IMAGE", "BYTES")
 IMAGE_ID = TensorSpec("IMAGE_ID", "BYTES")

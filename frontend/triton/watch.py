@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 
-from frontend.domain import ModelState
+from frontend.domain.models import ModelState
 from frontend.errors import ServingError, TritonAwayError, TritonLeavingError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import edits
-from export.edit_results import held_out, scores
-from export.edit_samples import Flow
+from export.demo_edits.results import held_out, scores
+from export.demo_edits.samples import Flow
 
 SIZE = 128
 

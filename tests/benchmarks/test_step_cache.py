@@ -5,7 +5,7 @@ import json
 from matplotlib.figure import Figure
 
 from benchmarks import step_cache
-from export import demo_bundle
+from export.demo_edits import bundle as demo_bundle
 
 
 def test_a_threshold_that_skips_all_it_can_shows_in_passes_and_pictures() -> None:

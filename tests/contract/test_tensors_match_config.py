@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-import mask_finish
-import mask_request
-from frontend.domain import EditParams, MaskPrompts
-from frontend.mask_schemas import MAX_BORDER, MAX_POINTS, SmartMaskRequest
-from frontend.schemas import GenerationRequest
+from frontend.domain.edits import EditParams
+from frontend.domain.masks import MaskPrompts
+from frontend.http.schemas.edits import GenerationRequest
+from frontend.http.schemas.masks import MAX_BORDER, MAX_POINTS, SmartMaskRequest
 from frontend.settings import Settings
 from frontend.triton.edit_tensors import EDIT_INPUTS, IMAGE_EDIT
 from frontend.triton.mask_tensors import PROMPT_INPUTS, SMART_MASK
 from frontend.triton.tensors import ModelTensors, mismatches
+from smart_mask import finish as mask_finish
+from smart_mask import request as mask_request
 from tests.fakes.wire import model_config
 
 MODELS = Path(__file__).parents[2] / "model_repository"

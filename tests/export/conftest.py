@@ -7,12 +7,12 @@ import numpy as np
 import onnx
 import pytest
 
-from export import fastsam_checkpoint
-from export.fastsam_bundle import DEMO, NETWORK
-from export.fastsam_untrained import write_untrained
-from export.mask_decoding import FloatArray
-from export.mask_scenes import draw_scene
-from export.mask_score import network_input
+from export.fastsam import checkpoint as fastsam_checkpoint
+from export.fastsam.bundle import DEMO, NETWORK
+from export.fastsam.decoding import FloatArray
+from export.fastsam.score import network_input
+from export.fastsam.untrained import write_untrained
+from export.scenes.masks import draw_scene
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto
 
-from export.fastsam_onnx import anchors
-from export.mask_decoding import FloatArray
+from export.fastsam.decoding import FloatArray
+from export.fastsam.onnx_network import anchors
 
 
 def run(network: onnx.ModelProto, images: FloatArray) -> list[npt.NDArray[np.float32]]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from tests.fakes.pictures import b64, encoded, png
-from tests.integration.web_client import edit
+from tests.fakes.web_client import edit
 
 MASK_TEXT = "conditional_images must include at least one image (mask)"
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 import uvicorn
 
-from frontend.app import create_app
+from frontend.http.app import create_app
 from frontend.settings import Settings
 from tests.fakes.triton_server import FakeTriton
-from tests.integration.web_client import WebClient
+from tests.fakes.web_client import WebClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

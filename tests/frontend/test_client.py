@@ -4,7 +4,7 @@ import pytest
 
 from frontend import client as client_module
 from frontend.client import ApiError, Client
-from frontend.domain import JobStatus
+from frontend.domain.jobs import JobStatus
 from tests.frontend.scripted_server import DROP, TASK, Script, event, serving
 
 WHOLE_JOB = [

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fakes.web_client import WebClient
+
 from .server import Server, running
-from .web_client import WebClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

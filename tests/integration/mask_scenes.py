@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .web_client import png
+from tests.fakes.web_client import png
 
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 

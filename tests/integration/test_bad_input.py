@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from tests.fakes.bad_inputs import BAD_INPUTS
 from tests.fakes.bad_masks import BAD_EXTRACTS, BAD_MASKS
+from tests.fakes.web_client import WebClient, b64, decode
 
 from .mask_scenes import scene
-from .web_client import WebClient, b64, decode
 
 if TYPE_CHECKING:
     from .server import Server

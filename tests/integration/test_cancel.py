@@ -8,7 +8,7 @@ import random
 from collections import Counter
 from functools import partial
 
-from .web_client import TERMINAL, WebClient, edit
+from tests.fakes.web_client import TERMINAL, WebClient, edit
 
 
 async def test_cancelling_a_queued_job_means_it_never_starts(client: WebClient) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import triton_health
 from tests.docker.test_triton_entrypoint import END_TIMEOUT_S, entrypoint, tree
 from tests.fakes.local_triton import echo_settings
+from tests.fakes.web_client import WebClient, edit
 
 from .server import running
-from .web_client import WebClient, edit
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import triton_entrypoint
+from tests.fakes.web_client import WebClient, edit
 
 from .server import Server, running
 from .test_faults import edit_again, unready
-from .web_client import WebClient, edit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     repository = tmp_path / "model_repository"
     shutil.copytree(ROOT / "model_repository", repository)
     shutil.copytree(ROOT / "bundles", tmp_path / "bundles")
-    engine = repository / "image_edit" / "1" / "edit_engine.py"
+    engine = repository / "image_edit" / "1" / "image_edit" / "engine" / "engine.py"
     text = engine.read_text()
     assert "    def step(self" in text
     text = text.replace("    def step(self", "    def whole_step(self")

@@ -11,7 +11,7 @@ import pytest
 import tritonclient.grpc.aio as grpc_aio
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from .web_client import decode, scene, square_mask
+from tests.fakes.web_client import decode, scene, square_mask
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator

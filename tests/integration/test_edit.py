@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .web_client import Json, WebClient, b64, check_stream, decode, edit, scene, square_mask
+from tests.fakes.web_client import (
+    Json,
+    WebClient,
+    b64,
+    check_stream,
+    decode,
+    edit,
+    scene,
+    square_mask,
+)
 
 if TYPE_CHECKING:
     from .server import Server

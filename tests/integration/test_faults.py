@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fakes.web_client import TERMINAL, Json, WebClient, b64, edit
+
 from .mask_scenes import enlarged, iou, mask_of, scene
 from .server import Server, running
-from .web_client import TERMINAL, Json, WebClient, b64, edit
 
 if TYPE_CHECKING:
     import psutil

@@ -11,8 +11,9 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.fakes.web_client import TERMINAL, WebClient, b64, edit, png
+
 from . import mask_scenes
-from .web_client import TERMINAL, WebClient, b64, edit, png
 
 if TYPE_CHECKING:
     from .server import Server

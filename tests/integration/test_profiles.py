@@ -10,9 +10,9 @@ import pytest
 
 from tests.docker.test_triton_entrypoint import READY_TIMEOUT_S, entrypoint
 from tests.fakes.local_triton import echo_settings
+from tests.fakes.web_client import WebClient, edit
 
 from .server import running
-from .web_client import WebClient, edit
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = ROOT / "model_repository"

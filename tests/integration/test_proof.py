@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks import edits
-from export.edit_results import held_out, scores
-from export.edit_samples import Flow, Sample
-
-from .web_client import Json, WebClient, decode
+from export.demo_edits.results import held_out, scores
+from export.demo_edits.samples import Flow, Sample
+from tests.fakes.web_client import Json, WebClient, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,9 @@ import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from tests.fakes.web_client import WebClient, check_stream, edit
+
 from .server import running
-from .web_client import WebClient, check_stream, edit
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,9 @@ from PIL import Image
 from skimage import data as photographs
 from skimage import filters, measure
 
+from tests.fakes.web_client import b64, png
+
 from .mask_scenes import enlarged, iou, mask_of, scene
-from .web_client import b64, png
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

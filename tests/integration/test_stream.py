@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .web_client import TERMINAL, Json, WebClient, check_stream, edit
+from tests.fakes.web_client import TERMINAL, Json, WebClient, check_stream, edit
 
 if TYPE_CHECKING:
     from .server import Server

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from condition_debug import debug_info
-from condition_errors import InvalidInputError
-from condition_fill import load_lama, telea
-from condition_flows import build_conditions
-from condition_request import MAX_ELEMENTS, Tensors, read_request
-from condition_settings import ConditionSettings
+from edit_conditions.debug import debug_info
+from edit_conditions.errors import InvalidInputError
+from edit_conditions.fill import load_lama, telea
+from edit_conditions.flows import build_conditions
+from edit_conditions.request import MAX_ELEMENTS, Tensors, read_request
+from edit_conditions.settings import ConditionSettings
 
 
 class TritonPythonModel:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from fastsam_network import Floats, Network
+from fastsam.network import Floats, Network
 
 
 class TritonPythonModel:

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from edit_conditioning import Conditions
-from edit_errors import Code, error_of, error_of_conditions, invalid
-from edit_jobs import EditJobs, Job
-from edit_loading import loading
-from edit_messages import Answered, Failed, Message, Progressed, Stage, Succeeded
-from edit_process import tune_for_cpu
-from edit_request import MAX_ELEMENTS, EditRequest, Tensors, read_request, read_text
-from edit_run import EditRunner
-from edit_settings import EditSettings
-from edit_wire import EditWire
+from image_edit.conditions import Conditions
+from image_edit.engine.cpu import tune_for_cpu
+from image_edit.errors import Code, error_of, error_of_conditions, invalid
+from image_edit.jobs import EditJobs, Job
+from image_edit.loading import loading
+from image_edit.messages import Answered, Failed, Message, Progressed, Stage, Succeeded
+from image_edit.request import MAX_ELEMENTS, EditRequest, Tensors, read_request, read_text
+from image_edit.run import EditRunner
+from image_edit.settings import EditSettings
+from image_edit.wire import EditWire
 
 if TYPE_CHECKING:
-    from edit_bundle import Bundle
+    from image_edit.engine.bundle import Bundle
 
 # A unit of the engine's work takes seconds on a GPU. One that takes minutes will not end: a
 # driver may wait for ever for a GPU that fell off, and says nothing.
@@ -153,8 +153,8 @@ def _load(settings: EditSettings, device: str) -> tuple["Bundle", EditRunner]:
     with loading(pb_utils.Logger.log_info) as on_stage:
         on_stage("importing the packages")
         # Not before, because they load torch, which reads what was tuned.
-        from edit_bundle import load_bundle
-        from edit_engine import EditEngine
+        from image_edit.engine.bundle import load_bundle
+        from image_edit.engine.engine import EditEngine
 
         bundle = load_bundle(settings.bundle, settings.tuning, device, on_stage)
         engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)

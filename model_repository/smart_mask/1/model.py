@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from mask_errors import Code, MaskError, error_of, invalid
-from mask_jobs import Job, MaskJobs
-from mask_letterbox import Floats
-from mask_network import Network
-from mask_request import MAX_ELEMENTS, Tensors, read_request
-from mask_segmenter import Laps, Mask, Segmenter
-from mask_settings import MaskSettings
+from smart_mask.errors import Code, MaskError, error_of, invalid
+from smart_mask.jobs import Job, MaskJobs
+from smart_mask.letterbox import Floats
+from smart_mask.network import Network
+from smart_mask.request import MAX_ELEMENTS, Tensors, read_request
+from smart_mask.segmenter import Laps, Mask, Segmenter
+from smart_mask.settings import MaskSettings
 
 # The network takes less than a second. After minutes without an answer none will come: a GPU that
 # fell off may keep its driver waiting for ever, and one that failed fails until Triton starts anew.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from grpc import StatusCode as Status
 
-from frontend.domain import EditParams, EditProgress, EditResult, MaskPrompts
+from frontend.domain.edits import EditParams, EditProgress, EditResult
+from frontend.domain.masks import MaskPrompts
 from frontend.errors import (
     BackendError,
     InvalidInputError,

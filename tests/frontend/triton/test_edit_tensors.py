@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from frontend.domain import EditModelState, EditParams, EditProgress, EditResult, Stage
+from frontend.domain.edits import EditParams, EditProgress, EditResult, Stage
+from frontend.domain.models import EditModelState
 from frontend.errors import BackendError
 from frontend.triton import edit_tensors
 from tests.fakes.triton_server import response

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from frontend.domain import MaskModelState, MaskPrompts, MaskResult
+from frontend.domain.masks import MaskPrompts, MaskResult
+from frontend.domain.models import MaskModelState
 from frontend.errors import BackendError
 from frontend.triton import mask_tensors
 from tests.fakes.mask_model import mask_response

@@ -13,7 +13,7 @@ from tests.fakes.triton_server import DEAD, UNLOADED
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from frontend.domain import EditModelState
+    from frontend.domain.models import EditModelState
     from tests.fakes.triton_server import FakeTriton
 
     Watch = TritonWatch[EditModelState]

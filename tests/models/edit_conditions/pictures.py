@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from condition_images import Pixels
+from edit_conditions.images import Pixels
 
 
 def encode(pixels: Pixels | Image.Image, file_format: str = "PNG", **options: Any) -> bytes:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edit_bundle import Bundle, load_bundle
-from edit_settings import Tuning
-from export import demo_bundle
+from export.demo_edits import bundle as demo_bundle
+from image_edit.engine.bundle import Bundle, load_bundle
+from image_edit.settings import Tuning
 
 ROOT = Path(__file__).parents[3]
 

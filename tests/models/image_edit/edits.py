@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from edit_conditioning import Conditions, Pixels
-from edit_request import EditRequest, read_request
+from image_edit.conditions import Conditions, Pixels
+from image_edit.request import EditRequest, read_request
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from edit_spec import EditSpec
+    from image_edit.spec import EditSpec
 
 
 def picture(width: int = 64, height: int = 64, seed: int = 0) -> Pixels:

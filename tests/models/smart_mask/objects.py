@@ -7,8 +7,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from mask_features import STRIDE, Features
-from mask_letterbox import Letterbox
+from smart_mask.features import STRIDE, Features
+from smart_mask.letterbox import Letterbox
 
 SIDE = 64
 

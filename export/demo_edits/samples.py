@@ -1,0 +1,201 @@
+"""Owns the samples of the demo's edits: a request, its conditions as served, the truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import cv2
+import numpy as np
+
+from export.scenes.edit_textures import object_names
+from export.scenes.edits import PHOTOGRAPH_SHARE, Pixels, as_pixels, cast, draw_scene, extract
+from export.serving_code import (
+    Conditions,
+    EditRequest,
+    InputQuality,
+    MaskTool,
+    Task,
+    build_conditions,
+    compose_prompt,
+    dilate,
+    object_box,
+    telea,
+)
+
+# How far a user's mask reaches beyond the object, as a share of the picture's side.
+REMOVAL_MARGIN = (0.01, 0.035)
+INSERTION_MARGIN = (0.0, 0.012)
+# A brush mask grows by a fixed number of pixels, which would leave nothing of a small picture.
+MIN_BRUSH_SIZE = 256
+BRUSH_SHARE = 0.1
+
+
+class Flow(StrEnum):
+    """Each way in which conditions are ordered; insertion has three."""
+
+    REMOVAL = "removal"
+    DESCRIBED = "insertion, described"
+    REFERENCE = "insertion, reference"
+    TWO_SOURCE = "insertion, two-source"
+    WHITE_BALANCE = "white-balance"
+
+    @property
+    def task(self) -> Task:
+        """The task whose adapter serves the flow."""
+        return Task(self.value.partition(",")[0])
+
+
+PROMPTS = {
+    Flow.REMOVAL: (
+        "",
+        "remove object",
+        "remove the object",
+        "remove the {name}",
+        "erase the {name}",
+        "take the {name} away",
+    ),
+    Flow.DESCRIBED: ("insert a {name}", "add a {name}", "put a {name} here", "a {name}"),
+    Flow.REFERENCE: (
+        "insert the object",
+        "insert the {name}",
+        "add the object of the reference picture",
+        "put the {name} here",
+    ),
+    Flow.TWO_SOURCE: (
+        "insert the object",
+        "insert the {name}",
+        "add the object of the reference picture",
+        "put the {name} here",
+    ),
+    Flow.WHITE_BALANCE: (
+        "correct the white balance",
+        "white balance",
+        "remove the colour cast",
+        "neutral light",
+    ),
+}
+
+
+def all_prompts() -> list[str]:
+    """Every prompt that a sample may have."""
+    asked = sorted({prompt for prompts in PROMPTS.values() for prompt in prompts})
+    return [prompt.format(name=name) for prompt in asked for name in object_names()]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One edit with its answer."""
+
+    request: EditRequest
+    conditions: Conditions
+    truth: Pixels
+    """What the edit should give, RGB uint8 [size, size, 3]."""
+
+
+def draw_sample(
+    flow: Flow,
+    seed: Sequence[int],
+    size: int,
+    photographs: Sequence[Pixels] = (),
+    photograph_share: float = PHOTOGRAPH_SHARE,
+) -> Sample:
+    """Draws a scene, asks for one edit of it, and lets the serving code build its conditions.
+
+    Args:
+        flow: the way the conditions are ordered.
+        seed: names the sample.
+        size: side of every picture in pixels.
+        photographs: RGB; some of the backgrounds are cut from them.
+        photograph_share: how many, where there are photographs.
+    """
+    rng = np.random.default_rng([*seed, 1])
+    scene = draw_scene([*seed, 2], size, photographs, photograph_share)
+    image, mask, reference, reference_mask = scene.picture, scene.mask, None, None
+    truth = scene.picture
+    name = scene.name
+    match flow:
+        case Flow.REMOVAL:
+            mask, truth = _grown(rng, scene.mask, REMOVAL_MARGIN), scene.background
+        case Flow.DESCRIBED:
+            image, mask = scene.background, _grown(rng, scene.mask, INSERTION_MARGIN)
+        case Flow.REFERENCE:
+            image, mask = scene.background, _grown(rng, scene.mask, INSERTION_MARGIN)
+            reference = extract(scene.picture, scene.mask)
+        case Flow.TWO_SOURCE:
+            other = draw_scene([*seed, 3], size, photographs, photograph_share)
+            image, mask = scene.background, _region(rng, scene.centre, other.mask)
+            reference, reference_mask, name = other.picture, other.mask, other.name
+        case Flow.WHITE_BALANCE:
+            image = cast([*seed, 4], scene.picture)
+    request = EditRequest(
+        task=flow.task,
+        prompt=compose_prompt(flow.task, str(rng.choice(PROMPTS[flow])).format(name=name)),
+        input_quality=InputQuality.ORIGINAL,
+        mask_tool=_mask_tool(rng, size),
+        image=image,
+        conditional_images=(_rgb(mask),) if flow.task.needs_mask else (),
+        reference_image=reference,
+        reference_mask=None if reference_mask is None else _rgb(reference_mask),
+    )
+    conditions = build_conditions(request, telea, shadow_hint=False)
+    if flow is Flow.TWO_SOURCE:
+        truth = _inserted(request, conditions)
+    return Sample(request, conditions, truth)
+
+
+def _inserted(request: EditRequest, conditions: Conditions) -> Pixels:
+    """The source with the reference's object where the flow has positioned its mask."""
+    positioned, reference = conditions.composite_mask, request.reference_image
+    if positioned is None or reference is None or request.reference_mask is None:
+        raise ValueError("not a two-source insertion")
+    found, placed = object_box(request.reference_mask[..., 0]), object_box(positioned)
+    if found is None or placed is None:
+        raise ValueError("an empty mask")
+    # Where the one box lies on the other, the pictures lie on one another.
+    scale = max(placed.width / found.width, placed.height / found.height)
+    onto = np.array(
+        [
+            [scale, 0, placed.left + placed.width / 2 - scale * (found.left + found.width / 2)],
+            [0, scale, placed.top + placed.height / 2 - scale * (found.top + found.height / 2)],
+        ]
+    )
+    size = positioned.shape[1], positioned.shape[0]
+    moved = cv2.warpAffine(reference, onto, size, borderMode=cv2.BORDER_REPLICATE)
+    share = positioned[..., None] / np.float32(255)
+    mixed = conditions.source + share * (moved - conditions.source.astype(np.float32))
+    return as_pixels(mixed)
+
+
+def _grown(rng: np.random.Generator, mask: Pixels, margin: tuple[float, float]) -> Pixels:
+    return dilate(mask, round(rng.uniform(*margin) * len(mask)))
+
+
+def _region(rng: np.random.Generator, centre: tuple[float, float], wanted: Pixels) -> Pixels:
+    """A box or an ellipse about a place, as a user marks it, no larger than the wanted object.
+
+    A larger one would enlarge the whole reference beyond the picture, and its object could land
+    outside.
+    """
+    mask = np.zeros_like(wanted)
+    found = object_box(wanted)
+    if found is None:
+        raise ValueError("an empty mask")
+    share = rng.uniform(0.65, 0.95, 2)
+    half = [max(6, int(length / 2 * s)) for length, s in zip(found[2:], share, strict=True)]
+    x, y = (
+        min(max(round(place), margin), len(mask) - margin)
+        for place, margin in zip(centre, half, strict=True)
+    )
+    if rng.random() < 0.5:
+        mask[y - half[1] : y + half[1], x - half[0] : x + half[0]] = 255
+    else:
+        cv2.ellipse(mask, (x, y), half, 0, 0, 360, 255, -1)
+    return mask
+
+
+def _mask_tool(rng: np.random.Generator, size: int) -> MaskTool | None:
+    return MaskTool.BRUSH if rng.random() < BRUSH_SHARE and size >= MIN_BRUSH_SIZE else None
+
+
+def _rgb(mask: Pixels) -> Pixels:
+    return np.repeat(mask[..., None], 3, axis=2)

@@ -1,0 +1,1 @@
+"""Owns the training of the demo bundle for edits."""

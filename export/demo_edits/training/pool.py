@@ -1,0 +1,101 @@
+"""Owns the encoded samples that the transformer learns from, kept on disk between runs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from export.demo_edits.samples import Flow, Sample, draw_sample
+from export.demo_edits.training.single_frame import single_frame
+from export.demo_edits.training.vae import as_values
+from export.scenes.edits import Pixels
+
+# What the transformer reads where no prompt is given; the pipeline's own negative prompt.
+BLANK = " "
+SHARD = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A sample as the transformer sees it; float16."""
+
+    pictures: Tensor
+    """[1 + conditions, tokens, 4 x z_dim], packed: the truth, then the conditions in order."""
+    prompt: Tensor
+    """[length, dim]"""
+    blank: Tensor
+    """[length, dim]: the same conditions without a prompt."""
+
+
+@dataclass(frozen=True)
+class Portion:
+    """How many samples of each flow at one size."""
+
+    size: int
+    samples: int
+
+
+# (size, flow) -> its samples.
+Pool = dict[tuple[int, Flow], list[Encoded]]
+
+
+def encoded_pool(
+    pipeline: Any,
+    portions: Sequence[Portion],
+    flows: Sequence[Flow],
+    seed: int,
+    photographs: Sequence[Pixels],
+    folder: Path,
+    on_sample: Callable[[int], None],
+) -> Pool:
+    """Draws and encodes samples, or reads what an earlier run has encoded.
+
+    Args:
+        pipeline: its VAE and text encoder are used, as they are when an edit is served.
+        portions: how many samples at which sizes.
+        flows: of which.
+        seed: of the scenes.
+        photographs: RGB; a share of the backgrounds is cut from them.
+        folder: where the shards lie; those of another VAE must not.
+        on_sample: called with the number of samples that are ready now.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pool: Pool = {}
+    for portion in portions:
+        for flow in flows:
+            number = list(Flow).index(flow)
+            found = pool.setdefault((portion.size, flow), [])
+            for first in range(0, portion.samples, SHARD):
+                count = min(SHARD, portion.samples - first)
+                path = folder / f"{portion.size}-{number}-{first}-{count}.pt"
+                if not path.exists():
+                    seeds = [[seed, 3, number, portion.size, first + at] for at in range(count)]
+                    samples = [draw_sample(flow, each, portion.size, photographs) for each in seeds]
+                    encoded = [encode(pipeline, sample) for sample in samples]
+                    unfinished = path.with_suffix(".part")
+                    torch.save([vars(each) for each in encoded], unfinished)
+                    unfinished.replace(path)
+                found += [Encoded(**each) for each in torch.load(path, weights_only=True)]
+                on_sample(count)
+    return pool
+
+
+@torch.no_grad()
+def encode(pipeline: Any, sample: Sample) -> Encoded:
+    """Encodes a sample as the pipeline encodes an edit's inputs, at the size that they have."""
+    pictures = [sample.truth, *sample.conditions.images]
+    values = as_values(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
+    with single_frame():
+        latents = pipeline.vae.encode(values[:, :, None].to(pipeline.vae.device)).latent_dist.mode()
+    count, channels, _, height, width = latents.shape
+    images = [Image.fromarray(pixels) for pixels in sample.conditions.images]
+    return Encoded(
+        pictures=pipeline._pack_latents(latents, count, channels, height, width).half().cpu(),
+        prompt=pipeline.encode_prompt(sample.request.prompt, image=images)[0][0].half().cpu(),
+        blank=pipeline.encode_prompt(BLANK, image=images)[0][0].half().cpu(),
+    )

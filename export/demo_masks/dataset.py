@@ -1,0 +1,183 @@
+"""The training set of the mask network: a pool of scenes on disk, and batches changed at random."""
+
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from export.scenes.masks import draw_scene
+
+SCENE_SIZE = 256
+SHARD = 500
+# What a letterbox is filled with.
+GREY = 114
+# Objects with fewer pixels in the picture that the network sees are no targets.
+MIN_PIXELS = 30
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class ScenePool:
+    """Scenes kept on disk, RGB and label side by side, and read by memory map."""
+
+    def __init__(self, shards: list[Path]) -> None:
+        self._shards = [np.load(shard, mmap_mode="r") for shard in shards]
+        self._shard = len(self._shards[0])
+
+    def __len__(self) -> int:
+        return self._shard * len(self._shards)
+
+    def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
+        """Gives a scene: uint8 [256, 256, 3] RGB, and uint8 [256, 256] labels."""
+        scene = self._shards[index // self._shard][index % self._shard]
+        return np.ascontiguousarray(scene[..., :3]), np.ascontiguousarray(scene[..., 3])
+
+
+def scene_pool(
+    folder: Path,
+    count: int,
+    seed: int,
+    workers: int,
+    on_scenes: Callable[[int], None],
+    shard: int = SHARD,
+) -> ScenePool:
+    """Draws the scenes that are not in the folder yet.
+
+    Args:
+        folder: holds the scenes in .npy files, which appear complete or not at all.
+        count: how many scenes, rounded up to whole files.
+        seed: scenes of different seeds have nothing in common.
+        workers: how many processes draw.
+        on_scenes: called with the number of scenes that were just found or drawn.
+        shard: scenes per file.
+
+    Returns:
+        The pool.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    first = seed * 10**6
+    shards = {
+        start: folder / f"{seed}-{start:06d}.npy" for start in range(first, first + count, shard)
+    }
+    missing = [(start, shard, path) for start, path in shards.items() if not path.exists()]
+    on_scenes(shard * (len(shards) - len(missing)))
+    # Not forked: a fork of a process with torch's threads can hang.
+    with multiprocessing.get_context("spawn").Pool(workers) as processes:
+        for _ in processes.imap_unordered(_draw_shard, missing):
+            on_scenes(shard)
+    return ScenePool(list(shards.values()))
+
+
+def _draw_shard(job: tuple[int, int, Path]) -> None:
+    start, count, path = job
+    cv2.setNumThreads(1)
+    scenes = np.empty((count, SCENE_SIZE, SCENE_SIZE, 4), np.uint8)
+    for offset, row in enumerate(scenes):
+        scene = draw_scene(start + offset, SCENE_SIZE)
+        row[..., :3], row[..., 3] = scene.picture, scene.labels
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("wb") as file:
+        np.save(file, scenes)
+    unfinished.replace(path)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees, as ultralytics' loss wants it.
+
+    Attributes:
+        images: float32 [n, 3, size, size], RGB in 0..1.
+        targets: batch_idx float32 [objects], cls float32 [objects, 1], bboxes float32
+            [objects, 4] (centre x, centre y, width, height in 0..1), masks uint8
+            [n, size / stride, size / stride] (number of the object in its image, 0 none).
+    """
+
+    images: torch.Tensor
+    targets: dict[str, torch.Tensor]
+
+
+def draw_batch(
+    pool: ScenePool, rng: np.random.Generator, count: int, size: int, mask_stride: int
+) -> Batch:
+    """Takes scenes at random and changes each: mirrored, turned, zoomed, recoloured.
+
+    Args:
+        pool: the scenes.
+        rng: the source of randomness.
+        count: images in the batch.
+        size: side of the images, in pixels.
+        mask_stride: the masks are this much smaller than the images.
+
+    Returns:
+        The batch.
+    """
+    images, masks, owners, boxes = [], [], [], []
+    for owner in range(count):
+        picture, labels = _changed(rng, *pool[int(rng.integers(len(pool)))], size)
+        objects, found = _objects(labels)
+        images.append(torch.from_numpy(picture))
+        coarse = objects[mask_stride // 2 :: mask_stride, mask_stride // 2 :: mask_stride]
+        masks.append(torch.from_numpy(coarse.copy()))
+        boxes += found
+        owners += [owner] * len(found)
+    return Batch(
+        images=torch.stack(images).permute(0, 3, 1, 2).float() / 255,
+        targets={
+            "batch_idx": torch.tensor(owners, dtype=torch.float32),
+            "cls": torch.zeros(len(owners), 1),
+            "bboxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4) / size,
+            "masks": torch.stack(masks),
+        },
+    )
+
+
+def _changed(
+    rng: np.random.Generator, picture: Pixels, labels: Pixels, size: int
+) -> tuple[Pixels, Pixels]:
+    turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
+    picture, labels = np.rot90(picture, turns), np.rot90(labels, turns)
+    if mirrored:
+        picture, labels = picture[:, ::-1], labels[:, ::-1]
+    if rng.random() < 0.4:
+        picture = picture[..., rng.permutation(3)]
+    if rng.random() < 0.1:
+        picture = ~picture
+    picture, labels = np.ascontiguousarray(picture), np.ascontiguousarray(labels)
+    if rng.random() < 0.5:
+        into = _zoom(rng, len(labels), size)
+        fill = [GREY] * 3 if rng.random() < 0.7 else rng.integers(256, size=3).tolist()
+        return (
+            cv2.warpAffine(picture, into, (size, size), borderValue=fill),
+            cv2.warpAffine(labels, into, (size, size), flags=cv2.INTER_NEAREST),
+        )
+    method = cv2.INTER_AREA if size < len(labels) else cv2.INTER_LINEAR
+    return (
+        cv2.resize(picture, (size, size), interpolation=method),
+        cv2.resize(labels, (size, size), interpolation=cv2.INTER_NEAREST_EXACT),
+    )
+
+
+def _zoom(rng: np.random.Generator, from_size: int, to_size: int) -> npt.NDArray[np.float32]:
+    """Draws an affine map that zooms, stretches and shifts; what lies outside becomes the fill."""
+    scale = to_size / from_size * np.exp(rng.uniform(np.log(0.65), np.log(1.6)))
+    scales = scale * np.exp(rng.uniform(-0.2, 0.2) * np.array([1, -1]))
+    # From flush with one edge to flush with the other.
+    shift = rng.uniform(0, 1, 2) * (to_size - scales * from_size)
+    return np.array([[scales[0], 0, shift[0]], [0, scales[1], shift[1]]], np.float32)
+
+
+def _objects(labels: Pixels) -> tuple[Pixels, list[tuple[float, float, float, float]]]:
+    """Numbers the objects anew, leaving out the tiny ones, and gives their boxes in pixels."""
+    objects, boxes = np.zeros_like(labels), []
+    for label in range(1, int(labels.max()) + 1):
+        mask = (labels == label).astype(np.uint8)
+        if cv2.countNonZero(mask) >= MIN_PIXELS:
+            left, top, width, height = cv2.boundingRect(mask)
+            boxes.append((left + width / 2, top + height / 2, float(width), float(height)))
+            objects += np.uint8(len(boxes)) * mask
+    return objects, boxes

@@ -1,0 +1,1 @@
+"""Owns FastSAM: its bundle, its ONNX network and its TensorRT plan."""

@@ -1,0 +1,98 @@
+"""How well a mask network does on scenes that it has not seen."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from export.fastsam.decoding import FloatArray, box_iou, decode, mask_iou
+from export.scenes.masks import Scene, draw_scene
+
+# Far from every training seed.
+FIRST_HELD_OUT = 2**40
+# Images [n, 3, size, size] -> predictions and prototypes, as export.fastsam.decoding reads them.
+Network = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Means over all objects; an object that gets no mask counts as IoU 0.
+
+    Attributes:
+        scenes: how many scenes.
+        objects: how many objects in them.
+        confidence: detections had to score more than this.
+        click_mean: IoU of the surest mask at the object's innermost point.
+        click_median: its median.
+        click_missed: the share of objects at whose innermost point there is no mask.
+        box_mean: IoU of the mask whose box fits the object's best.
+    """
+
+    scenes: int
+    objects: int
+    confidence: float
+    click_mean: float
+    click_median: float
+    click_missed: float
+    box_mean: float
+
+
+def held_out_scenes(count: int, size: int) -> list[Scene]:
+    """Draws the first of the scenes that are kept for measuring."""
+    return [draw_scene(FIRST_HELD_OUT + index, size) for index in range(count)]
+
+
+def score(network: Network, scenes: list[Scene], confidence: float) -> Score:
+    """Asks the network for every object of every scene, by a click and by a box.
+
+    Args:
+        network: the network, its input as large as the scenes.
+        scenes: at least one object among them.
+        confidence: detections must score more than this.
+
+    Returns:
+        The score.
+    """
+    clicks: list[float | None] = []
+    boxes = []
+    for scene in scenes:
+        images = network_input(scene.picture)
+        predictions, prototypes = network(images)
+        found = decode(predictions[0], prototypes[0], images.shape[-1], confidence)
+        for label in range(1, int(scene.labels.max()) + 1):
+            truth = scene.labels == label
+            x, y = innermost(truth)
+            at_click = np.flatnonzero(found.masks[:, y, x])
+            clicks.append(mask_iou(truth, found.masks[at_click[0]]) if len(at_click) else None)
+            fits = box_iou(_box(truth), found.boxes)
+            boxes.append(mask_iou(truth, found.masks[fits.argmax()]) if fits.any() else 0.0)
+    ious = [click or 0.0 for click in clicks]
+    return Score(
+        scenes=len(scenes),
+        objects=len(clicks),
+        confidence=confidence,
+        click_mean=float(np.mean(ious)),
+        click_median=float(np.median(ious)),
+        click_missed=clicks.count(None) / len(clicks),
+        box_mean=float(np.mean(boxes)),
+    )
+
+
+def network_input(picture: npt.NDArray[np.uint8]) -> FloatArray:
+    """Turns RGB uint8 [height, width, 3] into float32 [1, 3, height, width] in 0..1."""
+    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / 255
+
+
+def innermost(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """Gives x and y of the pixel that lies deepest in a mask, the picture's edge being its rim."""
+    padded = np.pad(mask.astype(np.uint8), 1)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    y, x = np.unravel_index(depth.argmax(), depth.shape)
+    return int(x), int(y)
+
+
+def _box(mask: npt.NDArray[np.bool_]) -> FloatArray:
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return np.array([left, top, left + width, top + height], np.float32)

@@ -1,0 +1,205 @@
+"""The bundle of the real model: Qwen-Image-Edit-2509 and the adapters that an operator has."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from export import manifest
+from export.folders import replacing
+from export.manifest import BundleError
+from export.qwen.adapters import Adapter, inspect
+from export.qwen.hub import expected_sha256, fetch_file, fetch_pipeline, place
+from export.qwen.transformer import empty_transformer, linear_shapes, read_config
+
+PIPELINE = "pipeline"
+PIPELINE_CLASS = "QwenImageEditPlusPipeline"
+LARGE_BYTES = 2**28
+# Task type -> name in the bundle.
+ADAPTERS = {
+    "insertion": "adapters/insertion_cp.safetensors",
+    "removal": "adapters/removal_cp.safetensors",
+    "white-balance": "adapters/wb_cp.safetensors",
+}
+
+
+def build(
+    bundle: Path,
+    repository: str,
+    revision: str,
+    adapters: Mapping[str, str],
+    on_stage: Callable[[str], None],
+) -> dict[str, Any]:
+    """Downloads what is missing, checks it, and puts the bundle in place.
+
+    A bundle that lies there with the same base and the same adapters is checked, and kept.
+
+    Args:
+        bundle: the folder; another bundle that lies there is replaced.
+        repository: owner/name of the base on the hub.
+        revision: its commit.
+        adapters: task type -> path, or file on the hub; at least one. A second one after a comma
+            serves the task together with the first, such as a Lightning adapter.
+        on_stage: called with what begins, in words.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        BundleError: a download failed, a file is damaged, the base is no
+            QwenImageEditPlusPipeline, an adapter does not fit it, or the folder holds something
+            that is no bundle.
+    """
+    if not adapters:
+        raise BundleError("no adapter: without one, no task can be served")
+    if bundle.exists() and any(bundle.iterdir()) and not (bundle / manifest.MANIFEST).exists():
+        raise BundleError(f"{bundle}: holds something that is no bundle")
+    on_stage("finding the adapters")
+    files = {task_type: _find(task_type, source) for task_type, source in adapters.items()}
+    base = f"{repository} at {revision}"
+    if (present := _present(bundle, base, files, on_stage)) is not None:
+        return present
+    on_stage(f"downloading {repository}")
+    snapshot = fetch_pipeline(repository, revision)
+    _check_class(snapshot)
+    on_stage("comparing the adapters with the base")
+    shapes = linear_shapes(empty_transformer(read_config(snapshot)))
+    inspected = {
+        name: inspect(path, shapes) for named in files.values() for name, path in named.items()
+    }
+    with replacing(bundle) as folder:
+        on_stage("placing the files")
+        stated = {}
+        for path in sorted(path for path in snapshot.rglob("*") if path.is_file()):
+            name = f"{PIPELINE}/{path.relative_to(snapshot).as_posix()}"
+            place(path, folder / name)
+            stated[name] = expected_sha256(path)
+        for name, path in {name: each[name] for each in files.values() for name in each}.items():
+            place(path, folder / name)
+        on_stage("fitting the preview")
+        preview = _fit_preview(folder / PIPELINE)
+        on_stage("hashing the files")
+        manifest.write(
+            folder,
+            {
+                "name": repository.rpartition("/")[2].lower(),
+                "base": base,
+                "pipeline": PIPELINE,
+                "adapters": {
+                    task_type: _entry(adapters[task_type], list(named), inspected)
+                    for task_type, named in files.items()
+                },
+                "preview": preview,
+            },
+            _tell_large(on_stage),
+        )
+        written = _read(folder)
+        _compare_with_hub(written, stated)
+    return written
+
+
+def _find(task_type: str, source: str) -> dict[str, Path]:
+    """Name in the bundle -> file: the task's own adapter, then the second where there is one."""
+    first, *others = (fetch_file(part.strip()) for part in source.split(","))
+    if len(others) > 1:
+        raise BundleError(f"{task_type}: {source}: at most two adapters serve a task")
+    # By content, so that tasks that share one load it once.
+    named = {
+        f"adapters/lightning-{str(manifest.fingerprint(path)['sha256'])[:12]}.safetensors": path
+        for path in others
+    }
+    return {ADAPTERS[task_type]: first, **named}
+
+
+def _entry(source: str, names: list[str], inspected: Mapping[str, Adapter]) -> dict[str, Any]:
+    adapter = inspected[names[0]]
+    return {
+        **dict(zip(("file", "lightning"), names, strict=False)),
+        "source": source,
+        "ranks": adapter.ranks,
+        "layers": adapter.layers,
+    }
+
+
+def _present(
+    bundle: Path,
+    base: str,
+    adapters: Mapping[str, Mapping[str, Path]],
+    on_stage: Callable[[str], None],
+) -> dict[str, Any] | None:
+    """The manifest of a bundle that holds just this, every file intact."""
+    try:
+        found = _read(bundle)
+    except BundleError:
+        return None
+    # A mask network's bundle has no adapters.
+    if (found["base"], set(found.get("adapters", ()))) != (base, set(adapters)):
+        return None
+    on_stage("checking the files")
+    tell = _tell_large(on_stage)
+    for task_type, named in adapters.items():
+        entry = found["adapters"][task_type]
+        if [entry[key] for key in ("file", "lightning") if key in entry] != list(named):
+            return None
+        for name, path in named.items():
+            tell(path)
+            if manifest.fingerprint(path) != found["files"].get(name):
+                return None
+    try:
+        return manifest.verify(bundle, tell)
+    except BundleError:
+        return None
+
+
+def _tell_large(on_stage: Callable[[str], None]) -> Callable[[Path], None]:
+    """Tells of each file that takes a while, of which there are a dozen."""
+
+    def on_file(path: Path) -> None:
+        size = path.stat().st_size
+        if size > LARGE_BYTES:
+            on_stage(f"hashing {path.parent.name}/{path.name}, {size / 1e9:.1f} GB")
+
+    return on_file
+
+
+def _read(bundle: Path) -> dict[str, Any]:
+    path = bundle / manifest.MANIFEST
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: {error}") from None
+    return found
+
+
+def _check_class(snapshot: Path) -> None:
+    path = snapshot / "model_index.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, LookupError) as error:
+        raise BundleError(f"{path}: {error!r}") from None
+    if found != PIPELINE_CLASS:
+        raise BundleError(f"{path}: {found}, but the models serve a {PIPELINE_CLASS}")
+
+
+def _compare_with_hub(written: Mapping[str, Any], stated: Mapping[str, str | None]) -> None:
+    for name, sha256 in stated.items():
+        if sha256 is not None and written["files"][name]["sha256"] != sha256:
+            raise BundleError(
+                f"{name}: damaged in the hub's cache; delete it there and download it again"
+            )
+
+
+def _fit_preview(pipeline: Path) -> dict[str, list[Any]]:
+    import torch
+    from diffusers import AutoencoderKLQwenImage
+
+    from export.preview import fit_preview, synthetic_pictures
+
+    vae = AutoencoderKLQwenImage.from_pretrained(
+        pipeline / "vae", dtype=torch.float32, local_files_only=True
+    ).eval()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        pictures = synthetic_pictures(count=16, size=128)
+        latents = vae.encode(2 * pictures[:, :, None] - 1).latent_dist.mode()
+        return fit_preview(vae, latents)

@@ -1,0 +1,97 @@
+"""The commands that concern the real model: its bundle, and what it needs of a GPU."""
+
+from math import isqrt
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from export.manifest import BundleError
+from export.qwen import hub as qwen_hub
+
+LORA = "LoRA: a file, or owner/name:file; a second after a comma, such as Lightning's, joins it."
+
+# torch and diffusers take seconds to import: each command imports what it needs.
+
+
+def build(
+    out: Annotated[Path, typer.Option(help="The bundle folder.")] = Path(
+        "bundles/qwen-image-edit-2509"
+    ),
+    insertion: Annotated[str, typer.Option(envvar="MODEL_FILE_INSERTION", help=LORA)] = "",
+    removal: Annotated[str, typer.Option(envvar="MODEL_FILE_REMOVAL", help=LORA)] = "",
+    white_balance: Annotated[str, typer.Option(envvar="MODEL_FILE_WHITE_BALANCE", help=LORA)] = "",
+    base: Annotated[str, typer.Option(help="The base on the hub.")] = qwen_hub.BASE,
+    revision: Annotated[str, typer.Option(help="Its commit.")] = qwen_hub.REVISION,
+) -> None:
+    """Download Qwen-Image-Edit-2509 (58 GB), check the adapters against it, write the bundle.
+
+    A download that broke off goes on. HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are respected. A task
+    without an adapter is answered 501.
+    """
+    console = Console()
+    sources = {"insertion": insertion, "removal": removal, "white-balance": white_balance}
+    given = {task_type: source for task_type, source in sources.items() if source}
+    try:
+        from export.qwen import bundle as qwen_bundle
+
+        manifest = qwen_bundle.build(
+            out,
+            base,
+            revision,
+            given,
+            on_stage=lambda stage: console.print(f"{stage}...", soft_wrap=True),
+        )
+    except BundleError as error:
+        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        raise typer.Exit(1) from None
+    console.print(f"{out}: {manifest['base']}", soft_wrap=True)
+    for task_type, source in sources.items():
+        adapter = manifest["adapters"].get(task_type)
+        console.print(
+            f"  {task_type}: rank {adapter['ranks']}, {adapter['layers']} layers, {source}"
+            if adapter
+            else f"  {task_type}: no adapter, answered 501",
+            soft_wrap=True,
+        )
+
+
+def estimate(
+    repository: Annotated[Path, typer.Option(help="The model's folder.")] = Path(
+        "model_repository/image_edit"
+    ),
+    conditions: Annotated[int, typer.Option(help="Condition images of a job.")] = 3,
+    rank: Annotated[int, typer.Option(help="Of each of the three adapters.")] = 64,
+) -> None:
+    """Print what the full-size model needs of a GPU in each profile. No weights, no GPU."""
+    console = Console()
+    from export.qwen import memory as qwen_memory
+
+    sizes = qwen_memory.measure_sizes()
+    for name, count in sizes.parameters.items():
+        console.print(f"{name}: {count / 1e9:.3f} billion parameters", highlight=False)
+    per_rank, layers = sizes.lora
+    console.print(
+        f"adapter: {layers} layers, {rank * per_rank / 1e6:.0f} million parameters at rank {rank}",
+        highlight=False,
+    )
+    table = Table("profile", "output", "weights", "encode", "step", "decode", "in all", title="GiB")
+    for path in (repository / "config.pbtxt", *sorted(repository.glob("configs/*.pbtxt"))):
+        profile = qwen_memory.read_profile(path)
+        if not profile.on_gpu:
+            continue
+        weights = sum(qwen_memory.weight_bytes(sizes, profile, adapters=3, rank=rank).values())
+        for side in (1024, 2048):
+            condition_side = isqrt(profile.condition_area or side * side)
+            job = qwen_memory.Job(side, conditions, condition_side)
+            with console.status(f"{profile.name}, {side} x {side}"):
+                peaks = qwen_memory.measure_peaks(job, profile.vae_tiling)
+            stages = (peaks.encode, peaks.step, peaks.decode)
+            figures = (weights, *stages, weights + max(stages))
+            gib = (f"{figure / 2**30:.1f}" for figure in figures)
+            table.add_row(profile.name, f"{side} x {side}", *gib)
+    console.print(table)
+    console.print("Beside it: the device's context, workspaces of its kernels, fragmentation.")

@@ -1,0 +1,1 @@
+"""Owns the drawn scenes that training and measuring use."""

@@ -1,0 +1,48 @@
+"""Owns the photographs that come inside installed packages: backgrounds of the demo's scenes."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from export.manifest import BundleError
+from export.scenes.edits import Pixels
+
+# Package and path in it. What is held out is for looking at results.
+TRAINING = (
+    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+    ("skimage", "data/motorcycle_left.png"),
+    ("ultralytics", "assets/bus.jpg"),
+    ("ultralytics", "assets/zidane.jpg"),
+)
+HELD_OUT = (
+    ("skimage", "data/astronaut.png"),
+    ("skimage", "data/chelsea.png"),
+    ("skimage", "data/coffee.png"),
+    ("skimage", "data/rocket.jpg"),
+)
+
+
+def load(names: tuple[tuple[str, str], ...]) -> list[Pixels]:
+    """Opens photographs.
+
+    Returns:
+        RGB uint8 [height, width, 3] each.
+
+    Raises:
+        BundleError: a package is not installed, or has no such file any more.
+    """
+    return [_open(package, path) for package, path in names]
+
+
+def _open(package: str, path: str) -> Pixels:
+    # Found, not imported: nothing but the file is needed.
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise BundleError(f"training takes {path} from {package}, which is not installed")
+    file = Path(found.origin).parent / path
+    if not file.is_file():
+        raise BundleError(f"training takes {file} from {package}, which has no such file")
+    with Image.open(file) as picture:
+        return np.asarray(picture.convert("RGB"))

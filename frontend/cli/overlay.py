@@ -1,0 +1,68 @@
+"""Owns the picture that shows a mask on its photograph, with the prompts that led to it."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from frontend.pictures.workers import upright
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TINT, OUTLINE = (255, 64, 160), (255, 255, 255)
+INSIDE, OUTSIDE, BOX = (40, 200, 80), (230, 50, 40), (255, 200, 0)
+TINT_STRENGTH = 0.5
+# Of the longer side; so an overlay looks the same at every size.
+LINE_SHARE, MARK_SHARE = 1 / 400, 1 / 90
+
+Point = tuple[float, float]
+
+
+def draw(
+    image: bytes,
+    mask: bytes,
+    *,
+    inside: Sequence[Point] = (),
+    outside: Sequence[Point] = (),
+    box: Sequence[float] | None = None,
+) -> Image.Image:
+    """Tint what a mask covers, and outline it.
+
+    Args:
+        image: the encoded photograph.
+        mask: its mask, an encoded picture of the upright photograph's size.
+        inside: points of the object, x and y in pixels.
+        outside: points beside it.
+        box: x0, y0, x1, y1 in pixels.
+
+    Returns:
+        RGB, of the upright photograph's size.
+    """
+    with Image.open(io.BytesIO(image)) as opened:
+        picture = upright(opened).convert("RGB")
+    with Image.open(io.BytesIO(mask)) as opened:
+        cover = opened.convert("L")
+    line = max(1, round(max(picture.size) * LINE_SHARE))
+    tint = Image.new("RGB", picture.size, TINT)
+    picture.paste(tint, mask=cover.point(lambda value: value * TINT_STRENGTH))
+    picture.paste(OUTLINE, mask=_edge(cover, line))
+    pen = ImageDraw.Draw(picture)
+    if box is not None:
+        pen.rectangle(box, outline=BOX, width=line)
+    radius = max(2.0, max(picture.size) * MARK_SHARE)
+    for points, colour in ((inside, INSIDE), (outside, OUTSIDE)):
+        for x, y in points:
+            corners = (x - radius, y - radius, x + radius, y + radius)
+            pen.ellipse(corners, fill=colour, outline=OUTLINE, width=line)
+    return picture
+
+
+def _edge(cover: Image.Image, width: int) -> Image.Image:
+    """Return where a mask ends, as a line of `width` pixels on its inside."""
+    solid = cover.point(lambda value: 255 if value > 128 else 0)
+    # Whatever a neighbour has dimmed is near the end; a rank filter would take ten times as long.
+    inner = solid.filter(ImageFilter.BoxBlur(width)).point(lambda value: 255 if value == 255 else 0)
+    return ImageChops.subtract(solid, inner)

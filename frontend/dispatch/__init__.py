@@ -1,0 +1,1 @@
+"""Owns the way of jobs to a Triton and back."""

@@ -1,0 +1,85 @@
+"""Owns the words of an edit: what is asked of image_edit and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """What the model is doing for a job, in this order."""
+
+    LOADING = "loading"
+    CONDITIONING = "conditioning"
+    ENCODING = "encoding"
+    DENOISING = "denoising"
+    DECODING = "decoding"
+    DONE = "done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditParams:
+    """One edit as it is sent to the model; each field is the input tensor of the same name.
+
+    Images are encoded files (PNG, JPEG, WebP, BMP, GIF or TIFF). None is not sent: the model
+    applies its own default.
+    """
+
+    prompt: str
+    image: bytes = field(repr=False)
+    conditional_images: tuple[bytes, ...] = field(default=(), repr=False)
+    reference_image: bytes | None = field(default=None, repr=False)
+    reference_mask_r: bytes | None = field(default=None, repr=False)
+    negative_prompt: str | None = None
+    task_type: str
+    angle: str | None = None
+    background_preset: str | None = None
+    input_quality: str | None = None
+    mask_tool_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    num_inference_steps: int
+    guidance_scale: float | None = None
+    true_cfg_scale: float | None = None
+    seed: int
+    enable_flowmatch_scheduler: bool | None = None
+    preview: bool = False
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of all its images."""
+        others = (*self.conditional_images, self.reference_image, self.reference_mask_r)
+        return len(self.image) + sum(len(image) for image in others if image)
+
+
+@dataclass(frozen=True)
+class EditProgress:
+    """One response of the model before the last.
+
+    Attributes:
+        stage: what the model is doing.
+        step: denoising steps finished, 0..total_steps.
+        total_steps: denoising steps of the job.
+        progress: share of the job's time that is over, 0..1.
+        preview: a small WebP of the current latents, or empty.
+    """
+
+    stage: Stage
+    step: int
+    total_steps: int
+    progress: float
+    preview: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """The model's last response.
+
+    Attributes:
+        image: the edited picture, PNG.
+        info: a JSON object (UTF-8, not empty) with debug_info, parameters_used, model_used,
+            generation_time (s) and timings (s by stage).
+    """
+
+    image: bytes = field(repr=False)
+    info: bytes = field(repr=False)

@@ -1,0 +1,1 @@
+"""Owns HTTP: the application, its answers, routes and schemas."""

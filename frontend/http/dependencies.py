@@ -1,0 +1,61 @@
+"""Owns what the endpoints are given: the services, and a finished job's result."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request
+
+from frontend.dispatch.dispatcher import EditService
+from frontend.domain.edits import EditResult
+from frontend.domain.jobs import JobStatus
+from frontend.errors import JobFailedError, JobNotFinishedError
+from frontend.http.schemas.edits import ErrorBody
+from frontend.jobs.store import JobStore
+from frontend.masks.image_store import ImageStore
+from frontend.masks.service import MaskService
+from frontend.pictures.workers import ImageWorkers
+from frontend.settings import Settings
+
+# Documented in place of FastAPI's own 422, which this server never answers.
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "Refused; the detail names the field or the id"},
+    "5XX": {"model": ErrorBody, "description": "Failed; not built (501); not now (503)"},
+}
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a running app consists of."""
+
+    settings: Settings
+    images: ImageWorkers
+    jobs: JobStore
+    edits: EditService
+    image_store: ImageStore
+    masks: MaskService
+
+
+async def _services(request: Request) -> Services:
+    return cast("Services", request.app.state.services)
+
+
+Serving = Annotated[Services, Depends(_services)]
+
+
+async def _finished(task_id: str, serving: Serving) -> EditResult:
+    """Return the job's result.
+
+    Raises:
+        JobNotFoundError: no such job.
+        JobFailedError: it ended in `error`.
+        JobNotFinishedError: it has not ended, or was cancelled.
+    """
+    _, event = await serving.jobs.last(task_id)
+    if event.status is JobStatus.ERROR:
+        raise JobFailedError(event.error or "")
+    if (result := await serving.jobs.result(task_id)) is None:
+        raise JobNotFinishedError(event.status)
+    return result
+
+
+Finished = Annotated[EditResult, Depends(_finished)]

@@ -1,0 +1,175 @@
+"""Owns /api/generate: submitting an edit, following it, fetching its result, cancelling it."""
+
+import secrets
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.background import BackgroundTask
+
+from frontend.domain.edits import EditParams
+from frontend.errors import InvalidInputError, JobNotFoundError
+from frontend.http import sse
+from frontend.http.dependencies import REFUSALS, Finished, Services, Serving
+from frontend.http.json_route import JsonRoute
+from frontend.http.schemas.edits import (
+    DEFAULT_STEPS,
+    GenerationRequest,
+    GenerationResult,
+    StreamEvent,
+    TaskCancelled,
+    TaskQueued,
+    TaskStatus,
+    generation_result,
+    stream_event,
+    task_status,
+)
+
+# A drawn seed stays short enough to be typed again.
+DRAWN_SEEDS = 2**32
+
+router = APIRouter(
+    prefix="/api/generate", tags=["generation"], responses=REFUSALS, route_class=JsonRoute
+)
+
+
+@router.post("")
+async def generate(request: GenerationRequest, serving: Serving) -> TaskQueued:
+    """Submit an edit; the same as /api/generate/async."""
+    task_id = await _submit(request, serving)
+    message = f"Generation job submitted successfully. Follow it at /api/generate/stream/{task_id}"
+    return TaskQueued(task_id=task_id, message=message)
+
+
+@router.post("/async")
+async def generate_async(request: GenerationRequest, serving: Serving) -> TaskQueued:
+    """Submit an edit and return at once; follow it by its task_id."""
+    task_id = await _submit(request, serving)
+    return TaskQueued(task_id=task_id, message="Generation job submitted successfully")
+
+
+@router.get("/status/{task_id}")
+async def status(task_id: str, serving: Serving) -> TaskStatus:
+    """Return what is known about a job."""
+    _, event = await serving.jobs.last(task_id)
+    return task_status(task_id, event)
+
+
+@router.get("/result/{task_id}", response_model=GenerationResult)
+async def result(task_id: str, finished: Finished) -> Response:
+    """Return a finished job's picture as base64 PNG, with all that is known about it."""
+    return Response(generation_result(task_id, finished), media_type="application/json")
+
+
+@router.get(
+    "/result-image/{task_id}",
+    response_class=Response,
+    responses={200: {"content": {"image/webp": {}, "image/png": {}}}},
+)
+async def result_image(finished: Finished, serving: Serving) -> Response:
+    """Return a finished job's picture for display: WebP, its longest side at most 2560."""
+    image, media_type = await serving.images.webp(finished.image)
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+    return Response(image, media_type=media_type, headers=headers)
+
+
+@router.get(
+    "/stream/{task_id}",
+    response_class=Response,
+    responses={
+        200: {"model": StreamEvent, "content": {"text/event-stream": {}}},
+        204: {"description": "All events were received before: do not come back"},
+    },
+)
+async def stream(
+    task_id: str,
+    serving: Serving,
+    last_event_id: Annotated[int, Query(ge=0)] = 0,
+    last_event_id_header: Annotated[int | None, Header(alias="Last-Event-ID", ge=0)] = None,
+) -> Response:
+    """Stream a job's events, all of them or those after Last-Event-ID, until it ends.
+
+    Each event is a `data:` block of one JSON object, preceded by an `id:` block.
+    """
+    after = last_event_id if last_event_id_header is None else last_event_id_header
+    newest, event = await serving.jobs.last(task_id)
+    if event.status.terminal and after >= newest:
+        # The standard's only way to stop an EventSource from coming back for ever.
+        return Response(status_code=204)
+    # A number that the job has not reached is another job's.
+    events = _events(task_id, min(after, newest), serving)
+    return StreamingResponse(events, headers=sse.HEADERS)
+
+
+@router.post("/async/cancel/{task_id}", response_model=TaskCancelled)
+async def cancel(task_id: str, serving: Serving) -> Response:
+    """Stop a job: a waiting one never starts, a running one stops before its next step.
+
+    A job that has ended stays as it is.
+    """
+    await serving.edits.mark_cancelled(task_id)
+    body = TaskCancelled(
+        message=f"Async generation task {task_id} marked for cancellation", task_id=task_id
+    )
+    # After the answer: the known web client shows an error where its stream ends before.
+    finish = BackgroundTask(serving.edits.finish_cancel, task_id)
+    return JSONResponse(body.model_dump(), background=finish)
+
+
+async def _submit(request: GenerationRequest, serving: Services) -> str:
+    """Check what is cheap to check first, then decode the images, then queue the job."""
+    serving.edits.admit(request.resolved_task_type)
+    return await serving.edits.submit(await _params(request, serving))
+
+
+async def _params(request: GenerationRequest, serving: Services) -> EditParams:
+    masks = request.conditional_images or []
+    if len(masks) > (most := serving.settings.max_conditional_images):
+        raise InvalidInputError(f"conditional_images: more than {most} images")
+    read = serving.images.read
+    return EditParams(
+        prompt=request.prompt,
+        image=await read("input_image", request.input_image),
+        conditional_images=tuple(
+            [await read(f"conditional_images.{i}", mask) for i, mask in enumerate(masks)]
+        ),
+        # Clients send an empty string for no picture.
+        reference_image=await read("reference_image", request.reference_image)
+        if request.reference_image
+        else None,
+        reference_mask_r=await read("reference_mask_R", request.reference_mask_r)
+        if request.reference_mask_r
+        else None,
+        negative_prompt=request.negative_prompt,
+        task_type=request.resolved_task_type,
+        angle=request.angle,
+        background_preset=request.background_preset,
+        input_quality=request.input_quality,
+        mask_tool_type=request.mask_tool_type,
+        width=request.width,
+        height=request.height,
+        num_inference_steps=request.num_inference_steps or DEFAULT_STEPS,
+        guidance_scale=request.guidance_scale,
+        true_cfg_scale=request.true_cfg_scale,
+        seed=secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed,
+        enable_flowmatch_scheduler=request.enable_flowmatch_scheduler,
+        preview=bool(request.preview),
+    )
+
+
+async def _events(task_id: str, after: int, serving: Services) -> AsyncIterator[bytes]:
+    """Yield a job's events from its log, at the subscriber's own pace, until it ends."""
+    try:
+        while True:
+            entries = await serving.jobs.read(task_id, after, serving.settings.heartbeat_s)
+            if not entries:
+                yield sse.PING
+            for seq, event in entries:
+                yield sse.encode(seq, stream_event(task_id, event).model_dump_json())
+                if event.status.terminal:
+                    return
+                after = seq
+    except JobNotFoundError:
+        # It ended and expired while the subscriber was not reading.
+        return

@@ -1,0 +1,53 @@
+"""Owns /api/visualization: an edit's pictures as files, by the request_id of its result."""
+
+import asyncio
+import io
+import zipfile
+from typing import Literal
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from frontend.http.dependencies import REFUSALS, Finished, Serving
+from frontend.pictures.workers import image_format
+
+router = APIRouter(
+    prefix="/api/visualization/{task_id}", tags=["visualization"], responses=REFUSALS
+)
+
+
+@router.get("/original", response_class=Response)
+async def original(task_id: str, serving: Serving) -> Response:
+    """Return the picture that was edited, as it was sent."""
+    image = await serving.jobs.original(task_id)
+    return Response(image, media_type=f"image/{image_format(image)}")
+
+
+@router.get("/generated", response_class=Response)
+async def generated(finished: Finished) -> Response:
+    """Return the edited picture, PNG."""
+    return Response(finished.image, media_type="image/png")
+
+
+@router.get("/download", response_class=Response)
+async def download(
+    task_id: str,
+    finished: Finished,
+    serving: Serving,
+    format: Literal["zip"] = "zip",  # noqa: A002 (the contract's name)
+) -> Response:
+    """Return both pictures in one archive."""
+    image = await serving.jobs.original(task_id)
+    files = {f"original.{image_format(image)}": image, "generated.png": finished.image}
+    headers = {"Content-Disposition": f'attachment; filename="{task_id}.{format}"'}
+    archive = await asyncio.to_thread(_archive, files)
+    return Response(archive, media_type="application/zip", headers=headers)
+
+
+def _archive(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    # Stored: pictures do not get smaller.
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()

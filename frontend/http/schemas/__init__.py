@@ -1,0 +1,1 @@
+"""Owns the bodies of requests and answers."""

@@ -1,0 +1,269 @@
+"""Owns the JSON of requests and answers, as documented at /docs."""
+
+import base64
+import json
+import time
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from frontend.domain.edits import EditResult, Stage
+from frontend.domain.jobs import JobEvent, JobStatus
+
+DEFAULT_STEPS = 10
+MAX_PROMPT_CHARS = 4096
+MAX_LABEL_CHARS = 256
+MAX_SEED = 2**63 - 1
+
+# The type of an error between fields, whose text names them itself.
+CROSS_FIELD = "cross_field"
+NO_MASK = "conditional_images must include at least one image (mask) for insertion/removal tasks."
+LOADING_MESSAGES: dict[Stage | None, str] = {
+    Stage.LOADING: "Waiting for the model",
+    Stage.CONDITIONING: "Preparing the condition images",
+    Stage.ENCODING: "Encoding the prompt and the images",
+}
+
+AWAY_MESSAGE = "Waiting for Triton to load the models"
+
+# 1x1 pixel, so that the examples at /docs can be sent as they are.
+EXAMPLE_IMAGE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
+)
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 10.0 is an integer there."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Int = Annotated[int, BeforeValidator(_whole)]
+Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
+Label = Annotated[str, Field(max_length=MAX_LABEL_CHARS)]
+
+
+class GenerationRequest(BaseModel):
+    """An edit. Unknown fields are ignored; types are strict: the string "10" is no number."""
+
+    model_config = ConfigDict(
+        strict=True,
+        allow_inf_nan=False,
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "prompt": "remove the cup",
+                    "input_image": EXAMPLE_IMAGE,
+                    "conditional_images": [EXAMPLE_IMAGE],
+                    "task_type": "removal",
+                    "num_inference_steps": 10,
+                    "seed": 42,
+                },
+                {
+                    "prompt": "put the vase on the table",
+                    "input_image": EXAMPLE_IMAGE,
+                    "conditional_images": [EXAMPLE_IMAGE],
+                    "reference_image": EXAMPLE_IMAGE,
+                    "task_type": "insertion",
+                    "angle": "top-down",
+                    "background_preset": "marble-surface",
+                },
+                {
+                    "prompt": "neutral daylight",
+                    "input_image": EXAMPLE_IMAGE,
+                    "task_type": "white-balance",
+                    "input_quality": "original",
+                },
+            ]
+        },
+    )
+
+    prompt: Annotated[Prompt, Field(description="the edit that is wanted")]
+    input_image: Annotated[
+        str, Field(description="base64 or data URL of a PNG, JPEG, WebP, BMP, GIF or TIFF")
+    ]
+    conditional_images: Annotated[
+        list[str] | None,
+        Field(description="the first is the mask (white = edit), the rest are extra conditions"),
+    ] = None
+    reference_image: Annotated[str | None, Field(description="the object to insert")] = None
+    reference_mask_r: Annotated[
+        str | None,
+        Field(alias="reference_mask_R", description="where the object is in reference_image"),
+    ] = None
+    width: Annotated[Int | None, Field(ge=256, le=2048, description="of the output, pixels")] = None
+    height: Annotated[Int | None, Field(ge=256, le=2048, description="of the output, pixels")] = (
+        None
+    )
+    num_inference_steps: Annotated[
+        Int | None, Field(ge=1, le=100, description="null: the default")
+    ] = DEFAULT_STEPS
+    guidance_scale: Annotated[
+        float | None, Field(ge=0.5, le=20, description="used where true_cfg_scale is null")
+    ] = 1.0
+    true_cfg_scale: Annotated[
+        float | None, Field(ge=0.5, le=15, description="strength of classifier-free guidance")
+    ] = 4.0
+    negative_prompt: Prompt | None = None
+    seed: Annotated[
+        Int | None, Field(ge=0, le=MAX_SEED, description="null: one is drawn and reported")
+    ] = None
+    task_type: Annotated[
+        Literal["insertion", "removal", "white-balance"] | None,
+        Field(description="null: insertion where reference_image is given, else removal"),
+    ] = None
+    angle: Annotated[Label | None, Field(description="camera angle, added to the prompt")] = None
+    background_preset: Annotated[Label | None, Field(description="added to the prompt")] = None
+    input_quality: Annotated[
+        Literal["resized", "original"] | None,
+        Field(description="resized: the input is fitted into a square; null: as configured"),
+    ] = None
+    enable_flowmatch_scheduler: Annotated[
+        bool | None, Field(description="static instead of dynamic shifting of the timesteps")
+    ] = None
+    mask_tool_type: Annotated[
+        Literal["brush", "box"] | None, Field(description="how the mask was drawn")
+    ] = None
+    preview: Annotated[
+        bool | None, Field(description="adds a small picture to the event of each step")
+    ] = None
+
+    @property
+    def resolved_task_type(self) -> str:
+        """The task, decided where the request leaves it open."""
+        return self.task_type or ("insertion" if self.reference_image else "removal")
+
+    @model_validator(mode="after")
+    def _require_what_belongs_together(self) -> Self:
+        if self.resolved_task_type != "white-balance" and not self.conditional_images:
+            raise PydanticCustomError(CROSS_FIELD, NO_MASK)
+        if self.reference_mask_r and not self.reference_image:
+            raise PydanticCustomError(CROSS_FIELD, "reference_mask_R needs reference_image")
+        return self
+
+
+class TaskQueued(BaseModel):
+    """An edit was accepted."""
+
+    task_id: str
+    status: Literal["queued"] = "queued"
+    message: str
+
+
+class TaskCancelled(BaseModel):
+    """A cancel was noted."""
+
+    success: bool = True
+    message: str
+    task_id: str
+
+
+class TaskStatus(BaseModel):
+    """What is known about a job."""
+
+    task_id: str
+    status: JobStatus
+    progress: Annotated[float, Field(description="0 to 1, never falling; 1 exactly when done")]
+    current_step: Annotated[int, Field(description="denoising steps finished")]
+    total_steps: int
+    error: Annotated[str | None, Field(description="null while healthy")]
+    loading_message: Annotated[str | None, Field(description="null unless being prepared")]
+    stage: Annotated[Stage | None, Field(description="what the model is doing")]
+    queue_position: Annotated[int | None, Field(description="1: next to start")]
+    eta_seconds: Annotated[float | None, Field(description="until the job's end, where known")]
+
+
+class StreamEvent(TaskStatus):
+    """The data of one event of a job's stream."""
+
+    preview_image: Annotated[str | None, Field(description="base64 WebP, where asked for")]
+
+
+class GenerationResult(BaseModel):
+    """A finished edit."""
+
+    task_id: str
+    status: Literal["done"] = "done"
+    success: bool = True
+    request_id: Annotated[str, Field(description="for /api/visualization; the same as task_id")]
+    image: Annotated[str, Field(description="base64 PNG")]
+    debug_info: dict[str, Any] | None
+    model_used: str
+    parameters_used: dict[str, Any]
+    generation_time: Annotated[float, Field(description="seconds")]
+    timings: Annotated[dict[str, float], Field(description="seconds by stage")]
+
+
+class SystemHealth(BaseModel):
+    """The health of all parts."""
+
+    status: Literal["healthy", "degraded"]
+    services: Annotated[
+        dict[str, dict[str, Any]],
+        Field(description="by name, each with a status (healthy or unhealthy) and its details"),
+    ]
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["healthy"] = "healthy"
+    service: str = "artmancer"
+
+
+class ErrorBody(BaseModel):
+    """Every refusal."""
+
+    detail: str
+
+
+def task_status(task_id: str, event: JobEvent) -> TaskStatus:
+    """Show a job's newest event; what is left is counted from now on."""
+    left_s = event.eta_seconds
+    if left_s is not None:
+        left_s = max(0.0, left_s - (time.time() - event.at))
+    return TaskStatus(**_fields(task_id, event) | {"eta_seconds": left_s})
+
+
+def stream_event(task_id: str, event: JobEvent) -> StreamEvent:
+    """Show an event of a job's log."""
+    preview = base64.b64encode(event.preview).decode() if event.preview else None
+    return StreamEvent(**_fields(task_id, event), preview_image=preview)
+
+
+def _fields(task_id: str, event: JobEvent) -> dict[str, Any]:
+    return {
+        "task_id": task_id,
+        "status": event.status,
+        "progress": event.progress,
+        "current_step": event.current_step,
+        "total_steps": event.total_steps,
+        "error": event.error,
+        "loading_message": _loading_message(event),
+        "stage": event.stage,
+        "queue_position": event.queue_position,
+        "eta_seconds": event.eta_seconds,
+    }
+
+
+def _loading_message(event: JobEvent) -> str | None:
+    if not event.triton_away:
+        return LOADING_MESSAGES.get(event.stage)
+    return f"{AWAY_MESSAGE}: {event.triton_loading}" if event.triton_loading else AWAY_MESSAGE
+
+
+def generation_result(task_id: str, result: EditResult) -> bytes:
+    """Write a GenerationResult as JSON.
+
+    The model's own JSON is put in as it is: with its debug pictures it has tens of megabytes,
+    and reading and writing it again would hold up every stream for as long.
+    """
+    own = {
+        "task_id": task_id,
+        "status": "done",
+        "success": True,
+        "request_id": task_id,
+        "image": base64.b64encode(result.image).decode(),
+    }
+    return json.dumps(own).encode()[:-1] + b"," + result.info[1:]

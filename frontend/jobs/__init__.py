@@ -1,0 +1,1 @@
+"""Owns jobs: their rules and where they are kept."""

@@ -1,0 +1,1 @@
+"""Owns smart masks: the service and the pictures it keeps."""

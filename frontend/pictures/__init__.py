@@ -1,0 +1,1 @@
+"""Owns pictures: decoding, encoding and the threads that do it."""

@@ -1,1 +1,0 @@
-"""Edits and masks: their state, their queues and their way through Triton."""

@@ -1,0 +1,1 @@
+"""Owns what the models share; installed beside them."""

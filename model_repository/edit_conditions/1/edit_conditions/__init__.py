@@ -1,0 +1,1 @@
+"""Owns the logic of edit_conditions, without Triton."""

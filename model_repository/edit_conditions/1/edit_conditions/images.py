@@ -1,0 +1,54 @@
+"""Pictures in memory: encoded files to RGB arrays, resizing, and PNG for debug_info."""
+
+import base64
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from PIL.Image import Resampling
+
+from edit_conditions.errors import InvalidInputError
+from model_kit.pictures import ImageRefusedError, decode_rgb
+
+# uint8, [height, width, 3] in RGB order or [height, width]; 0..255.
+Pixels = npt.NDArray[np.uint8]
+
+
+def decode_image(data: bytes, field: str, max_pixels: int) -> Pixels:
+    """As `image_decode.decode_rgb`; the error names the input.
+
+    Args:
+        data: the encoded file.
+        field: the input's name, for the error.
+        max_pixels: largest width x height.
+
+    Returns:
+        RGB, uint8 [height, width, 3].
+
+    Raises:
+        InvalidInputError: not such a file, damaged, truncated, too large or too costly.
+    """
+    try:
+        return decode_rgb(data, max_pixels)
+    except ImageRefusedError as error:
+        raise InvalidInputError(field, str(error)) from error
+
+
+def size_of(pixels: Pixels) -> tuple[int, int]:
+    """(width, height) in pixels."""
+    return pixels.shape[1], pixels.shape[0]
+
+
+def resize(pixels: Pixels, size: tuple[int, int], resampling: Resampling) -> Pixels:
+    """Stretches a picture or mask to (width, height); the same array where it fits already."""
+    if size_of(pixels) == size:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize(size, resampling))
+
+
+def encode_png(pixels: Pixels) -> str:
+    """A picture or mask as base64 PNG; OpenCV's default level is also its fastest."""
+    bgr = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".png", bgr)
+    return base64.b64encode(encoded.tobytes()).decode("ascii")

@@ -1,0 +1,86 @@
+"""Two-source insertion: where the reference's object goes in the picture."""
+
+import numpy as np
+from PIL import Image
+from PIL.Image import Resampling
+
+from edit_conditions.errors import InvalidInputError
+from edit_conditions.images import Pixels, size_of
+from edit_conditions.masks import Box, object_box, region_boxes
+
+MIN_REGION_AREA = 100
+# Each region costs one resize of the whole mask R.
+MAX_REGIONS = 64
+
+
+def position_mask(main_mask: Pixels, reference_mask: Pixels) -> Pixels:
+    """Places mask R in every region of mask A and unites the copies.
+
+    Each copy of the whole mask R is scaled so that its object fits the region's box, and its
+    centre is put on the box's centre, then moved so that it lies inside the picture. A copy
+    larger than the picture is moved only so far that it still covers the picture.
+
+    Args:
+        main_mask: mask A, uint8 [height, width], at the picture's size.
+        reference_mask: mask R, uint8 [any height, any width], with the reference's geometry.
+
+    Returns:
+        The positioned mask R, soft, uint8 [height, width] of mask A.
+
+    Raises:
+        InvalidInputError: mask R is empty, mask A has no region of MIN_REGION_AREA pixels or
+            more than MAX_REGIONS of them, or no part of R's object lands in the picture.
+    """
+    found = object_box(reference_mask)
+    if found is None:
+        raise InvalidInputError("REFERENCE_MASK_R", "No object found in mask (no white pixels)")
+    regions = region_boxes(main_mask, MIN_REGION_AREA)
+    if not regions:
+        raise InvalidInputError(
+            "CONDITIONAL_IMAGES[0]", "No valid mask regions detected in main_mask_A"
+        )
+    if len(regions) > MAX_REGIONS:
+        raise InvalidInputError(
+            "CONDITIONAL_IMAGES[0]", f"{len(regions)} separate regions, at most {MAX_REGIONS}"
+        )
+    positioned = np.zeros_like(main_mask)
+    for region in regions:
+        _place(positioned, reference_mask, found, region)
+    if object_box(positioned) is None:
+        raise InvalidInputError(
+            "REFERENCE_MASK_R", "its object falls outside the image when placed on mask A"
+        )
+    return positioned
+
+
+def _place(canvas: Pixels, mask: Pixels, found: Box, region: Box) -> None:
+    """Unites one scaled copy of the mask into the canvas, in place, by maximum."""
+    scale = min(region.width / found.width, region.height / found.height)
+    # Scaled lengths, canvas lengths and region centres, horizontal then vertical.
+    scaled = [max(1, round(length * scale)) for length in size_of(mask)]
+    centres = (region.left + region.width / 2, region.top + region.height / 2)
+    starts = [
+        _clamp(round(centre - length / 2), limit - length)
+        for centre, length, limit in zip(centres, scaled, size_of(canvas), strict=True)
+    ]
+    left, top = (max(0, start) for start in starts)
+    right, bottom = (
+        min(limit, start + length)
+        for start, length, limit in zip(starts, scaled, size_of(canvas), strict=True)
+    )
+    # Only the visible window is ever resized, so the copy's own size does not matter.
+    x_ratio, y_ratio = (length / new for length, new in zip(size_of(mask), scaled, strict=True))
+    window = (
+        (left - starts[0]) * x_ratio,
+        (top - starts[1]) * y_ratio,
+        (right - starts[0]) * x_ratio,
+        (bottom - starts[1]) * y_ratio,
+    )
+    copy = Image.fromarray(mask).resize((right - left, bottom - top), Resampling.LANCZOS, window)
+    visible = canvas[top:bottom, left:right]
+    np.maximum(visible, np.asarray(copy), out=visible)
+
+
+def _clamp(start: int, slack: int) -> int:
+    """Keeps a start between 0 and slack, which is negative where the copy is the larger."""
+    return max(min(0, slack), min(start, max(0, slack)))

@@ -1,0 +1,132 @@
+"""One edit's inputs, checked and decoded, from the tensors of a request."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from edit_conditions.errors import InvalidInputError
+from edit_conditions.images import Pixels, decode_image
+from edit_conditions.prompt import compose_prompt
+from edit_conditions.quality import InputQuality
+from edit_conditions.settings import ConditionSettings
+from edit_conditions.task import Task, default_task
+
+# Input tensor name -> its elements; one that the request leaves out is absent.
+Tensors = Mapping[str, Sequence[bytes]]
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+# Of one input: more than any edit has pictures.
+MAX_ELEMENTS = 64
+# Of each text input; a prompt beyond it is far past what the text encoder reads.
+MAX_TEXT_BYTES = 32_768
+
+
+class MaskTool(StrEnum):
+    """How the user drew mask A: BRUSH strokes miss the object's rim, a BOX does not."""
+
+    BRUSH = "brush"
+    BOX = "box"
+
+
+@dataclass(frozen=True, eq=False)
+class EditRequest:
+    """One edit; pictures are RGB uint8 [height, width, 3], each of its own size.
+
+    Masks are pictures here too: white = edit, soft, any size.
+    """
+
+    task: Task
+    prompt: str
+    """Composed from PROMPT, ANGLE and BACKGROUND_PRESET."""
+    input_quality: InputQuality
+    mask_tool: MaskTool | None
+    image: Pixels
+    conditional_images: tuple[Pixels, ...]
+    """The first is mask A, which insertion and removal are sure to have."""
+    reference_image: Pixels | None
+    reference_mask: Pixels | None
+    """Only beside a reference_image."""
+
+
+def read_request(tensors: Tensors, settings: ConditionSettings) -> EditRequest:
+    """Checks and decodes a request; everything cheap is checked before a picture is decoded.
+
+    Every picture is decoded, also one that the task has no use for: a bad one is the
+    sender's mistake either way. A blank choice counts as not made.
+
+    Raises:
+        InvalidInputError: the first input that is missing, wrong, damaged or too large.
+    """
+    for name in ("IMAGE", "PROMPT"):
+        if not tensors.get(name):
+            raise InvalidInputError(name, "is required")
+    task = _choice(tensors, "TASK_TYPE", Task) or default_task(bool(tensors.get("REFERENCE_IMAGE")))
+    prompt = compose_prompt(
+        task,
+        _text(tensors, "PROMPT"),
+        angle=_text(tensors, "ANGLE"),
+        background=_text(tensors, "BACKGROUND_PRESET"),
+    )
+    quality = _choice(tensors, "INPUT_QUALITY", InputQuality) or settings.input_quality
+    mask_tool = _choice(tensors, "MASK_TOOL_TYPE", MaskTool)
+
+    conditional_images = tensors.get("CONDITIONAL_IMAGES", ())
+    if len(conditional_images) > settings.max_conditional_images:
+        raise InvalidInputError(
+            "CONDITIONAL_IMAGES",
+            f"at most {settings.max_conditional_images} images, not {len(conditional_images)}",
+        )
+    if task.needs_mask and not conditional_images:
+        raise InvalidInputError(
+            "CONDITIONAL_IMAGES",
+            "conditional_images must include at least one image (mask)"
+            " for insertion/removal tasks.",
+        )
+    if tensors.get("REFERENCE_MASK_R") and not tensors.get("REFERENCE_IMAGE"):
+        raise InvalidInputError("REFERENCE_MASK_R", "needs REFERENCE_IMAGE beside it")
+
+    max_pixels = settings.max_image_pixels
+    return EditRequest(
+        task=task,
+        prompt=prompt,
+        input_quality=quality,
+        mask_tool=mask_tool,
+        image=decode_image(tensors["IMAGE"][0], "IMAGE", max_pixels),
+        conditional_images=tuple(
+            decode_image(data, f"CONDITIONAL_IMAGES[{index}]", max_pixels)
+            for index, data in enumerate(conditional_images)
+        ),
+        reference_image=_optional_image(tensors, "REFERENCE_IMAGE", max_pixels),
+        reference_mask=_optional_image(tensors, "REFERENCE_MASK_R", max_pixels),
+    )
+
+
+def _text(tensors: Tensors, name: str) -> str:
+    """The text of an input, or the empty text."""
+    data = b"".join(tensors.get(name, ()))
+    if len(data) > MAX_TEXT_BYTES:
+        raise InvalidInputError(name, f"{len(data)} bytes, at most {MAX_TEXT_BYTES}")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(name, "not UTF-8 text") from error
+
+
+def _choice(tensors: Tensors, name: str, choices: type[Choice]) -> Choice | None:
+    """The choice that a text input names, or None where it is blank or absent."""
+    text = _text(tensors, name).strip()
+    if not text:
+        return None
+    try:
+        return choices(text)
+    except ValueError:
+        raise InvalidInputError(
+            name, f"must be one of {', '.join(choices)}, not {text[:64]!r}"
+        ) from None
+
+
+def _optional_image(tensors: Tensors, name: str, max_pixels: int) -> Pixels | None:
+    elements = tensors.get(name)
+    return decode_image(elements[0], name, max_pixels) if elements else None

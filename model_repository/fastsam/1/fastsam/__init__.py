@@ -1,0 +1,1 @@
+"""Owns the logic of fastsam on a CPU, without Triton."""

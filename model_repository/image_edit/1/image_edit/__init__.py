@@ -1,0 +1,1 @@
+"""Owns the logic of image_edit, without Triton."""

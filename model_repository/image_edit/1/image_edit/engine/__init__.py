@@ -1,0 +1,1 @@
+"""Owns all of image_edit that may import torch."""

@@ -1,0 +1,147 @@
+"""Loads a bundle: a diffusers pipeline, one adapter per task, and the manifest that lists them."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import QwenImageEditPlusPipeline, QwenImageTransformer2DModel
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from image_edit.engine.positions import mark_picture_tokens
+from image_edit.engine.preview import PreviewMap
+from image_edit.engine.tuning import after_adapters, before_adapters, torch_dtype
+from image_edit.settings import Tuning
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+LARGE_PARTS = {
+    "text_encoder": Qwen2_5_VLForConditionalGeneration,
+    "transformer": QwenImageTransformer2DModel,
+}
+# Larger files are only measured: hashing the 40 GB of a full pipeline would take minutes of
+# every start, and export has compared them when it built the bundle.
+MAX_HASHED_BYTES = 64 * 2**20
+
+
+class BundleError(Exception):
+    """A bundle that is missing, incomplete or altered; the text names the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A loaded bundle, resident on its device."""
+
+    name: str
+    pipeline: Any
+    """QwenImageEditPlusPipeline, all adapters loaded."""
+    adapters: dict[str, tuple[str, ...]]
+    """Task type -> names of the adapters that serve it together in the pipeline."""
+    preview: PreviewMap
+
+
+def load_bundle(
+    folder: Path,
+    tuning: Tuning,
+    device: str,
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> Bundle:
+    """Checks the files and loads the pipeline with all its adapters.
+
+    Args:
+        folder: the bundle.
+        tuning: how it is kept and run.
+        device: as torch names it.
+        on_stage: called with what begins now, in words.
+
+    Raises:
+        BundleError: the manifest or a file is missing or differs.
+        ValueError: the device, or what is installed, lacks what the tuning asks for.
+    """
+    on_stage("checking the bundle")
+    manifest = read_manifest(folder)
+    dtype = torch_dtype(tuning, device)
+    source = folder / manifest["pipeline"]
+    parts = {}
+    # One by one, because each takes minutes and what goes on is to be told.
+    for part, kind in LARGE_PARTS.items():
+        on_stage(f"loading the {part.replace('_', ' ')}")
+        parts[part] = kind.from_pretrained(
+            source / part,
+            dtype=dtype,
+            local_files_only=True,
+            # Straight to the device, unless the weights are to shrink before they go there.
+            device_map=torch.device(device) if tuning.quantization == "none" else None,
+        )
+    on_stage("loading the rest of the pipeline")
+    pipeline = QwenImageEditPlusPipeline.from_pretrained(
+        source, dtype=dtype, local_files_only=True, **parts
+    )
+    mark_picture_tokens(pipeline.text_encoder)
+    if tuning.quantization != "none":
+        on_stage(f"turning the weights to {tuning.quantization}")
+    before_adapters(pipeline, tuning, device)
+    adapters: dict[str, dict[str, str]] = manifest["adapters"]
+    if not adapters:
+        raise BundleError(f"{folder / MANIFEST}: lists no adapter")
+    used = {task_type: _named(task_type, adapter) for task_type, adapter in adapters.items()}
+    with warnings.catch_warnings():
+        # peft warns of every adapter after the first; several are the point here.
+        warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
+        for name, file in {name: each[name] for each in used.values() for name in each}.items():
+            on_stage(f"loading {file}")
+            path = folder / file
+            pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name=name)
+    # Adapters take their type from the weights they lie beside, but not from those in 8 bits.
+    pipeline.transformer.to(dtype)
+    pipeline.to(device)
+    after_adapters(pipeline, tuning)
+    return Bundle(
+        name=manifest["name"],
+        pipeline=pipeline,
+        adapters={task_type: tuple(named) for task_type, named in used.items()},
+        preview=PreviewMap(**manifest["preview"]),
+    )
+
+
+def _named(task_type: str, adapter: dict[str, str]) -> dict[str, str]:
+    """Name in the pipeline -> file: the task's own, and the one that lets it do with few steps."""
+    named = {task_type: adapter["file"]}
+    if second := adapter.get("lightning"):
+        # Named by its file, which tasks may share; peft allows no dots.
+        named[Path(second).stem.replace(".", "-")] = second
+    return named
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads the manifest and compares every file that it lists.
+
+    Raises:
+        BundleError: it cannot be read, has another format, or a file is missing or differs.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: {error}") from None
+    if manifest.get("format") != FORMAT:
+        raise BundleError(f"{path}: format {manifest.get('format')} is not {FORMAT}")
+    for name, expected in manifest["files"].items():
+        _compare(folder / name, expected["bytes"], expected["sha256"])
+    return manifest
+
+
+def _compare(path: Path, size: int, sha256: str) -> None:
+    if not path.is_file():
+        raise BundleError(f"{path}: missing")
+    if path.stat().st_size != size:
+        raise BundleError(f"{path}: {path.stat().st_size} bytes, not {size}")
+    if size > MAX_HASHED_BYTES:
+        return
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise BundleError(f"{path}: differs from the manifest")

@@ -1,0 +1,360 @@
+"""The denoising engine: one edit in steps, over the components of a diffusers pipeline.
+
+It computes what QwenImageEditPlusPipeline.__call__ computes, but hands control back after every
+step, so that a caller can stop an edit there or take turns between several.
+"""
+
+import contextlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import (
+    CONDITION_IMAGE_SIZE,
+    calculate_dimensions,
+    calculate_shift,
+)
+from PIL import Image
+
+from image_edit.conditions import Pixels
+from image_edit.engine.bundle import Bundle
+from image_edit.errors import Code, DeviceLostError, EditError, invalid
+from image_edit.spec import MIN_SIDE, EditSpec, Size
+
+LIGHTNING_SHIFT = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A prompt as the transformer reads it, the condition images included."""
+
+    embeddings: torch.Tensor
+    """[1, tokens, dim]"""
+    mask: torch.Tensor | None
+    """[1, tokens]; None where every token counts."""
+
+
+@dataclass(eq=False)
+class EditState:
+    """One edit between two steps. All of it belongs to this edit alone."""
+
+    adapters: tuple[str, ...]
+    """Names in the pipeline."""
+    prompt: Prompt
+    negative_prompt: Prompt | None
+    """None: unguided."""
+    true_cfg_scale: float
+    guidance: torch.Tensor | None
+    """[1], for guidance-distilled transformers."""
+    latents: torch.Tensor
+    """[1, tokens, 4 x z_dim], packed and normalised."""
+    image_latents: torch.Tensor
+    """Of all condition images, packed as `latents` are."""
+    image_shapes: list[list[tuple[int, int, int]]]
+    """Frames, rows and columns of tokens: the output's, then each condition's."""
+    scheduler: FlowMatchEulerDiscreteScheduler
+    size: Size
+    step: int = 0
+    """Steps finished."""
+    velocity: torch.Tensor | None = None
+    """What the last step predicted, as `latents`."""
+
+
+class EditEngine:
+    """Owns a bundle's pipeline; one thread at a time, any number of edits in progress."""
+
+    def __init__(self, bundle: Bundle, condition_area: int | None, scheduler_shift: float) -> None:
+        """Takes over a loaded bundle.
+
+        Args:
+            bundle: no one else may use its pipeline.
+            condition_area: pixels of each condition image as the VAE sees it; None: as many as
+                the output has. diffusers' own constant is 1024².
+            scheduler_shift: of the static schedule.
+        """
+        self._pipeline = bundle.pipeline
+        self._preview = bundle.preview
+        self._condition_area = condition_area
+        self._scheduler_shift = scheduler_shift
+        self._device: torch.device = bundle.pipeline.device
+        self._channels: int = bundle.pipeline.transformer.config.in_channels // 4
+        self._adapters = bundle.adapters
+        self._active_adapters: tuple[str, ...] | None = None
+        self._stepped: EditState | None = None
+        self.adapters = tuple(bundle.adapters)
+        self.distilled: bool = bundle.pipeline.transformer.config.guidance_embeds
+
+    @torch.inference_mode()
+    def prepare(self, spec: EditSpec) -> Generator[None, None, EditState]:
+        """Encodes prompts and condition images, and draws the noise.
+
+        Yields:
+            After each prompt and each image, so that a caller can stop the edit there.
+
+        Returns:
+            The state to take the first step from.
+
+        Raises:
+            EditError: UNIMPLEMENTED where the bundle lacks the task's adapter,
+                INVALID_ARGUMENT for a prompt too long, RESOURCE_EXHAUSTED.
+        """
+        if spec.task_type not in self.adapters:
+            raise EditError(Code.UNIMPLEMENTED, f"no adapter for {spec.task_type} is installed")
+        self._check_length("PROMPT", spec.prompt)
+        self._check_length("NEGATIVE_PROMPT", spec.negative_prompt)
+        with _coded_device_errors(self._device):
+            width, height = spec.size
+            area = self._condition_area or width * height
+            text_area = min(CONDITION_IMAGE_SIZE, area)
+            images = [Image.fromarray(pixels) for pixels in spec.images]
+            text_images = [self._resized(image, text_area) for image in images]
+            prompt = self._encode_prompt(spec.prompt, text_images)
+            yield
+            negative_prompt = None
+            if spec.true_cfg_scale > 1:
+                negative_prompt = self._encode_prompt(spec.negative_prompt, text_images)
+                yield
+            noise = self._draw_noise(spec, prompt.embeddings.dtype)
+            image_latents = []
+            for image in images:
+                image_latents.append(self._encode_image(image, area, noise))
+                yield
+            shapes = [spec.size, *(_dimensions(area, image.size) for image in images)]
+            token_side = 2 * self._pipeline.vae_scale_factor
+            return EditState(
+                adapters=self._adapters[spec.task_type],
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                true_cfg_scale=spec.true_cfg_scale,
+                guidance=(
+                    torch.full([1], spec.guidance_scale, device=self._device, dtype=torch.float32)
+                    if self.distilled
+                    else None
+                ),
+                latents=noise,
+                image_latents=torch.cat(image_latents, dim=1),
+                image_shapes=[[(1, h // token_side, w // token_side) for w, h in shapes]],
+                scheduler=self._schedule(spec, noise.shape[1]),
+                size=spec.size,
+            )
+
+    @torch.inference_mode()
+    def step(self, state: EditState) -> None:
+        """Takes one denoising step and waits until the device has taken it.
+
+        Raises:
+            EditError: RESOURCE_EXHAUSTED.
+        """
+        with _coded_device_errors(self._device):
+            self._activate(state.adapters)
+            self._forget_other_edits(state)
+            timestep = state.scheduler.timesteps[state.step]
+            velocity = self._predict_guided(state, timestep)
+            state.latents = state.scheduler.step(
+                velocity, timestep, state.latents, return_dict=False
+            )[0]
+            state.velocity = velocity
+            state.step += 1
+            if self._device.type == "cuda":
+                # Else steps would be reported while they still wait in the device's queue,
+                # and a cancel would come too late for all of them.
+                torch.cuda.synchronize(self._device)
+
+    @torch.inference_mode()
+    def preview(self, state: EditState) -> bytes:
+        """Draws the picture that the last step predicts, as a small WebP.
+
+        Raises:
+            EditError: RESOURCE_EXHAUSTED.
+        """
+        with _coded_device_errors(self._device):
+            latents = state.latents
+            if state.velocity is not None:
+                # A flow is a straight line: what is left of it leads to the end.
+                latents = latents - state.scheduler.sigmas[state.step] * state.velocity
+            return self._preview.render(self._unpack(latents, state.size)[0, :, 0])
+
+    @torch.inference_mode()
+    def decode(self, state: EditState) -> Pixels:
+        """Decodes the latents.
+
+        Returns:
+            RGB uint8 [height, width, 3].
+
+        Raises:
+            EditError: INTERNAL where the picture is not finite, RESOURCE_EXHAUSTED.
+        """
+        with _coded_device_errors(self._device):
+            vae = self._pipeline.vae
+            latents = self._unpack(state.latents, state.size).to(vae.dtype)
+            channels = (1, -1, 1, 1, 1)
+            mean = torch.tensor(vae.config.latents_mean).view(channels).to(latents)
+            inverse_std = 1.0 / torch.tensor(vae.config.latents_std).view(channels).to(latents)
+            image = vae.decode(latents / inverse_std + mean, return_dict=False)[0][:, :, 0]
+            if not (torch.isfinite(latents).all() and torch.isfinite(image).all()):
+                raise EditError(Code.INTERNAL, "the generated picture is not finite")
+            return np.asarray(self._pipeline.image_processor.postprocess(image)[0])
+
+    def _resized(self, image: Image.Image, area: int) -> Image.Image:
+        width, height = _dimensions(area, image.size)
+        resized: Image.Image = self._pipeline.image_processor.resize(image, height, width)
+        return resized
+
+    def _encode_prompt(self, text: str, images: list[Image.Image]) -> Prompt:
+        return Prompt(*self._pipeline.encode_prompt(text, image=images, device=self._device))
+
+    def _draw_noise(self, spec: EditSpec, dtype: torch.dtype) -> torch.Tensor:
+        """[1, tokens, 4 x z_dim], from the edit's own seed."""
+        # On the CPU whatever the device: the same seed gives the same noise everywhere.
+        generator = torch.Generator("cpu").manual_seed(spec.seed)
+        width, height = spec.size
+        noise: torch.Tensor = self._pipeline.prepare_latents(
+            None, 1, self._channels, height, width, dtype, self._device, generator
+        )[0]
+        return noise
+
+    def _encode_image(self, image: Image.Image, area: int, noise: torch.Tensor) -> torch.Tensor:
+        """[1, tokens, 4 x z_dim], of the dtype and on the device of `noise`."""
+        width, height = _dimensions(area, image.size)
+        pixels = self._pipeline.image_processor.preprocess(image, height, width).unsqueeze(2)
+        # The pipeline's own method, one image at a time; given noise, it draws none.
+        latents: torch.Tensor = self._pipeline.prepare_latents(
+            pixels, 1, self._channels, height, width, noise.dtype, self._device, None, noise
+        )[1]
+        return latents
+
+    def _schedule(self, spec: EditSpec, tokens: int) -> FlowMatchEulerDiscreteScheduler:
+        """A scheduler of this edit's own, its timesteps set."""
+        config = self._pipeline.scheduler.config
+        changes: dict[str, Any] = {}
+        if spec.static_schedule:
+            changes |= {"use_dynamic_shifting": False, "shift": self._scheduler_shift}
+        few_steps = len(self._adapters[spec.task_type]) > 1
+        if few_steps:
+            # What Lightning adapters were distilled for: base_shift and max_shift of their model
+            # card are both ln 3, whatever the size, and no terminal stretches the schedule.
+            changes |= {"use_dynamic_shifting": False, "shift": LIGHTNING_SHIFT}
+        if few_steps or spec.num_inference_steps == 1:
+            # Stretching a schedule of one sigma to its terminal would divide 0 by 0.
+            changes["shift_terminal"] = None
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(config, **changes)
+        steps = spec.num_inference_steps
+        scheduler.set_timesteps(
+            sigmas=np.linspace(1.0, 1 / steps, steps),
+            device=self._device,
+            mu=calculate_shift(
+                tokens,
+                config.get("base_image_seq_len", 256),
+                config.get("max_image_seq_len", 4096),
+                config.get("base_shift", 0.5),
+                config.get("max_shift", 1.15),
+            ),
+        )
+        scheduler.set_begin_index(0)
+        return scheduler
+
+    def _predict_guided(self, state: EditState, timestep: torch.Tensor) -> torch.Tensor:
+        """Classifier-free guidance, rescaled to the norm of the conditional prediction."""
+        conditional = self._predict(state, timestep, state.prompt, "cond")
+        if state.negative_prompt is None:
+            return conditional
+        negative = self._predict(state, timestep, state.negative_prompt, "uncond")
+        combined = negative + state.true_cfg_scale * (conditional - negative)
+        target = torch.norm(conditional, dim=-1, keepdim=True)
+        norm = torch.norm(combined, dim=-1, keepdim=True)
+        # A prediction of 0 has no direction to rescale and stays 0.
+        return combined * torch.where(norm == 0, norm, target / norm)
+
+    def _predict(
+        self, state: EditState, timestep: torch.Tensor, prompt: Prompt, context: str
+    ) -> torch.Tensor:
+        transformer = self._pipeline.transformer
+        with transformer.cache_context(context):
+            prediction: torch.Tensor = transformer(
+                hidden_states=torch.cat([state.latents, state.image_latents], dim=1),
+                timestep=timestep.expand(1).to(state.latents.dtype) / 1000,
+                guidance=state.guidance,
+                encoder_hidden_states_mask=prompt.mask,
+                encoder_hidden_states=prompt.embeddings,
+                img_shapes=state.image_shapes,
+                attention_kwargs={},
+                return_dict=False,
+            )[0]
+        return prediction[:, : state.latents.shape[1]]
+
+    def _activate(self, adapters: tuple[str, ...]) -> None:
+        if adapters != self._active_adapters:
+            self._active_adapters = None  # unknown, should the switch fail half-way
+            self._pipeline.set_adapters(list(adapters))
+            self._active_adapters = adapters
+
+    def _forget_other_edits(self, state: EditState) -> None:
+        """Empties the step cache, where there is one, whenever another edit has the turn."""
+        if state is not self._stepped:
+            self._stepped = state
+            if self._pipeline.transformer.is_cache_enabled:
+                self._pipeline.transformer._reset_stateful_cache()
+
+    def _unpack(self, latents: torch.Tensor, size: Size) -> torch.Tensor:
+        """[1, tokens, 4 x z_dim] -> [1, z_dim, 1, height / 8, width / 8]."""
+        width, height = size
+        unpacked: torch.Tensor = self._pipeline._unpack_latents(
+            latents, height, width, self._pipeline.vae_scale_factor
+        )
+        return unpacked
+
+    def _check_length(self, field: str, text: str) -> None:
+        limit = self._pipeline.tokenizer_max_length
+        tokens = len(self._pipeline.tokenizer(text).input_ids)
+        if tokens > limit:
+            raise invalid(field, f"{tokens} tokens long, at most {limit}")
+
+
+def _dimensions(area: int, size: Size) -> Size:
+    """Width and height of about `area` pixels in the aspect of `size`, multiples of 32."""
+    width, height = calculate_dimensions(area, size[0] / size[1])
+    return max(MIN_SIDE, width), max(MIN_SIDE, height)
+
+
+@contextlib.contextmanager
+def _coded_device_errors(device: torch.device) -> Iterator[None]:
+    """Codes what a device does to an edit: too little memory ends that edit, a fault all of them.
+
+    Raises:
+        EditError: RESOURCE_EXHAUSTED.
+        DeviceLostError: the device's context is corrupt; every later call on it would fail too.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _is_out_of_memory(error):
+            raise EditError(
+                Code.RESOURCE_EXHAUSTED,
+                "the device is out of memory; use a smaller picture or fewer condition images",
+            ) from error
+        if isinstance(error, torch.AcceleratorError) or _is_lost(device):
+            raise DeviceLostError(
+                Code.INTERNAL, "the device failed; the server starts anew"
+            ) from error
+        raise
+
+
+def _is_lost(device: torch.device) -> bool:
+    """Asks the device itself: libraries on top of CUDA report its faults in errors of any type."""
+    if device.type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return True
+    return False
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch has a type of its own for accelerators' allocators; elsewhere there is just a text.
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, kinds) or any(text in str(error) for text in texts)

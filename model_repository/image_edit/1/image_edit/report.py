@@ -1,0 +1,67 @@
+"""INFO of a finished edit: what was done, with what, and how long it took."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from image_edit.conditions import Conditions
+from image_edit.messages import Stage
+from image_edit.request import EditRequest
+from image_edit.spec import EditSpec, Size
+
+
+def build_info(
+    request: EditRequest,
+    conditions: Conditions,
+    spec: EditSpec,
+    *,
+    output_size: Size,
+    distilled: bool,
+    bundle: str,
+    adapters: Sequence[str],
+    timings: Mapping[Stage, float],
+) -> str:
+    """Writes INFO.
+
+    Args:
+        request: as the client sent it.
+        conditions: what conditioning made of it.
+        spec: what the engine was asked to do.
+        output_size: of the answer.
+        distilled: whether the transformer reads guidance_scale.
+        bundle: its name.
+        adapters: task types that it serves.
+        timings: seconds of each stage; LOADING is the wait before the edit's turn.
+
+    Returns:
+        JSON object: debug_info, parameters_used, model_used, generation_time (seconds, without
+        the wait) and timings.
+    """
+    generation_time = round(sum(timings.values()) - timings[Stage.LOADING], 3)
+    size = "{}x{}".format(*output_size)
+    return json.dumps(
+        {
+            "debug_info": {
+                **conditions.debug_info,
+                "output_image_size": size,
+                "lora_adapter": spec.task_type,
+                "loaded_adapters": list(adapters),
+            },
+            "parameters_used": {
+                "prompt": spec.prompt,
+                "negative_prompt": spec.negative_prompt,
+                "num_inference_steps": spec.num_inference_steps,
+                "guidance_scale": spec.guidance_scale if distilled else spec.true_cfg_scale,
+                "true_cfg_scale": spec.true_cfg_scale,
+                "seed": spec.seed,
+                "image_size": size,
+                "generation_time": generation_time,
+                "timestamp": datetime.now(UTC).isoformat(timespec="microseconds"),
+                "has_reference_image": request.has_reference_image,
+                "task_type": spec.task_type,
+            },
+            "model_used": f"{bundle}_{spec.task_type}",
+            "generation_time": generation_time,
+            "timings": {stage: round(seconds, 4) for stage, seconds in timings.items()},
+        }
+    )

@@ -1,0 +1,127 @@
+"""One edit as its client asked for it, checked, from the tensors of a request."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from image_edit.errors import invalid
+
+# Input tensor name -> its elements (bytes, int, float or bool); what the request leaves out
+# is absent.
+Tensors = Mapping[str, Sequence[Any]]
+
+Number = TypeVar("Number", int, float)
+
+# These decide the condition images and the prompt; edit_conditions alone reads and checks them.
+CONDITION_INPUTS = frozenset(
+    {
+        "PROMPT",
+        "IMAGE",
+        "CONDITIONAL_IMAGES",
+        "REFERENCE_IMAGE",
+        "REFERENCE_MASK_R",
+        "TASK_TYPE",
+        "ANGLE",
+        "BACKGROUND_PRESET",
+        "INPUT_QUALITY",
+        "MASK_TOOL_TYPE",
+    }
+)
+DEFAULT_NUM_INFERENCE_STEPS = 10
+# Of one input: more than any edit has pictures.
+MAX_ELEMENTS = 64
+# Far more than the text encoder reads.
+MAX_TEXT_BYTES = 32_768
+# Small enough for a JSON reader that keeps numbers as doubles.
+DRAWN_SEED_BITS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class EditRequest:
+    """What image_edit itself reads of a request; None: the client left it open."""
+
+    condition_inputs: Mapping[str, Sequence[bytes]]
+    """`CONDITION_INPUTS` as they came."""
+    negative_prompt: str
+    """Never empty: a single space stands for nothing."""
+    width: int | None
+    """Pixels, 256..2048, as is `height`."""
+    height: int | None
+    num_inference_steps: int
+    """1..100."""
+    guidance_scale: float | None
+    """0.5..20."""
+    true_cfg_scale: float | None
+    """0.5..15."""
+    seed: int
+    """0..2^63 - 1; drawn where the client gave none."""
+    static_schedule: bool
+    preview: bool
+
+    @property
+    def has_reference_image(self) -> bool:
+        """Whether the client sent a REFERENCE_IMAGE."""
+        return "REFERENCE_IMAGE" in self.condition_inputs
+
+
+def read_request(tensors: Tensors, *, static_schedule: bool, max_bytes: int) -> EditRequest:
+    """Checks everything that image_edit reads itself.
+
+    Args:
+        tensors: the inputs of the request.
+        static_schedule: what counts where ENABLE_FLOWMATCH_SCHEDULER is absent.
+        max_bytes: most bytes of all BYTES inputs together; they wait in memory.
+
+    Raises:
+        EditError: INVALID_ARGUMENT, naming the first input that is out of bounds.
+    """
+    sizes = {
+        name: sum(len(element) for element in elements if isinstance(element, bytes))
+        for name, elements in tensors.items()
+    }
+    if sum(sizes.values()) > max_bytes:
+        largest = max(sizes, key=sizes.__getitem__)
+        raise invalid(largest, f"all inputs together may hold {max_bytes} bytes at most")
+    steps = _number(tensors, "NUM_INFERENCE_STEPS", 1, 100)
+    seed = _number(tensors, "SEED", 0, 2**63 - 1)
+    return EditRequest(
+        condition_inputs={name: tensors[name] for name in CONDITION_INPUTS & tensors.keys()},
+        negative_prompt=read_text(tensors, "NEGATIVE_PROMPT") or " ",
+        width=_number(tensors, "WIDTH", 256, 2048),
+        height=_number(tensors, "HEIGHT", 256, 2048),
+        num_inference_steps=DEFAULT_NUM_INFERENCE_STEPS if steps is None else steps,
+        guidance_scale=_number(tensors, "GUIDANCE_SCALE", 0.5, 20.0),
+        true_cfg_scale=_number(tensors, "TRUE_CFG_SCALE", 0.5, 15.0),
+        seed=secrets.randbits(DRAWN_SEED_BITS) if seed is None else seed,
+        static_schedule=_flag(tensors, "ENABLE_FLOWMATCH_SCHEDULER", static_schedule),
+        preview=_flag(tensors, "PREVIEW", False),
+    )
+
+
+def read_text(tensors: Tensors, name: str) -> str:
+    """The text of an input, or the empty text.
+
+    Raises:
+        EditError: INVALID_ARGUMENT, where it is too long or not UTF-8.
+    """
+    data: bytes = tensors[name][0] if name in tensors else b""
+    if len(data) > MAX_TEXT_BYTES:
+        raise invalid(name, f"{len(data)} bytes, at most {MAX_TEXT_BYTES}")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise invalid(name, "not UTF-8 text") from None
+
+
+def _number(tensors: Tensors, name: str, low: Number, high: Number) -> Number | None:
+    if name not in tensors:
+        return None
+    value: Number = tensors[name][0]
+    if not low <= value <= high:  # also true of NaN
+        raise invalid(name, f"must be {low} to {high}, not {value}")
+    return value
+
+
+def _flag(tensors: Tensors, name: str, default: bool) -> bool:
+    return bool(tensors[name][0]) if name in tensors else default

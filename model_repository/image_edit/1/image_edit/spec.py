@@ -1,0 +1,77 @@
+"""What the engine is asked to do: every choice made, every default filled in."""
+
+from dataclasses import dataclass
+
+from image_edit.conditions import Conditions, Pixels
+from image_edit.request import EditRequest
+
+Size = tuple[int, int]  # width, height in pixels
+
+# Twice the VAE's factor of 8: latents are packed 2 x 2.
+GRID = 16
+MIN_SIDE = 32
+MAX_SIDE = 2048
+
+DEFAULT_GUIDANCE = 4.0
+DEFAULT_GUIDANCE_OF_TASK = {"white-balance": 3.3}
+
+
+@dataclass(frozen=True, eq=False)
+class EditSpec:
+    """One edit for the engine."""
+
+    task_type: str
+    """Selects the adapter."""
+    prompt: str
+    negative_prompt: str
+    images: Pixels
+    """The condition images, RGB uint8 [n, height, width, 3], in model order."""
+    size: Size
+    """Of the picture to generate: multiples of `GRID`, at least `MIN_SIDE`."""
+    num_inference_steps: int
+    """At least 1."""
+    true_cfg_scale: float
+    """Classifier-free guidance where above 1."""
+    guidance_scale: float
+    """Read by guidance-distilled transformers only."""
+    seed: int
+    static_schedule: bool
+    """Shift the schedule by the configured amount rather than by the picture's size."""
+
+
+def build_spec(request: EditRequest, conditions: Conditions) -> EditSpec:
+    """Fills in what the client left open, now that the task is known."""
+    default = DEFAULT_GUIDANCE_OF_TASK.get(conditions.task_type, DEFAULT_GUIDANCE)
+    guidance_scale = default if request.guidance_scale is None else request.guidance_scale
+    return EditSpec(
+        task_type=conditions.task_type,
+        prompt=conditions.prompt,
+        negative_prompt=request.negative_prompt,
+        images=conditions.images,
+        size=generation_size(output_size(request, conditions)),
+        num_inference_steps=request.num_inference_steps,
+        true_cfg_scale=(
+            guidance_scale if request.true_cfg_scale is None else request.true_cfg_scale
+        ),
+        guidance_scale=guidance_scale,
+        seed=request.seed,
+        static_schedule=request.static_schedule,
+    )
+
+
+def output_size(request: EditRequest, conditions: Conditions) -> Size:
+    """The exact size of the answer: as asked for, else as the processed input."""
+    height, width = conditions.source.shape[:2]
+    return request.width or width, request.height or height
+
+
+def generation_size(size: Size) -> Size:
+    """The size that is generated for an output: on the grid, and no larger than the model can.
+
+    The aspect is kept but for the rounding down to the grid.
+    """
+    longest = max(size)
+    width, height = (
+        max(MIN_SIDE, side * min(longest, MAX_SIDE) // longest // GRID * GRID) for side in size
+    )
+    return width, height

@@ -1,0 +1,1 @@
+"""Owns the logic of smart_mask, without Triton."""

@@ -1,0 +1,164 @@
+"""Owns the requests that have not been answered: a bounded queue, some threads, cancelling."""
+
+import itertools
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from smart_mask.errors import Code, MaskError, cancelled, error_of, invalid
+from smart_mask.request import MaskRequest
+from smart_mask.segmenter import Laps, Mask
+
+Sender = TypeVar("Sender")
+
+
+@dataclass(eq=False)
+class Job(Generic[Sender]):
+    """One request until its answer."""
+
+    request_id: str
+    """As the client chose it; "" cannot be cancelled by id."""
+    request: MaskRequest
+    sender: Sender
+    """Used by whoever answers the job, and by nobody else."""
+    cancel_requested: threading.Event = field(default_factory=threading.Event)
+    laps: Laps = field(default_factory=Laps)
+
+
+class MaskJobs(Generic[Sender]):
+    """Runs requests in a few threads and answers each exactly once.
+
+    A request that is cancelled while it waits is answered by the thread that cancels it, any
+    other by the thread that runs it; the pool's future decides which.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[MaskRequest, Callable[[], None], Laps], Mask],
+        answer: Callable[[Job[Sender], Mask | MaskError], None],
+        has_left: Callable[[Sender], bool],
+        log_error: Callable[[str], None],
+        *,
+        workers: int,
+        max_queue_size: int,
+    ) -> None:
+        """Starts without threads; they come with the first requests.
+
+        Args:
+            run: carries out a request; is given a check to call between its stages.
+            answer: sends a job's one response.
+            has_left: whether a job's client has cancelled its call or let its deadline pass.
+            log_error: takes tracebacks of what no client is told.
+            workers: requests that run at the same time.
+            max_queue_size: most requests that wait beside those.
+        """
+        self._run = run
+        self._answer = answer
+        self._has_left = has_left
+        self._log_error = log_error
+        self._workers = workers
+        self.max_queue_size = max_queue_size
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mask")
+        self._numbers = itertools.count()
+        # Guards the two below. The pool knows jobs by their numbers alone: it keeps what it was
+        # given until a thread is free for it, cancelled or not.
+        self._lock = threading.Lock()
+        self._live: dict[int, tuple[Job[Sender], Future[None]]] = {}
+        self._stopping = False
+
+    def submit(self, job: Job[Sender]) -> None:
+        """Accepts a job; it will be answered.
+
+        Raises:
+            MaskError: it is refused: the queue is full, the model is being unloaded, or a job
+                with the same id is not answered yet.
+        """
+        with self._lock:
+            if self._stopping:
+                raise _going_away()
+            if job.request_id and self._find(job.request_id) is not None:
+                raise invalid("request_id", "is that of a request which has not been answered")
+            if len(self._live) >= self._workers + self.max_queue_size:
+                raise MaskError(Code.UNAVAILABLE, f"{len(self._live)} requests are waiting already")
+            number = next(self._numbers)
+            # A thread that begins at once waits for the lock before it looks the number up.
+            self._live[number] = job, self._pool.submit(self._work, number)
+
+    def cancel_id(self, request_id: str) -> bool:
+        """Cancels the job with that id; there is none for "".
+
+        Returns:
+            Whether there was one; then CANCELLED is how it ends, at once where it waits and
+            before its next stage where it runs.
+        """
+        with self._lock:
+            number = self._find(request_id) if request_id else None
+            if number is None:
+                return False
+            job, future = self._live[number]
+            job.cancel_requested.set()
+            waited = future.cancel()
+        if waited:
+            self._end(number, cancelled())
+        return True
+
+    def counts(self) -> tuple[int, int]:
+        """How many jobs wait and how many run."""
+        with self._lock:
+            running = sum(future.running() for _, future in self._live.values())
+            return len(self._live) - running, running
+
+    def stop(self) -> None:
+        """Ends every job: those that wait with an error, those that run when they are done."""
+        with self._lock:
+            self._stopping = True
+            waiting = [number for number, (_, future) in self._live.items() if future.cancel()]
+        for number in waiting:
+            self._end(number, _going_away())
+        self._pool.shutdown()
+
+    def _find(self, request_id: str) -> int | None:
+        return next(
+            (number for number, (job, _) in self._live.items() if job.request_id == request_id),
+            None,
+        )
+
+    def _work(self, number: int) -> None:
+        with self._lock:
+            job, _ = self._live[number]
+        job.laps.note("queue")
+
+        def check() -> None:
+            if job.cancel_requested.is_set() or self._has_left(job.sender):
+                raise cancelled()
+
+        result: Mask | MaskError
+        try:
+            check()
+            result = self._run(job.request, check, job.laps)
+            check()
+        except Exception as error:
+            result = error_of(error, self._log_error)
+        self._end(number, result)
+
+    def _end(self, number: int, result: Mask | MaskError) -> None:
+        with self._lock:
+            job, _ = self._live.pop(number)
+        try:
+            self._answer(job, result)
+        except Exception as error:
+            # Too little shared memory, for one: the client must not wait for ever.
+            self._apologise(job, error_of(error, self._log_error))
+
+    def _apologise(self, job: Job[Sender], error: MaskError) -> None:
+        try:
+            self._answer(job, error)
+        except Exception:
+            self._log_error(traceback.format_exc())
+
+
+def _going_away() -> MaskError:
+    return MaskError(Code.UNAVAILABLE, "the model is being unloaded")

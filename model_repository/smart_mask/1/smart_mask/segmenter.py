@@ -1,0 +1,199 @@
+"""Owns the way from a request to its mask: features, selection, finishing, encoding."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from model_kit.pictures import ImageRefusedError, decode_rgb
+from smart_mask import selection as mask_selection
+from smart_mask.cache import FeatureCache
+from smart_mask.errors import Code, MaskError, invalid, nothing_found
+from smart_mask.features import Features, read_features
+from smart_mask.finish import finish
+from smart_mask.letterbox import Floats, Letterbox, Pixels, above
+from smart_mask.network import Infer
+from smart_mask.request import MaskRequest
+from smart_mask.settings import MaskSettings
+
+# A guidance mask is set where it is brighter.
+_GUIDANCE_THRESHOLD = 100
+# Pixels; its middle is looked for in a copy of at most this width and height.
+_GUIDANCE_SIDE = 512
+# A mask without a brighter pixel is none.
+_HALF = 127
+# An object that was found by itself is grown as if by this adjustment, unless one is given.
+_SALIENT_BORDER = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """One answer."""
+
+    png: bytes = field(repr=False)
+    """Grey, of the upright picture's size."""
+    image_id: str
+    score: float
+    cached: bool
+    """Whether the network did not have to run for it."""
+    detections: int
+    """In the whole picture."""
+    box: list[int]
+    """x0, y0, x1, y1 of the mask before it was finished, in pixels."""
+
+
+class Laps:
+    """Where the time of one request goes, in seconds, by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._noted = time.perf_counter()
+
+    def note(self, stage: str) -> None:
+        """Counts the time since the last note, or since the beginning, as spent in a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._noted
+        self._noted = now
+
+
+class Segmenter:
+    """Answers any number of requests at the same time."""
+
+    def __init__(self, settings: MaskSettings, infer: Infer) -> None:
+        """Starts with an empty cache.
+
+        Args:
+            settings: thresholds and bounds.
+            infer: runs the network on one picture; blocks; may be called from several threads.
+        """
+        self._settings = settings
+        self._infer = infer
+        self.cache = FeatureCache(settings.cache_bytes, settings.cache_ttl_s)
+
+    def segment(self, request: MaskRequest, check: Callable[[], None], laps: Laps) -> Mask:
+        """Finds the mask that the prompts of a request mean.
+
+        Args:
+            request: as checked.
+            check: called between the stages; what it raises ends the request.
+            laps: where the time is noted.
+
+        Raises:
+            MaskError: a picture that cannot be decoded, an unknown image_id, nothing found.
+        """
+        image_id, features, cached = self._features(request, check, laps)
+        check()
+        middle = self._middle(request.guidance, features.letterbox)
+        check()
+        index, border = self._select(features, request, middle, check)
+        laps.note("select")
+        if index is None:
+            raise nothing_found()
+        mask = features.mask(index)
+        laps.note("assemble")
+        check()
+        left, top, width, height = cv2.boundingRect(mask)
+        finished = finish(mask, border=border, blur=request.blur)
+        laps.note("finish")
+        if finished.max() <= _HALF:
+            raise nothing_found()
+        check()
+        # OpenCV's default level is also its fastest.
+        _, png = cv2.imencode(".png", finished)
+        laps.note("encode")
+        return Mask(
+            png.tobytes(),
+            image_id,
+            float(features.scores[index]),
+            cached,
+            len(features.scores),
+            [left, top, left + width, top + height],
+        )
+
+    def _features(
+        self, request: MaskRequest, check: Callable[[], None], laps: Laps
+    ) -> tuple[str, Features, bool]:
+        data = request.image
+        if data is None:
+            known = self.cache.find(request.image_id)
+            if known is None:
+                text = f"IMAGE_ID: not found or expired: {request.image_id}"
+                raise MaskError(Code.NOT_FOUND, text)
+            laps.note("cache")
+            return request.image_id, known, True
+        image_id = hashlib.sha256(data).hexdigest()
+        features, cached = self.cache.find_or_compute(
+            image_id, lambda: self._compute(data, check, laps), check
+        )
+        laps.note("cache")
+        return image_id, features, cached
+
+    def _compute(self, data: bytes, check: Callable[[], None], laps: Laps) -> Features:
+        laps.note("cache")
+        pixels = self._decode("IMAGE", data)
+        letterbox = Letterbox.fit(pixels.shape[1], pixels.shape[0], self._settings.image_size)
+        image = letterbox.apply(pixels)
+        laps.note("decode")
+        check()
+        predictions, prototypes = self._infer(image)
+        laps.note("network")
+        features = read_features(
+            letterbox,
+            predictions,
+            prototypes,
+            confidence=self._settings.confidence,
+            iou=self._settings.iou,
+            most=self._settings.max_detections,
+        )
+        laps.note("detections")
+        return features
+
+    def _select(
+        self,
+        features: Features,
+        request: MaskRequest,
+        middle: Floats | None,
+        check: Callable[[], None],
+    ) -> tuple[int | None, int]:
+        """The detection that the first of the prompts means, and by how much to move its border."""
+        if request.points is not None and request.positive is not None:
+            index = mask_selection.by_points(features, request.points, request.positive)
+        elif request.box is not None:
+            index = mask_selection.by_box(features, request.box, check)
+        elif middle is not None:
+            index = mask_selection.by_points(features, middle, np.ones(1, np.bool_))
+        else:
+            return mask_selection.most_salient(features), request.border or _SALIENT_BORDER
+        return index, request.border
+
+    def _middle(self, guidance: bytes | None, letterbox: Letterbox) -> Floats | None:
+        """The place nearest to the middle of a guidance mask that is set in it.
+
+        Returns:
+            float32 [1, 2], x and y in pixels of the picture; None where nothing is set, or no
+            mask was sent.
+        """
+        if guidance is None:
+            return None
+        grey = cv2.cvtColor(self._decode("MASK", guidance), cv2.COLOR_RGB2GRAY)
+        height, width = grey.shape
+        # A part of a pixel of the smaller copy is enough, so that thin strokes are not lost.
+        size = (min(width, _GUIDANCE_SIDE), min(height, _GUIDANCE_SIDE))
+        small = cv2.resize(above(grey, _GUIDANCE_THRESHOLD), size, interpolation=cv2.INTER_AREA)
+        rows, columns = np.nonzero(small)
+        if not len(rows):
+            return None
+        nearest = np.argmin((columns - columns.mean()) ** 2 + (rows - rows.mean()) ** 2)
+        scale = np.array([letterbox.width, letterbox.height]) / size
+        place = (np.array([columns[nearest], rows[nearest]]) + 0.5) * scale
+        middle: Floats = place[None].astype(np.float32)
+        return middle
+
+    def _decode(self, field: str, data: bytes) -> Pixels:
+        try:
+            return decode_rgb(data, self._settings.max_image_pixels)
+        except ImageRefusedError as error:
+            raise invalid(field, str(error)) from error

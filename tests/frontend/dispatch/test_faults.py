@@ -1,0 +1,392 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from frontend.domain.edits import EditParams
+from frontend.errors import UnavailableError
+from frontend.http.app import create_app
+from tests.fakes.pictures import png
+from tests.fakes.triton_server import DEAD, UNLOADED
+from tests.fakes.web_client import WebClient, check_stream, edit
+from tests.fakes.wire import model_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from frontend.http.dependencies import Services
+    from frontend.settings import Settings
+    from tests.fakes.triton_server import FakeTriton
+    from tests.frontend.conftest import Serve
+
+
+async def wait_ready(client: WebClient, ready: bool = True) -> str:
+    """Wait until /readyz says so and return the reason it gives."""
+    async with asyncio.timeout(30):
+        while True:
+            answer = await client.http.get("/readyz")
+            if (answer.status_code == 200) == ready:
+                return str(answer.json().get("detail", ""))
+            await asyncio.sleep(0.02)
+
+
+async def submit_refused(client: WebClient) -> str:
+    """Submit, expect 503, and return the reason."""
+    answer = await client.http.post("/api/generate", json=edit())
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    return str(answer.json()["detail"])
+
+
+async def test_without_triton_submissions_are_503_until_it_comes(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    await triton.kill()
+    async with serve() as client:
+        assert await submit_refused(client) == "Triton is not available"
+        assert (await client.http.get("/livez")).status_code == 200
+        assert (await client.http.get("/readyz")).headers["retry-after"]
+        health = (await client.http.get("/api/system/health")).json()
+        assert health["status"] == "degraded"
+        assert health["services"]["generation"]["status"] == "unhealthy"
+        await triton.start()
+        await wait_ready(client)
+        await client.finish()
+
+
+async def test_a_killed_triton_ends_its_jobs_and_spares_the_waiting_ones(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 0.2
+    async with serve() as client:
+        ids = [await client.submit(edit(num_inference_steps=100)) for _ in range(4)]
+        await client.wait_status(ids[1], "processing")
+        subscribers = [asyncio.create_task(client.follow(ids[0])) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        killed_at = time.perf_counter()
+        await triton.kill()
+        for events in await asyncio.gather(*subscribers):
+            assert events[-1]["status"] == "error"
+            assert events[-1]["error"] == "503: Triton is not available"
+        assert (await client.wait_status(ids[1], "error"))["error"] is not None
+        assert time.perf_counter() - killed_at < 30
+        assert await wait_ready(client, ready=False) == "Triton is not available"
+        for waiting in ids[2:]:
+            while (status := await client.status(waiting))["loading_message"] is None:
+                await asyncio.sleep(0.02)
+            assert status["status"] == "queued"
+
+        triton.behaviour.step_s = 0.001
+        await triton.start()
+        await wait_ready(client)
+        for waiting in ids[2:]:
+            events = await client.follow(waiting)
+            check_stream(events, 100)
+            assert events[-1]["loading_message"] is None
+        await client.finish()
+
+
+def write_loading_file(file: Path, stage: str) -> None:
+    """Tell a stage of a load, as image_edit does."""
+    file.write_text(f"{stage}\n")
+
+
+async def test_waiting_jobs_hear_how_far_the_load_is(
+    serve: Serve, triton: FakeTriton, tmp_path: Path
+) -> None:
+    triton.behaviour.step_s = 0.2
+    file = tmp_path / "loading"
+    async with serve(max_in_flight=1, loading_file=file) as client:
+        running = await client.submit(edit(num_inference_steps=100))
+        await client.wait_status(running, "processing")
+        waiting = await client.submit(edit(num_inference_steps=4))
+        following = asyncio.create_task(client.follow(waiting))
+        await triton.kill()
+        stages = ["checking the bundle", "loading the pipeline"]
+        for stage in stages:
+            write_loading_file(file, stage)
+            shown = f"Waiting for Triton to load the models: {stage}"
+            async with asyncio.timeout(30):
+                while (await client.status(waiting))["loading_message"] != shown:
+                    await asyncio.sleep(0.02)
+        refused = await submit_refused(client)
+        assert refused == "Triton is loading the models: loading the pipeline"
+        assert (await client.http.get("/readyz")).json()["detail"] == refused
+        # Several beats, of which none tells the same again, nor what another Triton has told.
+        write_loading_file(file, stages[0])
+        await asyncio.sleep(0.3)
+        triton.behaviour.step_s = 0.001
+        write_loading_file(file, "")
+        await triton.start()
+        events = await following
+    check_stream(events, 4)
+    told = [
+        event["loading_message"] for event in events if ": " in (event["loading_message"] or "")
+    ]
+    assert told == [f"Waiting for Triton to load the models: {stage}" for stage in stages]
+
+
+async def test_a_dead_model_process_ends_its_jobs(client: WebClient, triton: FakeTriton) -> None:
+    triton.behaviour.hang_at = 1
+    task_id = await client.submit()
+    await client.wait_status(task_id, "processing")
+    triton.behaviour.ping_error = DEAD
+    last = (await client.follow(task_id))[-1]
+    reason = "Triton could not run the model: Stub process 'image_edit_0_0' is not healthy."
+    assert last["error"] == f"503: {reason}"
+    assert await wait_ready(client, ready=False) == reason
+    triton.behaviour.hang_at, triton.behaviour.ping_error = None, ""
+    await wait_ready(client)
+    await client.finish()
+
+
+@pytest.mark.parametrize("refusal", [UNLOADED, "Failed to increase the shared memory pool size"])
+async def test_a_triton_that_refuses_pings_may_finish_what_it_has(
+    client: WebClient, triton: FakeTriton, refusal: str
+) -> None:
+    triton.behaviour.step_s = 0.1
+    task_id = await client.submit(edit(num_inference_steps=8))
+    await client.wait_status(task_id, "processing")
+    triton.behaviour.ping_error = refusal
+    assert refusal in await wait_ready(client, ready=False)
+    check_stream(await client.follow(task_id), 8)
+    assert triton.cut_streams == []
+    triton.behaviour.ping_error = ""
+    await wait_ready(client)
+
+
+async def test_a_job_that_a_leaving_triton_refuses_waits_for_the_next(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.behaviour.refuse = triton.behaviour.ping_error = UNLOADED
+    task_id = await client.submit(edit(num_inference_steps=3))
+    await wait_ready(client, ready=False)
+    assert (await client.status(task_id))["status"] == "queued"
+    triton.behaviour.refuse = triton.behaviour.ping_error = ""
+    check_stream(await client.follow(task_id), 3)
+
+
+async def test_only_the_second_missing_answer_counts(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.hang_at = 1
+    async with serve(ping_timeout_s=0.3, cancel_timeout_s=0.05) as client:
+        await wait_ready(client)
+        task_id = await client.submit()
+        await client.wait_status(task_id, "processing")
+        triton.behaviour.deaf = True
+        deaf_at = time.perf_counter()
+        last = (await client.follow(task_id))[-1]
+        assert 0.5 < time.perf_counter() - deaf_at < 30
+        assert last["error"] == "503: Triton does not answer"
+        triton.behaviour.deaf, triton.behaviour.hang_at = False, None
+        await wait_ready(client)
+        await client.finish()
+
+
+async def test_silence_fails_the_silent_job_only(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.hang_at = 2
+    async with serve(silence_timeout_s=2) as client:
+        silent = await client.submit()
+        await client.wait_status(silent, "processing")
+        triton.behaviour.hang_at = None
+        behind = await client.submit(edit(num_inference_steps=3))
+        assert (await client.follow(silent))[-1]["error"] == "500: the model stopped responding"
+        check_stream(await client.follow(behind), 3)
+
+
+async def test_a_job_that_waits_for_a_long_one_is_not_silent(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 0.4
+    async with serve(silence_timeout_s=2) as client:
+        long, behind = [await client.submit(edit(num_inference_steps=n)) for n in (6, 1)]
+        check_stream(await client.follow(long), 6)
+        check_stream(await client.follow(behind), 1)
+
+
+async def test_a_job_that_waits_for_another_client_s_edit_is_not_silent(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    async with serve(silence_timeout_s=1) as client:
+        async with triton.engine:
+            task_id = await client.submit(edit(num_inference_steps=3))
+            await client.wait_status(task_id, "processing")
+            await asyncio.sleep(1.5)
+            assert (await client.status(task_id))["status"] == "processing"
+        check_stream(await client.follow(task_id), 3)
+
+
+async def test_a_job_that_the_full_model_refuses_waits_on(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.refuse, triton.behaviour.others = "[UNAVAILABLE] 8 edits are waiting", 8
+    async with serve() as client:
+        ids = [await client.submit(edit(num_inference_steps=3)) for _ in range(4)]
+        await asyncio.sleep(0.3)
+        states = [await client.status(task_id) for task_id in ids]
+        assert [(each["status"], each["queue_position"]) for each in states] == [
+            ("queued", place) for place in (1, 2, 3, 4)
+        ]
+        await client.cancel(ids[1])
+        assert (await client.follow(ids[1]))[-1]["status"] == "cancelled"
+        triton.behaviour.refuse, triton.behaviour.others = "", 0
+        for task_id in (ids[0], *ids[2:]):
+            check_stream(await client.follow(task_id), 3)
+
+
+async def test_a_job_that_every_start_loses_fails(client: WebClient, triton: FakeTriton) -> None:
+    triton.behaviour.refuse = "Stub process 'image_edit_0_0' is not healthy."
+    last = (await client.follow(await client.submit()))[-1]
+    assert last["error"] == f"503: Triton could not run the model: {triton.behaviour.refuse}"
+    triton.behaviour.refuse = ""
+    await wait_ready(client)
+    await client.finish()
+
+
+async def test_a_refused_job_names_the_request_s_field(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.behaviour.refuse = "[INVALID_ARGUMENT] IMAGE: more elongated than REFERENCE_MASK_R"
+    last = (await client.follow(await client.submit()))[-1]
+    assert last["error"] == "400: input_image: more elongated than reference_mask_R"
+
+
+async def test_a_stream_that_ends_without_a_result_is_an_error(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.behaviour.end_at = 2
+    last = (await client.follow(await client.submit()))[-1]
+    assert last["error"] == "500: the model ended the job without a result"
+
+
+async def test_a_stream_that_breaks_is_an_error(client: WebClient, triton: FakeTriton) -> None:
+    triton.behaviour.abort_at = 2
+    last = (await client.follow(await client.submit()))[-1]
+    assert last["error"] == "500: Triton failed with INTERNAL"
+
+
+async def test_a_job_has_a_deadline(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.step_s = 5
+    async with serve(job_timeout_s=0.5) as client:
+        last = (await client.follow(await client.submit()))[-1]
+        assert last["error"] == "500: the model did not finish in time"
+        triton.behaviour.step_s = 0.001
+        async with asyncio.timeout(30):
+            while last["status"] != "done":
+                last = (await client.follow(await client.submit()))[-1]
+
+
+async def test_a_result_that_does_not_fit_fails_the_job(serve: Serve, triton: FakeTriton) -> None:
+    async with serve(memory_bytes=100_000) as client:
+        triton.behaviour.info = {"debug_info": "x" * 100_000}
+        last = (await client.follow(await client.submit()))[-1]
+        assert last["error"].startswith("503: ")
+        triton.behaviour.info = {}
+        await client.finish()
+
+
+async def test_a_cancel_that_is_not_answered_cuts_the_stream(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.hang_at = 1
+    async with serve(cancel_timeout_s=0.3) as client:
+        task_id = await client.submit()
+        await client.wait_status(task_id, "processing")
+        triton.behaviour.deaf = True
+        await client.cancel(task_id)
+        assert (await client.follow(task_id))[-1]["status"] == "cancelled"
+        triton.behaviour.deaf, triton.behaviour.hang_at = False, None
+        await client.finish()
+    assert triton.cut_streams == [task_id]
+
+
+async def test_a_cancel_that_is_not_obeyed_cuts_the_stream(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.hang_at = 1
+    async with serve(cancel_grace_s=0.3) as client:
+        task_id = await client.submit()
+        await client.wait_status(task_id, "processing")
+        await client.cancel(task_id)
+        assert (await client.follow(task_id))[-1]["status"] == "cancelled"
+        assert triton.in_band_cancels == [task_id]
+        triton.behaviour.hang_at = None
+        await client.finish()
+    assert triton.cut_streams == [task_id]
+
+
+async def test_another_model_is_not_ready_and_says_why(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.config = other = model_config()
+    other.input[0].data_type = other.input[-1].data_type = other.input[11].data_type
+    async with serve() as client:
+        reason = await wait_ready(client, ready=False)
+        assert "input PROMPT TYPE_STRING [1] is TYPE_INT32 [1]" in reason
+        assert await submit_refused(client) == reason
+        triton.behaviour.config = model_config()
+        await wait_ready(client)
+
+
+async def test_waiting_jobs_do_not_outlast_a_triton_that_stays_away(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 5
+    async with serve(max_in_flight=1, recovery_timeout_s=0.3) as client:
+        running, waiting = [await client.submit() for _ in range(2)]
+        await client.wait_status(running, "processing")
+        await triton.kill()
+        events = await client.follow(waiting)
+    assert events[-1]["error"] == "503: Triton is not available"
+    assert events[0]["loading_message"] is None
+    assert events[-2]["loading_message"] == "Waiting for Triton to load the models"
+    assert (events[-2]["status"], events[-2]["stage"]) == ("queued", None)
+
+
+async def test_stopping_the_frontend_stops_its_jobs(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.step_s = 0.1
+    async with serve() as client:
+        ids = [await client.submit(edit(num_inference_steps=100)) for _ in range(3)]
+        await client.wait_status(ids[1], "processing")
+    assert sorted(triton.in_band_cancels) == sorted(ids[:2])
+    assert triton.live == 0
+    assert triton.cut_streams == []
+
+
+async def test_a_stopped_frontend_says_so_and_takes_no_more(
+    settings: Settings, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 0.1
+    params = EditParams(
+        prompt="", image=png((8, 8)), task_type="removal", num_inference_steps=9, seed=1
+    )
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        services: Services = app.state.services
+        ids = [await services.edits.submit(params) for _ in range(3)]
+        while (await services.jobs.last(ids[0]))[1].status != "processing":
+            await asyncio.sleep(0.01)
+    for task_id in ids:
+        _, event = await services.jobs.last(task_id)
+        assert (event.status, event.error) == ("error", "503: The server is shutting down")
+    with pytest.raises(UnavailableError, match="shutting down"):
+        await services.edits.submit(params)
+
+
+async def test_many_jobs_cancelled_at_random_all_end_once(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.step_s = 0.002
+
+    async def one(client: WebClient, number: int) -> list[dict[str, Any]]:
+        task_id = await client.submit(edit(num_inference_steps=5))
+        if number % 2:
+            await asyncio.sleep(number % 13 / 200)
+            await client.cancel(task_id)
+        return await client.follow(task_id)
+
+    async with serve() as client:
+        logs = await asyncio.gather(*(one(client, number) for number in range(40)))
+        await client.finish()
+    for events in logs:
+        terminal = [e["status"] for e in events if e["status"] not in ("queued", "processing")]
+        assert terminal in (["done"], ["cancelled"])
+        assert events[-1]["status"] == terminal[0]
+    assert {events[-1]["status"] for events in logs} == {"done", "cancelled"}
+    assert triton.cut_streams == []

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from frontend.dispatch.queue import Edit, EditQueue
+from frontend.domain.edits import EditProgress, Stage
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(clock: Clock) -> EditQueue:
+    return EditQueue(max_waiting=3, max_running=2, clock=clock)
+
+
+def entered(queue: EditQueue, *names: str, steps: int = 10) -> list[Edit]:
+    edits = [Edit(name, steps, startable=True) for name in names]
+    for edit in edits:
+        queue.enter(edit)
+    return edits
+
+
+def progress(stage: Stage, share: float = 0.0) -> EditProgress:
+    return EditProgress(stage, step=0, total_steps=10, progress=share)
+
+
+def learn(queue: EditQueue, clock: Clock, seconds: float) -> None:
+    """Run one edit of 10 steps through, taking `seconds`."""
+    (edit,) = entered(queue, "learnt")
+    assert queue.start_next() is edit
+    edit.hear(progress(Stage.ENCODING), clock.now)
+    clock.now += seconds
+    queue.learn(edit)
+    queue.leave(edit)
+
+
+def test_edits_start_in_order_and_not_too_many(queue: EditQueue) -> None:
+    a, b, c = entered(queue, "a", "b", "c")
+    assert queue.full
+    assert [queue.start_next() for _ in range(3)] == [a, b, None]
+    assert not queue.full
+    queue.leave(b)
+    assert queue.start_next() is c
+    assert queue.start_next() is None
+
+
+def test_an_edit_that_may_not_start_is_passed_over(queue: EditQueue) -> None:
+    a, b = entered(queue, "a", "b")
+    a.startable = False
+    assert queue.start_next() is b
+    assert queue.start_next() is None
+    assert list(queue.waiting) == ["a"]
+
+
+def test_leaving_tells_whoever_waits(queue: EditQueue) -> None:
+    (a,) = entered(queue, "a")
+    queue.leave(a)
+    assert a.ended.is_set()
+    assert a.accepted.is_set()
+    assert not queue.waiting
+
+
+def test_positions_are_told_once_and_only_to_those_behind(queue: EditQueue) -> None:
+    a, b, c = entered(queue, "a", "b", "c")
+    assert [edit.position for edit in (a, b, c)] == [1, 2, 3]
+    assert queue.moved_up() == []
+    queue.leave(b)
+    assert [(edit, edit.position) for edit, _ in queue.moved_up()] == [(c, 2)]
+    assert queue.start_next() is a
+    assert [(edit, edit.position) for edit, _ in queue.moved_up()] == [(c, 1)]
+    assert queue.moved_up() == []
+
+
+def test_nothing_is_known_before_the_first_job(queue: EditQueue, clock: Clock) -> None:
+    (a,) = entered(queue, "a")
+    assert math.isnan(queue.seconds_left(a))
+    queue.leave(a)
+    learn(queue, clock, seconds=5)
+    queue.enter(a)
+    assert queue.seconds_left(a) == 5
+
+
+def test_waiting_takes_what_is_ahead_takes(queue: EditQueue, clock: Clock) -> None:
+    learn(queue, clock, seconds=5)
+    a, b = entered(queue, "a", "b")
+    (c,) = entered(queue, "c", steps=20)
+    assert [queue.seconds_left(edit) for edit in (a, b, c)] == [5, 10, 20]
+    queue.start_next()
+    a.hear(progress(Stage.DENOISING, 0.5), clock.now)
+    clock.now += 2
+    assert [queue.seconds_left(edit) for edit in (a, b, c)] == [2, 7, 17]
+    queue.leave(a)
+    assert [seconds for _, seconds in queue.moved_up()] == [5, 15]
+
+
+def test_the_time_before_the_engine_does_not_count(queue: EditQueue, clock: Clock) -> None:
+    (a,) = entered(queue, "a")
+    queue.start_next()
+    for stage in (Stage.LOADING, Stage.CONDITIONING, Stage.ENCODING):
+        a.hear(progress(stage), clock.now)
+        clock.now += 50
+    a.hear(progress(Stage.DENOISING, 0.5), clock.now)
+    assert queue.seconds_left(a) == 50
+
+
+def test_an_edit_that_never_reached_the_engine_teaches_nothing(queue: EditQueue) -> None:
+    a, b = entered(queue, "a", "b")
+    queue.start_next()
+    queue.learn(a)
+    assert math.isnan(queue.seconds_left(b))
+
+
+def test_newer_jobs_weigh_more(queue: EditQueue, clock: Clock) -> None:
+    for seconds in (8, 4):
+        learn(queue, clock, seconds)
+    (a,) = entered(queue, "a")
+    assert queue.seconds_left(a) == pytest.approx(6)
+
+
+def test_only_the_oldest_running_edit_owes_a_sign_of_life(queue: EditQueue, clock: Clock) -> None:
+    assert queue.silent(10) == []
+    a, b = entered(queue, "a", "b")
+    for edit in (a, b):
+        queue.start_next()
+        edit.heard_at = clock.now
+    clock.now += 9
+    assert queue.silent(10) == []
+    a.hear(progress(Stage.DENOISING), clock.now)
+    clock.now += 11
+    assert queue.silent(10) == [a]
+    queue.leave(a)
+    assert queue.silent(10) == []
+    clock.now += 11
+    assert queue.silent(10) == [b]
+
+
+@pytest.fixture
+def two(clock: Clock) -> EditQueue:
+    """A queue before two engines."""
+    return EditQueue(max_waiting=9, max_running=2, clock=clock, lanes=2)
+
+
+def test_the_idlest_lane_gets_the_next_edit(two: EditQueue) -> None:
+    first, second = two.lanes
+    edits = entered(two, *"abcde")
+    assert [two.start_next() for _ in range(5)] == [*edits[:4], None]
+    assert [edit.lane for edit in edits[:4]] == [first, second, first, second]
+    two.leave(edits[1])
+    assert two.start_next() is edits[4]
+    assert edits[4].lane is second
+    assert list(second.running) == ["d", "e"]
+
+
+def test_a_lane_that_is_not_ready_gets_none(two: EditQueue) -> None:
+    first, second = two.lanes
+    first.ready = False
+    a, b, c = entered(two, "a", "b", "c")
+    assert [two.start_next() for _ in range(3)] == [a, b, None]
+    assert list(second.running) == ["a", "b"]
+    first.ready = True
+    assert two.start_next() is c
+    second.ready = first.ready = False
+    assert two.start_next() is None
+
+
+def test_lanes_work_side_by_side(two: EditQueue, clock: Clock) -> None:
+    learn(two, clock, seconds=5)
+    edits = entered(two, *"abcd")
+    assert [two.seconds_left(edit) for edit in edits] == [5, 5, 10, 10]
+    two.start_next()
+    assert [two.seconds_left(edit) for edit in edits] == [5, 5, 10, 10]
+    two.lanes[1].ready = False
+    assert [two.seconds_left(edit) for edit in edits] == [5, 10, 15, 20]
+    two.lanes[0].ready = False
+    two.leave(edits[0])
+    assert [two.seconds_left(edit) for edit in edits[1:]] == [5, 5, 10]
+
+
+def test_every_lane_owes_a_sign_of_life(two: EditQueue, clock: Clock) -> None:
+    edits = entered(two, *"abcd")
+    for edit in edits:
+        two.start_next()
+        edit.heard_at = clock.now
+    clock.now += 11
+    assert two.silent(10) == edits[:2]
+    two.leave(edits[0])
+    edits[1].hear(progress(Stage.DENOISING), clock.now)
+    assert two.silent(10) == []
+    clock.now += 11
+    assert two.silent(10) == [edits[2], edits[1]]

@@ -1,0 +1,128 @@
+"""One frontend before several Tritons: work is shared, and one that dies takes its own along."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.pictures import b64, png
+from tests.fakes.triton_server import FakeTriton
+from tests.fakes.web_client import check_stream, edit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.fakes.web_client import WebClient
+    from tests.frontend.conftest import Serve
+
+
+@pytest.fixture
+async def tritons(triton: FakeTriton) -> AsyncIterator[list[FakeTriton]]:
+    other = FakeTriton()
+    await other.start()
+    yield [triton, other]
+    await other.kill()
+
+
+@pytest.fixture
+async def client(serve: Serve, tritons: list[FakeTriton]) -> AsyncIterator[WebClient]:
+    """Of a frontend before two Tritons, each of which gets one job at a time."""
+    url = ",".join(each.url for each in tritons)
+    async with serve(triton_url=url, max_in_flight=1) as client:
+        yield client
+
+
+def jobs_of(triton: FakeTriton) -> list[str]:
+    return list(triton.requests)
+
+
+async def test_jobs_run_side_by_side(client: WebClient, tritons: list[FakeTriton]) -> None:
+    for each in tritons:
+        each.behaviour.step_s = 0.1
+    async with tritons[0].engine, tritons[1].engine:
+        ids = [await client.submit(edit(num_inference_steps=2)) for _ in range(4)]
+    for task_id in ids:
+        check_stream(await client.follow(task_id), 2)
+    first, second = (jobs_of(each) for each in tritons)
+    assert len(first) == len(second) == 2
+    assert sorted(first + second) == sorted(ids)
+
+
+async def test_a_cancel_goes_where_the_job_runs(
+    client: WebClient, tritons: list[FakeTriton]
+) -> None:
+    for each in tritons:
+        each.behaviour.step_s = 0.1
+    ids = [await client.submit(edit(num_inference_steps=100)) for _ in range(2)]
+    for task_id in ids:
+        await client.wait_status(task_id, "processing")
+    for task_id in reversed(ids):
+        await client.cancel(task_id)
+        assert (await client.follow(task_id))[-1]["status"] == "cancelled"
+    assert [each.in_band_cancels for each in tritons] == [[ids[0]], [ids[1]]]
+    assert [each.cut_streams for each in tritons] == [[], []]
+
+
+async def test_one_that_dies_takes_its_own_jobs_along_and_no_others(
+    client: WebClient, tritons: list[FakeTriton]
+) -> None:
+    dying, staying = tritons
+    for each in tritons:
+        each.behaviour.step_s = 0.1
+    ids = [await client.submit(edit(num_inference_steps=20)) for _ in range(3)]
+    for task_id in ids[:2]:
+        await client.wait_status(task_id, "processing")
+    await dying.kill()
+    assert (await client.follow(ids[0]))[-1]["error"] == "503: Triton is not available"
+    staying.behaviour.step_s = 0.001
+    for task_id in ids[1:]:
+        events = await client.follow(task_id)
+        check_stream(events, 20)
+        assert not any("Triton" in (event["loading_message"] or "") for event in events)
+    assert jobs_of(staying) == ids[1:]
+    assert (await client.http.get("/readyz")).status_code == 200
+    generation = (await client.services())["generation"]
+    assert (generation["status"], generation["tritons"], generation["tritons_ready"]) == (
+        "healthy", 2, 1,
+    )  # fmt: skip
+    await dying.start()
+    while (await client.services())["generation"]["tritons_ready"] < 2:
+        await asyncio.sleep(0.02)
+
+
+async def test_a_picture_s_masks_come_from_one_place_while_that_is_there(
+    client: WebClient, tritons: list[FakeTriton]
+) -> None:
+    async def click(picture: str) -> None:
+        body = {"image": picture, "points": [[1, 2]]}
+        answer = await client.http.post("/api/smart-mask", json=body)
+        assert answer.status_code == 200, answer.text
+
+    pictures = [b64(png((8 + more, 8))) for more in range(8)]
+    for picture in pictures * 2:
+        await click(picture)
+    asked = [each.masks.requests for each in tritons]
+    assert all(asked)
+    # The first click of each picture sends it; the second finds it where the first was.
+    assert sorted(len([1 for each in one if "IMAGE" in each]) for one in asked) == sorted(
+        len(one) // 2 for one in asked
+    )
+    await tritons[0].kill()
+    while (await client.services())["generation"]["tritons_ready"] == 2:
+        await asyncio.sleep(0.02)
+    for picture in pictures:
+        await click(picture)
+
+
+async def test_a_job_that_a_lost_triton_never_took_goes_to_another(
+    serve: Serve, tritons: list[FakeTriton]
+) -> None:
+    url = ",".join(each.url for each in tritons)
+    async with serve(triton_url=url, max_in_flight=1, ping_interval_s=30) as client:
+        await tritons[0].kill()  # and nobody has noticed
+        ids = [await client.submit(edit(num_inference_steps=2)) for _ in range(2)]
+        for task_id in ids:
+            check_stream(await client.follow(task_id), 2)
+    assert sorted(jobs_of(tritons[1])) == sorted(ids)

@@ -1,0 +1,508 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import io
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from tests.fakes.pictures import b64, encoded, png
+from tests.fakes.web_client import WebClient, check_stream, edit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.fakes.triton_server import FakeTriton
+    from tests.frontend.conftest import Serve
+
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+
+
+async def test_both_ways_to_submit_answer_a_queued_task(client: WebClient) -> None:
+    for path, named in (("/api/generate", True), ("/api/generate/async", False)):
+        answer = await client.http.post(path, json=edit())
+        assert answer.status_code == 200
+        body = answer.json()
+        assert body["status"] == "queued"
+        assert (f"/api/generate/stream/{body['task_id']}" in body["message"]) == named
+
+
+async def test_a_subscriber_sees_every_step_once_and_in_order(client: WebClient) -> None:
+    events, _ = await client.finish(edit(num_inference_steps=7))
+    check_stream(events, 7)
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert {event["preview_image"] for event in events} == {None}
+
+
+async def test_a_stream_is_framed_as_the_known_client_reads_it(client: WebClient) -> None:
+    task_id = await client.submit()
+    answer = await client.http.get(f"/api/generate/stream/{task_id}")
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert b"\r" not in answer.content
+    blocks = answer.text.removesuffix("\n\n").split("\n\n")
+    for number, data in zip(blocks[::2], blocks[1::2], strict=True):
+        assert number.startswith("id: ")
+        assert data.startswith("data: {")
+        assert "\n" not in data
+
+
+async def test_loading_shows_as_processing_with_a_message(client: WebClient) -> None:
+    events, _ = await client.finish()
+    loading = [event for event in events if event["loading_message"] is not None]
+    assert [event["stage"] for event in loading] == ["loading", "conditioning", "encoding"]
+    assert all(event["status"] == "processing" for event in loading)
+    assert all(event["current_step"] == 0 for event in loading)
+
+
+async def test_previews_come_with_the_steps_where_asked(client: WebClient) -> None:
+    task_id = await client.submit(edit(preview=True, num_inference_steps=3))
+    events = await client.follow(task_id)
+    steps = [event for event in events if event["stage"] == "denoising"]
+    assert [event["preview_image"] for event in steps] == [b64(b"RIFF")] * 3
+
+
+async def test_early_late_and_resuming_subscribers_see_the_same(client: WebClient) -> None:
+    task_id = await client.submit(edit(num_inference_steps=20))
+    early = await asyncio.gather(*(client.follow(task_id) for _ in range(5)))
+    late = await client.follow(task_id)
+    assert all(events == late for events in early)
+    for seq in (1, 5, len(late) - 1):
+        assert await client.follow(task_id, last_event_id=seq) == late[seq:]
+    by_query = await client.http.get(f"/api/generate/stream/{task_id}", params={"last_event_id": 5})
+    assert by_query.text.startswith("id: 6\n")
+
+
+async def test_who_has_seen_the_end_is_told_not_to_come_back(client: WebClient) -> None:
+    task_id = await client.submit()
+    last = (await client.follow(task_id))[-1]["seq"]
+    headers = {"Last-Event-ID": str(last)}
+    answer = await client.http.get(f"/api/generate/stream/{task_id}", headers=headers)
+    assert answer.status_code == 204
+
+
+@pytest.mark.parametrize("number", [1000, 2**64])
+async def test_a_number_that_the_job_has_not_reached_does_not_hide_its_end(
+    client: WebClient, triton: FakeTriton, number: int
+) -> None:
+    triton.behaviour.step_s = 0.1
+    task_id = await client.submit(edit(num_inference_steps=3))
+    events = await client.follow(task_id, last_event_id=number)
+    assert events[-1]["status"] == "done"
+    assert (await client.http.get("/livez")).status_code == 200
+
+
+@pytest.mark.parametrize("number", ["x", "-1", "1.5"])
+async def test_a_bad_last_event_id_is_refused(client: WebClient, number: str) -> None:
+    task_id = await client.submit()
+    headers = {"Last-Event-ID": number}
+    answer = await client.http.get(f"/api/generate/stream/{task_id}", headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("Last-Event-ID: ")
+
+
+async def test_an_idle_stream_is_pinged(serve: Serve, triton: FakeTriton) -> None:
+    async with serve(heartbeat_s=0.05) as client:
+        async with triton.engine, asyncio.timeout(30):
+            blocks = client.blocks(await client.submit())
+            pings = 0
+            while pings < 4:
+                pings += await anext(blocks) == ": ping"
+        rest = [block async for block in blocks]
+    assert json.loads(rest[-1].removeprefix("data:"))["status"] == "done"
+
+
+async def test_the_first_event_is_there_at_once(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.step_s = 60
+    async with serve(heartbeat_s=60) as client:
+        await client.submit()
+        started = time.perf_counter()
+        task_id = await client.submit()
+        first = await anext(client.events(task_id))
+        assert time.perf_counter() - started < 20
+        assert first["status"] == "queued"
+
+
+async def test_the_stream_closes_right_after_its_end(serve: Serve) -> None:
+    async with serve(heartbeat_s=60) as client:
+        task_id = await client.submit()
+        ended_at = 0.0
+        async for event in client.events(task_id):
+            if event["status"] == "done":
+                ended_at = time.perf_counter()
+        assert 0 < time.perf_counter() - ended_at < 20
+
+
+async def test_what_is_sent_to_the_model(client: WebClient, triton: FakeTriton) -> None:
+    picture, mask = encoded("JPEG", (20, 10)), encoded(mode="L")
+    reference, reference_mask = encoded("WEBP"), encoded("GIF", mode="P")
+    task_id = await client.submit(
+        edit(
+            prompt="đặt bình hoa",
+            input_image=f"data:image/jpeg;base64,{b64(picture)}",
+            conditional_images=[b64(mask), b64(picture)],
+            reference_image=b64(reference),
+            reference_mask_R=b64(reference_mask),
+            task_type="insertion",
+            width=512,
+            height=768.0,
+            guidance_scale=2,
+            true_cfg_scale=None,
+            negative_prompt="blurry",
+            seed=2**63 - 1,
+            angle="top-down",
+            background_preset="marble-surface",
+            input_quality="original",
+            enable_flowmatch_scheduler=True,
+            mask_tool_type="box",
+            num_inference_steps=None,
+            mask_image="ignored",
+        )
+    )
+    await client.wait_status(task_id, "processing", "done")
+    assert triton.requests[task_id] == {
+        "PROMPT": ["đặt bình hoa".encode()],
+        "IMAGE": [picture],
+        "CONDITIONAL_IMAGES": [mask, picture],
+        "REFERENCE_IMAGE": [reference],
+        "REFERENCE_MASK_R": [reference_mask],
+        "NEGATIVE_PROMPT": [b"blurry"],
+        "TASK_TYPE": [b"insertion"],
+        "ANGLE": [b"top-down"],
+        "BACKGROUND_PRESET": [b"marble-surface"],
+        "INPUT_QUALITY": [b"original"],
+        "MASK_TOOL_TYPE": [b"box"],
+        "WIDTH": [512],
+        "HEIGHT": [768],
+        "NUM_INFERENCE_STEPS": [10],
+        "GUIDANCE_SCALE": [2.0],
+        "SEED": [2**63 - 1],
+        "ENABLE_FLOWMATCH_SCHEDULER": [True],
+        "PREVIEW": [False],
+    }
+
+
+async def test_what_is_left_open_is_not_sent(client: WebClient, triton: FakeTriton) -> None:
+    request = {"prompt": "", "input_image": b64(png()), "task_type": "white-balance"}
+    answer = await client.http.post("/api/generate", json=request | {"reference_image": ""})
+    task_id = answer.json()["task_id"]
+    await client.wait_status(task_id, "processing", "done")
+    sent = triton.requests[task_id]
+    assert 0 <= sent.pop("SEED")[0] < 2**32
+    assert sent.pop("TRUE_CFG_SCALE") == [4.0]
+    assert sent.pop("GUIDANCE_SCALE") == [1.0]
+    assert sent == {
+        "PROMPT": [b""],
+        "IMAGE": [png()],
+        "TASK_TYPE": [b"white-balance"],
+        "NUM_INFERENCE_STEPS": [10],
+        "PREVIEW": [False],
+    }
+
+
+@pytest.mark.parametrize(("reference", "task"), [(b64(png()), b"insertion"), ("", b"removal")])
+async def test_an_open_task_follows_from_the_reference(
+    client: WebClient, triton: FakeTriton, reference: str, task: bytes
+) -> None:
+    task_id = await client.submit(edit(task_type=None, reference_image=reference))
+    await client.wait_status(task_id, "processing", "done")
+    assert triton.requests[task_id]["TASK_TYPE"] == [task]
+
+
+async def test_a_result_has_the_contracts_keys(client: WebClient) -> None:
+    _, result = await client.finish(edit(seed=41))
+    assert result["task_id"] == result["request_id"]
+    assert result["status"] == "done"
+    assert result["success"] is True
+    assert base64.b64decode(result["image"]).startswith(b"\x89PNG")
+    assert result["debug_info"] == {"lora_adapter": "removal"}
+    assert result["model_used"] == "fake_removal"
+    assert result["parameters_used"] == {"seed": 41}
+    assert result["generation_time"] == 0.5
+
+
+async def test_a_drawn_seed_is_reported_and_differs(client: WebClient) -> None:
+    seeds = {(await client.finish(edit(seed=None)))[1]["parameters_used"]["seed"] for _ in range(3)}
+    assert len(seeds) == 3
+
+
+async def test_the_picture_for_display_is_webp(client: WebClient) -> None:
+    _, result = await client.finish()
+    answer = await client.http.get(f"/api/generate/result-image/{result['task_id']}")
+    assert answer.headers["content-type"] == "image/webp"
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert Image.open(io.BytesIO(answer.content)).format == "WEBP"
+
+
+@pytest.mark.parametrize("path", ["result", "result-image"])
+async def test_no_result_before_the_end(client: WebClient, triton: FakeTriton, path: str) -> None:
+    triton.behaviour.step_s = 5
+    task_id = await client.submit()
+    for status in ("processing", "cancelled"):
+        if status == "cancelled":
+            await client.cancel(task_id)
+        await client.wait_status(task_id, status)
+        answer = await client.http.get(f"/api/generate/{path}/{task_id}")
+        assert answer.status_code == 400
+        detail = f"Task not completed yet. Current status: {status}"
+        assert answer.json() == {"detail": detail}
+
+
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (
+            "[INVALID_ARGUMENT] conditional_images: empty mask",
+            "400: conditional_images: empty mask",
+        ),
+        ("[UNIMPLEMENTED] no such adapter", "501: no such adapter"),
+        ("[UNAVAILABLE] the queue is full", "503: the queue is full"),
+        ("[RESOURCE_EXHAUSTED] out of memory", "500: out of memory"),
+        ("[INTERNAL] it broke", "500: it broke"),
+        ("boo\nTraceback: secret", "500: Triton could not run the model: boo"),
+    ],
+)
+async def test_a_failed_job_tells_why_everywhere(
+    client: WebClient, triton: FakeTriton, failure: str, text: str
+) -> None:
+    triton.behaviour.fail_at, triton.behaviour.failure = 2, failure
+    task_id = await client.submit()
+    *before, last = await client.follow(task_id)
+    assert (last["status"], last["error"]) == ("error", text)
+    assert all(event["error"] is None for event in before)
+    assert (await client.status(task_id))["error"] == text
+    for path in ("result", "result-image"):
+        answer = await client.http.get(f"/api/generate/{path}/{task_id}")
+        assert (answer.status_code, answer.json()) == (500, {"detail": text})
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/generate/status"),
+        ("GET", "/api/generate/result"),
+        ("GET", "/api/generate/result-image"),
+        ("GET", "/api/generate/stream"),
+        ("POST", "/api/generate/async/cancel"),
+    ],
+)
+async def test_an_unknown_task_is_404(client: WebClient, method: str, path: str) -> None:
+    answer = await client.http.request(method, f"{path}/{UNKNOWN}")
+    assert answer.status_code == 404
+    assert answer.json() == {"detail": f"Task {UNKNOWN} not found"}
+
+
+async def test_a_running_job_is_cancelled_in_band(client: WebClient, triton: FakeTriton) -> None:
+    triton.behaviour.step_s = 0.05
+    task_id = await client.submit(edit(num_inference_steps=100))
+    await client.wait_status(task_id, "processing")
+    answer = await client.cancel(task_id)
+    assert answer.status_code == 200
+    message = f"Async generation task {task_id} marked for cancellation"
+    assert answer.json() == {"success": True, "message": message, "task_id": task_id}
+    last = (await client.follow(task_id))[-1]
+    assert (last["status"], last["error"]) == ("cancelled", "Generation cancelled by user")
+    assert last["current_step"] < 100
+    assert triton.in_band_cancels == [task_id]
+    assert triton.cut_streams == []
+
+
+async def test_a_waiting_job_that_is_cancelled_never_starts(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 5
+    async with serve(max_in_flight=1) as client:
+        running, waiting, behind = [await client.submit() for _ in range(3)]
+        assert (await client.status(behind))["queue_position"] == 2
+        await client.cancel(waiting)
+        assert (await client.wait_status(waiting, "cancelled"))["queue_position"] is None
+        moved = [event async for event in _until(client, behind, "queue_position", 1)]
+        assert [event["queue_position"] for event in moved] == [2, 1]
+        await client.cancel(running)
+        await client.wait_status(behind, "processing")
+    assert set(triton.requests) == {running, behind}
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["running", "waiting"])
+async def test_a_cancel_is_answered_before_the_stream_ends(
+    serve: Serve, triton: FakeTriton, waiting: bool
+) -> None:
+    triton.behaviour.step_s = 5
+    async with serve(max_in_flight=1) as client:
+        task_ids = [await client.submit() for _ in range(2)]
+        task_id = task_ids[waiting]
+        await client.wait_status(task_ids[0], "processing")
+        order: list[str] = []
+
+        async def follow() -> None:
+            await client.follow(task_id)
+            order.append("stream ended")
+
+        following = asyncio.create_task(follow())
+        await asyncio.sleep(0.05)
+        await client.cancel(task_id)
+        order.append("cancel answered")
+        await following
+    assert order == ["cancel answered", "stream ended"]
+
+
+async def test_cancelling_again_or_too_late_changes_nothing(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    _, result = await client.finish()
+    assert (await client.cancel(result["task_id"])).status_code == 200
+    assert (await client.status(result["task_id"]))["status"] == "done"
+
+    triton.behaviour.step_s = 5
+    task_id = await client.submit()
+    answers = await asyncio.gather(*(client.cancel(task_id) for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {200}
+    await client.wait_status(task_id, "cancelled")
+    assert (await client.cancel(task_id)).status_code == 200
+    events = await client.follow(task_id)
+    assert [event["status"] for event in events].count("cancelled") == 1
+
+
+async def test_an_adapter_that_is_not_installed_is_501(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.behaviour.adapters = ("removal",)
+    async with asyncio.timeout(30):
+        while (await client.services())["generation"]["adapters"] != ["removal"]:
+            await asyncio.sleep(0.02)
+    answer = await client.http.post("/api/generate", json=edit(task_type="insertion"))
+    assert answer.status_code == 501
+    assert "insertion" in answer.json()["detail"]
+    await client.finish(edit(task_type="removal"))
+
+
+async def test_a_full_queue_is_503_and_loses_nothing(serve: Serve, triton: FakeTriton) -> None:
+    async with serve(max_in_flight=1, max_queue_size=2) as client:
+        async with triton.engine:
+            accepted = [await client.submit() for _ in range(3)]
+            answer = await client.http.post("/api/generate", json=edit())
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.json() == {"detail": "The queue is full"}
+        for task_id in accepted:
+            assert (await client.follow(task_id))[-1]["status"] == "done"
+        await client.finish()
+
+
+async def test_position_and_eta_are_told(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.step_s = 0.02
+    async with serve(max_in_flight=1) as client:
+        started = time.perf_counter()
+        await client.finish(edit(num_inference_steps=10))
+        took = time.perf_counter() - started
+        async with triton.engine:
+            ids = [await client.submit(edit(num_inference_steps=10)) for _ in range(3)]
+            last = await client.status(ids[2])
+            started = time.perf_counter()
+        assert last["queue_position"] == 2
+        assert 0.3 < last["eta_seconds"] <= 3 * took
+        events = await client.follow(ids[2])
+        took = time.perf_counter() - started
+    assert [event["queue_position"] for event in events if event["queue_position"]] == [2, 1]
+    etas = [event["eta_seconds"] for event in events if event["stage"] == "denoising"]
+    # A busy machine may stretch a step, and with it what is left; in the end nothing is.
+    assert etas[-1] < 0.2 * took
+
+
+async def test_finished_jobs_expire_and_no_others(serve: Serve, triton: FakeTriton) -> None:
+    async with serve(result_ttl_s=0.2) as client:
+        async with triton.engine:
+            task_id = await client.submit()
+            await asyncio.sleep(0.3)
+            await client.status(task_id)
+        async with asyncio.timeout(30):
+            while (await client.http.get(f"/api/generate/status/{task_id}")).status_code != 404:
+                await asyncio.sleep(0.02)
+
+
+async def test_inputs_beyond_the_memory_bound_are_503(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.step_s = 5
+    big = b64(encoded("BMP", (200, 200)))
+    async with serve(memory_bytes=800_000, max_in_flight=1) as client:
+        answers = [
+            await client.http.post("/api/generate", json=edit(input_image=big)) for _ in range(5)
+        ]
+    codes = [answer.status_code for answer in answers]
+    assert codes == sorted(codes)
+    assert codes[0] == 200
+    assert codes[-1] == 503
+    assert "retry-after" in answers[-1].headers
+
+
+async def test_a_body_beyond_its_bound_is_413(serve: Serve) -> None:
+    async with serve(max_body_bytes=10_000) as client:
+        for content in (b"x" * 20_000, _chunks(b"x" * 5_000, 4)):
+            answer = await client.http.post("/api/generate", content=content)
+            assert answer.status_code == 413
+            assert answer.json() == {"detail": "body: more than 10000 bytes"}
+        await client.finish()
+
+
+async def test_who_does_not_read_disturbs_nobody(client: WebClient, triton: FakeTriton) -> None:
+    triton.behaviour.step_s = 0.01
+    task_id = await client.submit(edit(num_inference_steps=50, preview=True))
+    url = client.http.base_url
+    mute = [await asyncio.open_connection(url.host, url.port) for _ in range(5)]
+    for _, writer in mute:
+        writer.write(f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    left = [asyncio.create_task(client.follow(task_id)) for _ in range(5)]
+    await asyncio.sleep(0.1)
+    for task in left:
+        task.cancel()
+    events = await client.follow(task_id)
+    check_stream(events, 50)
+    await client.finish()
+    for _, writer in mute:
+        writer.close()
+    for task in left:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_two_hundred_subscribers_see_everything(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 0.02
+    task_id = await client.submit(edit(num_inference_steps=10))
+    followed = await asyncio.gather(*(client.follow(task_id) for _ in range(200)))
+    assert all(events == followed[0] for events in followed)
+    check_stream(followed[0], 10)
+
+
+async def test_fifty_jobs_at_once_all_end_and_leave_nothing(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 0.001
+    results = await asyncio.gather(*(client.finish(edit(seed=n)) for n in range(50)))
+    assert sorted(result["parameters_used"]["seed"] for _, result in results) == list(range(50))
+    assert triton.most_at_once <= 2
+    health = (await client.http.get("/api/system/health")).json()["services"]["job_manager"]
+    assert (health["waiting"], health["running"]) == (0, 0)
+
+
+async def _until(
+    client: WebClient, task_id: str, key: str, value: Any
+) -> AsyncIterator[dict[str, Any]]:
+    async for event in client.events(task_id):
+        yield event
+        if event[key] == value:
+            return
+
+
+def _chunks(chunk: bytes, count: int) -> Any:
+    async def produce() -> Any:
+        for _ in range(count):
+            yield chunk
+
+    return produce()

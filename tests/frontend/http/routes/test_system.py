@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.fakes.triton_server import FakeTriton
+    from tests.fakes.web_client import WebClient
+
+
+@pytest.mark.parametrize("path", ["/ping", "/livez", "/readyz", "/api/health"])
+async def test_a_healthy_server_says_so(client: WebClient, path: str) -> None:
+    answer = await client.http.get(path)
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "healthy"
+
+
+async def test_the_system_is_shown_part_by_part(client: WebClient) -> None:
+    assert (await client.http.get("/api/system/health")).json() == {
+        "status": "healthy",
+        "services": {
+            "generation": {
+                "status": "healthy",
+                "bundle": "fake",
+                "adapters": ["insertion", "removal", "white-balance"],
+                "tritons": 1,
+                "tritons_ready": 1,
+            },
+            "segmentation": {
+                "status": "healthy",
+                "model": "fake-masks",
+                "waiting": 0,
+                "running": 0,
+                "cache": {"images": 0, "hits": 0},
+                "image_store": {"images": 0, "bytes": 0},
+            },
+            "image_utils": {"status": "healthy"},
+            "job_manager": {"status": "healthy", "waiting": 0, "running": 0},
+        },
+    }
+
+
+async def test_a_network_that_does_not_answer_is_shown(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.masks.behaviour.network_answers = False
+    async with asyncio.timeout(10):
+        while (await client.http.get("/readyz")).status_code == 200:
+            await asyncio.sleep(0.02)
+    health = (await client.http.get("/api/system/health")).json()
+    assert health["status"] == "degraded"
+    assert health["services"]["segmentation"] == {
+        "status": "unhealthy",
+        "reason": "the mask network does not answer",
+    }
+    assert health["services"]["generation"]["status"] == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/generate/multi-steps"),
+        ("POST", "/api/image-utils/white-balance"),
+        ("GET", "/api/debug/status"),
+        ("GET", "/api/debug/sessions/x/images/y"),
+        ("POST", "/api/debug/cleanup"),
+    ],
+)
+async def test_what_is_not_built_is_501(client: WebClient, method: str, path: str) -> None:
+    answer = await client.http.request(method, path)
+    assert answer.status_code == 501
+    assert answer.json() == {"detail": "This endpoint is not implemented"}

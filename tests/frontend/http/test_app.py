@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from frontend.http.app import create_app
+from tests.fakes.web_client import WebClient, edit
+from tests.frontend.conftest import listening
+
+if TYPE_CHECKING:
+    from frontend.settings import Settings
+    from tests.frontend.conftest import Serve
+
+MANDATORY = {
+    "/api/generate": "post",
+    "/api/generate/async": "post",
+    "/api/generate/status/{task_id}": "get",
+    "/api/generate/result/{task_id}": "get",
+    "/api/generate/result-image/{task_id}": "get",
+    "/api/generate/stream/{task_id}": "get",
+    "/api/generate/async/cancel/{task_id}": "post",
+    "/api/visualization/{task_id}/original": "get",
+    "/api/visualization/{task_id}/generated": "get",
+    "/api/visualization/{task_id}/download": "get",
+    "/api/system/health": "get",
+    "/api/smart-mask": "post",
+    "/api/smart-mask/cancel/{request_id}": "post",
+    "/api/smart-mask/detect": "post",
+    "/api/image-utils/extract-object": "post",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "detail"),
+    [
+        ("GET", "/nothing", 404, "Not Found"),
+        ("GET", "/api/generate", 405, "Method Not Allowed"),
+        ("DELETE", "/api/system/health", 405, "Method Not Allowed"),
+    ],
+)
+async def test_the_frameworks_own_refusals_have_the_same_form(
+    client: WebClient, method: str, path: str, status: int, detail: str
+) -> None:
+    answer = await client.http.request(method, path)
+    assert (answer.status_code, answer.json()) == (status, {"detail": detail})
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+async def test_several_faults_are_named_but_not_all(client: WebClient) -> None:
+    request = edit(prompt=1, seed=-1, width=1, height=1, num_inference_steps=0)
+    answer = await client.http.post("/api/generate", json=request)
+    sentences = answer.json()["detail"].split("; ")
+    assert [sentence.split(":")[0] for sentence in sentences] == ["prompt", "width", "height"]
+
+
+async def test_a_crash_is_500_without_its_text(settings: Settings) -> None:
+    app = create_app(settings)
+
+    @app.get("/crash")
+    async def crash() -> None:
+        raise RuntimeError("secret")
+
+    async with listening(app) as url, WebClient(url) as client:
+        answer = await client.http.get("/crash")
+        assert (answer.status_code, answer.json()) == (500, {"detail": "Internal server error"})
+        await client.finish()
+
+
+async def test_browsers_of_the_named_origins_may_call(serve: Serve) -> None:
+    asked = {"Origin": "http://web", "Access-Control-Request-Method": "POST"}
+    async with serve(cors_origins=("http://web",), max_body_bytes=10) as client:
+        answer = await client.http.options("/api/generate", headers=asked)
+        assert answer.headers["access-control-allow-origin"] == "http://web"
+        # A refusal that the browser may not read is no help.
+        answer = await client.http.post("/api/generate", json=edit(), headers=asked)
+        assert answer.status_code == 413
+        assert answer.headers["access-control-allow-origin"] == "http://web"
+        other = {"Origin": "http://other"}
+        answer = await client.http.get("/livez", headers=other)
+        assert "access-control-allow-origin" not in answer.headers
+    async with serve() as client:
+        answer = await client.http.get("/livez", headers=asked)
+        assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_the_documentation_names_every_endpoint_and_only_true_answers(
+    client: WebClient,
+) -> None:
+    assert (await client.http.get("/docs")).status_code == 200
+    paths = (await client.http.get("/openapi.json")).json()["paths"]
+    assert MANDATORY.items() <= {path: next(iter(each)) for path, each in paths.items()}.items()
+    for each in paths.values():
+        for operation in each.values():
+            assert "422" not in operation["responses"]
+            assert "4XX" in operation["responses"]
+
+
+async def test_every_documented_example_is_accepted(client: WebClient) -> None:
+    schemas = (await client.http.get("/openapi.json")).json()["components"]["schemas"]
+    for example in schemas["GenerationRequest"]["examples"]:
+        await client.finish(example)
+    for name, path in [
+        ("SmartMaskRequest", "/api/smart-mask"),
+        ("DetectRequest", "/api/smart-mask/detect"),
+        ("ExtractRequest", "/api/image-utils/extract-object"),
+    ]:
+        for example in schemas[name]["examples"]:
+            answer = await client.http.post(path, json=example)
+            assert answer.json()["success"] is True, answer.text
+
+
+def test_uvicorns_factory_needs_no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTMANCER_LOG_LEVEL", "error")
+    assert create_app().title == "ArtMancer"

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from starlette.exceptions import HTTPException
+
+from frontend.http import body_limit
+from frontend.http.body_limit import MAX_JSON_VALUES, BodyLimit
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+
+class Upload:
+    """One request whose body comes in chunks, and an app that reads all of it."""
+
+    def __init__(self, *chunks: bytes, declared: int | None = None) -> None:
+        self.chunks = list(chunks)
+        length = [] if declared is None else [(b"content-length", str(declared).encode())]
+        self.scope: Scope = {"type": "http", "headers": length}
+        self.sent_on = b""
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def receive(self) -> Message:
+        body = self.chunks.pop(0)
+        return {"type": "http.request", "body": body, "more_body": bool(self.chunks)}
+
+    async def send(self, message: Message) -> None:
+        raise AssertionError("the app answers nothing")
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        more = True
+        while more:
+            message = await receive()
+            self.sent_on += message["body"]
+            more = message["more_body"]
+        await self.go_on.wait()
+
+
+def limit(upload: Upload, **bounds: Any) -> BodyLimit:
+    return BodyLimit(upload.app, **{"max_bytes": 10, "max_pending_bytes": 1000} | bounds)
+
+
+async def run(limiter: BodyLimit, upload: Upload) -> int:
+    """Run one request and return the status it is refused with, or 200."""
+    try:
+        await limiter(upload.scope, upload.receive, upload.send)
+    except HTTPException as error:
+        return error.status_code
+    return 200
+
+
+class Stalled(Upload):
+    """An upload whose last chunk never comes."""
+
+    async def receive(self) -> Message:
+        if len(self.chunks) == 1:
+            await asyncio.Event().wait()
+        return await super().receive()
+
+
+@pytest.mark.parametrize("bound", ["PART_TIMEOUT_S", "BODY_TIMEOUT_S"])
+async def test_a_stalled_body_is_refused_and_no_longer_counted(
+    bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_limit, bound, 0.05)
+    upload = Stalled(b"0123456", b"7")
+    limiter = limit(upload, max_pending_bytes=10)
+    assert await run(limiter, upload) == 408
+    assert await run(limiter, Upload(b"0123456789")) == 200
+
+
+async def test_waiting_for_the_client_to_leave_has_no_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(body_limit, "PART_TIMEOUT_S", 0.05)
+    left = asyncio.Event()
+
+    async def receive() -> Message:
+        if upload.chunks:
+            return await Upload.receive(upload)
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        asyncio.get_running_loop().call_later(0.2, left.set)
+        assert (await receive())["type"] == "http.disconnect"
+
+    upload = Upload(b"0")
+    await BodyLimit(app, max_bytes=10, max_pending_bytes=10)(upload.scope, receive, upload.send)
+
+
+@pytest.mark.parametrize("declared", [None, 10])
+async def test_a_body_at_the_bound_passes_whole(declared: int | None) -> None:
+    upload = Upload(b"01234", b"56789", declared=declared)
+    assert await run(limit(upload), upload) == 200
+    assert upload.sent_on == b"0123456789"
+
+
+async def test_a_declared_excess_is_refused_before_anything_is_read() -> None:
+    upload = Upload(b"0", declared=11)
+    assert await run(limit(upload), upload) == 413
+    assert upload.chunks == [b"0"]
+
+
+async def test_an_undeclared_or_understated_excess_is_refused_when_it_comes() -> None:
+    for declared in (None, 5):
+        upload = Upload(b"0123456789", b"0", b"never read", declared=declared)
+        assert await run(limit(upload), upload) == 413
+        assert upload.chunks == [b"never read"]
+
+
+async def test_values_are_counted_over_all_chunks() -> None:
+    half = b"[]," * (MAX_JSON_VALUES // 4)
+    upload = Upload(half, half, half)
+    assert await run(limit(upload, max_bytes=10**6, max_pending_bytes=10**6), upload) == 400
+    upload = Upload(half)
+    assert await run(limit(upload, max_bytes=10**6, max_pending_bytes=10**6), upload) == 200
+
+
+async def test_all_bodies_together_are_bounded_and_given_back() -> None:
+    upload = Upload(b"0123456789")
+    limiter = limit(upload, max_pending_bytes=15)
+    upload.go_on.clear()
+    first = asyncio.create_task(run(limiter, upload))
+    await asyncio.sleep(0)
+    second = Upload(b"0123456789")
+    assert await run(limiter, second) == 503
+    upload.go_on.set()
+    assert await first == 200
+    third = Upload(b"0123456789")
+    assert await run(limiter, third) == 200
+
+
+async def test_other_protocols_pass() -> None:
+    passed = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        passed.append(scope["type"])
+
+    upload = Upload()
+    limiter = BodyLimit(app, 1, 1)
+    await limiter({"type": "lifespan"}, upload.receive, upload.send)
+    assert passed == ["lifespan"]

@@ -1,0 +1,449 @@
+"""The service over the stand-in for Triton, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from grpc import StatusCode
+
+from frontend.domain.masks import MaskPrompts, MaskResult, Picture
+from frontend.errors import (
+    BackendError,
+    ImageNotFoundError,
+    InvalidInputError,
+    MaskCancelledError,
+    ServingError,
+    TritonAwayError,
+    UnavailableError,
+)
+from frontend.masks.image_store import ImageStore
+from frontend.masks.service import MaskService
+from frontend.triton.client import TritonClient
+from frontend.triton.mask_tensors import SMART_MASK
+from frontend.triton.watch import TritonWatch
+from tests.fakes.mask_model import MASK, NOTHING_FOUND
+from tests.frontend.eventually import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from frontend.settings import Settings
+    from tests.fakes.mask_model import FakeMaskModel
+    from tests.fakes.triton_server import FakeTriton
+
+CLICK = MaskPrompts(points=((1.0, 2.0),))
+
+
+def picture(name: str = "a") -> Picture:
+    data = name.encode()
+    digest = hashlib.sha256(data)
+    return Picture(data, digest.hexdigest(), digest.digest())
+
+
+class Bench:
+    """A service and what it stands between."""
+
+    def __init__(self, masks: MaskService, store: ImageStore, triton: FakeTriton) -> None:
+        self.masks = masks
+        self.store = store
+        self.triton = triton
+
+    @property
+    def model(self) -> FakeMaskModel:
+        return self.triton.masks
+
+    @property
+    def sent(self) -> list[str]:
+        """What the model was asked for by, in order: IMAGE or IMAGE_ID."""
+        return [next(iter(inputs)) for inputs in self.model.requests]
+
+    async def find(
+        self, image: Picture | str | None = None, request_id: str | None = None
+    ) -> MaskResult:
+        with self.masks.admitted(request_id) as ticket:
+            return await self.masks.find(ticket, CLICK, image or picture())
+
+    def finding(
+        self, image: Picture | str | None = None, request_id: str | None = None
+    ) -> asyncio.Task[MaskResult]:
+        return asyncio.create_task(self.find(image, request_id))
+
+    async def cancel(self, request_id: str) -> None:
+        self.masks.mark_cancelled(request_id)
+        await self.masks.finish_cancel(request_id)
+
+
+@pytest.fixture
+def changes() -> dict[str, Any]:
+    """What `bench` changes in the settings; see `with_settings`."""
+    return {}
+
+
+def with_settings(**changes: Any) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("changes", [changes], ids=[""])
+
+
+@pytest.fixture
+async def bench(
+    triton: FakeTriton, settings: Settings, changes: dict[str, Any]
+) -> AsyncIterator[Bench]:
+    settings = settings.model_copy(update=changes)
+    client = TritonClient(triton.url)
+    store = ImageStore(10**6, ttl_s=60)
+    watch = TritonWatch(client, SMART_MASK, client.cancel_mask, settings.ping_timeout_s)
+    async with MaskService(settings, store, [watch]) as masks:
+        await eventually(lambda: watch.state)
+        yield Bench(masks, store, triton)
+        assert (masks.waiting, masks.running) == (0, 0)
+    await client.close()
+    await eventually(lambda: triton.masks.live == 0)
+
+
+# --- the picture is sent once ---
+
+
+async def test_a_new_picture_is_sent_and_kept(bench: Bench) -> None:
+    found = await bench.find()
+    assert (found.mask, found.cached, found.score) == (MASK, False, 0.75)
+    assert found.image_id == picture().image_id
+    assert bench.sent == ["IMAGE"]
+    assert bench.store.get(found.image_id) == picture()
+
+
+async def test_a_known_picture_is_named(bench: Bench) -> None:
+    first = await bench.find()
+    for again in (picture(), first.image_id):
+        assert (await bench.find(again)).cached
+    assert bench.sent == ["IMAGE", "IMAGE_ID", "IMAGE_ID"]
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+async def test_a_picture_that_the_model_forgot_is_sent_again(bench: Bench, by_id: bool) -> None:
+    first = await bench.find()
+    bench.model.known.clear()
+    again = await bench.find(first.image_id if by_id else None)
+    assert (again.image_id, again.cached) == (first.image_id, False)
+    assert bench.sent == ["IMAGE", "IMAGE_ID", "IMAGE"]
+
+
+async def test_a_picture_that_only_the_model_has_is_found(bench: Bench) -> None:
+    bench.model.known.add(picture().image_id)
+    assert (await bench.find(picture().image_id)).cached
+    assert len(bench.store) == 0
+
+
+@pytest.mark.parametrize("image_id", ["0" * 64, "0" * 63, "", "A" * 64, "no-such-id"])
+async def test_a_picture_that_nobody_has_is_not_found(bench: Bench, image_id: str) -> None:
+    with pytest.raises(ImageNotFoundError) as caught, bench.masks.admitted(None) as ticket:
+        await bench.masks.find(ticket, CLICK, image_id)
+    assert caught.value.detail == f"Image ID not found or expired: {image_id}"
+    assert bench.sent == (["IMAGE_ID"] if image_id == "0" * 64 else [])
+
+
+async def test_a_picture_in_which_nothing_is_found_is_kept(bench: Bench) -> None:
+    bench.model.behaviour.refuse = (StatusCode.INVALID_ARGUMENT, NOTHING_FOUND)
+    with pytest.raises(InvalidInputError, match=r"^FastSAM did not generate any masks$"):
+        await bench.find()
+    assert bench.store.get(picture().image_id) == picture()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("[INVALID_ARGUMENT] IMAGE: damaged", InvalidInputError),
+        ("[INVALID_ARGUMENT] POINTS: no", InvalidInputError),
+        ("[UNAVAILABLE] full", UnavailableError),
+        ("[INTERNAL] broken", BackendError),
+    ],
+)
+async def test_a_picture_that_was_not_accepted_is_not_kept(
+    bench: Bench, text: str, kind: type[ServingError]
+) -> None:
+    bench.model.behaviour.refuse = (StatusCode.INTERNAL, text)
+    with pytest.raises(kind):
+        await bench.find()
+    assert len(bench.store) == 0
+
+
+# --- bounds ---
+
+
+@with_settings(max_masks_in_flight=2, max_masks_waiting=3)
+async def test_few_run_some_wait_and_the_rest_is_refused(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 0.1
+    finding = [bench.finding(picture(name)) for name in "abcde"]
+    await eventually(lambda: bench.model.live == 2)
+    assert (bench.masks.waiting, bench.masks.running) == (3, 2)
+    with pytest.raises(UnavailableError, match="Too many mask requests"):
+        await bench.find()
+    assert len(await asyncio.gather(*finding)) == 5
+    assert bench.model.most_at_once == 2
+    sent = [inputs["IMAGE"][0] for inputs in bench.model.requests]
+    assert sent == [b"a", b"b", b"c", b"d", b"e"]
+
+
+@with_settings(max_masks_in_flight=1)
+async def test_a_failure_frees_its_place(bench: Bench) -> None:
+    for _ in range(3):
+        bench.model.behaviour.refuse = (StatusCode.INTERNAL, "[INTERNAL] no")
+        with pytest.raises(BackendError):
+            await bench.find()
+        bench.model.behaviour.refuse = None
+        await bench.find()
+
+
+@with_settings(max_masks_in_flight=1)
+async def test_one_that_is_still_being_read_holds_up_nobody(bench: Bench) -> None:
+    with bench.masks.admitted("slow upload"):
+        await bench.find()
+
+
+@with_settings(max_masks_in_flight=1)
+async def test_an_abandoned_request_frees_its_place(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 60
+    running, waiting = bench.finding(picture("a")), bench.finding(picture("b"))
+    await eventually(lambda: bench.model.live)
+    for task in (waiting, running):
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    bench.model.behaviour.delay_s = 0
+    await bench.find()
+
+
+async def test_a_live_request_id_is_refused_and_a_free_one_is_not(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 0.1
+    first = bench.finding(request_id="click")
+    await eventually(lambda: bench.model.live)
+    with pytest.raises(InvalidInputError, match=r"^request_id: click "):
+        await bench.find(request_id="click")
+    await first
+    await bench.find(request_id="click")
+
+
+async def test_a_request_without_an_id_gets_one(bench: Bench) -> None:
+    with bench.masks.admitted(None) as one, bench.masks.admitted(None) as other:
+        assert len({one.request_id, other.request_id}) == 2
+
+
+@with_settings(mask_timeout_s=0.1)
+async def test_a_mask_has_a_deadline(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 60
+    with pytest.raises(BackendError, match="did not finish in time"):
+        await bench.find()
+
+
+# --- cancelling ---
+
+
+async def cancelled(finding: asyncio.Task[MaskResult], request_id: str) -> None:
+    with pytest.raises(MaskCancelledError) as caught:
+        async with asyncio.timeout(30):
+            await finding
+    assert caught.value.detail == f"Segmentation request {request_id} was cancelled"
+
+
+async def test_a_running_request_is_cancelled_in_band(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 60
+    finding = bench.finding(request_id="click")
+    await eventually(lambda: bench.model.live)
+    await bench.cancel("click")
+    await cancelled(finding, "click")
+    assert len(bench.model.cancelled) == 1
+    assert bench.model.cut == []
+    assert len(bench.store) == 0
+
+
+@with_settings(max_masks_in_flight=1)
+async def test_a_waiting_request_never_reaches_triton(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 0.1
+    running, waiting = bench.finding(picture("a")), bench.finding(picture("b"), "click")
+    await eventually(lambda: bench.model.live)
+    await bench.cancel("click")
+    await cancelled(waiting, "click")
+    assert not running.done()
+    await running
+    assert len(bench.model.requests) == 1
+    assert bench.model.cancels == []
+
+
+async def test_a_request_that_is_still_being_read_never_reaches_triton(bench: Bench) -> None:
+    with bench.masks.admitted("click") as ticket:
+        bench.masks.mark_cancelled("click")
+        finishing = asyncio.create_task(bench.masks.finish_cancel("click"))
+        with pytest.raises(MaskCancelledError):
+            await bench.masks.find(ticket, CLICK, picture())
+    await finishing
+    assert bench.model.requests == []
+
+
+async def test_a_cancel_that_overtakes_its_request_is_repeated(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 60
+    bench.model.behaviour.cancels_missed = 3
+    finding = bench.finding(request_id="click")
+    await eventually(lambda: bench.model.live)
+    await bench.cancel("click")
+    await cancelled(finding, "click")
+    assert len(bench.model.cancels) == 4
+
+
+async def test_a_cancel_just_before_the_call_is_seen(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 60
+    finding = bench.finding(request_id="click")
+    await asyncio.sleep(0)
+    await bench.cancel("click")
+    await cancelled(finding, "click")
+
+
+async def test_a_cancel_gives_up_once_the_request_has_ended(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 0.2
+    bench.model.behaviour.cancels_missed = 1000
+    finding = bench.finding(request_id="click")
+    await eventually(lambda: bench.model.live)
+    await bench.cancel("click")
+    await cancelled(finding, "click")
+    assert len(bench.model.cancels) < 20
+
+
+@pytest.mark.parametrize("way", ["deaf", "stubborn"])
+@with_settings(cancel_timeout_s=0.3, cancel_grace_s=0.3)
+async def test_a_cancel_that_does_not_help_cuts_the_call(bench: Bench, way: str) -> None:
+    bench.model.behaviour.delay_s = 60
+    finding = bench.finding(request_id="click")
+    await eventually(lambda: bench.model.live)
+    setattr(bench.model.behaviour, way, True)
+    await bench.cancel("click")
+    await cancelled(finding, "click")
+    await eventually(lambda: len(bench.model.cut) == 1)
+
+
+async def test_a_cancel_between_two_calls_prevents_the_second(bench: Bench) -> None:
+    first = await bench.find()
+    bench.model.known.clear()
+    bench.model.behaviour.delay_s = 0.1
+    finding = bench.finding(first.image_id, "click")
+    await eventually(lambda: len(bench.model.requests) == 2)
+    bench.masks.mark_cancelled("click")
+    await cancelled(finding, "click")
+    assert bench.sent == ["IMAGE", "IMAGE_ID"]
+
+
+async def test_cancelling_twice_and_afterwards_is_harmless(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 60
+    finding = bench.finding(request_id="click")
+    await eventually(lambda: bench.model.live)
+    await asyncio.gather(bench.cancel("click"), bench.cancel("click"))
+    await cancelled(finding, "click")
+    await bench.cancel("click")
+    await bench.cancel("never heard of")
+    bench.model.behaviour.delay_s = 0
+    assert (await bench.find(request_id="click")).mask == MASK
+
+
+@with_settings(max_masks_in_flight=4)
+async def test_requests_cancelled_at_random_all_end(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 0.01
+
+    async def one(number: int) -> str:
+        finding = bench.finding(picture(str(number % 5)), str(number))
+        if number % 2:
+            await asyncio.sleep(number % 13 / 300)
+            await bench.cancel(str(number))
+        try:
+            return (await finding).image_id
+        except MaskCancelledError as error:
+            return error.detail
+
+    answers = await asyncio.gather(*(one(number) for number in range(60)))
+    ids = {picture(str(number)).image_id for number in range(5)}
+    for number, answer in enumerate(answers):
+        assert answer in ids or answer == f"Segmentation request {number} was cancelled"
+    assert all(answer in ids for answer in answers[::2])
+    assert any(answer not in ids for answer in answers)
+    assert bench.model.cut == []
+
+
+# --- faults ---
+
+
+async def test_a_killed_triton_ends_its_requests_and_is_found_again(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 60
+    finding = [bench.finding(picture(name)) for name in "abc"]
+    await eventually(lambda: bench.model.live == 3)
+    await bench.triton.kill()
+    for task in finding:
+        with pytest.raises(TritonAwayError, match="Triton is not available"):
+            await task
+    with pytest.raises(TritonAwayError):
+        await bench.find()
+    bench.model.behaviour.delay_s = 0
+    await bench.triton.start()
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await bench.find()
+                break
+            except TritonAwayError:
+                await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("way", ["dead", "deaf"])
+@with_settings(ping_timeout_s=0.3, max_masks_in_flight=1)
+async def test_a_model_that_died_ends_its_requests(bench: Bench, way: str) -> None:
+    bench.model.behaviour.delay_s = 60
+    running, waiting = bench.finding(picture("a")), bench.finding(picture("b"))
+    await eventually(lambda: bench.model.live)
+    setattr(bench.model.behaviour, way, True)
+    for task in (running, waiting):
+        with pytest.raises(TritonAwayError, match=r"has died|does not answer"):
+            async with asyncio.timeout(30):
+                await task
+    assert len(bench.model.requests) == 1
+    bench.model.behaviour.delay_s = 0
+    setattr(bench.model.behaviour, way, False)
+    await eventually(lambda: bench.masks._watches[0].state)
+    await bench.find()
+
+
+async def test_a_model_found_dead_by_a_request_is_away_at_once(bench: Bench) -> None:
+    bench.model.behaviour.dead = True
+    with pytest.raises(TritonAwayError, match="has died"):
+        await bench.find()
+    assert bench.masks._watches[0].state is None
+
+
+@with_settings(ping_interval_s=0.02)
+async def test_while_the_network_does_not_answer_masks_are_refused(bench: Bench) -> None:
+    bench.model.behaviour.network_answers = False
+    await eventually(lambda: not bench.masks._watches[0].require().network_answers)
+    with pytest.raises(TritonAwayError, match="the mask network does not answer"):
+        await bench.find()
+    assert not bench.model.requests
+    bench.model.behaviour.network_answers = True
+    await eventually(lambda: bench.masks._watches[0].require().network_answers)
+    await bench.find()
+
+
+async def test_an_unreadable_answer_is_an_error(bench: Bench) -> None:
+    bench.model.behaviour.garbled = True
+    with pytest.raises(BackendError, match="not readable"):
+        await bench.find()
+    assert len(bench.store) == 0
+
+
+@with_settings(max_masks_in_flight=1)
+async def test_closing_ends_all_requests(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 60
+    finding = [bench.finding(picture(name)) for name in "ab"]
+    await eventually(lambda: bench.model.live)
+    await bench.masks.__aexit__()
+    for task in finding:
+        with pytest.raises(UnavailableError, match="shutting down"):
+            await task
+    with pytest.raises(UnavailableError, match="shutting down"):
+        await bench.find()
+    assert len(bench.model.cancelled) == 1
+    assert bench.model.cut == []

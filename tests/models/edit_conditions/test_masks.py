@@ -1,0 +1,59 @@
+import numpy as np
+
+from edit_conditions.masks import (
+    Box,
+    as_rgb,
+    binarise,
+    dilate,
+    grey,
+    masked_background,
+    object_box,
+    region_boxes,
+)
+
+from .pictures import flat, mask_with
+
+
+def test_grey_of_grey_is_itself() -> None:
+    ramp = np.arange(256, dtype=np.uint8)[None]
+    assert (grey(as_rgb(ramp)) == ramp).all()
+
+
+def test_grey_weighs_the_channels() -> None:
+    # 0.299 x 255, 0.587 x 255, 0.114 x 255
+    primaries = np.eye(3, dtype=np.uint8)[None] * np.uint8(255)
+    assert grey(primaries).tolist() == [[76, 150, 29]]
+
+
+def test_binarise_is_strict() -> None:
+    assert binarise(np.array([[0, 127, 128, 255]], dtype=np.uint8), 127).tolist() == [
+        [0, 0, 255, 255]
+    ]
+
+
+def test_masked_background_is_soft() -> None:
+    mask = np.array([[0, 51, 128, 255]], dtype=np.uint8)
+    # 200 x (1 - m/255): 200, 160, 99.6, 0
+    assert masked_background(flat(4, 1, 200), mask)[0, :, 0].tolist() == [200, 160, 100, 0]
+
+
+def test_dilate_grows_by_an_ellipse() -> None:
+    grown = dilate(mask_with(101, 101, (50, 50, 1, 1)), 35)
+    assert object_box(grown) == Box(15, 15, 71, 71)
+    assert grown[50, 15] == 255
+    assert grown[16, 16] == 0
+
+
+def test_boxes_begin_above_128() -> None:
+    mask = mask_with(20, 10, (3, 2, 5, 4))
+    assert object_box(mask) == Box(3, 2, 5, 4)
+    assert object_box(np.where(mask, 129, 0).astype(np.uint8)) == Box(3, 2, 5, 4)
+    assert object_box(np.where(mask, 128, 0).astype(np.uint8)) is None
+
+
+def test_regions_are_4_connected_and_not_too_small() -> None:
+    # Two squares that touch at a corner are two regions; the third has 99 pixels only.
+    mask = mask_with(60, 40, (0, 0, 10, 10), (10, 10, 10, 10), (30, 0, 11, 9))
+    assert region_boxes(mask, min_area=100) == [Box(0, 0, 10, 10), Box(10, 10, 10, 10)]
+    assert region_boxes(np.zeros_like(mask), min_area=1) == []
+    assert region_boxes(np.full_like(mask, 255), min_area=1) == [Box(0, 0, 60, 40)]

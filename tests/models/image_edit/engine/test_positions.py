@@ -1,0 +1,62 @@
+"""The text encoder counts a picture's tokens as its makers did."""
+
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from image_edit.engine.bundle import Bundle
+from image_edit.engine.positions import mark_picture_tokens
+
+
+@pytest.fixture(scope="module")
+def inputs(bundle: Bundle) -> dict[str, Any]:
+    """What diffusers' edit pipelines hand over, and beside it what they leave out."""
+    pictures = [Image.new("RGB", (84, 56), colour) for colour in ("red", "blue")]
+    slots = "<|vision_start|><|image_pad|><|vision_end|>" * len(pictures)
+    return dict(
+        bundle.pipeline.processor(text=[f"{slots}remove it"], images=pictures, return_tensors="pt")
+    )
+
+
+@torch.no_grad()
+def places(encoder: Any, monkeypatch: pytest.MonkeyPatch, **inputs: Any) -> list[torch.Tensor]:
+    """The place of each token that the language model is given: [time, row, column]."""
+    seen: list[torch.Tensor] = []
+    model = encoder.model.language_model
+    forward = model.forward
+
+    def note(*args: Any, **kwargs: Any) -> Any:
+        seen.append(kwargs["position_ids"])
+        return forward(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "forward", note)
+        encoder(**inputs)
+    return seen
+
+
+def test_pictures_take_rows_and_columns(
+    bundle: Bundle, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    encoder = Qwen2_5_VLForConditionalGeneration(bundle.pipeline.text_encoder.config).eval()
+    as_made = places(encoder, monkeypatch, **inputs)
+    passed_on = {name: value for name, value in inputs.items() if name != "mm_token_type_ids"}
+    assert len(passed_on) == len(inputs) - 1
+    assert places(encoder, monkeypatch, **passed_on) == [None]  # counted one by one
+    mark_picture_tokens(encoder)
+    (found,) = places(encoder, monkeypatch, **passed_on)
+    assert torch.equal(found, as_made[0])
+    # 2 x 3 tokens take three places, not six.
+    assert int(found.max()) < inputs["input_ids"].shape[1] - 4
+
+
+def test_a_loaded_bundle_has_it(
+    bundle: Bundle, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed_on = {name: value for name, value in inputs.items() if name != "mm_token_type_ids"}
+    (found,) = places(bundle.pipeline.text_encoder, monkeypatch, **passed_on)
+    assert found is not None

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from smart_mask.errors import Code, MaskError
+from smart_mask.jobs import Job, MaskJobs
+from smart_mask.request import MaskRequest
+from smart_mask.segmenter import Laps, Mask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+TIMEOUT_S = 10.0
+MASK = Mask(b"png", "id", 0.9, cached=False, detections=1, box=[0, 0, 1, 1])
+
+
+class Client:
+    """What a job's sender stands for: whether it has left, and what it was answered."""
+
+    def __init__(self) -> None:
+        self.left = False
+        self.answers: list[Mask | MaskError] = []
+        self.answered = threading.Event()
+
+    def wait(self) -> Mask | MaskError:
+        assert self.answered.wait(TIMEOUT_S)
+        assert len(self.answers) == 1
+        return self.answers[0]
+
+    def code(self) -> Code:
+        answer = self.wait()
+        assert isinstance(answer, MaskError)
+        return answer.code
+
+
+class Bench:
+    """Jobs whose work waits at a gate, and is then done or raises."""
+
+    def __init__(self, workers: int = 1, max_queue_size: int = 4) -> None:
+        self.gate = threading.Event()
+        self.running = threading.Semaphore(0)
+        self.error: Exception | None = None
+        self.log: list[str] = []
+        self.unsendable: type = type(None)
+        self.jobs: MaskJobs[Client] = MaskJobs(
+            self._run,
+            self._answer,
+            lambda client: client.left,
+            self.log.append,
+            workers=workers,
+            max_queue_size=max_queue_size,
+        )
+
+    def submit(self, request_id: str = "") -> Client:
+        client = Client()
+        self.jobs.submit(Job(request_id, REQUEST, client))
+        return client
+
+    def submit_running(self, request_id: str = "") -> Client:
+        client = self.submit(request_id)
+        assert self.running.acquire(timeout=TIMEOUT_S)
+        return client
+
+    def _run(self, request: MaskRequest, check: Callable[[], None], laps: Laps) -> Mask:
+        assert request is REQUEST
+        self.running.release()
+        while not self.gate.wait(0.002):
+            check()
+        laps.note("work")
+        if self.error:
+            raise self.error
+        return MASK
+
+    def _answer(self, job: Job[Client], result: Mask | MaskError) -> None:
+        if isinstance(result, self.unsendable):
+            raise MemoryError
+        job.sender.answers.append(result)
+        job.sender.answered.set()
+
+
+REQUEST = MaskRequest(
+    image=b"file",
+    image_id="",
+    points=np.zeros((1, 2), np.float32),
+    positive=np.ones(1, np.bool_),
+    box=None,
+    guidance=None,
+    border=0,
+    blur=False,
+)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.gate.set()
+    made.jobs.stop()
+
+
+def test_a_job_is_answered_with_its_mask_and_its_times(bench: Bench) -> None:
+    bench.gate.set()
+    assert bench.submit().wait() is MASK
+    assert bench.jobs.counts() == (0, 0)
+
+
+def test_jobs_run_side_by_side_as_far_as_there_are_workers() -> None:
+    bench = Bench(workers=3)
+    clients = [bench.submit_running() for _ in range(3)]
+    waiting = bench.submit()
+    assert bench.jobs.counts() == (1, 3)
+    bench.gate.set()
+    assert [client.wait() for client in (*clients, waiting)] == [MASK] * 4
+    bench.jobs.stop()
+
+
+def test_a_full_queue_refuses(bench: Bench) -> None:
+    bench.submit_running()
+    clients = [bench.submit() for _ in range(4)]
+    with pytest.raises(MaskError) as caught:
+        bench.submit()
+    assert caught.value.code is Code.UNAVAILABLE
+    bench.gate.set()
+    assert all(client.wait() is MASK for client in clients)
+    assert bench.submit().wait() is MASK
+
+
+def test_a_live_id_cannot_be_used_again(bench: Bench) -> None:
+    client = bench.submit_running("a")
+    with pytest.raises(MaskError) as caught:
+        bench.submit("a")
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert "request_id" in str(caught.value)
+    bench.submit("")
+    bench.submit("")
+    bench.gate.set()
+    assert client.wait() is MASK
+    assert bench.submit("a").wait() is MASK
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_never_runs(bench: Bench) -> None:
+    first = bench.submit_running("first")
+    second = bench.submit("second")
+    assert bench.jobs.cancel_id("second")
+    assert second.code() is Code.CANCELLED
+    assert bench.jobs.counts() == (0, 1)
+    bench.gate.set()
+    assert first.wait() is MASK
+    assert not bench.running.acquire(blocking=False)
+
+
+def test_a_running_job_is_cancelled_before_its_next_stage(bench: Bench) -> None:
+    client = bench.submit_running("a")
+    assert bench.jobs.cancel_id("a")
+    assert client.code() is Code.CANCELLED
+    assert bench.jobs.counts() == (0, 0)
+
+
+def test_a_cancel_in_the_last_stage_still_counts(bench: Bench) -> None:
+    client = bench.submit_running("a")
+    bench.gate.set()
+    cancelled = bench.jobs.cancel_id("a")
+    assert isinstance(client.wait(), MaskError) == cancelled
+
+
+def test_an_unknown_or_empty_id_cancels_nothing(bench: Bench) -> None:
+    client = bench.submit_running("")
+    assert not bench.jobs.cancel_id("")
+    assert not bench.jobs.cancel_id("other")
+    bench.gate.set()
+    assert client.wait() is MASK
+    assert not bench.jobs.cancel_id("")
+
+
+def test_a_job_whose_client_has_left_stops(bench: Bench) -> None:
+    client = bench.submit_running()
+    client.left = True
+    assert client.code() is Code.CANCELLED
+
+
+def test_a_fault_is_logged_and_its_client_told_no_more_than_that(bench: Bench) -> None:
+    bench.error = RuntimeError("secret")
+    bench.gate.set()
+    client = bench.submit()
+    assert client.code() is Code.INTERNAL
+    assert "secret" not in str(client.answers[0])
+    assert "secret" in bench.log[0]
+    bench.error = None
+    assert bench.submit().wait() is MASK
+
+
+def test_a_cancelled_job_is_let_go_at_once(bench: Bench) -> None:
+    """Its pictures may be large, and the thread that would have run it busy for long."""
+    bench.submit_running()
+    client = Client()
+    job = Job("a", REQUEST, client)
+    alive = weakref.ref(job)
+    bench.jobs.submit(job)
+    assert bench.jobs.cancel_id("a")
+    assert client.code() is Code.CANCELLED
+    del job
+    gc.collect()
+    assert alive() is None
+
+
+def test_an_answer_that_cannot_be_sent_becomes_an_error(bench: Bench) -> None:
+    bench.gate.set()
+    bench.unsendable = Mask
+    client = bench.submit()
+    assert client.code() is Code.INTERNAL
+    assert "MemoryError" in bench.log[0]
+    bench.unsendable = object
+    second = bench.submit()
+    bench.jobs.stop()
+    assert not second.answers
+    assert len(bench.log) == 3
+    assert bench.jobs.counts() == (0, 0)
+
+
+def test_stopping_answers_everyone(bench: Bench) -> None:
+    running = bench.submit_running()
+    waiting = [bench.submit() for _ in range(3)]
+    stopping = threading.Thread(target=bench.jobs.stop)
+    stopping.start()
+    assert {client.code() for client in waiting} == {Code.UNAVAILABLE}
+    bench.gate.set()
+    assert running.wait() is MASK
+    stopping.join(TIMEOUT_S)
+    assert not stopping.is_alive()
+    with pytest.raises(MaskError, match="unloaded"):
+        bench.submit()
+
+
+def test_each_of_many_jobs_is_answered_once_whatever_is_cancelled_when() -> None:
+    bench = Bench(workers=4, max_queue_size=1000)
+    bench.gate.set()
+    clients = []
+    for number in range(600):
+        clients.append(bench.submit(str(number)))
+        bench.jobs.cancel_id(str(number - number % 7))
+    kinds = Counter(type(client.wait()).__name__ for client in clients)
+    assert set(kinds) <= {"Mask", "MaskError"}
+    assert kinds["Mask"] > 0
+    assert bench.jobs.counts() == (0, 0)
+    bench.jobs.stop()
