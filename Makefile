@@ -5,10 +5,10 @@ READY := $(VENV)/.ready
 BUNDLES := bundles/demo/manifest.json bundles/fastsam/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundle demo serve test test-slow soak test-gpu lint bench clean
+.PHONY: help setup bundle demo serve test test-slow soak test-gpu test-containers lint bench clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: $(READY)  ## make .venv with everything installed (2 GB, with CUDA 7)
 $(READY): pyproject.toml constraints.txt scripts/setup
@@ -42,6 +42,9 @@ soak: $(BUNDLES)  ## thousands of jobs with cancels and faults
 test-gpu: $(BUNDLES)  ## the tests that need an NVIDIA GPU
 	$(BIN)/pytest -m gpu
 
+test-containers: $(READY)  ## build the images and try the stack on a Docker engine
+	$(BIN)/pytest -m containers tests/containers
+
 lint: $(READY)  ## ruff, mypy --strict, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,4 +56,4 @@ bench: $(BUNDLES)  ## measure; results in benchmarks/results/
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what was built or written; keeps .venv
-	rm -rf bundles demo-output .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf bundles demo-output reports .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis
