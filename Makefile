@@ -5,12 +5,13 @@ READY := $(VENV)/.ready
 BUNDLES := bundles/demo/manifest.json bundles/fastsam/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundle demo serve check test test-slow soak test-gpu coverage lint docs bench clean
+.PHONY: help setup bundle demo serve check test test-slow soak test-gpu test-containers coverage \
+  lint docs bench clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: $(READY)  ## make .venv with everything installed (about 6 GB)
+setup: $(READY)  ## make .venv with everything installed (2 GB, with CUDA 7)
 $(READY): pyproject.toml constraints.txt scripts/setup
 	scripts/setup $(VENV)
 	touch $@
@@ -46,6 +47,9 @@ soak: $(BUNDLES)  ## thousands of jobs with cancels and faults
 test-gpu: $(BUNDLES)  ## the tests that need an NVIDIA GPU
 	$(BIN)/pytest -m gpu
 
+test-containers: $(READY)  ## build the images and try the stack on a Docker engine
+	$(BIN)/pytest -m containers tests/containers
+
 coverage: $(BUNDLES)  ## the fraction of lines that the tests run, without the integration tests
 	$(BIN)/pytest --ignore=tests/integration --cov --cov-report=term --cov-report=html:reports/coverage
 
@@ -63,4 +67,4 @@ bench: $(BUNDLES)  ## measure; results in benchmarks/results/
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what was built or written; keeps .venv
-	rm -rf bundles demo-output .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf bundles demo-output reports .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis
