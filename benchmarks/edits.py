@@ -29,13 +29,14 @@ SHOWN = {
 
 def filled(sample: Sample) -> Pixels:
     """The mask filled from its rim by OpenCV, as the server fills it for the model to see."""
-    hole = np.uint8(255) * (sample.request.conditional_images[0][..., 0] > 0)
-    return telea(sample.conditions.source, hole)
+    assert sample.scene.mask is not None, "a removal has a mask"
+    hole = np.uint8(255) * (sample.scene.mask > 0)
+    return telea(sample.scene.source, hole)
 
 
 def grey_world(sample: Sample) -> Pixels:
     """Each channel scaled so that the picture's mean is grey (Buchsbaum 1980)."""
-    source = sample.conditions.source.astype(np.float32)
+    source = sample.scene.source.astype(np.float32)
     means = source.mean(axis=(0, 1))
     return as_pixels(source * (means.mean() / np.maximum(means, 1)))
 
@@ -56,8 +57,8 @@ def request(sample: Sample, steps: int) -> dict[str, Any]:
     return {
         "task_type": str(asked.task),
         "prompt": asked.prompt,
-        "input_image": encoded(asked.image),
-        "conditional_images": [encoded(image) for image in asked.conditional_images] or None,
+        "input_image": encoded(asked.picture.native),
+        "conditional_images": None if asked.mask is None else [encoded(asked.mask)],
         "reference_image": encoded(asked.reference_image),
         "reference_mask_R": encoded(asked.reference_mask),
         "input_quality": str(asked.input_quality),
@@ -93,7 +94,7 @@ async def measure(url: str, *, scenes: Mapping[int, int], steps: int) -> dict[st
                     result = await rest.edit(client, request(sample, steps))
                     seconds[size].append(result["generation_time"])
                     picture = np.asarray(from_base64(result["image"]))
-                    pictures = {SERVER: picture, UNEDITED: sample.conditions.source}
+                    pictures = {SERVER: picture, UNEDITED: sample.scene.source}
                     if flow in CLASSICAL:
                         name, method = CLASSICAL[flow]
                         pictures[name] = method(sample)

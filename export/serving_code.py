@@ -7,6 +7,7 @@ from export import models_path  # noqa: F401
 from edit_conditions.fill import telea
 from edit_conditions.flows import Conditions, build_conditions
 from edit_conditions.masks import dilate, object_box
+from edit_conditions.plan import Scene, plan
 from edit_conditions.prompt import compose_prompt
 from edit_conditions.quality import InputQuality
 from edit_conditions.request import EditRequest, MaskTool
@@ -17,6 +18,7 @@ from image_edit.engine.positions import mark_picture_tokens
 from image_edit.engine.tuning import torch_dtype
 from image_edit.settings import Tuning
 from image_edit.spec import EditSpec
+from model_kit.pictures import Picture
 
 __all__ = [
     "Conditions",
@@ -25,6 +27,8 @@ __all__ = [
     "EditSpec",
     "InputQuality",
     "MaskTool",
+    "Picture",
+    "Scene",
     "Task",
     "Tuning",
     "build_conditions",
@@ -33,6 +37,7 @@ __all__ = [
     "load_bundle",
     "mark_picture_tokens",
     "object_box",
+    "plan",
     "telea",
     "torch_dtype",
 ]

@@ -33,7 +33,7 @@ def profile_of(picture: Image.Image) -> bytes | None:
         return None
     try:
         probe = _probe(picture.mode)
-        changed = to_srgb(probe, data)
+        changed = shown_in_srgb(probe, data)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None
     if picture.mode == "RGB":
@@ -43,7 +43,17 @@ def profile_of(picture: Image.Image) -> bytes | None:
     return data
 
 
-def to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
+def to_srgb(pixels: Pixels, profile: bytes) -> Pixels:
+    """Convert the pixels of an RGB profile, as `profile_of` returned it, to sRGB.
+
+    Args:
+        pixels: RGB uint8 [height, width, 3].
+        profile: of an RGB space.
+    """
+    return np.asarray(shown_in_srgb(Image.fromarray(pixels), profile))
+
+
+def shown_in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
     """Convert a picture of mode RGB, L or CMYK from its profile to sRGB (LittleCMS).
 
     Raises:

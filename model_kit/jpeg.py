@@ -36,7 +36,8 @@ def without_end(data: bytes) -> Image.Image | None:
         picture = Image.open(BytesIO(whole), formats=("JPEG",))
         picture.load()
         ends.append(picture)
-    return ends[0] if np.array_equal(*(np.asarray(end) for end in ends)) else None
+    first, second = ends
+    return first if np.array_equal(np.asarray(first), np.asarray(second)) else None
 
 
 def _has_all_scans(data: bytes) -> bool:

@@ -11,12 +11,18 @@ THRESHOLD = 127
 COLOURED = 48
 """Difference of a pixel's channels from which it is a colour, not a grey that JPEG has touched."""
 NEARLY_ALL = 0.98
+NOTHING_SET = "No object found in mask (no white pixels)"
+"""As clients know it."""
 MAX_LABELS = 32
 """Distinct colours of a label map; a photograph has thousands."""
 
 
 class MaskError(Exception):
     """No mask, or one that can be read in two ways; the text says what was seen."""
+
+
+class EmptyMaskError(MaskError):
+    """Nothing of the mask is set."""
 
 
 def read_mask(pixels: Pixels) -> Pixels:
@@ -34,7 +40,8 @@ def read_mask(pixels: Pixels) -> Pixels:
         uint8 [height, width], 255 = edit, soft.
 
     Raises:
-        MaskError: it can be read in two ways, or nothing of it is above THRESHOLD.
+        EmptyMaskError: nothing of it is above THRESHOLD.
+        MaskError: it can be read in two ways.
     """
     if pixels.shape[2] == 3 or pixels[..., 3].min() == 255:
         mask = _opaque(pixels[..., :3])
@@ -42,8 +49,8 @@ def read_mask(pixels: Pixels) -> Pixels:
         mask = _transparent(pixels)
     brightest = int(mask.max(initial=0))
     if brightest <= THRESHOLD:
-        raise MaskError(
-            f"the mask is empty: its brightest pixel is {brightest} of 255, and white means edit"
+        raise EmptyMaskError(
+            f"{NOTHING_SET}: its brightest pixel is {brightest} of 255, and white means edit"
         )
     return mask
 
@@ -81,7 +88,7 @@ def _colours(pixels: Pixels) -> int:
 def _transparent(pixels: Pixels) -> Pixels:
     alpha = pixels[..., 3]
     if not alpha.any():
-        raise MaskError("the mask is empty: it is transparent everywhere")
+        raise EmptyMaskError(f"{NOTHING_SET}: it is transparent everywhere")
     opaque = alpha > THRESHOLD if (alpha > THRESHOLD).any() else alpha > 0
     shown = pixels[opaque][:, :3]
     high, low = shown.max(axis=1), shown.min(axis=1)

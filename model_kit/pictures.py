@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from model_kit.colour import profile_of, to_srgb
+from model_kit.colour import profile_of, shown_in_srgb, to_srgb
 from model_kit.image_bounds import FORMATS, refusal
 from model_kit.jpeg import without_end
-from model_kit.masks import MaskError, read_mask
+from model_kit.masks import read_mask
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -34,9 +34,7 @@ class Picture:
 
     def shown(self) -> Pixels:
         """Return what a browser shows on a white page: sRGB uint8 [height, width, 3]."""
-        pixels = self.native
-        if self.profile is not None:
-            pixels = np.asarray(to_srgb(Image.fromarray(pixels), self.profile))
+        pixels = self.native if self.profile is None else to_srgb(self.native, self.profile)
         if self.alpha is None:
             return pixels
         rgba = Image.fromarray(np.dstack([pixels, self.alpha]))
@@ -90,16 +88,14 @@ def decode_mask(data: bytes, max_pixels: int) -> Pixels:
     """Decode one mask by what it means, as `read_mask` does: uint8 [height, width], 255 = edit.
 
     Raises:
-        ImageRefusedError: as `decode`, or the mask is empty, or can be read in two ways.
+        ImageRefusedError: as `decode`.
+        MaskError: it is empty, or can be read in two ways.
     """
     picture = decode(data, max_pixels)
     pixels = picture.native
     if picture.alpha is not None:
         pixels = np.dstack([pixels, picture.alpha])
-    try:
-        return read_mask(pixels)
-    except MaskError as error:
-        raise ImageRefusedError(str(error)) from error
+    return read_mask(pixels)
 
 
 def _undecodable(reason: str) -> ImageRefusedError:
@@ -139,7 +135,7 @@ def _taken(picture: Image.Image) -> Picture:
     profile = profile_of(flat)
     if profile is not None and flat.mode != "RGB":
         try:
-            flat, profile = to_srgb(flat, profile), None
+            flat, profile = shown_in_srgb(flat, profile), None
         except ImageCms.PyCMSError:
             profile = None
     return Picture(np.asarray(flat.convert("RGB")), alpha, profile)

@@ -17,6 +17,9 @@ from export.preview import fit_preview
 from export.scenes import photographs
 from export.scenes.edits import draw_scene
 
+# Of the largest scenes that it is trained on.
+IMAGE_AREA = 512 * 512
+
 PACKAGES = ("torch", "diffusers", "peft", "numpy", "opencv-python-headless")
 PREVIEW_SCENES, PREVIEW_SIZE = 16, 128
 
@@ -62,6 +65,7 @@ def release(trained: Trained, recipe: Recipe, bundle: Path) -> None:
                 " trained on drawn scenes by `python -m export demo-train`",
                 "pipeline": demo_bundle.PIPELINE,
                 "adapters": {task: {"file": file} for task, file in demo_bundle.ADAPTERS.items()},
+                "image_area": IMAGE_AREA,
                 "preview": preview,
                 "training": {
                     "recipe": asdict(recipe),

@@ -69,7 +69,7 @@ class Editor:
         """
         conditions = sample.conditions
         images = np.stack(conditions.images)
-        height, width = conditions.source.shape[:2]
+        height, width = sample.scene.source.shape[:2]
         preparing = self._engine.prepare(
             EditSpec(
                 task_type=adapter or str(sample.request.task),
@@ -93,10 +93,11 @@ class Editor:
         for _ in range(steps):
             self._engine.step(state)
         generated: Pixels = self._engine.decode(state)
-        if conditions.composite_mask is None:
+        if (positioned := sample.scene.positioned) is None:
             return generated
-        share = conditions.composite_mask[..., None] / np.float32(255)
-        return as_pixels(conditions.source + share * (generated - conditions.source.astype(float)))
+        source = sample.scene.source
+        alpha = positioned[..., None] / np.float32(255)
+        return as_pixels(source + alpha * (generated - source.astype(float)))
 
 
 def held_out(flow: Flow, index: int, size: int) -> Sample:
@@ -118,14 +119,14 @@ def scores(sample: Sample, picture: Pixels) -> dict[str, float]:
         `gain` over the unedited picture and `outside`, in dB. Insertion: `colour`, the
         difference of mean colours inside the mask, 0..255, and `outside` in dB.
     """
-    source, truth = sample.conditions.source, sample.truth
-    if not sample.request.task.needs_mask:
+    source, truth = sample.scene.source, sample.truth
+    if sample.request.mask is None:
         return {
             "angle": angular_error(picture, truth),
             "angle_before": angular_error(source, truth),
         }
-    positioned = sample.conditions.composite_mask
-    mask = sample.request.conditional_images[0][..., 0] if positioned is None else positioned
+    positioned = sample.scene.positioned
+    mask = sample.request.mask if positioned is None else positioned
     inside = mask > 127
     outside = psnr(picture, source, mask == 0)
     if sample.request.task == "removal":

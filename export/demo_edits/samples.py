@@ -14,11 +14,14 @@ from export.serving_code import (
     EditRequest,
     InputQuality,
     MaskTool,
+    Picture,
+    Scene,
     Task,
     build_conditions,
     compose_prompt,
     dilate,
     object_box,
+    plan,
     telea,
 )
 
@@ -87,6 +90,8 @@ class Sample:
     """One edit with its answer."""
 
     request: EditRequest
+    scene: Scene
+    """The whole picture, as the model sees it."""
     conditions: Conditions
     truth: Pixels
     """What the edit should give, RGB uint8 [size, size, 3]."""
@@ -132,23 +137,24 @@ def draw_sample(
         prompt=compose_prompt(flow.task, str(rng.choice(PROMPTS[flow])).format(name=name)),
         input_quality=InputQuality.ORIGINAL,
         mask_tool=_mask_tool(rng, size),
-        image=image,
-        conditional_images=(_rgb(mask),) if flow.task.needs_mask else (),
+        picture=Picture(image, None, None),
+        mask=mask if flow.task.needs_mask else None,
         reference_image=reference,
-        reference_mask=None if reference_mask is None else _rgb(reference_mask),
+        reference_mask=reference_mask,
     )
-    conditions = build_conditions(request, telea, shadow_hint=False)
+    [seen] = plan(request, shadow_hint=False).scenes
+    conditions = build_conditions(request, seen, telea, shadow_hint=False)
     if flow is Flow.TWO_SOURCE:
-        truth = _inserted(request, conditions)
-    return Sample(request, conditions, truth)
+        truth = _inserted(request, seen)
+    return Sample(request, seen, conditions, truth)
 
 
-def _inserted(request: EditRequest, conditions: Conditions) -> Pixels:
+def _inserted(request: EditRequest, scene: Scene) -> Pixels:
     """The source with the reference's object where the flow has positioned its mask."""
-    positioned, reference = conditions.composite_mask, request.reference_image
+    positioned, reference = scene.positioned, request.reference_image
     if positioned is None or reference is None or request.reference_mask is None:
         raise ValueError("not a two-source insertion")
-    found, placed = object_box(request.reference_mask[..., 0]), object_box(positioned)
+    found, placed = object_box(request.reference_mask), object_box(positioned)
     if found is None or placed is None:
         raise ValueError("an empty mask")
     # Where the one box lies on the other, the pictures lie on one another.
@@ -162,7 +168,7 @@ def _inserted(request: EditRequest, conditions: Conditions) -> Pixels:
     size = positioned.shape[1], positioned.shape[0]
     moved = cv2.warpAffine(reference, onto, size, borderMode=cv2.BORDER_REPLICATE)
     share = positioned[..., None] / np.float32(255)
-    mixed = conditions.source + share * (moved - conditions.source.astype(np.float32))
+    mixed = scene.source + share * (moved - scene.source.astype(np.float32))
     return as_pixels(mixed)
 
 
@@ -195,7 +201,3 @@ def _region(rng: np.random.Generator, centre: tuple[float, float], wanted: Pixel
 
 def _mask_tool(rng: np.random.Generator, size: int) -> MaskTool | None:
     return MaskTool.BRUSH if rng.random() < BRUSH_SHARE and size >= MIN_BRUSH_SIZE else None
-
-
-def _rgb(mask: Pixels) -> Pixels:
-    return np.repeat(mask[..., None], 3, axis=2)

@@ -61,4 +61,4 @@ def _panels(sample: Sample, result: Pixels) -> list[Pixels]:
     conditions = list(sample.conditions.images)
     missing = MOST_CONDITIONS - len(conditions)
     empty = np.full_like(sample.truth, 255)
-    return [sample.conditions.source, *conditions, *[empty] * missing, result, sample.truth]
+    return [sample.scene.source, *conditions, *[empty] * missing, result, sample.truth]

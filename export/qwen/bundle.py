@@ -12,6 +12,9 @@ from export.qwen.adapters import Adapter, inspect
 from export.qwen.hub import expected_sha256, fetch_file, fetch_pipeline, place
 from export.qwen.transformer import empty_transformer, linear_shapes, read_config
 
+# What Qwen-Image-Edit-2509 was made for.
+IMAGE_AREA = 1024 * 1024
+
 PIPELINE = "pipeline"
 PIPELINE_CLASS = "QwenImageEditPlusPipeline"
 LARGE_BYTES = 2**28
@@ -89,6 +92,7 @@ def build(
                     task_type: _entry(adapters[task_type], list(named), inspected)
                     for task_type, named in files.items()
                 },
+                "image_area": IMAGE_AREA,
                 "preview": preview,
             },
             _tell_large(on_stage),

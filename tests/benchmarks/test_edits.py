@@ -15,7 +15,7 @@ SIZE = 128
 
 def test_grey_world_makes_the_mean_grey() -> None:
     sample = held_out(Flow.WHITE_BALANCE, 0, SIZE)
-    before = sample.conditions.source.mean(axis=(0, 1))
+    before = sample.scene.source.mean(axis=(0, 1))
     after = edits.grey_world(sample).mean(axis=(0, 1))
     assert np.ptp(before) > 10
     assert np.ptp(after) < 3
@@ -41,7 +41,7 @@ def test_results_are_json_and_can_be_drawn() -> None:
     found = {}
     for flow in edits.SHOWN:
         sample = held_out(flow, 0, SIZE)
-        each = [scores(sample, sample.conditions.source)]
+        each = [scores(sample, sample.scene.source)]
         found[flow] = {SIZE: {edits.UNEDITED: edits.by_score(each)}}
     assert found[Flow.REMOVAL][SIZE][edits.UNEDITED]["outside"] is None  # nothing differs
     json.dumps(found, allow_nan=False)

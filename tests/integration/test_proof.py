@@ -81,7 +81,7 @@ async def test_two_source_insertion_takes_the_colour_and_composites(
 
 async def test_a_described_object_has_the_colour_that_the_prompt_names(client: WebClient) -> None:
     sample = held_out(Flow.DESCRIBED, 0, 256)
-    inside = sample.request.conditional_images[0][..., 0] > 127
+    inside = sample.request.mask > 127
     means = {}
     for colour in ("red", "green", "blue"):
         _, result = await client.finish(request(sample, prompt=f"insert a {colour} ball"))
@@ -93,7 +93,7 @@ async def test_a_described_object_has_the_colour_that_the_prompt_names(client: W
 
 async def test_guidance_makes_the_prompt_count_more(client: WebClient) -> None:
     sample = held_out(Flow.DESCRIBED, 1, 256)
-    inside = sample.request.conditional_images[0][..., 0] > 127
+    inside = sample.request.mask > 127
     redness = []
     for scale in (1.0, 4.0):
         body = request(sample, prompt="insert a red ball", true_cfg_scale=scale)

@@ -53,5 +53,5 @@ def test_a_photograph_is_the_background_when_it_is_asked_for() -> None:
     photograph = np.full((50, 80, 3), [10, 200, 30], np.uint8)
     for flow in (Flow.REMOVAL, Flow.DESCRIBED):
         sample = on_photograph(flow, 0, 64, photograph)
-        outside = sample.request.conditional_images[0][..., 0] == 0
-        assert (sample.conditions.source[outside] == [10, 200, 30]).all()
+        outside = sample.request.mask == 0
+        assert (sample.scene.source[outside] == [10, 200, 30]).all()

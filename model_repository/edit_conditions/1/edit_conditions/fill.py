@@ -15,6 +15,8 @@ Inpaint = Callable[[Pixels, Pixels], Pixels]
 # Longest side that is inpainted: the largest size of input_quality `resized`. Telea takes up
 # to 3.5 s there on one core, and its time grows faster than the area.
 MAX_SIDE = 2048
+# Grey fills a picture that is masked everywhere.
+PLAIN = 127
 
 
 def fill_masked(image: Pixels, mask: Pixels, inpaint: Inpaint) -> Pixels:
@@ -28,6 +30,9 @@ def fill_masked(image: Pixels, mask: Pixels, inpaint: Inpaint) -> Pixels:
         mask: 255 = replace, else 0; uint8 [height, width].
         inpaint: fills the mask at the size that it is given.
     """
+    if mask.all():
+        # Nothing is known, and an inpainter would hand the object back.
+        return np.full_like(image, PLAIN)
     longest = max(size_of(image))
     if longest <= MAX_SIDE:
         filled = inpaint(image, mask)

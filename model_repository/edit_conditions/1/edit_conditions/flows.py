@@ -65,7 +65,7 @@ def _removal(request: EditRequest, scene: Scene, mask: Pixels, inpaint: Inpaint)
     extras = _extras(request, scene.source)
     return Conditions(
         (masked_background(scene.source, mask), as_rgb(mask), fill, *extras.values()),
-        {"original": request.picture.shown(), "mask": mask, "mae": fill, **extras},
+        {"original": scene.source, "mask": mask, "mae": fill, **extras},
         derived_masks=derived,
     )
 
@@ -95,8 +95,9 @@ def _two_source_insertion(
 ) -> Conditions:
     positioned, background = _mask_and_background(scene.source, placed, shadow_hint)
     reference, object_mask = request.reference_image, request.reference_mask
-    assert reference is not None and object_mask is not None, "the two-source flow has both"
-    assert scene.mask is not None, "insertion has a mask"
+    assert reference is not None, "the two-source flow has a reference"
+    assert object_mask is not None, "and its mask"
+    assert scene.mask is not None, "and mask A"
     object_mask = resize(object_mask, size_of(reference), Resampling.NEAREST)
     return Conditions(
         (stretched, as_rgb(positioned), background),

@@ -1,4 +1,4 @@
-"""Pictures in memory: encoded files to RGB arrays, resizing, and PNG for debug_info."""
+"""Owns pictures in memory: from encoded files, resizing, and PNG for debug_info."""
 
 import base64
 
@@ -8,47 +8,58 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.Image import Resampling
 
-from edit_conditions.errors import InvalidInputError
-from model_kit.pictures import ImageRefusedError, decode_rgb
+from model_kit.errors import invalid
+from model_kit.masks import MaskError
+from model_kit.pictures import ImageRefusedError, Picture, decode, decode_mask
 
 # uint8, [height, width, 3] in RGB order or [height, width]; 0..255.
 Pixels = npt.NDArray[np.uint8]
 
 
-def decode_image(data: bytes, field: str, max_pixels: int) -> Pixels:
-    """As `image_decode.decode_rgb`; the error names the input.
+def read_picture(data: bytes, field: str, max_pixels: int) -> Picture:
+    """Decode a picture as `model_kit.pictures.decode` does.
 
     Args:
         data: the encoded file.
         field: the input's name, for the error.
         max_pixels: largest width x height.
 
-    Returns:
-        RGB, uint8 [height, width, 3].
-
     Raises:
-        InvalidInputError: not such a file, damaged, truncated, too large or too costly.
+        CodedError: INVALID_ARGUMENT: not such a file, damaged, truncated, too large or too costly.
     """
     try:
-        return decode_rgb(data, max_pixels)
+        return decode(data, max_pixels)
     except ImageRefusedError as error:
-        raise InvalidInputError(field, str(error)) from error
+        raise invalid(field, str(error)) from error
+
+
+def read_mask(data: bytes, field: str, max_pixels: int) -> Pixels:
+    """Decode a mask by what it means: uint8 [height, width], 255 = edit, soft.
+
+    Raises:
+        CodedError: INVALID_ARGUMENT: as `read_picture`, or the mask is empty, or can be read in
+            two ways.
+    """
+    try:
+        return decode_mask(data, max_pixels)
+    except (ImageRefusedError, MaskError) as error:
+        raise invalid(field, str(error)) from error
 
 
 def size_of(pixels: Pixels) -> tuple[int, int]:
-    """(width, height) in pixels."""
+    """Return width and height in pixels."""
     return pixels.shape[1], pixels.shape[0]
 
 
 def resize(pixels: Pixels, size: tuple[int, int], resampling: Resampling) -> Pixels:
-    """Stretches a picture or mask to (width, height); the same array where it fits already."""
+    """Stretch a picture or mask to width and height; the same array where it fits already."""
     if size_of(pixels) == size:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize(size, resampling))
 
 
 def encode_png(pixels: Pixels) -> str:
-    """A picture or mask as base64 PNG; OpenCV's default level is also its fastest."""
+    """Encode a picture or mask as base64 PNG; OpenCV's default level is also its fastest."""
     bgr = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".png", bgr)
     return base64.b64encode(encoded.tobytes()).decode("ascii")

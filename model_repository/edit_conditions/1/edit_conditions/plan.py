@@ -1,18 +1,19 @@
 """Owns what of a picture an edit works on, and how its result goes back into the picture."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from PIL.Image import Resampling
 
 from edit_conditions.images import Pixels, resize, size_of
 from edit_conditions.masks import HARD_THRESHOLD, Box, binarise, dilate, feathered
 from edit_conditions.placement import position_mask
 from edit_conditions.quality import InputQuality, check_aspect, letterboxed_size, square_side
-from edit_conditions.regions import MAX_REGIONS, Region, Size, around, cropped, part_of, whole
+from edit_conditions.regions import MAX_REGIONS, Region, Size, around, cropped, whole
 from edit_conditions.request import EditRequest, MaskTool
+from edit_conditions.shadow import cast_shadow, expand_mask
 from edit_conditions.task import Task
 from model_kit.errors import invalid
 
@@ -54,11 +55,13 @@ class Plan:
     """For each region, 255 = result, 0 = picture; uint8 of the region's box. None: no mask."""
     composited: bool
     """Whether `picture` is kept, bit for bit, where the paste masks are 0."""
+    in_place: bool
+    """Whether the answer is the picture as it was sent, edited in place."""
     square: int | None
     """Side of the black square in whose middle `picture` is returned; None: as it is."""
 
 
-def plan(request: EditRequest) -> Plan:
+def plan(request: EditRequest, shadow_hint: bool) -> Plan:
     """Decide what an edit works on.
 
     - `full`: the whole picture in its input quality, as existing clients expect.
@@ -68,21 +71,22 @@ def plan(request: EditRequest) -> Plan:
 
     Args:
         request: checked and decoded.
+        shadow_hint: the flow darkens a shadow around an inserted object, which is then pasted too.
 
     Raises:
         CodedError: INVALID_ARGUMENT: the picture or the box is too elongated, the box lies outside
             the picture or holds nothing of the mask, or a two-source mask cannot be placed.
     """
     if request.region == "full":
-        return _full(request)
+        return _full(request, shadow_hint)
     image = request.picture.native
     picture = image if request.picture.alpha is None else np.dstack([image, request.picture.alpha])
     mask = _stretched_mask(request)
     positioned = _positioned(request, mask)
-    hard = None if mask is None else _hole(request, mask)
+    hard = None if mask is None else _hole(request, mask, shadow_hint)
     box = None if request.region == "auto" else _inside(request.region, size_of(image))
     if box is not None:
-        own = None if hard is None else part_of(hard, box)
+        own = None if hard is None else hard[box.window]
         if own is not None and not own.any():
             raise invalid("REGION", "holds nothing of the mask")
         found = [(cropped(box, request.image_area), own)]
@@ -100,13 +104,14 @@ def plan(request: EditRequest) -> Plan:
         profile=request.picture.profile,
         regions=tuple(region for region, _ in found),
         scenes=tuple(_scene(request, region, shown, mask, positioned) for region, _ in found),
-        paste_masks=_paste_masks(found, positioned, size_of(image)),
+        paste_masks=_paste_masks(found, _pasted(positioned, shadow_hint), size_of(image)),
         composited=mask is not None or box is not None,
+        in_place=True,
         square=None,
     )
 
 
-def _full(request: EditRequest) -> Plan:
+def _full(request: EditRequest, shadow_hint: bool) -> Plan:
     shown, mask = request.picture.shown(), _stretched_mask(request)
     square = None
     if request.input_quality is InputQuality.RESIZED:
@@ -120,23 +125,24 @@ def _full(request: EditRequest) -> Plan:
         mask = resize(mask, size, Resampling.NEAREST if two_source else Resampling.LANCZOS)
     positioned = _positioned(request, mask)
     region = whole(size, request.image_area, _wanted_pixels(request, size, square))
-    paste_masks = positioned
-    if paste_masks is None and mask is not None:
-        paste_masks = feathered(_hole(request, mask), _feather(region))
+    paste_mask = _pasted(positioned, shadow_hint)
+    if paste_mask is None and mask is not None:
+        paste_mask = feathered(_hole(request, mask, shadow_hint), _feather(region))
     return Plan(
         picture=shown,
         profile=None,
         regions=(region,),
         scenes=(_scene(request, region, shown, mask, positioned),),
-        paste_masks=None if paste_masks is None else (paste_masks,),
+        paste_masks=None if paste_mask is None else (paste_mask,),
         composited=positioned is not None,
+        in_place=False,
         square=square,
     )
 
 
 def _stretched_mask(request: EditRequest) -> Pixels | None:
     """Mask A at the size of the picture as sent, so that it covers the same part of it."""
-    if not request.task.needs_mask:
+    if request.mask is None:
         return None
     two_source = request.reference_mask is not None
     return resize(
@@ -153,7 +159,15 @@ def _positioned(request: EditRequest, mask: Pixels | None) -> Pixels | None:
     return position_mask(mask, resize(request.reference_mask, size, Resampling.NEAREST))
 
 
-def _hole(request: EditRequest, mask: Pixels) -> Pixels:
+def _pasted(positioned: Pixels | None, shadow_hint: bool) -> Pixels | None:
+    if positioned is None or not shadow_hint:
+        return positioned
+    return expand_mask(positioned, cast_shadow(positioned))
+
+
+def _hole(request: EditRequest, mask: Pixels, shadow_hint: bool) -> Pixels:
+    if shadow_hint and request.reference_image is not None:
+        mask = expand_mask(mask, cast_shadow(mask))
     hole = binarise(mask, HARD_THRESHOLD)
     if request.task is Task.REMOVAL and request.mask_tool is MaskTool.BRUSH:
         return dilate(hole, BRUSH_RADIUS)
@@ -165,7 +179,8 @@ def _inside(asked: Sequence[int], picture: Size) -> Box:
     width, height = picture
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise invalid(
-            "REGION", f"{json.dumps(list(asked))} does not lie inside the picture of {width}x{height}"
+            "REGION",
+            f"{list(asked)} does not lie inside the picture of {width}x{height}",
         )
     return Box(left, top, right - left, bottom - top)
 
@@ -189,7 +204,7 @@ def _scene(
     def seen(pixels: Pixels | None) -> Pixels | None:
         if pixels is None:
             return None
-        return resize(part_of(pixels, region.box), region.content, Resampling.LANCZOS)
+        return resize(pixels[region.box.window], region.content, Resampling.LANCZOS)
 
     source = seen(shown)
     assert source is not None, "a picture was given"
@@ -205,7 +220,7 @@ def _paste_masks(
     for region, own in found:
         radius = _feather(region)
         if positioned is not None:
-            mask = part_of(positioned, region.box)
+            mask = positioned[region.box.window]
         elif own is not None:
             mask = feathered(own, radius)
         elif (region.box.width, region.box.height) == picture:
@@ -223,7 +238,7 @@ def _feather(region: Region) -> int:
 def _fading(box: Box, picture: Size, radius: int) -> Pixels:
     """255 inside a box, falling to 0 at those of its edges that are not the picture's."""
 
-    def ramp(start: int, length: int, limit: int) -> np.ndarray:
+    def ramp(start: int, length: int, limit: int) -> npt.NDArray[np.float64]:
         steps = np.full(length, 255.0)
         fade = 255.0 * np.arange(min(radius, length)) / radius
         if start > 0:
@@ -234,4 +249,5 @@ def _fading(box: Box, picture: Size, radius: int) -> Pixels:
 
     across = ramp(box.left, box.width, picture[0])
     down = ramp(box.top, box.height, picture[1])
-    return np.rint(np.minimum(across[np.newaxis, :], down[:, np.newaxis])).astype(np.uint8)
+    fading: Pixels = np.rint(np.minimum(across[np.newaxis], down[:, np.newaxis])).astype(np.uint8)
+    return fading

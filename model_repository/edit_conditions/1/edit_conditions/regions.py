@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from edit_conditions.images import Pixels, size_of
 from edit_conditions.masks import HARD_THRESHOLD, Box, binarise
 
 Size = tuple[int, int]
 """Width and height in pixels."""
+Labels = npt.NDArray[np.int32]
+Flags = npt.NDArray[np.bool_]
 
 GRID = 32
 """Sides of the canvas are multiples of it: twice the 16 of packed latents, as conditions have."""
@@ -82,10 +85,9 @@ def around(mask: Pixels, area: int, most: int = MAX_REGIONS) -> list[tuple[Regio
     regions = []
     for group in groups:
         box = _context(_union([boxes[index] for index in group]), picture, area)
-        own = np.isin(labels, [index + 1 for index in group])
-        part = _part(hard, box)
-        owned = _part(_enlarged(own, cell, picture), box)
-        regions.append((cropped(box, area), np.where(owned, part, np.uint8(0))))
+        own = _enlarged(np.isin(labels, [index + 1 for index in group]), cell, picture)
+        part = np.where(own[box.window], hard[box.window], np.uint8(0))
+        regions.append((cropped(box, area), part))
     return regions
 
 
@@ -115,17 +117,12 @@ def on_canvas(pixels: Pixels, canvas: Size) -> Pixels:
     return np.pad(pixels, padding, mode="symmetric")
 
 
-def part_of(pixels: Pixels, box: Box) -> Pixels:
-    """Cut a box out of a picture or mask, without copying it."""
-    return _part(pixels, box)
-
-
 def _region(box: Box, scale: float) -> Region:
     width, height = (max(1, round(side * scale)) for side in (box.width, box.height))
     return Region(box, (width, height))
 
 
-def _objects(hard: Pixels, cell: int) -> tuple[np.ndarray, list[Box]]:
+def _objects(hard: Pixels, cell: int) -> tuple[Labels, list[Box]]:
     """Label the mask's objects on a coarse grid, and give the exact box of each."""
     height, width = hard.shape
     rows, columns = -(-height // cell), -(-width // cell)
@@ -190,10 +187,6 @@ def _union(boxes: Sequence[Box]) -> Box:
     return Box(left, top, right - left, bottom - top)
 
 
-def _enlarged(cells: np.ndarray, cell: int, picture: Size) -> np.ndarray:
+def _enlarged(cells: Flags, cell: int, picture: Size) -> Flags:
     large = np.repeat(np.repeat(cells, cell, axis=0), cell, axis=1)
     return large[: picture[1], : picture[0]]
-
-
-def _part(pixels: np.ndarray, box: Box) -> np.ndarray:
-    return pixels[box.top : box.top + box.height, box.left : box.left + box.width]

@@ -1,26 +1,28 @@
-"""One edit's inputs, checked and decoded, from the tensors of a request."""
+"""Owns one edit's inputs, checked and decoded, from the tensors of a request."""
 
-from collections.abc import Mapping, Sequence
+import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from edit_conditions.errors import InvalidInputError
-from edit_conditions.images import Pixels, decode_image
+from edit_conditions.images import Pixels, read_mask, read_picture
 from edit_conditions.prompt import compose_prompt
 from edit_conditions.quality import InputQuality
 from edit_conditions.settings import ConditionSettings
 from edit_conditions.task import Task, default_task
-
-# Input tensor name -> its elements; one that the request leaves out is absent.
-Tensors = Mapping[str, Sequence[bytes]]
+from model_kit.errors import CodedError, invalid
+from model_kit.pictures import Picture
+from model_kit.tensors import Tensors, read_text
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
+RegionChoice = Literal["full", "auto"] | tuple[int, int, int, int]
+"""A box has its edges left, top, right and bottom in pixels of the picture."""
+
+# Of Qwen-Image-Edit-2509.
+DEFAULT_IMAGE_AREA = 1024 * 1024
 # Of one input: more than any edit has pictures.
 MAX_ELEMENTS = 64
-# Of each text input; a prompt beyond it is far past what the text encoder reads.
-MAX_TEXT_BYTES = 32_768
 
 
 class MaskTool(StrEnum):
@@ -30,103 +32,138 @@ class MaskTool(StrEnum):
     BOX = "box"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class EditRequest:
-    """One edit; pictures are RGB uint8 [height, width, 3], each of its own size.
-
-    Masks are pictures here too: white = edit, soft, any size.
-    """
+    """One edit. Pictures are sRGB uint8 [height, width, 3], masks uint8 [height, width]."""
 
     task: Task
     prompt: str
     """Composed from PROMPT, ANGLE and BACKGROUND_PRESET."""
     input_quality: InputQuality
     mask_tool: MaskTool | None
-    image: Pixels
-    conditional_images: tuple[Pixels, ...]
-    """The first is mask A, which insertion and removal are sure to have."""
-    reference_image: Pixels | None
-    reference_mask: Pixels | None
-    """Only beside a reference_image."""
+    picture: Picture
+    """What is edited."""
+    mask: Pixels | None
+    """Mask A, 255 = edit, soft, of any size; None where the task takes none."""
+    extra_images: tuple[Pixels, ...] = ()
+    """The conditional images after mask A, each of its own size."""
+    reference_image: Pixels | None = None
+    reference_mask: Pixels | None = None
+    """Only beside a reference_image; 255 = the object, of any size."""
+    region: RegionChoice = "full"
+    width: int | None = None
+    """Of the answer in pixels, as is `height`; None: the picture's own."""
+    height: int | None = None
+    image_area: int = DEFAULT_IMAGE_AREA
+    """Pixels that the model was made for; larger pictures are worked on at this size."""
 
 
 def read_request(tensors: Tensors, settings: ConditionSettings) -> EditRequest:
-    """Checks and decodes a request; everything cheap is checked before a picture is decoded.
+    """Check and decode a request; everything cheap is checked before a picture is decoded.
 
     Every picture is decoded, also one that the task has no use for: a bad one is the
     sender's mistake either way. A blank choice counts as not made.
 
     Raises:
-        InvalidInputError: the first input that is missing, wrong, damaged or too large.
+        CodedError: INVALID_ARGUMENT: the first input that is missing, wrong, damaged or too large.
     """
     for name in ("IMAGE", "PROMPT"):
         if not tensors.get(name):
-            raise InvalidInputError(name, "is required")
+            raise invalid(name, "is required")
     task = _choice(tensors, "TASK_TYPE", Task) or default_task(bool(tensors.get("REFERENCE_IMAGE")))
     prompt = compose_prompt(
         task,
-        _text(tensors, "PROMPT"),
-        angle=_text(tensors, "ANGLE"),
-        background=_text(tensors, "BACKGROUND_PRESET"),
+        read_text(tensors, "PROMPT"),
+        angle=read_text(tensors, "ANGLE"),
+        background=read_text(tensors, "BACKGROUND_PRESET"),
     )
     quality = _choice(tensors, "INPUT_QUALITY", InputQuality) or settings.input_quality
     mask_tool = _choice(tensors, "MASK_TOOL_TYPE", MaskTool)
+    region = _region(read_text(tensors, "REGION").strip())
+    width, height = (_positive(tensors, name) for name in ("WIDTH", "HEIGHT"))
+    image_area = _positive(tensors, "IMAGE_AREA") or DEFAULT_IMAGE_AREA
 
     conditional_images = tensors.get("CONDITIONAL_IMAGES", ())
     if len(conditional_images) > settings.max_conditional_images:
-        raise InvalidInputError(
+        raise invalid(
             "CONDITIONAL_IMAGES",
             f"at most {settings.max_conditional_images} images, not {len(conditional_images)}",
         )
     if task.needs_mask and not conditional_images:
-        raise InvalidInputError(
+        raise invalid(
             "CONDITIONAL_IMAGES",
             "conditional_images must include at least one image (mask)"
             " for insertion/removal tasks.",
         )
     if tensors.get("REFERENCE_MASK_R") and not tensors.get("REFERENCE_IMAGE"):
-        raise InvalidInputError("REFERENCE_MASK_R", "needs REFERENCE_IMAGE beside it")
+        raise invalid("REFERENCE_MASK_R", "needs REFERENCE_IMAGE beside it")
 
-    max_pixels = settings.max_image_pixels
+    most = settings.max_image_pixels
+    picture = read_picture(tensors["IMAGE"][0], "IMAGE", most)
+    mask, extras = None, []
+    for index, data in enumerate(conditional_images):
+        field = f"CONDITIONAL_IMAGES[{index}]"
+        if index == 0 and task.needs_mask:
+            mask = read_mask(data, field, most)
+        else:
+            extras.append(read_picture(data, field, most).shown())
+    reference, reference_mask = tensors.get("REFERENCE_IMAGE"), tensors.get("REFERENCE_MASK_R")
     return EditRequest(
         task=task,
         prompt=prompt,
         input_quality=quality,
         mask_tool=mask_tool,
-        image=decode_image(tensors["IMAGE"][0], "IMAGE", max_pixels),
-        conditional_images=tuple(
-            decode_image(data, f"CONDITIONAL_IMAGES[{index}]", max_pixels)
-            for index, data in enumerate(conditional_images)
+        picture=picture,
+        mask=mask,
+        extra_images=tuple(extras),
+        reference_image=(
+            read_picture(reference[0], "REFERENCE_IMAGE", most).shown() if reference else None
         ),
-        reference_image=_optional_image(tensors, "REFERENCE_IMAGE", max_pixels),
-        reference_mask=_optional_image(tensors, "REFERENCE_MASK_R", max_pixels),
+        reference_mask=(
+            read_mask(reference_mask[0], "REFERENCE_MASK_R", most) if reference_mask else None
+        ),
+        region=region,
+        width=width,
+        height=height,
+        image_area=image_area,
     )
 
 
-def _text(tensors: Tensors, name: str) -> str:
-    """The text of an input, or the empty text."""
-    data = b"".join(tensors.get(name, ()))
-    if len(data) > MAX_TEXT_BYTES:
-        raise InvalidInputError(name, f"{len(data)} bytes, at most {MAX_TEXT_BYTES}")
+def _region(text: str) -> RegionChoice:
+    if text in ("", "full"):
+        return "full"
+    if text == "auto":
+        return "auto"
     try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(name, "not UTF-8 text") from error
+        left, top, right, bottom = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        raise _no_region(text) from None
+    box = (left, top, right, bottom)
+    if not all(type(edge) is int for edge in box):
+        raise _no_region(text)
+    return box
+
+
+def _no_region(text: str) -> CodedError:
+    return invalid("REGION", f"must be full, auto or [x0, y0, x1, y1], not {text[:64]!r}")
+
+
+def _positive(tensors: Tensors, name: str) -> int | None:
+    """Return a number of pixels, or None where the input is absent."""
+    if name not in tensors:
+        return None
+    number = int(tensors[name][0])
+    if number < 1:
+        raise invalid(name, f"must be at least 1, not {number}")
+    return number
 
 
 def _choice(tensors: Tensors, name: str, choices: type[Choice]) -> Choice | None:
-    """The choice that a text input names, or None where it is blank or absent."""
-    text = _text(tensors, name).strip()
+    """Return the choice that a text input names, or None where it is blank or absent."""
+    text = read_text(tensors, name).strip()
     if not text:
         return None
     try:
         return choices(text)
     except ValueError:
-        raise InvalidInputError(
-            name, f"must be one of {', '.join(choices)}, not {text[:64]!r}"
-        ) from None
-
-
-def _optional_image(tensors: Tensors, name: str, max_pixels: int) -> Pixels | None:
-    elements = tensors.get(name)
-    return decode_image(elements[0], name, max_pixels) if elements else None
+        raise invalid(name, f"must be one of {', '.join(choices)}, not {text[:64]!r}") from None

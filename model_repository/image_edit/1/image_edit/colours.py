@@ -89,13 +89,15 @@ def fit(before: Pixels, after: Pixels) -> ColourChange:
 
 def linear_of(picture: Pixels) -> Floats:
     """Convert sRGB uint8 to linear light, float32 0..1 (IEC 61966-2-1)."""
-    return _TO_LINEAR[picture]
+    linear: Floats = _TO_LINEAR[picture]
+    return linear
 
 
 def srgb_of(linear: Floats) -> Pixels:
     """Convert linear light to sRGB uint8; what lies outside 0..1 is clipped."""
     # A table, because `power` takes ten times as long; its steps are finer than a shade's.
-    return _TO_SRGB[np.rint(np.clip(linear, 0, 1) * 65535).astype(np.uint16)]
+    encoded: Pixels = _TO_SRGB[np.rint(np.clip(linear, 0, 1) * 65535).astype(np.uint16)]
+    return encoded
 
 
 def _linear(values: npt.NDArray[np.float64]) -> Floats:
@@ -106,7 +108,8 @@ def _linear(values: npt.NDArray[np.float64]) -> Floats:
 
 def _encoded(values: npt.NDArray[np.float64]) -> Pixels:
     encoded = np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055)
-    return np.rint(encoded * 255).astype(np.uint8)
+    shades: Pixels = np.rint(encoded * 255).astype(np.uint8)
+    return shades
 
 
 _TO_LINEAR = _linear(np.arange(256) / 255)
@@ -121,7 +124,8 @@ def _least_squares(source: Floats, target: Floats, weights: Floats) -> Floats:
     # Ridge towards the grey scaling that fits best, so that a plain picture keeps its hue.
     gain = float(((weighted * y).sum() + TINY) / ((weighted * x).sum() + TINY))
     solved = np.linalg.solve(covariance + ridge, weighted.T @ y + ridge * gain)
-    return solved.T.astype(np.float32)
+    matrix: Floats = solved.T.astype(np.float32)
+    return matrix
 
 
 def _gains(source: Floats, target: Floats, weights: Floats) -> Floats:
@@ -138,4 +142,5 @@ def _gains(source: Floats, target: Floats, weights: Floats) -> Floats:
     floor = 0.25 * max(1e-6, float((source * weigh).mean()))
     gains = (wanted + floor) / (light + floor)
     smooth = cv2.GaussianBlur(gains, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)
-    return np.clip(smooth, 1 / MAX_GAIN, MAX_GAIN).astype(np.float32)
+    bounded: Floats = np.clip(smooth, 1 / MAX_GAIN, MAX_GAIN).astype(np.float32)
+    return bounded

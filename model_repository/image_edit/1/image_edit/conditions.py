@@ -1,5 +1,6 @@
 """Owns what edit_conditions answers for one edit."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,6 +11,11 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 """Width and height in pixels."""
+OUTPUTS = (
+    *("CONDITIONS", "PICTURE", "PROFILE", "REGIONS", "CONTENT", "PASTE_MASKS", "COMPOSITED"),
+    *("IN_PLACE", "SQUARE", "PROMPT", "TASK_TYPE", "DEBUG_INFO"),
+)
+"""What is asked of edit_conditions."""
 
 
 class Box(NamedTuple):
@@ -19,6 +25,11 @@ class Box(NamedTuple):
     top: int
     width: int
     height: int
+
+    @property
+    def edges(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom."""
+        return self.left, self.top, self.left + self.width, self.top + self.height
 
     @property
     def window(self) -> tuple[slice, slice]:
@@ -60,6 +71,8 @@ class Conditions:
     """At least one; all of the same canvas."""
     composited: bool
     """Whether `picture` is kept, bit for bit, where the paste masks are 0."""
+    in_place: bool
+    """Whether the answer is the picture as it was sent, edited in place."""
     square: int | None
     """Side of the black square in whose middle `picture` is returned; None: as it is."""
     prompt: str
@@ -74,7 +87,7 @@ class Conditions:
         return (self.square, self.square) if self.square else (width, height)
 
 
-def read_conditions(outputs: Mapping[str, npt.NDArray[Any]], debug_info: dict[str, Any]) -> Conditions:
+def read_conditions(outputs: Mapping[str, npt.NDArray[Any]]) -> Conditions:
     """Read edit_conditions' outputs, by name; its config.pbtxt explains each."""
     boxes = [Box(*row) for row in outputs["REGIONS"].tolist()]
     masks: list[Pixels | None] = [None] * len(boxes)
@@ -94,8 +107,9 @@ def read_conditions(outputs: Mapping[str, npt.NDArray[Any]], debug_info: dict[st
             )
         ),
         composited=bool(outputs["COMPOSITED"][0]),
+        in_place=bool(outputs["IN_PLACE"][0]),
         square=int(outputs["SQUARE"][0]) if "SQUARE" in outputs else None,
         prompt=outputs["PROMPT"][0].decode(),
         task_type=outputs["TASK_TYPE"][0].decode(),
-        debug_info=debug_info,
+        debug_info=json.loads(outputs["DEBUG_INFO"][0]),
     )

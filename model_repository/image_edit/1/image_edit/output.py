@@ -8,7 +8,7 @@ import numpy as np
 from image_edit.colours import fit
 from image_edit.conditions import Conditions, Pixels, Region, Size
 from image_edit.paste import blended, resized, with_detail
-from model_kit.colour import from_srgb, tagged_png, to_srgb_pixels
+from model_kit.colour import from_srgb, tagged_png, to_srgb
 
 WHITE_BALANCE = "white-balance"
 
@@ -81,7 +81,7 @@ def _result(patch: Pixels, colours: Pixels, region: Region, conditions: Conditio
     if conditions.task_type == WHITE_BALANCE and (smaller or conditions.in_place):
         # The first condition is the picture itself, as the model saw it.
         seen = region.images[0][: region.content[1], : region.content[0]]
-        shown = colours if profile is None else to_srgb_pixels(colours, profile)
+        shown = colours if profile is None else to_srgb(colours, profile)
         changed = fit(seen, patch).apply(shown)
     elif smaller and not conditions.composited:
         changed = with_detail(resized(patch, size), colours, region.content, region.paste_mask)

@@ -3,8 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from image_edit.conditions import Pixels
-from image_edit.spec import Size
+from image_edit.conditions import Pixels, Size
 
 
 def resized(pixels: Pixels, size: Size) -> Pixels:
@@ -27,8 +26,9 @@ def blended(picture: Pixels, patch: Pixels, mask: Pixels) -> Pixels:
         uint8 [height, width, channels]; where the mask is 0, the picture's own values.
     """
     below, above = picture.astype(np.float32), patch.astype(np.float32)
-    result = below + mask[..., np.newaxis] / np.float32(255) * (above - below)
-    return np.rint(result).astype(np.uint8)
+    mixed = below + mask[..., np.newaxis] / np.float32(255) * (above - below)
+    result: Pixels = np.rint(mixed).astype(np.uint8)
+    return result
 
 
 def with_detail(patch: Pixels, picture: Pixels, content: Size, mask: Pixels | None) -> Pixels:

@@ -63,7 +63,10 @@ class Previews:
 
     def _box(self, box: Box) -> Box:
         height, width = self._picture.shape[:2]
-        left, top = (min(round(box.left * self._scale), width - 1), min(round(box.top * self._scale), height - 1))
+        left, top = (
+            min(round(box.left * self._scale), width - 1),
+            min(round(box.top * self._scale), height - 1),
+        )
         return Box(
             left,
             top,

@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from image_edit.conditions import Conditions
+from image_edit.conditions import Conditions, Size
 from image_edit.messages import Stage
 from image_edit.request import EditRequest
-from image_edit.spec import EditSpec, Size
+from image_edit.spec import EditSpec
 
 
 def build_info(
@@ -55,6 +55,14 @@ def build_info(
                 "true_cfg_scale": spec.true_cfg_scale,
                 "seed": spec.seed,
                 "image_size": size,
+                "region": request.region,
+                "regions": [
+                    {
+                        "box": region.box.edges,
+                        "computed_size": "{}x{}".format(*region.canvas),
+                    }
+                    for region in conditions.regions
+                ],
                 "generation_time": generation_time,
                 "timestamp": datetime.now(UTC).isoformat(timespec="microseconds"),
                 "has_reference_image": request.has_reference_image,

@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from time import perf_counter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from image_edit.conditions import Conditions, Pixels
+from image_edit.conditions import Box, Conditions, Pixels, Region, Size
 from image_edit.messages import Progressed, Stage, Succeeded
 from image_edit.output import encode_png, finish
+from image_edit.previews import Previews
 from image_edit.progress import StageCosts
 from image_edit.report import build_info
-from image_edit.request import EditRequest, Tensors, read_request
-from image_edit.spec import EditSpec, Size, build_spec, output_size
+from image_edit.request import EditRequest, read_request
+from image_edit.spec import EditSpec, build_spec, output_size
+
+if TYPE_CHECKING:
+    from model_kit.tensors import Tensors
 
 WARM_UP_STEPS = 2
 
@@ -34,8 +38,8 @@ class Engine(Protocol):
     def step(self, state: Any) -> None:
         """Takes one denoising step."""
 
-    def preview(self, state: Any) -> bytes:
-        """Returns a WebP of the picture as predicted now."""
+    def preview(self, state: Any) -> Pixels:
+        """Return the picture as predicted now, RGB uint8, an eighth of its size."""
 
     def decode(self, state: Any) -> Pixels:
         """Returns the picture, RGB uint8 [height, width, 3]."""
@@ -69,7 +73,7 @@ class EditRunner:
             The result.
 
         Raises:
-            EditError: as the engine does.
+            CodedError: as the engine does.
         """
         engine, costs, total = self._engine, self._costs, request.num_inference_steps
 
@@ -78,17 +82,27 @@ class EditRunner:
 
         yield progressed(Stage.ENCODING, 0)
         started = perf_counter()
-        spec = build_spec(request, conditions)
-        state = yield from engine.prepare(spec)
+        specs = [build_spec(request, conditions, region) for region in conditions.regions]
+        states = []
+        for spec in specs:
+            states.append((yield from engine.prepare(spec)))
+        previews = Previews(conditions) if request.preview else None
         encoded = perf_counter()
         for step in range(1, total + 1):
-            engine.step(state)
-            preview = engine.preview(state) if request.preview else b""
-            yield progressed(Stage.DENOISING, step, preview)
+            for number, state in enumerate(states):
+                if number:
+                    yield None  # so that a cancel is seen between two regions
+                engine.step(state)
+            drawn = previews.draw([engine.preview(each) for each in states]) if previews else b""
+            yield progressed(Stage.DENOISING, step, drawn)
         denoised = perf_counter()
         yield progressed(Stage.DECODING, total)
         size = output_size(request, conditions)
-        image = encode_png(finish(engine.decode(state), size, conditions))
+        generated = []
+        for state in states:
+            generated.append(engine.decode(state))
+            yield None
+        image = encode_png(finish(generated, size, conditions), conditions.profile)
         decoded = perf_counter()
 
         measured = {
@@ -106,7 +120,7 @@ class EditRunner:
         info = build_info(
             request,
             conditions,
-            spec,
+            specs[0],
             output_size=size,
             distilled=engine.distilled,
             bundle=self._bundle_name,
@@ -124,16 +138,25 @@ class EditRunner:
             sizes: width and height of each picture.
             on_stage: called with what begins now, in words.
         """
-        small: Tensors = {"NUM_INFERENCE_STEPS": [WARM_UP_STEPS], "SEED": [0], "PREVIEW": [True]}
-        request = read_request(small, static_schedule=False, max_bytes=0)
+        tensors: Tensors = {"NUM_INFERENCE_STEPS": [WARM_UP_STEPS], "SEED": [0], "PREVIEW": [True]}
+        request = read_request(tensors, static_schedule=False, max_bytes=0)
         for width, height in sizes:
             source = np.full((height, width, 3), 127, np.uint8)
             for task_type in self._engine.adapters:
                 on_stage(f"warming up {task_type} at {width} x {height}")
-                conditions = Conditions(
+                region = Region(
+                    box=Box(0, 0, width, height),
+                    content=(width, height),
                     images=np.stack([source, source, source]),
-                    source=source,
-                    composite_mask=None,
+                    paste_mask=None,
+                )
+                conditions = Conditions(
+                    picture=source,
+                    profile=None,
+                    regions=(region,),
+                    composited=False,
+                    in_place=False,
+                    square=None,
                     prompt="",
                     task_type=task_type,
                     debug_info={},

@@ -1,14 +1,11 @@
-"""What the engine is asked to do: every choice made, every default filled in."""
+"""Owns what the engine is asked to do: every choice made, every default filled in."""
 
 from dataclasses import dataclass
 
-from image_edit.conditions import Conditions, Pixels
+from image_edit.conditions import Conditions, Pixels, Region, Size
 from image_edit.request import EditRequest
 
-Size = tuple[int, int]  # width, height in pixels
-
-# Twice the VAE's factor of 8: latents are packed 2 x 2.
-GRID = 16
+# What the model generates, in pixels.
 MIN_SIDE = 32
 MAX_SIDE = 2048
 
@@ -27,7 +24,7 @@ class EditSpec:
     images: Pixels
     """The condition images, RGB uint8 [n, height, width, 3], in model order."""
     size: Size
-    """Of the picture to generate: multiples of `GRID`, at least `MIN_SIDE`."""
+    """Of the picture to generate: multiples of 32."""
     num_inference_steps: int
     """At least 1."""
     true_cfg_scale: float
@@ -39,16 +36,22 @@ class EditSpec:
     """Shift the schedule by the configured amount rather than by the picture's size."""
 
 
-def build_spec(request: EditRequest, conditions: Conditions) -> EditSpec:
-    """Fills in what the client left open, now that the task is known."""
+def build_spec(request: EditRequest, conditions: Conditions, region: Region) -> EditSpec:
+    """Fill in what the client left open, now that the task is known.
+
+    Args:
+        request: the client's.
+        conditions: built for it.
+        region: one of the conditions' regions; all are generated from the same seed.
+    """
     default = DEFAULT_GUIDANCE_OF_TASK.get(conditions.task_type, DEFAULT_GUIDANCE)
     guidance_scale = default if request.guidance_scale is None else request.guidance_scale
     return EditSpec(
         task_type=conditions.task_type,
         prompt=conditions.prompt,
         negative_prompt=request.negative_prompt,
-        images=conditions.images,
-        size=generation_size(output_size(request, conditions)),
+        images=region.images,
+        size=region.canvas,
         num_inference_steps=request.num_inference_steps,
         true_cfg_scale=(
             guidance_scale if request.true_cfg_scale is None else request.true_cfg_scale
@@ -60,18 +63,6 @@ def build_spec(request: EditRequest, conditions: Conditions) -> EditSpec:
 
 
 def output_size(request: EditRequest, conditions: Conditions) -> Size:
-    """The exact size of the answer: as asked for, else as the processed input."""
-    height, width = conditions.source.shape[:2]
+    """Return the exact size of the answer: as asked for, else the conditions' frame."""
+    width, height = conditions.frame
     return request.width or width, request.height or height
-
-
-def generation_size(size: Size) -> Size:
-    """The size that is generated for an output: on the grid, and no larger than the model can.
-
-    The aspect is kept but for the rounding down to the grid.
-    """
-    longest = max(size)
-    width, height = (
-        max(MIN_SIDE, side * min(longest, MAX_SIDE) // longest // GRID * GRID) for side in size
-    )
-    return width, height

@@ -1,14 +1,10 @@
-"""A small picture of latents, without the VAE: a linear map fitted when the bundle was built."""
+"""Owns a small picture of latents, without the VAE: a linear map fitted with the bundle."""
 
-import io
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
 
-# Fast rather than small: a preview is looked at for the length of one step.
-WEBP_METHOD = 0
-WEBP_QUALITY = 75
+from image_edit.conditions import Pixels
 
 
 class PreviewMap:
@@ -24,14 +20,12 @@ class PreviewMap:
         self._factors = torch.tensor(factors, dtype=torch.float32)
         self._bias = torch.tensor(bias, dtype=torch.float32)
 
-    def render(self, latents: torch.Tensor) -> bytes:
-        """Draws latents as a WebP of their own size, an eighth of the picture's.
+    def render(self, latents: torch.Tensor) -> Pixels:
+        """Draw latents at their own size, an eighth of the picture's: RGB uint8.
 
         Args:
             latents: normalised, as the transformer sees them, [z_dim, height, width].
         """
         colours = latents.float().cpu().movedim(0, -1) @ self._factors + self._bias
-        pixels = colours.clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD)
-        return buffer.getvalue()
+        pixels: Pixels = colours.clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
+        return pixels

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageDraw
+
+from model_kit.colour import from_srgb, tagged_png
+from model_kit.pictures import ImageRefusedError, decode, decode_rgb
+from tests.fakes.profiles import ADOBE_RGB, DISPLAY_P3, RED_AND_BLUE_SWAPPED, profile, raw_png
+
+LIMIT = 2**20
+TILE = (48, 40)
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def colour_at(data: bytes, x: int = 20, y: int = 20) -> list[int]:
+    return [int(value) for value in decode_rgb(data, LIMIT)[y, x]]
+
+
+# Sanster/IOPaint#437: a wide-gamut photograph comes back pale.
+@pytest.mark.parametrize(
+    ("primaries", "right"),
+    [
+        (DISPLAY_P3, (219, 37, 13)),
+        (ADOBE_RGB, (236, 59, 34)),
+        (RED_AND_BLUE_SWAPPED, (35, 57, 202)),
+    ],
+    ids=["display-p3", "adobe-rgb", "swapped"],
+)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_an_rgb_profile_is_applied_in_every_format_that_has_one(
+    kind: str, primaries: Any, right: tuple[int, int, int]
+) -> None:
+    options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    red = Image.new("RGB", TILE, (200, 60, 40))
+    data = encoded(red, kind, icc_profile=profile(primaries), **options)
+    assert np.abs(np.array(colour_at(data)) - right).max() <= 8
+    untagged = encoded(red, kind, **options)
+    assert np.abs(np.array(colour_at(untagged)) - (200, 60, 40)).max() <= 4
+
+
+def test_what_the_file_holds_is_kept_beside_what_is_shown() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+    p3 = profile()
+    picture = decode(encoded(Image.fromarray(pixels), icc_profile=p3), LIMIT)
+    assert np.array_equal(picture.native, pixels)
+    assert picture.profile == p3
+    back = from_srgb(picture.shown(), p3).astype(int)
+    inside = np.abs(picture.shown().astype(int) - 127).max(axis=2) < 120  # not clipped by sRGB
+    assert np.abs(back - pixels)[inside].max() <= 3
+
+
+def test_a_profile_that_says_srgb_changes_nothing() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = decode(encoded(Image.fromarray(pixels), icc_profile=srgb), LIMIT)
+    assert picture.profile is None
+    assert np.array_equal(picture.shown(), pixels)
+
+
+# cgwire/zou#1188, lovell/sharp#237: a profile that no longer fits the pixels.
+@pytest.mark.parametrize(
+    "left_over",
+    [profile(space=b"CMYK"), profile(space=b"GRAY"), b"no profile at all", profile()[:200], b""],
+    ids=["cmyk", "grey", "text", "cut", "empty"],
+)
+def test_a_profile_that_cannot_be_used_is_passed_over(left_over: bytes) -> None:
+    data = encoded(Image.new("RGB", TILE, (200, 60, 40)), icc_profile=left_over)
+    assert colour_at(data) == [200, 60, 40]
+    assert decode(data, LIMIT).profile is None
+
+
+def test_cmyk_comes_as_srgb_without_its_profile() -> None:
+    red = Image.new("CMYK", TILE, (0, 255, 255, 0))
+    for data in (
+        encoded(red, "JPEG", quality=95),
+        encoded(red, "JPEG", quality=95, icc_profile=profile(space=b"CMYK")),
+        encoded(red, "TIFF"),
+    ):
+        picture = decode(data, LIMIT)
+        assert picture.profile is None
+        assert np.abs(picture.native[20, 20].astype(int) - (255, 0, 0)).max() <= 4
+
+
+def test_grey_follows_its_profile() -> None:
+    dark = Image.new("L", TILE, 100)
+    linear = encoded(dark, icc_profile=profile(gamma=1.0, space=b"GRAY"))
+    value = round(255 * (1.055 * (100 / 255) ** (1 / 2.4) - 0.055))
+    assert np.abs(np.array(colour_at(linear)) - value).max() <= 3
+    assert colour_at(encoded(dark)) == [100, 100, 100]
+
+
+def test_transparency_is_kept_and_shown_on_white() -> None:
+    half = Image.new("RGBA", TILE, (0, 0, 200, 128))
+    picture = decode(encoded(half), LIMIT)
+    assert picture.native[0, 0].tolist() == [0, 0, 200]
+    assert picture.alpha is not None
+    assert picture.alpha[0, 0] == 128
+    assert picture.shown()[0, 0].tolist() == [127, 127, 227]
+    opaque = decode(encoded(Image.new("RGBA", TILE, (0, 0, 200, 255))), LIMIT)
+    assert opaque.alpha is None
+
+
+def test_a_palette_keeps_the_colour_of_what_is_transparent() -> None:
+    picture = Image.new("P", TILE)
+    picture.putpalette([10, 20, 30, 255, 0, 0])
+    ImageDraw.Draw(picture).rectangle((0, 0, 9, 9), fill=1)
+    found = decode(encoded(picture, transparency=0), LIMIT)
+    assert found.native[20, 20].tolist() == [10, 20, 30]
+    assert found.alpha is not None
+    assert (found.alpha[20, 20], found.alpha[5, 5]) == (0, 255)
+    assert found.shown()[20, 20].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("colour_type", [0, 2, 4, 6])
+def test_sixteen_bits_keep_their_upper_eight(colour_type: int) -> None:
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
+    samples = [0xC8FF] * channels
+    if colour_type in (4, 6):
+        samples[-1] = 0xFFFF
+    row = b"\0" + struct.pack(f">{channels}H", *samples) * 8
+    found = decode_rgb(raw_png((8, 8), 16, colour_type, row * 8), LIMIT)
+    assert found.shape == (8, 8, 3)
+    assert np.abs(found.astype(int) - 0xC8).max() <= 1
+
+
+# python-pillow/Pillow#2717: complete scans without an end marker show whole in browsers.
+@pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
+def test_a_jpeg_is_judged_by_its_pixels_and_not_by_its_end_marker(progressive: bool) -> None:
+    for seed in range(20):
+        noise = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8)
+        whole = encoded(Image.fromarray(noise), "JPEG", progressive=progressive)
+        for cut in (1, 2):
+            assert np.array_equal(decode_rgb(whole[:-cut], LIMIT), decode_rgb(whole, LIMIT))
+        for cut in range(12, len(whole) - 700, 97):
+            with pytest.raises(ImageRefusedError, match="truncated"):
+                decode_rgb(whole[:-cut], LIMIT)
+
+
+def test_a_png_says_what_its_pixels_are() -> None:
+    plain = encoded(Image.new("RGB", TILE, (200, 60, 40)))
+    with Image.open(io.BytesIO(tagged_png(plain, None))) as picture:
+        picture.load()
+        assert picture.info["srgb"] == 0
+    p3 = profile()
+    with Image.open(io.BytesIO(tagged_png(plain, p3))) as picture:
+        picture.load()
+        assert picture.info["icc_profile"] == p3
