@@ -117,7 +117,7 @@ class Settings(BaseSettings):
         default=256 * 2**20, description="most bytes of all bodies being handled at one moment"
     )
     max_image_pixels: Bytes = Field(
-        default=2**24, description="largest width x height of an edit's images"
+        default=2**25, description="largest width x height of an edit's images"
     )
     max_mask_pixels: Bytes = Field(
         default=2**26,

@@ -21,6 +21,14 @@ class ImageRefusedError(Exception):
     """Not a picture that may be decoded; the text says why, for whoever sent it."""
 
 
+class UndecodableError(ImageRefusedError):
+    """Not a whole file of a format that is read."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Invalid image data or unsupported format: {reason}")
+        self.reason = reason
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """One decoded picture, upright: users draw on what is shown."""
@@ -32,9 +40,13 @@ class Picture:
     profile: bytes | None
     """ICC profile of `native`; None: sRGB."""
 
+    def in_srgb(self) -> Pixels:
+        """Return the colours, what is transparent not applied: sRGB uint8 [height, width, 3]."""
+        return self.native if self.profile is None else to_srgb(self.native, self.profile)
+
     def shown(self) -> Pixels:
         """Return what a browser shows on a white page: sRGB uint8 [height, width, 3]."""
-        pixels = self.native if self.profile is None else to_srgb(self.native, self.profile)
+        pixels = self.in_srgb()
         if self.alpha is None:
             return pixels
         rgba = Image.fromarray(np.dstack([pixels, self.alpha]))
@@ -68,11 +80,11 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageRefusedError(f"more than the {max_pixels} pixels allowed") from error
     except UnidentifiedImageError as error:
-        raise _undecodable(f"not a {', '.join(FORMATS)} file") from error
+        raise UndecodableError(f"not a {', '.join(FORMATS)} file") from error
     except Exception as error:
         # Damaged files make Pillow's parsers raise whatever they stumble over: OSError,
         # SyntaxError, ValueError, struct.error and more.
-        raise _undecodable(str(error)) from error
+        raise UndecodableError(str(error)) from error
 
 
 def decode_rgb(data: bytes, max_pixels: int) -> Pixels:
@@ -96,10 +108,6 @@ def decode_mask(data: bytes, max_pixels: int) -> Pixels:
     if picture.alpha is not None:
         pixels = np.dstack([pixels, picture.alpha])
     return read_mask(pixels)
-
-
-def _undecodable(reason: str) -> ImageRefusedError:
-    return ImageRefusedError(f"Invalid image data or unsupported format: {reason}")
 
 
 def _loaded(picture: Image.Image, data: bytes) -> Image.Image:

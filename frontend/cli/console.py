@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import signal
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -95,8 +96,22 @@ def opened(data: bytes) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Write a picture in the format of the path's suffix, or say why not and exit."""
+    """Write a picture in the format of the path's suffix, or say why not and exit.
+
+    A colour profile is kept.
+    """
     try:
-        picture.save(path)
+        picture.save(path, icc_profile=picture.info.get("icc_profile"))
     except (OSError, ValueError) as error:  # ValueError: a suffix that names no format
         fail(f"cannot write {path}: {error}", BAD_INPUT)
+
+
+def numbers(text: str, count: int, option: str) -> tuple[float, ...]:
+    """Return an option's numbers, or say what is wrong with them and exit."""
+    try:
+        read = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        read = ()
+    if len(read) != count or not all(map(math.isfinite, read)):
+        fail(f"{option} takes {count} numbers with commas between them, not {text}", BAD_INPUT)
+    return read

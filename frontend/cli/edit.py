@@ -19,6 +19,7 @@ from frontend.cli.console import (
     as_base64,
     console,
     fail,
+    numbers,
     opened,
     read,
     save,
@@ -60,7 +61,12 @@ def edit(
     height: Annotated[int | None, typer.Option(help="Of the result, 256 to 2048.")] = None,
     angle: Annotated[str | None, typer.Option(help="Camera angle, such as top-down.")] = None,
     background: Annotated[str | None, typer.Option(help="Background preset.")] = None,
-    quality: Annotated[Quality | None, typer.Option(help="Size to work at.")] = None,
+    quality: Annotated[
+        Quality | None, typer.Option(help="Size of the result, with --region full.")
+    ] = None,
+    region: Annotated[
+        str, typer.Option(help="What is edited: auto, full, or x0,y0,x1,y1 in pixels.")
+    ] = "auto",
     url: Url = DEFAULT_URL,
 ) -> None:
     """Edit one picture; Ctrl-C cancels the edit on the server."""
@@ -80,6 +86,7 @@ def edit(
         "angle": angle,
         "background_preset": background,
         "input_quality": quality,
+        "region": _region(region),
     }
     given = {name: value for name, value in request.items() if value is not None}
     try:
@@ -90,6 +97,10 @@ def edit(
     with opened(base64.b64decode(result["image"])) as picture:
         save(picture, out)
     console.print(f"{out}  ({result['generation_time']:.1f} s)")
+
+
+def _region(text: str) -> str | tuple[float, ...]:
+    return numbers(text, 4, "--region") if "," in text else text
 
 
 def _run(client: Client, request: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 import time
 import uuid
 from pathlib import Path
@@ -21,6 +20,7 @@ from frontend.cli.console import (
     as_base64,
     console,
     fail,
+    numbers,
     opened,
     read,
     save,
@@ -54,7 +54,7 @@ def mask(
     data = read(image)
     inside = [_pair(text, "--point") for text in point or ()]
     outside = [_pair(text, "--negative-point") for text in negative_point or ()]
-    corners = _numbers(box, 4, "--box") if box else None
+    corners = numbers(box, 4, "--box") if box else None
     request = {
         "image": as_base64(data),
         "points": [*inside, *outside] or None,
@@ -92,15 +92,5 @@ def _run_mask(client: Client, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pair(text: str, option: str) -> tuple[float, float]:
-    x, y = _numbers(text, 2, option)
+    x, y = numbers(text, 2, option)
     return x, y
-
-
-def _numbers(text: str, count: int, option: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        fail(f"{option} takes {count} numbers with commas between them, not {text}", BAD_INPUT)
-    return numbers

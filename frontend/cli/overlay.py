@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from frontend.pictures.codecs import upright
+from model_kit.pictures import decode_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,9 @@ INSIDE, OUTSIDE, BOX = (40, 200, 80), (230, 50, 40), (255, 200, 0)
 TINT_STRENGTH = 0.5
 # Of the longer side; so an overlay looks the same at every size.
 LINE_SHARE, MARK_SHARE = 1 / 400, 1 / 90
+
+# The user's own picture, which the server has accepted.
+MAX_PIXELS = 2**28
 
 Point = tuple[float, float]
 
@@ -41,8 +44,7 @@ def draw(
     Returns:
         RGB, of the upright photograph's size.
     """
-    with Image.open(io.BytesIO(image)) as opened:
-        picture = upright(opened).convert("RGB")
+    picture = Image.fromarray(decode_rgb(image, MAX_PIXELS))
     with Image.open(io.BytesIO(mask)) as opened:
         cover = opened.convert("L")
     line = max(1, round(max(picture.size) * LINE_SHARE))

@@ -36,6 +36,7 @@ class EditParams:
     background_preset: str | None = None
     input_quality: str | None = None
     mask_tool_type: str | None = None
+    region: str | None = None
     width: int | None = None
     height: int | None = None
     num_inference_steps: int

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import io
-from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops
 
 from frontend.domain.masks import Picture
 from frontend.errors import IMAGE_REFUSED, InvalidInputError
-from frontend.pictures.image_bounds import FORMATS, refusal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from model_kit.colour import tagged_png
+from model_kit.image_bounds import FORMATS
+from model_kit.masks import EmptyMaskError, MaskError
+from model_kit.pictures import ImageRefusedError, UndecodableError, decode, decode_mask
 
 WEBP_MAX_SIDE = 2560
 WEBP_QUALITY = 80
 WEBP_METHOD = 6
 # Photographs hardly get smaller beyond it, and take several times as long.
 EXTRACT_COMPRESS_LEVEL = 1
-# Brighter pixels of a mask belong to its object.
-MASK_THRESHOLD = 128
-EMPTY_MASK = "No object found in mask (no white pixels)"
 
 # Pillow's own limit warns instead of refusing; ImageWorkers checks the size of every image.
 Image.MAX_IMAGE_PIXELS = None
@@ -37,20 +32,24 @@ def image_format(data: bytes) -> str:
         return "jpeg" if image.format == "MPO" else str(image.format).lower()
 
 
-def read(field: str, text: str, max_pixels: int) -> bytes:
+def read(field: str, text: str, max_pixels: int, *, mask: bool = False) -> bytes:
     """Return the encoded image that a client sent as base64 or as a data URL.
 
     Args:
         field: where it was sent; named by the error.
         text: as it was sent.
         max_pixels: largest width x height.
+        mask: it must also be readable as a mask.
 
     Raises:
-        InvalidInputError: it is not one whole image of FORMATS within the bounds.
+        InvalidInputError: it is not one whole image of FORMATS within the bounds, or no mask.
     """
     data = from_base64(field, text)
-    with _decoded(field, data, max_pixels):
-        return data
+    try:
+        (decode_mask if mask else decode)(data, max_pixels)
+    except (ImageRefusedError, MaskError) as error:
+        raise _refused(field, error) from None
+    return data
 
 
 def digest(text: str) -> bytes:
@@ -85,49 +84,42 @@ def extract(image: str, mask: str, max_pixels: int) -> bytes:
         max_pixels: largest width x height of either.
 
     Returns:
-        PNG, RGBA, of the upright picture's size, whose alpha is the mask.
+        PNG, RGBA in sRGB, of the upright picture's size. Its alpha is the mask times the picture's
+        own.
 
     Raises:
         InvalidInputError: one is no whole image of FORMATS within the bounds, or the mask
             is empty.
     """
-    with _decoded("image", from_base64("image", image), max_pixels) as opened:
-        picture = _on_white(upright(opened))
-    with _decoded("mask", from_base64("mask", mask), max_pixels) as opened:
-        alpha = _on_white(upright(opened)).convert("L")
-    if alpha.size != picture.size:
-        alpha = alpha.resize(picture.size, Image.Resampling.NEAREST)
-    if not any(alpha.histogram()[MASK_THRESHOLD + 1 :]):
-        raise InvalidInputError(EMPTY_MASK)
-    picture.putalpha(alpha)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=EXTRACT_COMPRESS_LEVEL)
-    return buffer.getvalue()
-
-
-def upright(picture: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF orientation says, if that can be read."""
     try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:  # whatever a broken EXIF block makes Pillow stumble over
-        return picture
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    """Return it in RGB, what is transparent on white, as the models see it."""
-    if picture.mode.startswith("I;16"):
-        # Of big-endian pixels Pillow cannot compute.
-        whole = picture.convert("I")
-        return whole.point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+        picture = decode(from_base64("image", image), max_pixels)
+    except ImageRefusedError as error:
+        raise _refused("image", error) from None
+    try:
+        alpha = Image.fromarray(decode_mask(from_base64("mask", mask), max_pixels))
+    except EmptyMaskError as error:
+        raise InvalidInputError(str(error)) from None  # the contract's words come first
+    except (ImageRefusedError, MaskError) as error:
+        raise _refused("mask", error) from None
+    cut = Image.fromarray(picture.in_srgb())
+    if alpha.size != cut.size:
+        alpha = alpha.resize(cut.size, Image.Resampling.NEAREST)
+    if picture.alpha is not None:
+        # What was see-through stays so.
+        alpha = ImageChops.multiply(alpha, Image.fromarray(picture.alpha))
+    cut.putalpha(alpha)
+    buffer = io.BytesIO()
+    cut.save(buffer, "PNG", compress_level=EXTRACT_COMPRESS_LEVEL)
+    return tagged_png(buffer.getvalue(), None)
 
 
 def _base64_bytes(text: str) -> bytes:
-    if text.startswith("data:"):
-        _, _, text = text.partition(",")
+    text = text.strip()
+    if text[:5].lower() == "data:":
+        # Parameters in front of the data may hold a comma within quotes.
+        _, marker, text = text.partition(";base64,")
+        if not marker:
+            raise ValueError("a data URL without ;base64,")
     # Some encoders break lines; everything else outside the alphabet is an error.
     return base64.b64decode("".join(text.split()), validate=True)
 
@@ -140,22 +132,10 @@ def from_base64(field: str, text: str) -> bytes:
         raise _invalid(field, f"not base64 ({error})") from None
 
 
-@contextlib.contextmanager
-def _decoded(field: str, data: bytes, max_pixels: int) -> Iterator[Image.Image]:
-    """Open an image and decode all of it; only that shows a truncated file."""
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if reason := refusal(image, data, max_pixels):
-                raise InvalidInputError(f"{field}: {reason}")
-            image.load()
-            yield image
-    except InvalidInputError:
-        raise
-    except UnidentifiedImageError:
-        raise _invalid(field, f"not one of {', '.join(FORMATS)}") from None
-    # Pillow's decoders raise almost anything at a broken file.
-    except Exception as error:
-        raise _invalid(field, f"damaged ({error})") from None
+def _refused(field: str, error: Exception) -> InvalidInputError:
+    if isinstance(error, UndecodableError):
+        return _invalid(field, error.reason)
+    return InvalidInputError(f"{field}: {error}")
 
 
 def _invalid(field: str, reason: str) -> InvalidInputError:
@@ -173,8 +153,12 @@ def webp(png: bytes) -> tuple[bytes, str]:
     buffer = io.BytesIO()
     try:
         with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+            # Its profile, where it has one, says what its pixels are in both formats.
+            profile = image.info.get("icc_profile")
             image.thumbnail((WEBP_MAX_SIDE, WEBP_MAX_SIDE), Image.Resampling.LANCZOS)
-            image.save(buffer, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD)
+            image.save(
+                buffer, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD, icc_profile=profile
+            )
     except (OSError, ValueError):
         return png, "image/png"
     return buffer.getvalue(), "image/webp"

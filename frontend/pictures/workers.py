@@ -42,13 +42,14 @@ class ImageWorkers:
         for threads in (self._threads, self._export_thread):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    async def read(self, field: str, text: str) -> bytes:
+    async def read(self, field: str, text: str, *, mask: bool = False) -> bytes:
         """Return the encoded image that a client sent as base64 or as a data URL.
 
         Raises:
-            InvalidInputError: it is not one whole image of FORMATS within the bounds.
+            InvalidInputError: it is not one whole image of FORMATS within the bounds, or no mask
+                where it has to be one.
         """
-        return await self._run(lambda: codecs.read(field, text, self._max_pixels))
+        return await self._run(lambda: codecs.read(field, text, self._max_pixels, mask=mask))
 
     async def digest(self, text: str) -> bytes:
         """Return the SHA-256 of an image's base64: all that it takes to recognise it."""
@@ -78,7 +79,7 @@ class ImageWorkers:
             mask: white on the object, likewise; stretched to the picture where sizes differ.
 
         Returns:
-            PNG, RGBA, of the upright picture's size, whose alpha is the mask.
+            PNG, RGBA, of the upright picture's size; see `codecs.extract`.
 
         Raises:
             InvalidInputError: one is no whole image of FORMATS within the bounds, or the mask

@@ -28,6 +28,7 @@ EDIT_INPUTS = (
     TensorSpec("BACKGROUND_PRESET", "BYTES"),
     TensorSpec("INPUT_QUALITY", "BYTES"),
     TensorSpec("MASK_TOOL_TYPE", "BYTES"),
+    TensorSpec("REGION", "BYTES"),
     TensorSpec("WIDTH", "INT32"),
     TensorSpec("HEIGHT", "INT32"),
     TensorSpec("NUM_INFERENCE_STEPS", "INT32"),

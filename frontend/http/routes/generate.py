@@ -1,5 +1,6 @@
 """Owns /api/generate: submitting an edit, following it, fetching its result, cancelling it."""
 
+import json
 import secrets
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -133,17 +134,21 @@ async def _params(request: GenerationRequest, services: Services) -> EditParams:
     if len(masks) > (most := services.settings.max_conditional_images):
         raise InvalidInputError(f"conditional_images: more than {most} images")
     read = services.images.read
+    has_mask = request.resolved_task_type != "white-balance"
     return EditParams(
         prompt=request.prompt,
         image=await read("input_image", request.input_image),
         conditional_images=tuple(
-            [await read(f"conditional_images.{i}", mask) for i, mask in enumerate(masks)]
+            [
+                await read(f"conditional_images.{i}", image, mask=has_mask and i == 0)
+                for i, image in enumerate(masks)
+            ]
         ),
         # Clients send an empty string for no picture.
         reference_image=await read("reference_image", request.reference_image)
         if request.reference_image
         else None,
-        reference_mask_r=await read("reference_mask_R", request.reference_mask_r)
+        reference_mask_r=await read("reference_mask_R", request.reference_mask_r, mask=True)
         if request.reference_mask_r
         else None,
         negative_prompt=request.negative_prompt,
@@ -152,6 +157,7 @@ async def _params(request: GenerationRequest, services: Services) -> EditParams:
         background_preset=request.background_preset,
         input_quality=request.input_quality,
         mask_tool_type=request.mask_tool_type,
+        region=(json.dumps(request.region) if isinstance(request.region, list) else request.region),
         width=request.width,
         height=request.height,
         num_inference_steps=request.num_inference_steps or DEFAULT_STEPS,

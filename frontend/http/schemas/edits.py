@@ -114,6 +114,13 @@ class GenerationRequest(BaseModel):
     mask_tool_type: Annotated[
         Literal["brush", "box"] | None, Field(description="how the mask was drawn")
     ] = None
+    region: Annotated[
+        Literal["full", "auto"] | Annotated[list[Int], Field(min_length=4, max_length=4)] | None,
+        Field(
+            description="full: the whole picture; auto: crops around the masked objects, given back"
+            " in the picture as it was sent; or a crop [x0, y0, x1, y1] in its pixels"
+        ),
+    ] = None
     preview: Annotated[
         bool | None, Field(description="adds a small picture to the event of each step")
     ] = None

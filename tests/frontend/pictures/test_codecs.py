@@ -14,7 +14,7 @@ from frontend.domain.masks import Picture
 from frontend.errors import InvalidInputError
 from frontend.pictures import codecs
 from frontend.pictures.codecs import image_format
-from frontend.pictures.image_bounds import FORMATS
+from model_kit.image_bounds import FORMATS
 from model_kit.pictures import decode_rgb
 from tests.fakes.pictures import b64, encoded, png
 

@@ -10,7 +10,8 @@ import numpy as np
 from model_kit.errors import Code, CodedError, invalid
 from model_kit.laps import Laps
 from model_kit.lru import Lru
-from model_kit.pictures import ImageRefusedError, decode_rgb
+from model_kit.masks import MaskError
+from model_kit.pictures import ImageRefusedError, decode_mask, decode_rgb
 from smart_mask import selection as mask_selection
 from smart_mask.errors import nothing_found
 from smart_mask.features import Features, read_features
@@ -170,7 +171,10 @@ class Segmenter:
         """
         if guidance is None:
             return None
-        grey = cv2.cvtColor(self._decode("MASK", guidance), cv2.COLOR_RGB2GRAY)
+        try:
+            grey = decode_mask(guidance, self._settings.max_image_pixels)
+        except (ImageRefusedError, MaskError) as error:
+            raise invalid("MASK", str(error)) from error
         height, width = grey.shape
         # A part of a pixel of the smaller copy is enough, so that thin strokes are not lost.
         size = (min(width, _GUIDANCE_SIDE), min(height, _GUIDANCE_SIDE))
