@@ -1,6 +1,13 @@
 """Owns the way to the code that serves edits: training and measuring use it, not a copy."""
 
-from export import models_path  # noqa: F401
+import sys
+from pathlib import Path
+
+# The models' modules: what is built is built by the code that serves it. Their names are unique
+# across models.
+for _folder in sorted(Path(__file__).parents[1].glob("model_repository/*/1")):
+    if str(_folder) not in sys.path:
+        sys.path.append(str(_folder))
 
 # isort: split
 

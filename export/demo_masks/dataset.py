@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from export.fastsam.sheet import GREY
 from export.scenes.masks import draw_scene
 
 SCENE_SIZE = 256
 SHARD = 500
-# What a letterbox is filled with.
-GREY = 114
 # Objects with fewer pixels in the picture that the network sees are no targets.
 MIN_PIXELS = 30
 

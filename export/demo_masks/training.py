@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from export.demo_edits.training.fitting import autocast
 from export.demo_masks.dataset import ScenePool, draw_batch
+from export.devices import autocast
 from export.errors import ExportError
 from export.fastsam.yolo import segmentation_loss, segmentation_network
 

@@ -30,6 +30,11 @@ class Detections:
     anchors: npt.NDArray[np.int64]
 
 
+def network_input(picture: npt.NDArray[np.uint8]) -> FloatArray:
+    """Turns RGB uint8 [height, width, 3] into float32 [1, 3, height, width] in 0..1."""
+    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / 255
+
+
 def decode(
     predictions: FloatArray,
     prototypes: FloatArray,

@@ -8,9 +8,15 @@ import onnx
 import onnxruntime
 import torch
 
-from export.fastsam.decoding import CONFIDENCE, FloatArray, decode, mask_iou, masks_at
+from export.fastsam.decoding import (
+    CONFIDENCE,
+    FloatArray,
+    decode,
+    mask_iou,
+    masks_at,
+    network_input,
+)
 from export.fastsam.onnx_network import INPUT, image_size
-from export.fastsam.score import network_input
 from export.scenes.masks import draw_scene
 
 SCENES = 4

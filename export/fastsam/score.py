@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from export.fastsam.decoding import FloatArray, box_iou, decode, mask_iou
+from export.fastsam.decoding import FloatArray, box_iou, decode, mask_iou, network_input
 from export.scenes.masks import Scene, draw_scene
 
 # Far from every training seed.
@@ -78,11 +78,6 @@ def score(network: Network, scenes: list[Scene], confidence: float) -> Score:
         click_missed=clicks.count(None) / len(clicks),
         box_mean=float(np.mean(boxes)),
     )
-
-
-def network_input(picture: npt.NDArray[np.uint8]) -> FloatArray:
-    """Turns RGB uint8 [height, width, 3] into float32 [1, 3, height, width] in 0..1."""
-    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / 255
 
 
 def innermost(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:

@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from export.demo_masks.dataset import GREY
-from export.fastsam.decoding import Detections, decode
-from export.fastsam.score import Network, network_input
+from export.fastsam.decoding import Detections, decode, network_input
+from export.fastsam.score import Network
 
 TILE = 176
 GAP = 4
+# What a letterbox is filled with.
+GREY = 114
 
 Picture = npt.NDArray[np.uint8]
 

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from export.fastsam.decoding import CONFIDENCE, OVERLAP, suppress
-from export.fastsam.score import network_input
+from export.fastsam.decoding import CONFIDENCE, OVERLAP, network_input, suppress
 from export.fastsam.sheet import Picture, letterboxed
 from export.fastsam.yolo import segmentation_network
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from export.manifest import BundleError
-from export.serving_code import Tuning, torch_dtype
 
 WARM_UP = 30  # iterations
 MAX_GRADIENT = 1.0
@@ -79,15 +78,6 @@ def fit(
             run.save(checkpoint)
             saved = time.monotonic()
     return run.seconds
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """Lets a network compute in bfloat16 where the device has it in hardware.
-
-    A processor that emulates bfloat16 takes many times longer than in float32.
-    """
-    dtype = torch_dtype(Tuning("auto"), str(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
 
 
 class _Run:

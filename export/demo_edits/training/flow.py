@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from export.demo_edits.samples import Flow
 from export.demo_edits.training import attention_start
-from export.demo_edits.training.fitting import Plan, Step, autocast, fit
+from export.demo_edits.training.fitting import Plan, Step, fit
 from export.demo_edits.training.pool import Encoded, Pool
+from export.devices import autocast
 from export.serving_code import Task
 
 # How often the prompt is dropped: guidance compares with the answer to a blank one.

@@ -14,23 +14,13 @@ import torch
 from diffusers import QwenImageEditPlusPipeline
 from PIL import Image
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 from export import manifest
-from export.__main__ import app
 from export.demo_edits import bundle as demo_bundle
 from export.demo_edits.samples import all_prompts
 from export.preview import synthetic_pictures
 
 SIZE = 128
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.fixture(scope="module")
@@ -218,33 +208,3 @@ def test_a_folder_of_something_else_is_never_deleted(tmp_path: Path) -> None:
     with pytest.raises(manifest.BundleError, match="no bundle"):
         demo_bundle.place(tmp_path)
     assert (tmp_path / "letter.txt").read_text() == "dear"
-
-
-def test_the_command_keeps_an_intact_bundle_and_replaces_a_damaged_one(
-    bundle: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "demo"
-    shutil.copytree(bundle, out)
-    arguments = ["demo", "--out", str(out)]
-    before = out.stat().st_ino
-
-    kept = CliRunner().invoke(app, arguments)
-    assert kept.exit_code == 0
-    assert "every file intact" in kept.output
-    assert out.stat().st_ino == before
-
-    (out / demo_bundle.ADAPTERS["insertion"]).unlink()
-    rebuilt = CliRunner().invoke(app, arguments)
-    assert rebuilt.exit_code == 0
-    assert "put in place" in rebuilt.output
-    assert contents(out) == contents(bundle)
-
-    forced = CliRunner().invoke(app, [*arguments, "--force"])
-    assert "put in place" in forced.output
-
-
-def test_the_command_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
-    (tmp_path / "letter.txt").touch()
-    refused = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
-    assert refused.exit_code == 1
-    assert "no bundle" in refused.output

@@ -12,7 +12,7 @@ from export.errors import ExportError
 from export.fastsam.checkpoint import export_onnx, open_checkpoint
 from export.fastsam.decoding import FloatArray
 from export.fastsam.onnx_network import anchors, image_size
-from tests.export.networks import borders, expected_borders, run
+from tests.export.fastsam.networks import borders, expected_borders, run
 
 
 def test_equals_pytorch(network: Any, exported: onnx.ModelProto, images: FloatArray) -> None:

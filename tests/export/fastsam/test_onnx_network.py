@@ -7,11 +7,10 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from export.errors import ExportError
-from export.fastsam.decoding import FloatArray, box_iou, decode, mask_iou
+from export.fastsam.decoding import FloatArray, box_iou, decode, mask_iou, network_input
 from export.fastsam.onnx_network import image_size, with_half_inside, with_stored_half
-from export.fastsam.score import network_input
 from export.scenes.masks import draw_scene
-from tests.export.networks import borders, expected_borders, run
+from tests.export.fastsam.networks import borders, expected_borders, run
 
 SIZE = 320
 

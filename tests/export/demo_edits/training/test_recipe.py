@@ -5,17 +5,14 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from export import manifest
-from export.__main__ import app
 from export.demo_edits import bundle as demo_bundle
 from export.demo_edits import release as demo_release
 from export.demo_edits.results import Editor, held_out, scores
@@ -155,17 +152,3 @@ def test_a_recipe_follows_its_length() -> None:
         for stage in adapter.stages:
             assert {course.size for course in stage.courses} <= sizes
             assert stage.courses[-1].until == 1.0
-
-
-def test_the_command_trains_and_refuses_a_workspace_of_another_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(demo_training, "recipe", lambda seed, length: replace(RECIPE, seed=seed))
-    arguments = ["demo-train", "--out", str(tmp_path / "demo"), "--workspace", str(tmp_path / "w")]
-    trained = CliRunner().invoke(app, arguments)
-    assert trained.exit_code == 0, trained.output
-    assert "trained in" in trained.output
-    assert manifest.verify(tmp_path / "demo")["training"]["recipe"]["seed"] == 0
-    refused = CliRunner().invoke(app, [*arguments, "--seed", "1"])
-    assert refused.exit_code == 1
-    assert "another recipe" in refused.output

@@ -9,8 +9,7 @@ import pytest
 
 from export.fastsam import checkpoint as fastsam_checkpoint
 from export.fastsam.bundle import DEMO, NETWORK
-from export.fastsam.decoding import FloatArray
-from export.fastsam.score import network_input
+from export.fastsam.decoding import FloatArray, network_input
 from export.fastsam.untrained import write_untrained
 from export.scenes.masks import draw_scene
 
