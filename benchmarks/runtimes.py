@@ -1,6 +1,5 @@
 """What runs the mask network best on this processor: time, and masks beside those of FP32."""
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -139,4 +138,4 @@ def _every_mask(features: Features) -> list[Any]:
 
 def image_side(bundle: Path) -> int:
     """Of a mask network's images, in pixels."""
-    return int(json.loads((bundle / manifest.MANIFEST).read_text())["image_size"])
+    return int(manifest.read(bundle, "image_size")["image_size"])

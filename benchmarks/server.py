@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
+from frontend.launcher import ports
 
 READY_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
@@ -40,7 +41,7 @@ def serving(endpoints: Endpoints | None, **settings: str) -> Iterator[Endpoints]
     if endpoints is not None:
         yield endpoints
         return
-    rest, http, grpc, metrics = _free_ports(4)
+    rest, http, grpc, metrics = ports.free(4)
     environment = {
         **os.environ,
         "ARTMANCER_PORT": str(rest),
@@ -77,11 +78,3 @@ def _becomes_ready(endpoints: Endpoints, process: subprocess.Popen[bytes]) -> bo
                 return True
         time.sleep(0.1)
     return False
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -19,7 +19,7 @@ from edit_conditions.quality import InputQuality
 from edit_conditions.request import EditRequest, MaskTool
 from edit_conditions.task import Task
 from image_edit.engine.bundle import load_bundle
-from image_edit.engine.engine import EditEngine
+from image_edit.engine.engine import EditEngine, EditState
 from image_edit.engine.positions import mark_picture_tokens
 from image_edit.engine.tuning import torch_dtype
 from image_edit.settings import Tuning
@@ -30,6 +30,7 @@ __all__ = [
     "EditEngine",
     "EditRequest",
     "EditSpec",
+    "EditState",
     "InputQuality",
     "MaskTool",
     "Task",

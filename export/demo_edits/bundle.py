@@ -7,13 +7,6 @@ from export import manifest
 from export.folders import replacing
 
 NAME = "artmancer-demo"
-PIPELINE = "pipeline"
-# Task type -> LoRA file, both as clients and operators know them.
-ADAPTERS = {
-    "insertion": "adapters/insertion_cp.safetensors",
-    "removal": "adapters/removal_cp.safetensors",
-    "white-balance": "adapters/wb_cp.safetensors",
-}
 # What `python -m export demo-train` made.
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -35,17 +28,7 @@ def place(bundle: Path) -> None:
     Raises:
         BundleError: the folder holds something that is no bundle, or a shipped file is damaged.
     """
-    refuse_other_content(bundle)
+    manifest.refuse_other_content(bundle)
     manifest.verify(SHIPPED)
     with replacing(bundle) as folder:
         shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
-
-
-def refuse_other_content(bundle: Path) -> None:
-    """Protects a folder that is not ours to replace.
-
-    Raises:
-        BundleError: the folder holds something that is no bundle.
-    """
-    if bundle.exists() and any(bundle.iterdir()) and not (bundle / manifest.MANIFEST).exists():
-        raise manifest.BundleError(f"{bundle}: holds something that is no bundle")

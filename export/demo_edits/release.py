@@ -32,13 +32,13 @@ def release(trained: Trained, recipe: Recipe, bundle: Path) -> None:
     Raises:
         BundleError: the folder holds something that is no bundle.
     """
-    demo_bundle.refuse_other_content(bundle)
+    manifest.refuse_other_content(bundle)
     pipeline = trained.pipeline
     preview = _preview(pipeline.vae, recipe.seed)
     pipeline.to(dtype=torch.float16)
     with replacing(bundle) as folder:
-        pipeline.save_pretrained(folder / demo_bundle.PIPELINE)
-        for task, file in demo_bundle.ADAPTERS.items():
+        pipeline.save_pretrained(folder / manifest.PIPELINE)
+        for task, file in manifest.ADAPTERS.items():
             path = folder / file
             pipeline.save_lora_weights(
                 path.parent,
@@ -60,8 +60,8 @@ def release(trained: Trained, recipe: Recipe, bundle: Path) -> None:
                 "name": demo_bundle.NAME,
                 "base": f"QwenImageEditPlusPipeline, {parameters / 1e6:.1f} M parameters,"
                 " trained on drawn scenes by `python -m export demo-train`",
-                "pipeline": demo_bundle.PIPELINE,
-                "adapters": {task: {"file": file} for task, file in demo_bundle.ADAPTERS.items()},
+                "pipeline": manifest.PIPELINE,
+                "adapters": {task: {"file": file} for task, file in manifest.ADAPTERS.items()},
                 "preview": preview,
                 "training": {
                     "recipe": asdict(recipe),

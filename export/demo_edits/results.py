@@ -1,7 +1,6 @@
 """Owns editing samples with a bundle in this process, and how well a bundle does it."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from export.demo_edits.samples import Flow, Sample, draw_sample
 from export.demo_edits.score import angular_error, colour_difference, psnr
 from export.scenes.edits import Pixels, as_pixels
-from export.serving_code import EditEngine, EditSpec, Tuning, load_bundle
+from export.serving_code import EditEngine, EditSpec, EditState, Tuning, load_bundle
 
 # What clients get where they do not say otherwise, but for the steps.
 TRUE_CFG_SCALE = 4.0
@@ -38,15 +37,6 @@ class Editor:
         """The pipeline's QwenImageTransformer2DModel."""
         return self._pipeline.transformer
 
-    @contextlib.contextmanager
-    def without_adapters(self) -> Iterator[None]:
-        """Edits with the base alone, whatever the task."""
-        self._pipeline.disable_lora()
-        try:
-            yield
-        finally:
-            self._pipeline.enable_lora()
-
     def edit(
         self,
         sample: Sample,
@@ -70,26 +60,19 @@ class Editor:
         conditions = sample.conditions
         images = np.stack(conditions.images)
         height, width = conditions.source.shape[:2]
-        preparing = self._engine.prepare(
-            EditSpec(
-                task_type=adapter or str(sample.request.task),
-                prompt=sample.request.prompt,
-                negative_prompt=NEGATIVE_PROMPT,
-                images=images if order is None else images[list(order)],
-                size=(width, height),
-                num_inference_steps=steps,
-                true_cfg_scale=true_cfg_scale,
-                guidance_scale=true_cfg_scale,
-                seed=0,
-                static_schedule=False,
-            )
+        spec = EditSpec(
+            task_type=adapter or str(sample.request.task),
+            prompt=sample.request.prompt,
+            negative_prompt=NEGATIVE_PROMPT,
+            images=images if order is None else images[list(order)],
+            size=(width, height),
+            num_inference_steps=steps,
+            true_cfg_scale=true_cfg_scale,
+            guidance_scale=true_cfg_scale,
+            seed=0,
+            static_schedule=False,
         )
-        while True:
-            try:
-                next(preparing)
-            except StopIteration as prepared:
-                state = prepared.value
-                break
+        *_, state = _with_result(self._engine.prepare(spec))
         for _ in range(steps):
             self._engine.step(state)
         generated: Pixels = self._engine.decode(state)
@@ -97,6 +80,11 @@ class Editor:
             return generated
         share = conditions.composite_mask[..., None] / np.float32(255)
         return as_pixels(conditions.source + share * (generated - conditions.source.astype(float)))
+
+
+def _with_result(stages: Generator[None, None, EditState]) -> Iterator[Any]:
+    """Yield what the stages yield, and at last what they return."""
+    yield (yield from stages)
 
 
 def held_out(flow: Flow, index: int, size: int) -> Sample:

@@ -5,17 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from export.console import one_line_errors
+from export.console import bars, one_line_errors
 from export.fastsam import bundle as fastsam_bundle
 
 if TYPE_CHECKING:
     from export.demo_masks.training import Plan, Step, Trained
 
 # torch, ONNX and ultralytics take seconds to import: the command imports what it needs.
-
-LOG_EVERY = 60.0
 
 
 def train(
@@ -75,33 +72,19 @@ def _train(console: Console, plan: "Plan", workspace: Path, device: str, workers
     from export.demo_masks import dataset as mask_dataset
     from export.demo_masks import training as mask_training
 
-    columns = (
-        TextColumn("{task.description:8}"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}"),
-    )
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, disable=hidden) as progress:
-        drawing = progress.add_task("scenes", total=plan.scenes, detail="")
-        pool = mask_dataset.scene_pool(
-            workspace / "scenes",
-            plan.scenes,
-            plan.seed,
-            workers,
-            lambda count: progress.advance(drawing, count),
-        )
-        training = progress.add_task("training", total=1.0, detail="")
-        logged = 0.0
+    drawn = 0
+    with bars(console) as report:
+
+        def on_scenes(count: int) -> None:
+            nonlocal drawn
+            drawn += count
+            report("scenes", min(1.0, drawn / plan.scenes), f"{drawn} of {plan.scenes}")
 
         def on_step(step: "Step") -> None:
-            nonlocal logged
             losses = ", ".join(f"{name} {loss:.2f}" for name, loss in step.losses.items() if loss)
-            detail = f"iteration {step.iteration} at {step.size}: {losses}"
-            progress.update(training, completed=step.share, detail=detail)
-            if hidden and step.seconds - logged > LOG_EVERY:
-                logged = step.seconds
-                console.print(f"{step.share:4.0%} {detail}", soft_wrap=True)
+            report("training", step.share, f"iteration {step.iteration} at {step.size}: {losses}")
 
+        pool = mask_dataset.scene_pool(
+            workspace / "scenes", plan.scenes, plan.seed, workers, on_scenes
+        )
         return mask_training.train(plan, pool, workspace, device, on_step)

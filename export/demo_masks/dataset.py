@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from export.fastsam.sheet import GREY
+from export.folders import replacing_file
 from export.scenes.masks import draw_scene
 
 SCENE_SIZE = 256
@@ -79,10 +80,8 @@ def _draw_shard(job: tuple[int, int, Path]) -> None:
     for offset, row in enumerate(scenes):
         scene = draw_scene(start + offset, SCENE_SIZE)
         row[..., :3], row[..., 3] = scene.picture, scene.labels
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("wb") as file:
+    with replacing_file(path) as unfinished, unfinished.open("wb") as file:
         np.save(file, scenes)
-    unfinished.replace(path)
 
 
 @dataclass(frozen=True)

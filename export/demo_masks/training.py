@@ -15,6 +15,7 @@ from export.demo_masks.dataset import ScenePool, draw_batch
 from export.devices import autocast
 from export.errors import ExportError
 from export.fastsam.yolo import segmentation_loss, segmentation_network
+from export.folders import replacing_file
 
 # About 2 M parameters.
 DEPTH, WIDTH, MAX_CHANNELS = 0.33, 0.25, 512
@@ -190,20 +191,17 @@ class _Run:
                 value.lerp_(current[name], 1 - decay)
 
     def save(self, path: Path) -> None:
-        unfinished = path.with_suffix(".part")
-        torch.save(
-            {
-                "plan": asdict(self.plan),
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "iteration": self.iteration,
-                "seconds": self.seconds,
-                "losses": self.losses,
-            },
-            unfinished,
-        )
-        unfinished.replace(path)
+        state = {
+            "plan": asdict(self.plan),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "iteration": self.iteration,
+            "seconds": self.seconds,
+            "losses": self.losses,
+        }
+        with replacing_file(path) as unfinished:
+            torch.save(state, unfinished)
 
     def load(self, path: Path) -> None:
         state = torch.load(path, map_location=self.device, weights_only=True)

@@ -33,7 +33,7 @@ def place(
     Raises:
         BundleError: the folder holds something that is no bundle.
     """
-    _refuse_other_folders(bundle)
+    manifest.refuse_other_content(bundle)
     with replacing(bundle) as folder:
         (folder / NETWORK).write_bytes(network)
         (folder / PARITY).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
@@ -54,9 +54,9 @@ def place_demo(bundle: Path, force: bool) -> str:
         BundleError: the folder holds something that is no bundle, or one whose name cannot be
             read and that is not to be replaced by force.
     """
-    _refuse_other_folders(bundle)
+    manifest.refuse_other_content(bundle)
     if not force and (bundle / manifest.MANIFEST).exists():
-        if _name(bundle) != DEMO_NAME:
+        if manifest.read(bundle, "name")["name"] != DEMO_NAME:
             return "kept"
         if _is_current(bundle):
             return "current"
@@ -75,19 +75,6 @@ def place_demo(bundle: Path, force: bool) -> str:
 def _write_manifest(folder: Path, name: str, base: str, image_size: int, confidence: float) -> None:
     fields = {"name": name, "base": base, "network": NETWORK, "image_size": image_size}
     manifest.write(folder, {**fields, "confidence": confidence})
-
-
-def _refuse_other_folders(bundle: Path) -> None:
-    if bundle.exists() and any(bundle.iterdir()) and not (bundle / manifest.MANIFEST).exists():
-        raise manifest.BundleError(f"{bundle}: holds something that is no bundle")
-
-
-def _name(bundle: Path) -> Any:
-    path = bundle / manifest.MANIFEST
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["name"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise manifest.BundleError(f"{path}: {error!r}") from None
 
 
 def _is_current(bundle: Path) -> bool:

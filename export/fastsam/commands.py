@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from export import manifest
 from export.console import one_line_errors
 from export.errors import ExportError
 from export.fastsam import bundle as fastsam_bundle
@@ -53,7 +54,7 @@ def export_fastsam(
             parity = fastsam_parity.compare(network, exported, fastsam_parity.SCENES)
         if parity["masks"]["mean_iou"] < LEAST_PARITY:
             raise ExportError(f"{checkpoint}: the exported network's masks differ: {parity}")
-        digest = fastsam_download.digest(checkpoint)
+        digest = manifest.sha256(checkpoint)
         base = f"{checkpoint.name}, SHA-256 {digest}, exported for {size} x {size}"
         fastsam_bundle.place(out, checkpoint.stem, base, size, exported.SerializeToString(), parity)
         differences = parity["difference"]

@@ -1,11 +1,12 @@
 """Downloads FastSAM's published checkpoints, their hash checked."""
 
-import hashlib
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 from export.errors import ExportError
+from export.folders import replacing_file
+from export.manifest import sha256 as sha256_of
 
 URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0/{name}.pt"
 NAMES = ("FastSAM-s", "FastSAM-x")
@@ -26,28 +27,23 @@ def download(url: str, sha256: str, target: Path, on_bytes: Callable[[int, int],
     Raises:
         ExportError: the network or the server failed, or the file has another hash.
     """
-    if target.is_file() and digest(target) == sha256.lower():
+    if target.is_file() and sha256_of(target) == sha256.lower():
         return
-    unfinished = target.with_name(f"{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, unfinished.open("wb") as file:
-            total, received = int(answer.headers.get("Content-Length", 0)), 0
-            while chunk := answer.read(_CHUNK):
-                file.write(chunk)
-                received += len(chunk)
-                on_bytes(received, total)
-        found = digest(unfinished)
-        if found != sha256.lower():
-            raise ExportError(f"{url}: has SHA-256 {found}, not {sha256}")
-        unfinished.replace(target)
+        with replacing_file(target) as unfinished:
+            _receive(url, unfinished, on_bytes)
+            found = sha256_of(unfinished)
+            if found != sha256.lower():
+                raise ExportError(f"{url}: has SHA-256 {found}, not {sha256}")
     except OSError as error:
         raise ExportError(f"{url}: {error}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
-def digest(path: Path) -> str:
-    """Gives the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _receive(url: str, path: Path, on_bytes: Callable[[int, int], None]) -> None:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, path.open("wb") as file:
+        total, received = int(answer.headers.get("Content-Length", 0)), 0
+        while chunk := answer.read(_CHUNK):
+            file.write(chunk)
+            received += len(chunk)
+            on_bytes(received, total)

@@ -12,15 +12,8 @@ from export.qwen.adapters import Adapter, inspect
 from export.qwen.hub import expected_sha256, fetch_file, fetch_pipeline, place
 from export.qwen.transformer import empty_transformer, linear_shapes, read_config
 
-PIPELINE = "pipeline"
 PIPELINE_CLASS = "QwenImageEditPlusPipeline"
 LARGE_BYTES = 2**28
-# Task type -> name in the bundle.
-ADAPTERS = {
-    "insertion": "adapters/insertion_cp.safetensors",
-    "removal": "adapters/removal_cp.safetensors",
-    "white-balance": "adapters/wb_cp.safetensors",
-}
 
 
 def build(
@@ -52,8 +45,7 @@ def build(
     """
     if not adapters:
         raise BundleError("no adapter: without one, no task can be served")
-    if bundle.exists() and any(bundle.iterdir()) and not (bundle / manifest.MANIFEST).exists():
-        raise BundleError(f"{bundle}: holds something that is no bundle")
+    manifest.refuse_other_content(bundle)
     on_stage("finding the adapters")
     files = {task_type: _find(task_type, source) for task_type, source in adapters.items()}
     base = f"{repository} at {revision}"
@@ -71,20 +63,20 @@ def build(
         on_stage("placing the files")
         stated = {}
         for path in sorted(path for path in snapshot.rglob("*") if path.is_file()):
-            name = f"{PIPELINE}/{path.relative_to(snapshot).as_posix()}"
+            name = f"{manifest.PIPELINE}/{path.relative_to(snapshot).as_posix()}"
             place(path, folder / name)
             stated[name] = expected_sha256(path)
         for name, path in {name: each[name] for each in files.values() for name in each}.items():
             place(path, folder / name)
         on_stage("fitting the preview")
-        preview = _fit_preview(folder / PIPELINE)
+        preview = _fit_preview(folder / manifest.PIPELINE)
         on_stage("hashing the files")
-        manifest.write(
+        written = manifest.write(
             folder,
             {
                 "name": repository.rpartition("/")[2].lower(),
                 "base": base,
-                "pipeline": PIPELINE,
+                "pipeline": manifest.PIPELINE,
                 "adapters": {
                     task_type: _entry(adapters[task_type], list(named), inspected)
                     for task_type, named in files.items()
@@ -93,7 +85,6 @@ def build(
             },
             _tell_large(on_stage),
         )
-        written = _read(folder)
         _compare_with_hub(written, stated)
     return written
 
@@ -105,10 +96,9 @@ def _find(task_type: str, source: str) -> dict[str, Path]:
         raise BundleError(f"{task_type}: {source}: at most two adapters serve a task")
     # By content, so that tasks that share one load it once.
     named = {
-        f"adapters/lightning-{str(manifest.fingerprint(path)['sha256'])[:12]}.safetensors": path
-        for path in others
+        f"adapters/lightning-{manifest.sha256(path)[:12]}.safetensors": path for path in others
     }
-    return {ADAPTERS[task_type]: first, **named}
+    return {manifest.ADAPTERS[task_type]: first, **named}
 
 
 def _entry(source: str, names: list[str], inspected: Mapping[str, Adapter]) -> dict[str, Any]:
@@ -129,7 +119,7 @@ def _present(
 ) -> dict[str, Any] | None:
     """The manifest of a bundle that holds just this, every file intact."""
     try:
-        found = _read(bundle)
+        found = manifest.read(bundle, "base", "files")
     except BundleError:
         return None
     # A mask network's bundle has no adapters.
@@ -160,15 +150,6 @@ def _tell_large(on_stage: Callable[[str], None]) -> Callable[[Path], None]:
             on_stage(f"hashing {path.parent.name}/{path.name}, {size / 1e9:.1f} GB")
 
     return on_file
-
-
-def _read(bundle: Path) -> dict[str, Any]:
-    path = bundle / manifest.MANIFEST
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: {error}") from None
-    return found
 
 
 def _check_class(snapshot: Path) -> None:

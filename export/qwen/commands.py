@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from export.manifest import BundleError
+from export.console import one_line_errors
 from export.qwen import hub as qwen_hub
 
 LORA = "LoRA: a file, or owner/name:file; a second after a comma, such as Lightning's, joins it."
@@ -35,7 +34,7 @@ def build(
     console = Console()
     sources = {"insertion": insertion, "removal": removal, "white-balance": white_balance}
     given = {task_type: source for task_type, source in sources.items() if source}
-    try:
+    with one_line_errors(console):
         from export.qwen import bundle as qwen_bundle
 
         manifest = qwen_bundle.build(
@@ -45,9 +44,6 @@ def build(
             given,
             on_stage=lambda stage: console.print(f"{stage}...", soft_wrap=True),
         )
-    except BundleError as error:
-        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
-        raise typer.Exit(1) from None
     console.print(f"{out}: {manifest['base']}", soft_wrap=True)
     for task_type, source in sources.items():
         adapter = manifest["adapters"].get(task_type)

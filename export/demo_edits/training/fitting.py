@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from export.folders import replacing_file
 from export.manifest import BundleError
 
 WARM_UP = 30  # iterations
@@ -121,19 +122,16 @@ class _Run:
         return Step(self.iteration, self.plan.iterations, self.loss, self.seconds)
 
     def save(self, path: Path) -> None:
-        unfinished = path.with_suffix(".part")
-        torch.save(
-            {
-                "plan": asdict(self.plan),
-                "weights": {name: weight.detach() for name, weight in self.weights.items()},
-                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-                "iteration": self.iteration,
-                "seconds": self.seconds,
-                "loss": self.loss,
-            },
-            unfinished,
-        )
-        unfinished.replace(path)
+        state = {
+            "plan": asdict(self.plan),
+            "weights": {name: weight.detach() for name, weight in self.weights.items()},
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "iteration": self.iteration,
+            "seconds": self.seconds,
+            "loss": self.loss,
+        }
+        with replacing_file(path) as unfinished:
+            torch.save(state, unfinished)
 
     @torch.no_grad()
     def load(self, path: Path) -> None:

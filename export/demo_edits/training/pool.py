@@ -13,6 +13,7 @@ from torch import Tensor
 from export.demo_edits.samples import Flow, Sample, draw_sample
 from export.demo_edits.training.single_frame import single_frame
 from export.demo_edits.training.vae import as_values
+from export.folders import replacing_file
 from export.scenes.edits import Pixels
 
 # What the transformer reads where no prompt is given; the pipeline's own negative prompt.
@@ -77,9 +78,8 @@ def encoded_pool(
                     seeds = [[seed, 3, number, portion.size, first + at] for at in range(count)]
                     samples = [draw_sample(flow, each, portion.size, photographs) for each in seeds]
                     encoded = [encode(pipeline, sample) for sample in samples]
-                    unfinished = path.with_suffix(".part")
-                    torch.save([vars(each) for each in encoded], unfinished)
-                    unfinished.replace(path)
+                    with replacing_file(path) as unfinished:
+                        torch.save([vars(each) for each in encoded], unfinished)
                 found += [Encoded(**each) for each in torch.load(path, weights_only=True)]
                 on_sample(count)
     return pool

@@ -38,7 +38,7 @@ def pipeline(bundle: Path) -> Iterator[Any]:
     with warnings.catch_warnings():
         # peft finds it worth a warning that a model has several adapters.
         warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
-        for task_type, file in demo_bundle.ADAPTERS.items():
+        for task_type, file in manifest.ADAPTERS.items():
             pipeline.load_lora_weights(
                 bundle, weight_name=file, adapter_name=task_type, local_files_only=True
             )
@@ -193,7 +193,7 @@ def test_an_altered_or_outdated_bundle_is_not_current(bundle: Path, tmp_path: Pa
     assert demo_bundle.is_current(bundle)
     copy = tmp_path / "copy"
     shutil.copytree(bundle, copy)
-    (copy / demo_bundle.ADAPTERS["removal"]).write_bytes(b"")
+    (copy / manifest.ADAPTERS["removal"]).write_bytes(b"")
     assert not demo_bundle.is_current(copy)
     shutil.rmtree(copy)
     shutil.copytree(bundle, copy)

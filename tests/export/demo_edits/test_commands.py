@@ -44,7 +44,7 @@ def test_the_command_keeps_an_intact_bundle_and_replaces_a_damaged_one(
     assert "every file intact" in kept.output
     assert out.stat().st_ino == before
 
-    (out / demo_bundle.ADAPTERS["insertion"]).unlink()
+    (out / manifest.ADAPTERS["insertion"]).unlink()
     rebuilt = CliRunner().invoke(app, arguments)
     assert rebuilt.exit_code == 0
     assert "put in place" in rebuilt.output

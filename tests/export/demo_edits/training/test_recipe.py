@@ -112,9 +112,9 @@ def test_the_bundle_is_small_and_says_how_it_was_made(bundle: Path) -> None:
     found = manifest.verify(bundle)
     assert sum(path.stat().st_size for path in bundle.rglob("*")) < 40_000_000
     assert found["training"]["recipe"]["seed"] == RECIPE.seed
-    assert set(found["training"]["minutes"]) == {"vae", "base", *demo_bundle.ADAPTERS}
+    assert set(found["training"]["minutes"]) == {"vae", "base", *manifest.ADAPTERS}
     assert found["training"]["photographs"]
-    assert found["adapters"].keys() == demo_bundle.ADAPTERS.keys()
+    assert found["adapters"].keys() == manifest.ADAPTERS.keys()
     assert not demo_bundle.is_current(bundle)
 
 
