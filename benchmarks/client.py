@@ -16,17 +16,14 @@ TERMINAL = {"done", "error", "cancelled"}
 
 @dataclass(frozen=True)
 class Event:
-    """One message of a job's stream.
-
-    Attributes:
-        number: its sequence number in the job.
-        at: time.perf_counter() at receipt, in seconds.
-        message: the JSON object.
-    """
+    """One message of a job's stream."""
 
     number: int
+    """Its sequence number in the job."""
     at: float
+    """Time.perf_counter() at receipt, in seconds."""
     message: dict[str, Any]
+    """The JSON object."""
 
     @property
     def terminal(self) -> bool:
@@ -51,20 +48,20 @@ def edit_request(size: int, steps: int) -> dict[str, Any]:
 
 
 def connect(url: str) -> httpx.AsyncClient:
-    """Opens a client without a limit on connections; a minute of silence is an error."""
+    """Open a client without a limit on connections; a minute of silence is an error."""
     unlimited = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     return httpx.AsyncClient(base_url=url, timeout=60, limits=unlimited)
 
 
 async def submit(client: httpx.AsyncClient, request: dict[str, Any]) -> str:
-    """Submits a job and returns its id."""
+    """Submit a job and returns its id."""
     response = await client.post("/api/generate/async", json=request)
     task_id: str = response.raise_for_status().json()["task_id"]
     return task_id
 
 
 async def events(client: httpx.AsyncClient, task_id: str) -> AsyncIterator[Event]:
-    """Follows a job until the server closes its stream."""
+    """Follow a job until the server closes its stream."""
     async with aconnect_sse(client, "GET", f"/api/generate/stream/{task_id}") as source:
         source.response.raise_for_status()
         async for block in source.aiter_sse():
@@ -74,12 +71,12 @@ async def events(client: httpx.AsyncClient, task_id: str) -> AsyncIterator[Event
 
 
 async def cancel(client: httpx.AsyncClient, task_id: str) -> None:
-    """Cancels a job; returns when the server has answered."""
+    """Cancel a job; returns when the server has answered."""
     (await client.post(f"/api/generate/async/cancel/{task_id}")).raise_for_status()
 
 
 async def follow(client: httpx.AsyncClient, task_id: str) -> list[Event]:
-    """Follows a job to its end.
+    """Follow a job to its end.
 
     Raises:
         RuntimeError: it ended in error, or its stream ended before it did.
@@ -93,14 +90,14 @@ async def follow(client: httpx.AsyncClient, task_id: str) -> list[Event]:
 
 
 async def result(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
-    """Fetches a finished job's result."""
+    """Fetch a finished job's result."""
     response = await client.get(f"/api/generate/result/{task_id}")
     body: dict[str, Any] = response.raise_for_status().json()
     return body
 
 
 async def edit(client: httpx.AsyncClient, request: dict[str, Any]) -> dict[str, Any]:
-    """Submits a job, follows it to its end and returns its result.
+    """Submit a job, follows it to its end and returns its result.
 
     Raises:
         RuntimeError: it ended in error, or its stream ended before it did.

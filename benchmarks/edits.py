@@ -68,7 +68,7 @@ def request(sample: Sample, steps: int) -> dict[str, Any]:
 
 
 async def measure(url: str, *, scenes: Mapping[int, int], steps: int) -> dict[str, Any]:
-    """Edits held-out scenes one after the other on an otherwise idle server.
+    """Edit held-out scenes one after the other on an otherwise idle server.
 
     Args:
         url: REST address of a server of the demo bundle.
@@ -127,7 +127,7 @@ def by_score(each: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws each flow's score by size and method, with what it should reach."""
+    """Draw each flow's score by size and method, with what it should reach."""
     axes.axis("off")
     axes.set_title(f"held-out scenes, {results['steps']} steps: means, with each scene a dot")
     for number, (flow, (score, label, aim)) in enumerate(SHOWN.items()):

@@ -26,7 +26,7 @@ LABELS = {
 
 
 async def measure(url: str, *, runs: int, size: int) -> dict[str, Any]:
-    """Submits and cancels jobs one after the other on an otherwise idle server.
+    """Submit and cancels jobs one after the other on an otherwise idle server.
 
     Returns:
         Milliseconds: `submit` (request sent to task id received), `first_event` (request sent to
@@ -59,7 +59,7 @@ def step_seconds(events: Sequence[Event]) -> float:
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws the distribution of each latency."""
+    """Draw the distribution of each latency."""
     latencies = {name: results["ms"][name] for name in reversed(LABELS)}
     axes.boxplot(
         [latency["samples"] for latency in latencies.values()],

@@ -43,7 +43,7 @@ LABELS = {
 
 
 def measure(*, pairs: int, throughput_s: float) -> dict[str, Any]:
-    """Times clicks on a server with an untrained FastSAM-s and on ultralytics with it, by turns.
+    """Time clicks on a server with an untrained FastSAM-s and on ultralytics with it, by turns.
 
     The untrained network is bent to find about DETECTIONS things in the photograph, so that
     both sides have masks to make. Ultralytics gets the decoded picture, and so does not decode;
@@ -77,7 +77,7 @@ async def _measure(
     stages: dict[str, list[dict[str, float]]] = {kind: [] for kind in LABELS}
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         _, answer = await _click(client, next(images), point)
-        share = _share(answer["mask_base64"])
+        fraction = _fraction(answer["mask_base64"])
         for _ in range(pairs):
             started = time.perf_counter()
             ultralytics.click(point)
@@ -99,7 +99,7 @@ async def _measure(
         "network_size": NETWORK_SIZE,
         "jpeg_bytes": len(jpeg),
         "pairs": pairs,
-        "mask_share": share,
+        "mask_share": fraction,
         "seconds": {kind: summary(samples) for kind, samples in seconds.items()},
         "to_ultralytics": {
             kind: summary(
@@ -124,7 +124,7 @@ class Ultralytics:
         self._picture = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
 
     def click(self, point: list[float]) -> Any:
-        """Returns the Results of one click, made with all cores."""
+        """Return the Results of one click, made with all cores."""
         # It leaves one core unused by itself, which is half of two.
         torch.set_num_threads(os.cpu_count() or 1)
         return self._model(
@@ -147,7 +147,7 @@ class Ultralytics:
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws the median time of each kind of click, on a logarithmic scale."""
+    """Draw the median time of each kind of click, on a logarithmic scale."""
     kinds = list(reversed(LABELS))
     medians = [1000 * results["seconds"][kind]["median"] for kind in kinds]
     bars = axes.barh([LABELS[kind] for kind in kinds], medians)
@@ -161,7 +161,7 @@ def draw(axes: Axes, results: dict[str, Any]) -> None:
 
 
 def _prepare(folder: Path, checkpoint: Path, pixels: Any) -> Path:
-    """Writes a checkpoint, its bundle, and a model repository that serves it; returns the last."""
+    """Write a checkpoint, its bundle, and a model repository that serves it; returns the last."""
     fastsam_untrained.write_untrained(
         checkpoint, "FastSAM-s", NETWORK_SIZE, pixels, detections=DETECTIONS
     )
@@ -206,7 +206,7 @@ async def _throughput(
     point: list[float],
     duration_s: float,
 ) -> dict[str, Any]:
-    """Has clients click as fast as they are answered, one new picture to REPEATS repeats."""
+    """Have clients click as fast as they are answered, one new picture to REPEATS repeats."""
     ends = time.perf_counter() + duration_s
     taken: dict[str, list[float]] = {"new": [], "repeat": []}
 
@@ -229,7 +229,7 @@ async def _throughput(
     }
 
 
-def _share(mask: str) -> float:
+def _fraction(mask: str) -> float:
     """The part of the picture that a mask covers."""
     values = np.asarray(Image.open(io.BytesIO(base64.b64decode(mask))))
     return round(float((values > 127).mean()), 3)

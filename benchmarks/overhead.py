@@ -38,7 +38,7 @@ class BareDiffusers:
         self._pipeline.set_progress_bar_config(disable=True)
 
     def edit(self, conditions: list[Image.Image], request: dict[str, Any]) -> Image.Image:
-        """Runs `pipe()` with what the server makes of the same request."""
+        """Run `pipe()` with what the server makes of the same request."""
         width, height = conditions[-1].size
         picture: Image.Image = self._pipeline(
             image=conditions,
@@ -54,7 +54,7 @@ class BareDiffusers:
 
 
 async def measure(url: str, bundle: Path, *, pairs: int, steps: int, size: int) -> dict[str, Any]:
-    """Times both by turns, bare first, in one run.
+    """Time both by turns, bare first, in one run.
 
     An edit by REST lasts from sending the request to holding the decoded result: submission,
     stream, result.
@@ -90,7 +90,7 @@ async def measure(url: str, bundle: Path, *, pairs: int, steps: int, size: int) 
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws both times of every pair and the median ratio."""
+    """Draw both times of every pair and the median ratio."""
     for key, label in (("bare_s", "diffusers pipe()"), ("rest_s", "REST + SSE")):
         axes.plot(range(1, results["pairs"] + 1), results[key]["samples"], "o-", label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

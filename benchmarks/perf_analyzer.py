@@ -33,7 +33,7 @@ COUNTS = ("Concurrency", "Inferences/Second", "Response Throughput")
 
 
 def install(folder: Path) -> Path:
-    """Fetches perf_analyzer and what it needs, unless they are there.
+    """Fetch perf_analyzer and what it needs, unless they are there.
 
     Args:
         folder: where binary and libraries go.
@@ -71,21 +71,18 @@ def install(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Profile:
-    """How perf_analyzer drives one model.
-
-    Attributes:
-        model: its name.
-        data: one request in perf_analyzer's format: tensor name -> content and shape.
-        options: what the model needs on the command line.
-        title: of the plot.
-        ylabel: what a request is, in the plural.
-    """
+    """How perf_analyzer drives one model."""
 
     model: str
+    """Its name."""
     data: dict[str, Any]
+    """One request in perf_analyzer's format: tensor name -> content and shape."""
     options: tuple[str, ...]
+    """What the model needs on the command line."""
     title: str
+    """Of the plot."""
     ylabel: str
+    """What a request is, in the plural."""
 
 
 def edits(size: int, steps: int) -> Profile:
@@ -125,7 +122,7 @@ def networks(size: int) -> Profile:
 def measure(
     grpc: str, profile: Profile, *, requests: int, concurrencies: Iterable[int]
 ) -> dict[str, Any]:
-    """Drives a model by gRPC, once per concurrency.
+    """Drive a model by gRPC, once per concurrency.
 
     Args:
         grpc: Triton's host:port.
@@ -173,7 +170,7 @@ def measure(
 
 
 def parse_report(text: str) -> list[dict[str, float]]:
-    """Reads what perf_analyzer's CSV tells of a model: one row per concurrency.
+    """Read what perf_analyzer's CSV tells of a model: one row per concurrency.
 
     Latencies are in microseconds, from a request to its last response. The server's own times
     are left out: Triton counts them until `execute` has returned, which edits and masks outlive.
@@ -185,7 +182,7 @@ def parse_report(text: str) -> list[dict[str, float]]:
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws latency and throughput over concurrency."""
+    """Draw latency and throughput over concurrency."""
     rows = results["concurrency"]
     places = [row["Concurrency"] for row in rows]
     for name in ("p50 latency", "p99 latency"):

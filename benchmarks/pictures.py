@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 
 def photograph(size: int, seed: int) -> Image.Image:
-    """Draws smooth colours under sensor noise: as a PNG it is about as large as a photograph.
+    """Draw smooth colours under sensor noise: as a PNG it is about as large as a photograph.
 
     Returns:
         RGB, size x size.
@@ -21,31 +21,31 @@ def photograph(size: int, seed: int) -> Image.Image:
 
 
 def disc(size: int) -> Image.Image:
-    """Draws a mask, white in the middle: L, size x size."""
+    """Draw a mask, white in the middle: L, size x size."""
     mask = Image.new("L", (size, size))
     ImageDraw.Draw(mask).ellipse([size / 4, size / 4, 3 * size / 4, 3 * size / 4], fill=255)
     return mask
 
 
 def flat_disc(size: int) -> Image.Image:
-    """Draws a light disc on smooth dark colours, an object that any network finds: RGB."""
+    """Draw a light disc on smooth dark colours, an object that any network finds: RGB."""
     picture = photograph(size, seed=3).point([value // 3 for value in range(256)] * 3)
     picture.paste((240, 235, 220), mask=disc(size))
     return picture
 
 
 def png(picture: Image.Image) -> bytes:
-    """Encodes a picture as PNG."""
+    """Encode a picture as PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def base64_png(picture: Image.Image) -> str:
-    """Encodes a picture as the REST interface takes it."""
+    """Encode a picture as the REST interface takes it."""
     return base64.b64encode(png(picture)).decode()
 
 
 def from_base64(text: str) -> Image.Image:
-    """Decodes a picture as the REST interface gives it: RGB."""
+    """Decode a picture as the REST interface gives it: RGB."""
     return Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB")

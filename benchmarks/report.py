@@ -56,7 +56,7 @@ def machine() -> dict[str, Any]:
 def save(
     name: str, where: dict[str, Any], results: dict[str, Any], draw: Draw, folder: Path
 ) -> Path:
-    """Writes `<date>-<name>.json` and, beside it, its plot as PNG.
+    """Write `<date>-<name>.json` and, beside it, its plot as PNG.
 
     Args:
         name: the benchmark.

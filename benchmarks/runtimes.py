@@ -30,7 +30,7 @@ Run = Callable[[Floats], tuple[Floats, Floats]]
 
 
 def measure(bundle: Path, *, rounds: int) -> dict[str, Any]:
-    """Times a network of FastSAM-s size by turns, and compares the masks of a trained one.
+    """Time a network of FastSAM-s size by turns, and compares the masks of a trained one.
 
     Args:
         bundle: of the trained network.
@@ -62,7 +62,7 @@ def measure(bundle: Path, *, rounds: int) -> dict[str, Any]:
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws the median time of each runtime, and the lowest IoU of its masks."""
+    """Draw the median time of each runtime, and the lowest IoU of its masks."""
     names = list(reversed(results["ms"]))
     medians = [results["ms"][name]["median"] for name in names]
     bars = axes.barh(names, medians)

@@ -29,7 +29,7 @@ class Endpoints:
 
 @contextlib.contextmanager
 def serving(endpoints: Endpoints | None, **settings: str) -> Iterator[Endpoints]:
-    """Yields the endpoints given, or those of an `artmancer serve` that ends with the block.
+    """Yield the endpoints given, or those of an `artmancer serve` that ends with the block.
 
     Args:
         endpoints: of a running server; None: one is started.

@@ -20,7 +20,7 @@ FLOWS = tuple(SHOWN)
 def measure(
     bundle: Path, *, thresholds: tuple[float, ...], scenes: int, steps: int, size: int
 ) -> dict[str, Any]:
-    """Edits held-out scenes in this process at every threshold by turns.
+    """Edit held-out scenes in this process at every threshold by turns.
 
     Args:
         bundle: the demo's.
@@ -31,7 +31,7 @@ def measure(
 
     Returns:
         By threshold: `ratio`, each edit's seconds over those without the cache; `computed`, the
-        share of passes through the network that went beyond the first block; `psnr`, in dB,
+        fraction of passes through the network that went beyond the first block; `psnr`, in dB,
         flow -> of the picture against the one without the cache, the mean over scenes and the
         lowest.
     """
@@ -78,7 +78,7 @@ def measure(
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws each flow's distance from the uncached picture by threshold, with the time saved."""
+    """Draw each flow's distance from the uncached picture by threshold, with the time saved."""
     thresholds = results["thresholds"]
     for flow in FLOWS:
         axes.plot(
@@ -102,7 +102,7 @@ def draw(axes: Axes, results: dict[str, Any]) -> None:
 
 
 def _count(editor: Editor) -> list[None]:
-    """Grows by one with every pass through the network's last block."""
+    """Grow by one with every pass through the network's last block."""
     passes: list[None] = []
     # Of a part of the block: the cache replaces the block's own forward.
     last = editor.transformer.transformer_blocks[-1].attn

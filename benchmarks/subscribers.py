@@ -15,7 +15,7 @@ from benchmarks.report import summary
 
 
 async def measure(url: str, *, subscribers: int, steps: int, size: int) -> dict[str, Any]:
-    """Subscribes to a job while it still waits behind another, then lets it run.
+    """Subscribe to a job while it still waits behind another, then lets it run.
 
     Returns:
         Events of the job, how many each subscriber missed in all, and, for every event sent
@@ -47,7 +47,7 @@ async def measure(url: str, *, subscribers: int, steps: int, size: int) -> dict[
 
 
 def out_of_sequence(events: Sequence[Event]) -> int:
-    """Counts the places where a stream's numbers do not rise by one."""
+    """Count the places where a stream's numbers do not rise by one."""
     numbers = (event.number for event in events)
     return sum(later != earlier + 1 for earlier, later in itertools.pairwise(numbers))
 
@@ -68,7 +68,7 @@ def receipt_spreads(received: Sequence[Sequence[Event]], live_from: int) -> list
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws the spread of every event."""
+    """Draw the spread of every event."""
     spreads = results["spread_ms"]
     axes.plot(range(1, len(spreads["samples"]) + 1), spreads["samples"], "o-")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

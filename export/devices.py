@@ -6,7 +6,7 @@ from export.serving_code import Tuning, torch_dtype
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Lets a network compute in bfloat16 where the device has it in hardware.
+    """Let a network compute in bfloat16 where the device has it in hardware.
 
     A processor that emulates bfloat16 takes many times longer than in float32.
     """

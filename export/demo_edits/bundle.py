@@ -12,7 +12,7 @@ SHIPPED = Path(__file__).parent / "weights"
 
 
 def is_current(bundle: Path) -> bool:
-    """Tells whether the folder holds this very bundle, every file intact."""
+    """Tell whether the folder holds this very bundle, every file intact."""
     try:
         return manifest.verify(bundle) == manifest.verify(SHIPPED)
     except manifest.BundleError:
@@ -20,7 +20,7 @@ def is_current(bundle: Path) -> bool:
 
 
 def place(bundle: Path) -> None:
-    """Puts the shipped bundle in place.
+    """Put the shipped bundle in place.
 
     Args:
         bundle: the folder; a bundle that lies there is replaced.

@@ -48,7 +48,7 @@ SPECIAL_TOKENS = [
 def build_pipeline(
     num_layers: int = 4, num_attention_heads: int = 4, prompts: Sequence[str] = ()
 ) -> Any:
-    """Builds the pipeline in float32 on the CPU; its weights come from torch's global seed.
+    """Build the pipeline in float32 on the CPU; its weights come from torch's global seed.
 
     Args:
         num_layers: blocks of the transformer.
@@ -100,7 +100,7 @@ def build_pipeline(
 
 
 def build_tokenizer(template: str, prompts: Sequence[str] = ()) -> Any:
-    """Builds a byte-level Qwen2Tokenizer that knows the words of the pipeline's template.
+    """Build a byte-level Qwen2Tokenizer that knows the words of the pipeline's template.
 
     The pipeline drops the first 64 hidden states, the length of its system prompt in the
     original vocabulary, where each word of it is one token. Giving this small vocabulary the

@@ -45,7 +45,7 @@ class Editor:
         adapter: str | None = None,
         order: Sequence[int] | None = None,
     ) -> Pixels:
-        """Edits a sample.
+        """Edit a sample.
 
         Args:
             sample: its conditions go to the engine.
@@ -78,8 +78,10 @@ class Editor:
         generated: Pixels = self._engine.decode(state)
         if conditions.composite_mask is None:
             return generated
-        share = conditions.composite_mask[..., None] / np.float32(255)
-        return as_pixels(conditions.source + share * (generated - conditions.source.astype(float)))
+        fraction = conditions.composite_mask[..., None] / np.float32(255)
+        return as_pixels(
+            conditions.source + fraction * (generated - conditions.source.astype(float))
+        )
 
 
 def _with_result(stages: Generator[None, None, EditState]) -> Iterator[Any]:
@@ -95,11 +97,11 @@ def held_out(flow: Flow, index: int, size: int) -> Sample:
 def on_photograph(flow: Flow, index: int, size: int, photograph: Pixels) -> Sample:
     """A sample that no training sees, on a background that is cut from the photograph."""
     seed = [HELD_OUT, list(Flow).index(flow), index]
-    return draw_sample(flow, seed, size, [photograph], photograph_share=1.0)
+    return draw_sample(flow, seed, size, [photograph], photograph_fraction=1.0)
 
 
 def scores(sample: Sample, picture: Pixels) -> dict[str, float]:
-    """Measures one edit.
+    """Measure one edit.
 
     Returns:
         white-balance: `angle` to the truth and `angle_before`, in degrees. Removal: `inside`,

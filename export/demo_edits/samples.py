@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from export.scenes.edit_textures import object_names
-from export.scenes.edits import PHOTOGRAPH_SHARE, Pixels, as_pixels, cast, draw_scene, extract
+from export.scenes.edits import PHOTOGRAPH_FRACTION, Pixels, as_pixels, cast, draw_scene, extract
 from export.serving_code import (
     Conditions,
     EditRequest,
@@ -22,12 +22,12 @@ from export.serving_code import (
     telea,
 )
 
-# How far a user's mask reaches beyond the object, as a share of the picture's side.
+# How far a user's mask reaches beyond the object, as a fraction of the picture's side.
 REMOVAL_MARGIN = (0.01, 0.035)
 INSERTION_MARGIN = (0.0, 0.012)
 # A brush mask grows by a fixed number of pixels, which would leave nothing of a small picture.
 MIN_BRUSH_SIZE = 256
-BRUSH_SHARE = 0.1
+BRUSH_FRACTION = 0.1
 
 
 class Flow(StrEnum):
@@ -97,19 +97,19 @@ def draw_sample(
     seed: Sequence[int],
     size: int,
     photographs: Sequence[Pixels] = (),
-    photograph_share: float = PHOTOGRAPH_SHARE,
+    photograph_fraction: float = PHOTOGRAPH_FRACTION,
 ) -> Sample:
-    """Draws a scene, asks for one edit of it, and lets the serving code build its conditions.
+    """Draw a scene, asks for one edit of it, and lets the serving code build its conditions.
 
     Args:
         flow: the way the conditions are ordered.
         seed: names the sample.
         size: side of every picture in pixels.
         photographs: RGB; some of the backgrounds are cut from them.
-        photograph_share: how many, where there are photographs.
+        photograph_fraction: how many, where there are photographs.
     """
     rng = np.random.default_rng([*seed, 1])
-    scene = draw_scene([*seed, 2], size, photographs, photograph_share)
+    scene = draw_scene([*seed, 2], size, photographs, photograph_fraction)
     image, mask, reference, reference_mask = scene.picture, scene.mask, None, None
     truth = scene.picture
     name = scene.name
@@ -122,7 +122,7 @@ def draw_sample(
             image, mask = scene.background, _grown(rng, scene.mask, INSERTION_MARGIN)
             reference = extract(scene.picture, scene.mask)
         case Flow.TWO_SOURCE:
-            other = draw_scene([*seed, 3], size, photographs, photograph_share)
+            other = draw_scene([*seed, 3], size, photographs, photograph_fraction)
             image, mask = scene.background, _region(rng, scene.centre, other.mask)
             reference, reference_mask, name = other.picture, other.mask, other.name
         case Flow.WHITE_BALANCE:
@@ -161,8 +161,8 @@ def _inserted(request: EditRequest, conditions: Conditions) -> Pixels:
     )
     size = positioned.shape[1], positioned.shape[0]
     moved = cv2.warpAffine(reference, onto, size, borderMode=cv2.BORDER_REPLICATE)
-    share = positioned[..., None] / np.float32(255)
-    mixed = conditions.source + share * (moved - conditions.source.astype(np.float32))
+    fraction = positioned[..., None] / np.float32(255)
+    mixed = conditions.source + fraction * (moved - conditions.source.astype(np.float32))
     return as_pixels(mixed)
 
 
@@ -180,8 +180,8 @@ def _region(rng: np.random.Generator, centre: tuple[float, float], wanted: Pixel
     found = object_box(wanted)
     if found is None:
         raise ValueError("an empty mask")
-    share = rng.uniform(0.65, 0.95, 2)
-    half = [max(6, int(length / 2 * s)) for length, s in zip(found[2:], share, strict=True)]
+    fraction = rng.uniform(0.65, 0.95, 2)
+    half = [max(6, int(length / 2 * s)) for length, s in zip(found[2:], fraction, strict=True)]
     x, y = (
         min(max(round(place), margin), len(mask) - margin)
         for place, margin in zip(centre, half, strict=True)
@@ -194,7 +194,7 @@ def _region(rng: np.random.Generator, centre: tuple[float, float], wanted: Pixel
 
 
 def _mask_tool(rng: np.random.Generator, size: int) -> MaskTool | None:
-    return MaskTool.BRUSH if rng.random() < BRUSH_SHARE and size >= MIN_BRUSH_SIZE else None
+    return MaskTool.BRUSH if rng.random() < BRUSH_FRACTION and size >= MIN_BRUSH_SIZE else None
 
 
 def _rgb(mask: Pixels) -> Pixels:

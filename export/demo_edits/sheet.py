@@ -22,7 +22,7 @@ HEADING = "input | conditions in order | result | truth"
 
 
 def draw_sheet(editor: Editor, path: Path, on_edit: Callable[[int, int], None]) -> None:
-    """Edits held-out scenes and held-out photographs in every flow, and draws them side by side.
+    """Edit held-out scenes and held-out photographs in every flow, and draws them side by side.
 
     Args:
         editor: the bundle.

@@ -68,7 +68,7 @@ def train(
 
 
 def _train(console: Console, plan: "Plan", workspace: Path, device: str, workers: int) -> "Trained":
-    """Draws the scenes and trains, with a bar for each; a line per minute where nobody watches."""
+    """Draw the scenes and trains, with a bar for each; a line per minute where nobody watches."""
     from export.demo_masks import dataset as mask_dataset
     from export.demo_masks import training as mask_training
 
@@ -82,7 +82,9 @@ def _train(console: Console, plan: "Plan", workspace: Path, device: str, workers
 
         def on_step(step: "Step") -> None:
             losses = ", ".join(f"{name} {loss:.2f}" for name, loss in step.losses.items() if loss)
-            report("training", step.share, f"iteration {step.iteration} at {step.size}: {losses}")
+            report(
+                "training", step.fraction, f"iteration {step.iteration} at {step.size}: {losses}"
+            )
 
         pool = mask_dataset.scene_pool(
             workspace / "scenes", plan.scenes, plan.seed, workers, on_scenes

@@ -33,7 +33,7 @@ class ScenePool:
         return self._shard * len(self._shards)
 
     def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
-        """Gives a scene: uint8 [256, 256, 3] RGB, and uint8 [256, 256] labels."""
+        """Return a scene: uint8 [256, 256, 3] RGB, and uint8 [256, 256] labels."""
         scene = self._shards[index // self._shard][index % self._shard]
         return np.ascontiguousarray(scene[..., :3]), np.ascontiguousarray(scene[..., 3])
 
@@ -46,7 +46,7 @@ def scene_pool(
     on_scenes: Callable[[int], None],
     shard: int = SHARD,
 ) -> ScenePool:
-    """Draws the scenes that are not in the folder yet.
+    """Draw the scenes that are not in the folder yet.
 
     Args:
         folder: holds the scenes in .npy files, which appear complete or not at all.
@@ -86,23 +86,20 @@ def _draw_shard(job: tuple[int, int, Path]) -> None:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step sees, as ultralytics' loss wants it.
-
-    Attributes:
-        images: float32 [n, 3, size, size], RGB in 0..1.
-        targets: batch_idx float32 [objects], cls float32 [objects, 1], bboxes float32
-            [objects, 4] (centre x, centre y, width, height in 0..1), masks uint8
-            [n, size / stride, size / stride] (number of the object in its image, 0 none).
-    """
+    """What one training step sees, as ultralytics' loss wants it."""
 
     images: torch.Tensor
+    """Float32 [n, 3, size, size], RGB in 0..1."""
     targets: dict[str, torch.Tensor]
+    """Batch_idx float32 [objects], cls float32 [objects, 1], bboxes float32 [objects, 4] (centre x,
+    centre y, width, height in 0..1), masks uint8 [n, size / stride, size / stride] (number of the
+    object in its image, 0 none)."""
 
 
 def draw_batch(
     pool: ScenePool, rng: np.random.Generator, count: int, size: int, mask_stride: int
 ) -> Batch:
-    """Takes scenes at random and changes each: mirrored, turned, zoomed, recoloured.
+    """Take scenes at random and changes each: mirrored, turned, zoomed, recoloured.
 
     Args:
         pool: the scenes.
@@ -161,7 +158,7 @@ def _changed(
 
 
 def _zoom(rng: np.random.Generator, from_size: int, to_size: int) -> npt.NDArray[np.float32]:
-    """Draws an affine map that zooms, stretches and shifts; what lies outside becomes the fill."""
+    """Draw an affine map that zooms, stretches and shifts; what lies outside becomes the fill."""
     scale = to_size / from_size * np.exp(rng.uniform(np.log(0.65), np.log(1.6)))
     scales = scale * np.exp(rng.uniform(-0.2, 0.2) * np.array([1, -1]))
     # From flush with one edge to flush with the other.
@@ -170,7 +167,7 @@ def _zoom(rng: np.random.Generator, from_size: int, to_size: int) -> npt.NDArray
 
 
 def _objects(labels: Pixels) -> tuple[Pixels, list[tuple[float, float, float, float]]]:
-    """Numbers the objects anew, leaving out the tiny ones, and gives their boxes in pixels."""
+    """Number the objects anew, leaving out the tiny ones, and gives their boxes in pixels."""
     objects, boxes = np.zeros_like(labels), []
     for label in range(1, int(labels.max()) + 1):
         mask = (labels == label).astype(np.uint8)

@@ -31,7 +31,7 @@ SHEET_SCENES, SHEET_COLUMNS = 10, 5
 
 
 def release(trained: Trained, plan: Plan, folder: Path, scenes: int) -> list[Score]:
-    """Writes `network.onnx`, its weights in FP16, and `report.json` with what it scores.
+    """Write `network.onnx`, its weights in FP16, and `report.json` with what it scores.
 
     The score is that of the shipped network, run by ONNX Runtime.
 
@@ -72,7 +72,7 @@ def release(trained: Trained, plan: Plan, folder: Path, scenes: int) -> list[Sco
 
 
 def draw_sheet(folder: Path, path: Path, photographs: Sequence[Path]) -> None:
-    """Draws what a shipped network finds on held-out scenes and on photographs.
+    """Draw what a shipped network finds on held-out scenes and on photographs.
 
     Args:
         folder: as `release` wrote it.
@@ -86,7 +86,7 @@ def draw_sheet(folder: Path, path: Path, photographs: Sequence[Path]) -> None:
 
 
 def onnx_network(network: onnx.ModelProto) -> Network:
-    """Lets ONNX Runtime run a network on the CPU."""
+    """Let ONNX Runtime run a network on the CPU."""
     session = onnxruntime.InferenceSession(
         network.SerializeToString(), providers=["CPUExecutionProvider"]
     )

@@ -27,7 +27,7 @@ MAX_GRADIENT = 10.0
 AVERAGE_DECAY = 0.998
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 60.0
-# Up to which share of the training the images have which side: small ones teach the same at a
+# Up to which fraction of the training the images have which side: small ones teach the same at a
 # fraction of the time, the last ones are as large as those that are served.
 SIZES = ((0.6, 192), (0.88, 256), (1.0, 320))
 # From here on masks are compared at half of the image's size instead of a quarter.
@@ -36,28 +36,25 @@ FINE_MASKS = 0.65
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and on what to train; two runs of one plan by iterations are the same run.
-
-    Attributes:
-        seed: of the weights, the scenes and the batches.
-        scenes: how many scenes the pool holds.
-        batch: images per iteration.
-        iterations: where to stop, whatever the time; None leaves it to the time.
-        minutes: where to stop, whatever the iterations; None leaves it to the iterations.
-    """
+    """How long and on what to train; two runs of one plan by iterations are the same run."""
 
     seed: int
+    """Of the weights, the scenes and the batches."""
     scenes: int
+    """How many scenes the pool holds."""
     batch: int
+    """Images per iteration."""
     iterations: int | None
+    """Where to stop, whatever the time; None leaves it to the time."""
     minutes: float | None
+    """Where to stop, whatever the iterations; None leaves it to the iterations."""
 
     def __post_init__(self) -> None:
         if self.iterations is None and self.minutes is None:
             raise ValueError("iterations or minutes must be given")
 
-    def share_done(self, iteration: int, seconds: float) -> float:
-        """Tells how much of the training lies behind, 1.0 being its end."""
+    def fraction_done(self, iteration: int, seconds: float) -> float:
+        """Tell how much of the training lies behind, 1.0 being its end."""
         by_iterations = iteration / self.iterations if self.iterations else 0.0
         by_time = seconds / 60 / self.minutes if self.minutes else 0.0
         return min(1.0, max(by_iterations, by_time))
@@ -65,21 +62,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration, as reported while training.
-
-    Attributes:
-        iteration: counted from 1.
-        share: of the training that is done, 0..1.
-        seconds: spent training, in earlier runs too.
-        size: side of the images.
-        losses: box, mask, class and distribution, averaged over recent iterations.
-    """
+    """One iteration, as reported while training."""
 
     iteration: int
-    share: float
+    """Counted from 1."""
+    fraction: float
+    """Of the training that is done, 0..1."""
     seconds: float
+    """Spent training, in earlier runs too."""
     size: int
+    """Side of the images."""
     losses: dict[str, float]
+    """Box, mask, class and distribution, averaged over recent iterations."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,7 @@ class Trained:
 def train(
     plan: Plan, pool: ScenePool, workspace: Path, device: str, on_step: Callable[[Step], None]
 ) -> Trained:
-    """Trains from the last checkpoint in the workspace, or from the beginning.
+    """Train from the last checkpoint in the workspace, or from the beginning.
 
     The process may be killed at any moment: what is lost is the last minute.
 
@@ -116,9 +110,9 @@ def train(
     if checkpoint.exists():
         run.load(checkpoint)
     saved = time.monotonic()
-    while run.share < 1.0:
+    while run.fraction < 1.0:
         on_step(run.step(pool))
-        if time.monotonic() - saved > CHECKPOINT_SECONDS or run.share >= 1.0:
+        if time.monotonic() - saved > CHECKPOINT_SECONDS or run.fraction >= 1.0:
             run.save(checkpoint)
             saved = time.monotonic()
     return Trained(run.average, run.iteration, run.seconds)
@@ -151,21 +145,21 @@ class _Run:
         self.losses: dict[str, float] = {}
 
     @property
-    def share(self) -> float:
-        return self.plan.share_done(self.iteration, self.seconds)
+    def fraction(self) -> float:
+        return self.plan.fraction_done(self.iteration, self.seconds)
 
     def step(self, pool: ScenePool) -> Step:
         started = time.monotonic()
-        share = self.share
-        size = next(size for limit, size in SIZES if share <= limit)
+        fraction = self.fraction
+        size = next(size for limit, size in SIZES if fraction <= limit)
         # By iteration, so that a run that goes on after a kill sees the batches it would have.
         rng = np.random.default_rng([self.plan.seed, self.iteration])
-        batch = draw_batch(pool, rng, self.plan.batch, size, 4 if share < FINE_MASKS else 2)
+        batch = draw_batch(pool, rng, self.plan.batch, size, 4 if fraction < FINE_MASKS else 2)
         images = batch.images.to(self.device, memory_format=torch.channels_last)
         with autocast(self.device):
             predictions = self.network(images)
         terms, named = self.loss(_float32(predictions), batch.targets)
-        rate = _learning_rate(self.iteration, share)
+        rate = _learning_rate(self.iteration, fraction)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad()
@@ -179,7 +173,7 @@ class _Run:
             self.losses[name] = 0.98 * recent + 0.02 * float(value)
         self.iteration += 1
         self.seconds += time.monotonic() - started
-        return Step(self.iteration, self.share, self.seconds, size, dict(self.losses))
+        return Step(self.iteration, self.fraction, self.seconds, size, dict(self.losses))
 
     @torch.no_grad()
     def _take_average(self) -> None:
@@ -214,8 +208,8 @@ class _Run:
         self.losses = state["losses"]
 
 
-def _learning_rate(iteration: int, share: float) -> float:
-    cosine = 0.5 * (1 + math.cos(math.pi * share))
+def _learning_rate(iteration: int, fraction: float) -> float:
+    cosine = 0.5 * (1 + math.cos(math.pi * fraction))
     falling = FINAL_RATE + (1 - FINAL_RATE) * cosine
     return LEARNING_RATE * falling * min(1.0, (iteration + 1) / WARM_UP)
 

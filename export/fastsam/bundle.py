@@ -20,7 +20,7 @@ DEMO = Path(__file__).parents[1] / "demo_masks" / "weights"
 def place(
     bundle: Path, name: str, base: str, image_size: int, network: bytes, parity: dict[str, Any]
 ) -> None:
-    """Puts an exported network in place; a bundle that lies there is replaced.
+    """Put an exported network in place; a bundle that lies there is replaced.
 
     Args:
         bundle: the folder.
@@ -41,7 +41,7 @@ def place(
 
 
 def place_demo(bundle: Path, force: bool) -> str:
-    """Puts the shipped network in place, unless a network of the operator's lies there.
+    """Put the shipped network in place, unless a network of the operator's lies there.
 
     Args:
         bundle: the folder.

@@ -17,7 +17,7 @@ OPSET = 18
 
 
 def open_checkpoint(path: Path, trusted: bool = False) -> Any:
-    """Opens a checkpoint of FastSAM-s, FastSAM-x or another network of their family.
+    """Open a checkpoint of FastSAM-s, FastSAM-x or another network of their family.
 
     Args:
         path: a .pt file as ultralytics writes it: a pickle.
@@ -45,7 +45,7 @@ def open_checkpoint(path: Path, trusted: bool = False) -> Any:
 
 
 def export_onnx(network: Any, size: int) -> onnx.ModelProto:
-    """Traces a network for one image size and any batch.
+    """Trace a network for one image size and any batch.
 
     Args:
         network: an ultralytics SegmentationModel; stays as it is.

@@ -15,23 +15,20 @@ MAX_DETECTIONS = 300
 
 @dataclass(frozen=True)
 class Detections:
-    """Detections of one image, the surest first.
-
-    Attributes:
-        boxes: float32 [n, 4], x0, y0, x1, y1 in pixels of the network's input.
-        scores: float32 [n].
-        masks: bool [n, size, size].
-        anchors: int64 [n], where in the network's predictions each was.
-    """
+    """Detections of one image, the surest first."""
 
     boxes: FloatArray
+    """Float32 [n, 4], x0, y0, x1, y1 in pixels of the network's input."""
     scores: FloatArray
+    """Float32 [n]."""
     masks: npt.NDArray[np.bool_]
+    """Bool [n, size, size]."""
     anchors: npt.NDArray[np.int64]
+    """Int64 [n], where in the network's predictions each was."""
 
 
 def network_input(picture: npt.NDArray[np.uint8]) -> FloatArray:
-    """Turns RGB uint8 [height, width, 3] into float32 [1, 3, height, width] in 0..1."""
+    """Turn RGB uint8 [height, width, 3] into float32 [1, 3, height, width] in 0..1."""
     return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / 255
 
 
@@ -42,7 +39,7 @@ def decode(
     confidence: float = CONFIDENCE,
     overlap: float = OVERLAP,
 ) -> Detections:
-    """Reads the network's outputs for one image.
+    """Read the network's outputs for one image.
 
     Args:
         predictions: float32 [37, anchors]: centre x, centre y, width, height, score, coefficients.
@@ -67,7 +64,7 @@ def decode(
 def masks_at(
     anchors: npt.NDArray[np.int64], predictions: FloatArray, prototypes: FloatArray, size: int
 ) -> npt.NDArray[np.bool_]:
-    """Gives the masks of given anchors, bool [n, size, size], by the outputs of `decode`."""
+    """Return the masks of given anchors, bool [n, size, size], by the outputs of `decode`."""
     chosen = predictions[:, anchors]
     logits = np.tensordot(chosen[5:].T, prototypes, axes=1)
     masks = np.zeros((len(anchors), size, size), bool)
@@ -80,7 +77,7 @@ def masks_at(
 
 
 def suppress(boxes: FloatArray, overlap: float) -> list[int]:
-    """Keeps each box that overlaps no earlier kept one by more than a given IoU.
+    """Keep each box that overlaps no earlier kept one by more than a given IoU.
 
     Args:
         boxes: float32 [n, 4], x0, y0, x1, y1, the surest first.
@@ -99,7 +96,7 @@ def suppress(boxes: FloatArray, overlap: float) -> list[int]:
 
 
 def box_iou(box: FloatArray, boxes: FloatArray) -> FloatArray:
-    """Gives the IoU of one box [4] with each of [n, 4], float32 [n]; 0 where both are empty."""
+    """Return the IoU of one box [4] with each of [n, 4], float32 [n]; 0 where both are empty."""
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     shared = np.prod(np.maximum(sides, 0), axis=1)
     union = np.prod(box[2:] - box[:2]) + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) - shared
@@ -108,7 +105,7 @@ def box_iou(box: FloatArray, boxes: FloatArray) -> FloatArray:
 
 
 def mask_iou(mask: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
-    """Gives the IoU of two masks of one shape; 1 where both are empty."""
+    """Return the IoU of two masks of one shape; 1 where both are empty."""
     union = np.count_nonzero(mask | other)
     return np.count_nonzero(mask & other) / union if union else 1.0
 

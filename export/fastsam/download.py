@@ -15,7 +15,7 @@ _CHUNK = 1 << 20
 
 
 def download(url: str, sha256: str, target: Path, on_bytes: Callable[[int, int], None]) -> None:
-    """Fetches a file, unless it lies there already with that hash.
+    """Fetch a file, unless it lies there already with that hash.
 
     Args:
         url: where it is.

@@ -19,7 +19,7 @@ STRIDES = (8, 16, 32)
 
 
 def image_size(network: onnx.ModelProto) -> int:
-    """Gives the side of a network's images, in pixels.
+    """Return the side of a network's images, in pixels.
 
     Raises:
         ExportError: it is not a network as `with_free_batch` makes it.
@@ -36,12 +36,12 @@ def image_size(network: onnx.ModelProto) -> int:
 
 
 def anchors(size: int) -> int:
-    """Gives how many detections a network of that image size proposes: one per cell and stride."""
+    """Return how many detections a network of that image size proposes: one per cell and stride."""
     return sum((size // stride) ** 2 for stride in STRIDES)
 
 
 def with_free_batch(traced: onnx.ModelProto) -> onnx.ModelProto:
-    """Frees the batch of a network that was traced with one image, and tidies its weights."""
+    """Free the batch of a network that was traced with one image, and tidies its weights."""
     freed = copy.deepcopy(traced)
     graph = freed.graph
     _inline_constants(graph)
@@ -59,7 +59,7 @@ def with_free_batch(traced: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_stored_half(network: onnx.ModelProto) -> onnx.ModelProto:
-    """Stores the weights in FP16; computing stays in FP32, so that only the file gets smaller."""
+    """Store the weights in FP16; computing stays in FP32, so that only the file gets smaller."""
     stored = copy.deepcopy(network)
     graph = stored.graph
     casts = []
@@ -75,7 +75,7 @@ def with_stored_half(network: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_half_inside(network: onnx.ModelProto) -> onnx.ModelProto:
-    """Lets a network compute in FP16, for runtimes that take types as they stand in the graph.
+    """Let a network compute in FP16, for runtimes that take types as they stand in the graph.
 
     Inputs and outputs stay FP32, and so does everything from the head's first reshape on: box
     positions above 512 pixels would be rounded to half a pixel in FP16.
@@ -119,7 +119,7 @@ def with_half_inside(network: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _decoding(graph: onnx.GraphProto) -> set[str]:
-    """Names the nodes from the head's first reshape on: all that turns its maps into boxes."""
+    """Name the nodes from the head's first reshape on: all that turns its maps into boxes."""
     names: set[str] = set()
     reached: set[str] = set()
     for node in graph.node:
@@ -147,7 +147,7 @@ def _to_half(weight: TensorProto) -> None:
 
 
 def _inline_constants(graph: onnx.GraphProto) -> None:
-    """Turns what only names, copies or widens a weight into weights of their own."""
+    """Turn what only names, copies or widens a weight into weights of their own."""
     weights = {weight.name: weight for weight in graph.initializer}
     nodes = []
     for node in graph.node:

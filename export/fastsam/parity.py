@@ -27,7 +27,7 @@ PARTS = {"boxes": slice(0, 4), "scores": slice(4, 5), "coefficients": slice(5, N
 
 
 def compare(network: Any, exported: onnx.ModelProto, scenes: int) -> dict[str, Any]:
-    """Runs both networks, ONNX Runtime against PyTorch on the CPU, on drawn scenes.
+    """Run both networks, ONNX Runtime against PyTorch on the CPU, on drawn scenes.
 
     Args:
         network: the ultralytics network, in evaluation mode.
@@ -75,7 +75,7 @@ def compare(network: Any, exported: onnx.ModelProto, scenes: int) -> dict[str, A
 def _mask_ious(
     expected: tuple[FloatArray, FloatArray], found: tuple[FloatArray, FloatArray], size: int
 ) -> list[float]:
-    """Compares the first network's final masks with the second's of the same anchors."""
+    """Compare the first network's final masks with the second's of the same anchors."""
     best = np.sort(expected[0][0, 4])[-MIN_MASKS]
     confidence = min(CONFIDENCE, 0.999 * float(best))
     final = decode(expected[0][0], expected[1][0], size, confidence)

@@ -18,34 +18,31 @@ Network = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
 @dataclass(frozen=True)
 class Score:
-    """Means over all objects; an object that gets no mask counts as IoU 0.
-
-    Attributes:
-        scenes: how many scenes.
-        objects: how many objects in them.
-        confidence: detections had to score more than this.
-        click_mean: IoU of the surest mask at the object's innermost point.
-        click_median: its median.
-        click_missed: the share of objects at whose innermost point there is no mask.
-        box_mean: IoU of the mask whose box fits the object's best.
-    """
+    """Means over all objects; an object that gets no mask counts as IoU 0."""
 
     scenes: int
+    """How many scenes."""
     objects: int
+    """How many objects in them."""
     confidence: float
+    """Detections had to score more than this."""
     click_mean: float
+    """IoU of the surest mask at the object's innermost point."""
     click_median: float
+    """Its median."""
     click_missed: float
+    """The fraction of objects at whose innermost point there is no mask."""
     box_mean: float
+    """IoU of the mask whose box fits the object's best."""
 
 
 def held_out_scenes(count: int, size: int) -> list[Scene]:
-    """Draws the first of the scenes that are kept for measuring."""
+    """Draw the first of the scenes that are kept for measuring."""
     return [draw_scene(FIRST_HELD_OUT + index, size) for index in range(count)]
 
 
 def score(network: Network, scenes: list[Scene], confidence: float) -> Score:
-    """Asks the network for every object of every scene, by a click and by a box.
+    """Ask the network for every object of every scene, by a click and by a box.
 
     Args:
         network: the network, its input as large as the scenes.
@@ -81,7 +78,7 @@ def score(network: Network, scenes: list[Scene], confidence: float) -> Score:
 
 
 def innermost(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """Gives x and y of the pixel that lies deepest in a mask, the picture's edge being its rim."""
+    """Return x and y of the pixel that lies deepest in a mask, the picture's edge being its rim."""
     padded = np.pad(mask.astype(np.uint8), 1)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     y, x = np.unravel_index(depth.argmax(), depth.shape)

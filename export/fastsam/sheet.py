@@ -20,7 +20,7 @@ Picture = npt.NDArray[np.uint8]
 def write_sheet(
     path: Path, network: Network, pictures: list[Picture], size: int, columns: int
 ) -> None:
-    """Draws every picture above its masks, each mask in a colour of its own.
+    """Draw every picture above its masks, each mask in a colour of its own.
 
     Args:
         path: the PNG to write.
@@ -41,7 +41,7 @@ def write_sheet(
 
 
 def letterboxed(picture: Picture, size: int) -> Picture:
-    """Fits a picture into a grey square.
+    """Fit a picture into a grey square.
 
     Args:
         picture: uint8 [height, width, 3].

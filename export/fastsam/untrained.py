@@ -17,7 +17,7 @@ SCALES = {"FastSAM-s": (0.33, 0.5, 1024), "FastSAM-x": (1.0, 1.25, 512)}
 def write_untrained(
     path: Path, name: str, size: int, picture: Picture | None = None, detections: int = 40
 ) -> None:
-    """Writes a random checkpoint that `ultralytics.FastSAM` opens, always the same.
+    """Write a random checkpoint that `ultralytics.FastSAM` opens, always the same.
 
     Args:
         path: the .pt file.

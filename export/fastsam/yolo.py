@@ -50,7 +50,7 @@ _LOSS_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "overlap_mask": True}
 
 
 def segmentation_network(depth: float, width: float, max_channels: int) -> Any:
-    """Builds a network of FastSAM's family, untrained: yolov8-seg with the one class "object".
+    """Build a network of FastSAM's family, untrained: yolov8-seg with the one class "object".
 
     Args:
         depth: multiplies how often blocks repeat; 0.33 in FastSAM-s, 1.0 in FastSAM-x.
@@ -70,12 +70,12 @@ def segmentation_network(depth: float, width: float, max_channels: int) -> Any:
 
 
 def segmentation_loss(network: Any) -> Any:
-    """Gives ultralytics' loss for a network: (predictions, targets) -> (terms, named terms)."""
+    """Return ultralytics' loss for a network: (predictions, targets) -> (terms, named terms)."""
     return v8SegmentationLoss(network)
 
 
 def load_network(path: Path, trusted: bool) -> Any:
-    """Opens a checkpoint as ultralytics writes it.
+    """Open a checkpoint as ultralytics writes it.
 
     Args:
         path: the .pt file.

@@ -16,19 +16,16 @@ _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 @dataclass(frozen=True)
 class Adapter:
-    """What a LoRA changes.
-
-    Attributes:
-        ranks: of all its layers, each once, ascending.
-        layers: how many layers of the transformer it changes.
-    """
+    """What a LoRA changes."""
 
     ranks: tuple[int, ...]
+    """Of all its layers, each once, ascending."""
     layers: int
+    """How many layers of the transformer it changes."""
 
 
 def inspect(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Adapter:
-    """Compares a LoRA with the transformer that shall carry it.
+    """Compare a LoRA with the transformer that shall carry it.
 
     Args:
         path: a safetensors file in any of the formats that diffusers reads for Qwen-Image.

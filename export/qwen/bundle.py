@@ -23,7 +23,7 @@ def build(
     adapters: Mapping[str, str],
     on_stage: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Downloads what is missing, checks it, and puts the bundle in place.
+    """Download what is missing, checks it, and puts the bundle in place.
 
     A bundle that lies there with the same base and the same adapters is checked, and kept.
 
@@ -94,7 +94,7 @@ def _find(task_type: str, source: str) -> dict[str, Path]:
     first, *others = (fetch_file(part.strip()) for part in source.split(","))
     if len(others) > 1:
         raise BundleError(f"{task_type}: {source}: at most two adapters serve a task")
-    # By content, so that tasks that share one load it once.
+    # By content, so that two tasks with the same adapter load one file.
     named = {
         f"adapters/lightning-{manifest.sha256(path)[:12]}.safetensors": path for path in others
     }
@@ -142,7 +142,7 @@ def _present(
 
 
 def _tell_large(on_stage: Callable[[str], None]) -> Callable[[Path], None]:
-    """Tells of each file that takes a while, of which there are a dozen."""
+    """Tell of each file that takes a while, of which there are a dozen."""
 
     def on_file(path: Path) -> None:
         size = path.stat().st_size

@@ -23,7 +23,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def fetch_pipeline(repository: str, revision: str) -> Path:
-    """Downloads a pipeline into the hub's cache, from where an earlier download broke off.
+    """Download a pipeline into the hub's cache, from where an earlier download broke off.
 
     HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are respected; progress is shown by the hub's own bars.
 
@@ -45,7 +45,7 @@ def fetch_pipeline(repository: str, revision: str) -> Path:
 
 
 def fetch_file(source: str) -> Path:
-    """Finds a file, on this machine or on the hub.
+    """Find a file, on this machine or on the hub.
 
     Args:
         source: a path, or `owner/name:file`, with `@revision` behind it where not the newest.
@@ -65,7 +65,7 @@ def fetch_file(source: str) -> Path:
 
 
 def place(source: Path, target: Path) -> None:
-    """Puts a file at its place: by a link where both lie in one file system, else as a copy."""
+    """Put a file at its place: by a link where both lie in one file system, else as a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     blob = source.resolve()
     try:

@@ -37,51 +37,42 @@ _PARAMETER = re.compile(r'key: "(\w+)" value { string_value: "([^"]*)" }')
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the whole pipeline.
-
-    Attributes:
-        parameters: component -> count.
-        linear: component -> how many of them are weights of linear layers.
-        lora: parameters of one LoRA of rank 1 on `LORA_TARGETS`, and how many layers it changes.
-    """
+    """Of the whole pipeline."""
 
     parameters: Mapping[str, int]
+    """Component -> count."""
     linear: Mapping[str, int]
+    """Component -> how many of them are weights of linear layers."""
     lora: tuple[int, int]
+    """Parameters of one LoRA of rank 1 on `LORA_TARGETS`, and how many layers it changes."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What a configuration of image_edit decides about memory.
-
-    Attributes:
-        name: of its file; `config` is the default.
-        on_gpu: whether it serves the full-size model at all.
-        quantised: whether linear layers of transformer and text encoder are kept in 8 bits.
-        vae_tiling: whether the VAE works on tiles.
-        condition_area: pixels of a condition image; None: the output's own area.
-    """
+    """What a configuration of image_edit decides about memory."""
 
     name: str
+    """Of its file; `config` is the default."""
     on_gpu: bool
+    """Whether it serves the full-size model at all."""
     quantised: bool
+    """Whether linear layers of transformer and text encoder are kept in 8 bits."""
     vae_tiling: bool
+    """Whether the VAE works on tiles."""
     condition_area: int | None
+    """Pixels of a condition image; None: the output's own area."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a job is made of, as far as memory goes.
-
-    Attributes:
-        side: of the picture, pixels.
-        conditions: how many condition images.
-        condition_side: of each, pixels.
-    """
+    """What a job is made of, as far as memory goes."""
 
     side: int
+    """Of the picture, pixels."""
     conditions: int
+    """How many condition images."""
     condition_side: int
+    """Of each, pixels."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +85,7 @@ class Peaks:
 
 
 def read_profile(path: Path) -> Profile:
-    """Reads a config.pbtxt of image_edit.
+    """Read a config.pbtxt of image_edit.
 
     Raises:
         KeyError: a parameter is missing.
@@ -129,7 +120,7 @@ def weight_bytes(sizes: Sizes, profile: Profile, adapters: int, rank: int) -> di
 
 
 def measure_sizes() -> Sizes:
-    """Builds all three components and counts."""
+    """Build all three components and counts."""
     with _fake_bfloat16():
         components = {
             "transformer": QwenImageTransformer2DModel(**qwen_published.TRANSFORMER),
@@ -157,7 +148,7 @@ def measure_sizes() -> Sizes:
 
 
 def measure_peaks(job: Job, vae_tiling: bool) -> Peaks:
-    """Runs each stage of a job once on fake tensors.
+    """Run each stage of a job once on fake tensors.
 
     Args:
         job: its sizes.

@@ -21,11 +21,11 @@ from export.scenes.edit_textures import (
 
 Pixels = npt.NDArray[np.uint8]
 
-# Radius of an object and the distance of its centre from the rim, as shares of the side.
+# Radius of an object and the distance of its centre from the rim, as fractions of the side.
 RADII = (0.13, 0.27)
 # An object must differ from what it covers by this much on average, or there is nothing to see.
 MIN_CONTRAST = 55.0
-PHOTOGRAPH_SHARE = 0.15
+PHOTOGRAPH_FRACTION = 0.15
 # Logarithms of the gains of red against blue, and of both against green.
 WARMTH, TINT = (0.12, 0.42), 0.12
 
@@ -50,18 +50,18 @@ def draw_scene(
     seed: Sequence[int],
     size: int,
     photographs: Sequence[Pixels] = (),
-    photograph_share: float = PHOTOGRAPH_SHARE,
+    photograph_fraction: float = PHOTOGRAPH_FRACTION,
 ) -> Scene:
-    """Draws a scene.
+    """Draw a scene.
 
     Args:
         seed: names the scene; the same seed, size and photographs give the same pixels.
         size: side in pixels.
         photographs: RGB; some of the backgrounds are cut from them.
-        photograph_share: how many, where there are photographs.
+        photograph_fraction: how many, where there are photographs.
     """
     rng = np.random.default_rng(list(seed))
-    if photographs and rng.random() < photograph_share:
+    if photographs and rng.random() < photograph_fraction:
         background = _cut(rng, photographs[int(rng.integers(len(photographs)))], size)
     else:
         background = surface(rng, size)
@@ -87,7 +87,7 @@ def draw_scene(
 
 
 def cast(seed: Sequence[int], picture: Pixels) -> Pixels:
-    """Puts a picture under warm or cold, greenish or pinkish light.
+    """Put a picture under warm or cold, greenish or pinkish light.
 
     Args:
         seed: names the light.
@@ -128,7 +128,7 @@ def extract(picture: Pixels, mask: Pixels) -> Pixels:
 
 
 def as_pixels(values: npt.NDArray[Any]) -> Pixels:
-    """Rounds and clips values of 0..255 to uint8."""
+    """Round and clips values of 0..255 to uint8."""
     rounded: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     return rounded
 

@@ -15,25 +15,22 @@ _PLACES = 4
 
 @dataclass(frozen=True)
 class Part:
-    """One closed polygon of an outline.
-
-    Attributes:
-        points: float64 [n, 2], x and y about the centre, mostly in -1..1.
-        filled: False cuts the polygon out of the parts before it.
-    """
+    """One closed polygon of an outline."""
 
     points: Points
+    """Float64 [n, 2], x and y about the centre, mostly in -1..1."""
     filled: bool = True
+    """False cuts the polygon out of the parts before it."""
 
 
 def outline(rng: np.random.Generator) -> list[Part]:
-    """Draws an outline: round, angular, blob, star, silhouette, ring, cup, stroke or a union."""
+    """Draw an outline: round, angular, blob, star, silhouette, ring, cup, stroke or a union."""
     kind = rng.random()
     return next(draw for limit, draw in _KINDS if kind < limit)(rng)
 
 
 def coverage(parts: list[Part], height: int, width: int) -> FloatArray:
-    """Paints polygons, anti-aliased.
+    """Paint polygons, anti-aliased.
 
     Args:
         parts: polygons, their points in pixels of the picture.
@@ -41,7 +38,7 @@ def coverage(parts: list[Part], height: int, width: int) -> FloatArray:
         width: columns of the picture.
 
     Returns:
-        float32 [height, width]: the share of each pixel that is covered, in 0..1.
+        float32 [height, width]: the fraction of each pixel that is covered, in 0..1.
     """
     fine = np.zeros((2 * height, 2 * width), np.uint8)
     for part in parts:

@@ -17,19 +17,16 @@ MIN_VISIBLE = 0.3
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and what it shows.
-
-    Attributes:
-        picture: uint8 [size, size, 3], RGB.
-        labels: uint8 [size, size]: 0 is background, 1 to n the object seen at that pixel.
-    """
+    """A picture and what it shows."""
 
     picture: npt.NDArray[np.uint8]
+    """Uint8 [size, size, 3], RGB."""
     labels: npt.NDArray[np.uint8]
+    """Uint8 [size, size]: 0 is background, 1 to n the object seen at that pixel."""
 
 
 def draw_scene(seed: int, size: int = 256) -> Scene:
-    """Draws a scene: a background and up to nine objects that cover one another in part.
+    """Draw a scene: a background and up to nine objects that cover one another in part.
 
     Args:
         seed: names the scene; the same seed and size give the same pixels.
@@ -66,15 +63,15 @@ def _background(rng: np.random.Generator, size: int) -> FloatArray:
         if rng.random() < 0.4:
             distance = distance + size * (clouds(rng, size, size, 2, 3) - 0.5) / 2
         softness = rng.choice([1.0, 2.0, 20.0, 60.0])
-        share = np.clip(distance / softness + 0.5, 0, 1).astype(np.float32)[..., None]
-        canvas += share * (texture(rng, size, size) - canvas)
+        fraction = np.clip(distance / softness + 0.5, 0, 1).astype(np.float32)[..., None]
+        canvas += fraction * (texture(rng, size, size) - canvas)
     if rng.random() < 0.2:  # out of focus
         canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(1, 6))
     return canvas
 
 
 def _extents(rng: np.random.Generator, alike: bool) -> list[float]:
-    """Draws how large each object is, 1 spanning the picture."""
+    """Draw how large each object is, 1 spanning the picture."""
     count = int(rng.integers(1, MAX_OBJECTS + 1))
     kind = rng.random()
     if alike:
@@ -97,7 +94,7 @@ def _add_object(
     light: FloatArray,
     kin: FloatArray | None,
 ) -> tuple[Box, Solid] | None:
-    """Paints one object over the canvas.
+    """Paint one object over the canvas.
 
     Returns:
         The region it was painted in and which pixels of the region it takes, or None where too
@@ -141,7 +138,7 @@ def _placed(rng: np.random.Generator, parts: list[Part], extent: float, size: in
 def _surface(
     rng: np.random.Generator, behind: FloatArray, solid: Solid, kin: FloatArray | None
 ) -> FloatArray:
-    """Textures an object so that its rim can be told from what lies behind it, where it can."""
+    """Texture an object so that its rim can be told from what lies behind it, where it can."""
     height, width = solid.shape
     rim = cv2.morphologyEx(solid.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     needed = rng.choice([18, 35, 60])
@@ -155,8 +152,8 @@ def _surface(
             scale = rng.uniform(0.1, 0.4) * np.array([width, height])
             centre = np.array([width, height]) * rng.normal(0.5, 0.15, 2)
             parts = [Part(part.points * scale + centre, part.filled) for part in outline(rng)]
-            share = coverage(parts, height, width)[..., None]
-            surface += share * (texture(rng, height, width) - surface)
+            fraction = coverage(parts, height, width)[..., None]
+            surface += fraction * (texture(rng, height, width) - surface)
     return surface
 
 
@@ -189,7 +186,7 @@ def _shaded(
 def _cast_shadow(
     rng: np.random.Generator, canvas: FloatArray, box: Box, alpha: FloatArray, light: FloatArray
 ) -> None:
-    """Darkens what lies behind an object, away from the light."""
+    """Darken what lies behind an object, away from the light."""
     size = len(canvas)
     unit = size / 256
     shadow = np.zeros((size, size), np.float32)
@@ -202,7 +199,7 @@ def _cast_shadow(
 
 
 def _photographed(rng: np.random.Generator, canvas: FloatArray) -> npt.NDArray[np.uint8]:
-    """Adds what a camera adds: uneven light, blur, noise, a tone curve, JPEG."""
+    """Add what a camera adds: uneven light, blur, noise, a tone curve, JPEG."""
     size = len(canvas)
     if rng.random() < 0.3:
         canvas = canvas * (0.6 + 0.8 * clouds(rng, size, size, 1, 2))[..., None]
@@ -225,7 +222,7 @@ def _photographed(rng: np.random.Generator, canvas: FloatArray) -> npt.NDArray[n
 
 
 def _visible(order: npt.NDArray[np.uint8], areas: list[int]) -> npt.NDArray[np.uint8]:
-    """Numbers anew the objects of which enough is seen; the others become background."""
+    """Number anew the objects of which enough is seen; the others become background."""
     seen = np.bincount(order.ravel(), minlength=len(areas) + 1)
     names = np.zeros(len(areas) + 1, np.uint8)
     for index, area in enumerate(areas, start=1):

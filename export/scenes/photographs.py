@@ -25,7 +25,7 @@ HELD_OUT = (
 
 
 def load(names: tuple[tuple[str, str], ...]) -> list[Pixels]:
-    """Opens photographs.
+    """Open photographs.
 
     Returns:
         RGB uint8 [height, width, 3] each.

@@ -15,10 +15,10 @@ from torch import Tensor
 PICTURES = 4
 # Of the squared length of a query, by axis: its two fastest frequencies. The fastest tells
 # neighbours apart, the second places that the first confuses, 2 pi tokens away.
-FRAME_SHARES = (0.22, 0.03)
-PLACE_SHARES = (0.2, 0.175)
-# The share of the fastest frequency alone, where a whole picture is looked at.
-PICTURE_SHARE = 0.25
+FRAME_FRACTIONS = (0.22, 0.03)
+PLACE_FRACTIONS = (0.2, 0.175)
+# The fraction of the fastest frequency alone, where a whole picture is looked at.
+PICTURE_FRACTION = 0.25
 # Size of the constant relative to what a token adds to it.
 CONSTANT = 3.0
 # Of the norms' weights: scores between the same place and its neighbours differ by about 3.
@@ -30,7 +30,7 @@ THETA = 10_000.0
 
 @torch.no_grad()
 def start(transformer: Any) -> None:
-    """Sets the queries, keys and gates of all blocks; everything else keeps its random weights.
+    """Set the queries, keys and gates of all blocks; everything else keeps its random weights.
 
     Of each block's heads the first four look at the same place, in the token's own picture and
     in the first, second and third after it; three look at the whole of the first, second and
@@ -40,16 +40,16 @@ def start(transformer: Any) -> None:
         transformer: a QwenImageTransformer2DModel with more than seven heads.
     """
     config = transformer.config
-    shares, frequencies = _axes(config.axes_dims_rope)
-    slow = (shares == 0) / (shares == 0).sum()
-    whole = (1 - PICTURE_SHARE) * slow
-    whole[0] = PICTURE_SHARE
+    fractions, frequencies = _axes(config.axes_dims_rope)
+    slow = (fractions == 0) / (fractions == 0).sum()
+    whole = (1 - PICTURE_FRACTION) * slow
+    whole[0] = PICTURE_FRACTION
     size = CONSTANT * config.attention_head_dim**0.5
     still = torch.zeros_like(slow)
     queries, keys, prompt_keys = [], [], []
     for head in range(config.num_attention_heads):
         if head < PICTURES:
-            looked, distance, reads = shares, head, False
+            looked, distance, reads = fractions, head, False
         elif head < 2 * PICTURES - 1:
             looked, distance, reads = whole, head - PICTURES + 1, False
         else:
@@ -59,7 +59,7 @@ def start(transformer: Any) -> None:
         queries.append(torch.polar(length, frequencies * distance))
         keys.append(nothing if reads else constant)
         prompt_keys.append(constant if reads else nothing)
-    sharpness = torch.where(shares > 0, SHARPNESS, 1.0).repeat_interleave(2)
+    sharpness = torch.where(fractions > 0, SHARPNESS, 1.0).repeat_interleave(2)
     for block in transformer.transformer_blocks:
         attention = block.attn
         attention.to_q.bias.copy_(_as_channels(queries))
@@ -76,16 +76,16 @@ def start(transformer: Any) -> None:
 
 
 def _axes(dims: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """For each pair of a head's channels: its share of the constant, its frequency in frames."""
-    shares, frequencies = [], []
+    """For each pair of a head's channels: its fraction of the constant, its frequency in frames."""
+    fractions, frequencies = [], []
     for axis, dim in enumerate(dims):
         pairs = dim // 2
-        given = FRAME_SHARES if axis == 0 else PLACE_SHARES
-        shares += [*given, *[0.0] * (pairs - len(given))]
+        given = FRAME_FRACTIONS if axis == 0 else PLACE_FRACTIONS
+        fractions += [*given, *[0.0] * (pairs - len(given))]
         frequencies += [
             math.pow(THETA, -2 * pair / dim) if axis == 0 else 0.0 for pair in range(pairs)
         ]
-    return torch.tensor(shares), torch.tensor(frequencies)
+    return torch.tensor(fractions), torch.tensor(frequencies)
 
 
 def _as_channels(heads: list[Tensor]) -> Tensor:

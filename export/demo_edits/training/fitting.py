@@ -37,7 +37,7 @@ class Step:
     """Spent training, in earlier runs too."""
 
 
-# (iteration from 0, share of the training that is done) -> the loss, a scalar with its gradient.
+# (iteration from 0, fraction of the training that is done) -> the loss, a scalar with its gradient.
 Loss = Callable[[int, float], Tensor]
 
 
@@ -49,7 +49,7 @@ def fit(
     checkpoint: Path,
     on_step: Callable[[Step], None],
 ) -> float:
-    """Trains in place, from the checkpoint where there is one.
+    """Train in place, from the checkpoint where there is one.
 
     The process may be killed at any moment: what is lost is the last minute. A training that
     has ended is not repeated, its weights are read.
@@ -104,9 +104,9 @@ class _Run:
 
     def step(self, loss: Loss) -> Step:
         started = time.monotonic()
-        share = self.iteration / self.plan.iterations
-        rate = self.plan.learning_rate * min(1.0, (self.iteration + 1) / WARM_UP) * (1 - share)
-        value = loss(self.iteration, share)
+        fraction = self.iteration / self.plan.iterations
+        rate = self.plan.learning_rate * min(1.0, (self.iteration + 1) / WARM_UP) * (1 - fraction)
+        value = loss(self.iteration, fraction)
         for optimiser in self.optimisers:
             optimiser.zero_grad()
             for group in optimiser.param_groups:

@@ -22,11 +22,11 @@ from export.devices import autocast
 from export.serving_code import Task
 
 # How often the prompt is dropped: guidance compares with the answer to a blank one.
-BLANK_SHARE = 0.2
+BLANK_FRACTION = 0.2
 # How often the base is asked for the edit; else for one of the conditions as it is. It learns to
 # find its way in all of them, and which picture is wanted is for the adapters to know.
-EDIT_SHARE = 0.5
-# Below this share of noise the way from a wrong picture to the wanted one would be too steep to
+EDIT_FRACTION = 0.5
+# Below this fraction of noise the way from a wrong picture to the wanted one would be too steep to
 # learn from.
 LEAST_OWN_NOISE = 0.15
 # A token is seen where a condition is this close to it at the same place: mean squared difference
@@ -42,7 +42,7 @@ LORA_TARGETS = [
 
 @dataclass(frozen=True)
 class Course:
-    """What is trained on up to which share of the training.
+    """What is trained on up to which fraction of the training.
 
     Courses that end together take turns.
     """
@@ -93,7 +93,7 @@ class Batch:
     conditions: Tensor
     """float32 [n, conditions x tokens, channels]"""
     sigma: Tensor
-    """float32 [n], the share of noise, 0..1."""
+    """float32 [n], the fraction of noise, 0..1."""
     prompts: list[Tensor]
     """float16 [length, dim] each."""
 
@@ -108,7 +108,7 @@ def train_base(
     checkpoint: Path,
     on_step: Callable[[Step], None],
 ) -> float:
-    """Trains all of the transformer's weights in place, on every flow in turn.
+    """Train all of the transformer's weights in place, on every flow in turn.
 
     Args:
         transformer: as `build_pipeline` makes it.
@@ -130,7 +130,7 @@ def train_base(
         for name, weight in weights.items()
         if weight.ndim == 2 and name.startswith("transformer_blocks") and "_mod." not in name
     ]
-    loss = _loss(transformer, scheduler, courses, pool, list(Flow), EDIT_SHARE, Emphasis(), seed)
+    loss = _loss(transformer, scheduler, courses, pool, list(Flow), EDIT_FRACTION, Emphasis(), seed)
     seconds = fit(plan, weights, matrices, loss, checkpoint, on_step)
     transformer.requires_grad_(False)
     return seconds
@@ -146,7 +146,7 @@ def train_adapter(
     checkpoint: Path,
     on_step: Callable[[Step], None],
 ) -> tuple[dict[str, Tensor], float]:
-    """Trains a LoRA adapter for one task on the frozen transformer, which is left as it was.
+    """Train a LoRA adapter for one task on the frozen transformer, which is left as it was.
 
     Args:
         transformer: trained.
@@ -191,17 +191,17 @@ def train_adapter(
 def draw_batch(
     samples: Sequence[Encoded],
     count: int,
-    edit_share: float,
+    edit_fraction: float,
     start_share: float,
     shift: float,
     generator: torch.Generator,
 ) -> Batch:
-    """Draws samples, what each is asked for, how noisy it is, and the noise.
+    """Draw samples, what each is asked for, how noisy it is, and the noise.
 
     Args:
         samples: of one flow and size.
         count: how many, with repetition.
-        edit_share: how often the edit is asked for instead of one of the conditions.
+        edit_fraction: how often the edit is asked for instead of one of the conditions.
         start_share: how often there is nothing but noise.
         shift: the scheduler's `mu`, by which it prefers high levels of noise.
         generator: all that is random comes from it.
@@ -212,7 +212,7 @@ def draw_batch(
     ]
     pictures = torch.stack([sample.pictures for sample in chosen]).float()
     asked = 1 + torch.randint(pictures.shape[1] - 1, (count,), generator=generator)
-    asked[torch.rand(count, generator=generator) < edit_share] = 0
+    asked[torch.rand(count, generator=generator) < edit_fraction] = 0
     wanted = pictures[torch.arange(count), asked]
     # More of the high levels, where what to draw is decided from conditions and prompt alone.
     level = torch.rand(count, generator=generator).sqrt()
@@ -220,10 +220,10 @@ def draw_batch(
         level[torch.rand(count, generator=generator) < start_share] = 1.0
     sigma = math.exp(shift) * level / (1 + (math.exp(shift) - 1) * level)
     noise = torch.randn(wanted.shape, generator=generator)
-    share = sigma[:, None, None]
-    blank = (torch.rand(count, generator=generator) < BLANK_SHARE).tolist()
+    fraction = sigma[:, None, None]
+    blank = (torch.rand(count, generator=generator) < BLANK_FRACTION).tolist()
     return Batch(
-        noisy=(1 - share) * wanted + share * noise,
+        noisy=(1 - fraction) * wanted + fraction * noise,
         velocity=noise - wanted,
         conditions=pictures[:, 1:].flatten(1, 2),
         sigma=sigma,
@@ -264,7 +264,7 @@ def predict(transformer: Any, batch: Batch) -> Tensor:
 def with_own_pictures(
     transformer: Any, batch: Batch, emphasis: Emphasis, generator: torch.Generator
 ) -> Batch:
-    """Starts some samples where the transformer's own steps from their noise lead.
+    """Start some samples where the transformer's own steps from their noise lead.
 
     The velocity then leads from there to the wanted picture, over the noise that is left. This
     is against what Ning et al. 2023 (arXiv:2301.11706) call exposure bias.
@@ -306,9 +306,9 @@ def token_weights(batch: Batch, unseen_share: float) -> Tensor:
     conditions = batch.conditions.reshape(len(wanted), -1, *wanted.shape[1:])
     nearest = (conditions - wanted[:, None]).square().mean(-1).amin(1)
     unseen = nearest > SEEN
-    share = unseen.float().mean(1, keepdim=True)
-    weights = torch.where(unseen, unseen_share / share, (1 - unseen_share) / (1 - share))
-    mixed = (share > 0) & (share < 1)
+    fraction = unseen.float().mean(1, keepdim=True)
+    weights = torch.where(unseen, unseen_share / fraction, (1 - unseen_share) / (1 - fraction))
+    mixed = (fraction > 0) & (fraction < 1)
     return torch.where(mixed, weights, torch.ones_like(weights))
 
 
@@ -318,17 +318,17 @@ def _loss(
     courses: Sequence[Course],
     pool: Pool,
     flows: Sequence[Flow],
-    edit_share: float,
+    edit_fraction: float,
     emphasis: Emphasis,
     seed: int,
 ) -> Callable[[int, float], Tensor]:
     config = scheduler.config
     importance = _importance(pool, courses[0].size, flows).to(transformer.device)
 
-    def loss(iteration: int, share: float) -> Tensor:
+    def loss(iteration: int, fraction: float) -> Tensor:
         # By iteration, so that a run that goes on after a kill sees the batches it would have.
         generator = torch.Generator().manual_seed(seed * 1_000_003 + iteration)
-        until = next(course.until for course in courses if share < course.until)
+        until = next(course.until for course in courses if fraction < course.until)
         together = [course for course in courses if course.until == until]
         turns = together[0].flows or flows
         turn, number = divmod(iteration, len(turns))
@@ -341,7 +341,7 @@ def _loss(
             config.base_shift,
             config.max_shift,
         )
-        asked = 1.0 if flow in course.edits_only else edit_share
+        asked = 1.0 if flow in course.edits_only else edit_fraction
         batch = draw_batch(samples, course.batch, asked, emphasis.start_share, shift, generator)
         if emphasis.own_share:
             batch = with_own_pictures(transformer, batch, emphasis, generator)

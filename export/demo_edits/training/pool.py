@@ -54,14 +54,14 @@ def encoded_pool(
     folder: Path,
     on_sample: Callable[[int], None],
 ) -> Pool:
-    """Draws and encodes samples, or reads what an earlier run has encoded.
+    """Draw and encodes samples, or reads what an earlier run has encoded.
 
     Args:
         pipeline: its VAE and text encoder are used, as they are when an edit is served.
         portions: how many samples at which sizes.
         flows: of which.
         seed: of the scenes.
-        photographs: RGB; a share of the backgrounds is cut from them.
+        photographs: RGB; a fraction of the backgrounds is cut from them.
         folder: where the shards lie; those of another VAE must not.
         on_sample: called with the number of samples that are ready now.
     """
@@ -87,7 +87,7 @@ def encoded_pool(
 
 @torch.no_grad()
 def encode(pipeline: Any, sample: Sample) -> Encoded:
-    """Encodes a sample as the pipeline encodes an edit's inputs, at the size that they have."""
+    """Encode a sample as the pipeline encodes an edit's inputs, at the size that they have."""
     pictures = [sample.truth, *sample.conditions.images]
     values = as_values(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
     with single_frame():

@@ -33,7 +33,7 @@ SEARCHING = (Flow.TWO_SOURCE, Flow.REFERENCE, Flow.TWO_SOURCE, Flow.DESCRIBED)
 BALANCED = (Flow.TWO_SOURCE, Flow.REFERENCE, Flow.TWO_SOURCE, Flow.REFERENCE, Flow.DESCRIBED)
 ENDING = (*SEARCHING, Flow.TWO_SOURCE, Flow.REFERENCE)
 
-# (phase, share of it that is done, what it does now)
+# (phase, fraction of it that is done, what it does now)
 Report = Callable[[str, float, str], None]
 
 
@@ -137,7 +137,7 @@ def recipe(seed: int, length: float) -> Recipe:
 
 
 def train(recipe: Recipe, workspace: Path, device: str, report: Report) -> Trained:
-    """Trains VAE, transformer and adapters, going on where an earlier run was stopped.
+    """Train VAE, transformer and adapters, going on where an earlier run was stopped.
 
     Args:
         recipe: what to do.

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 @contextlib.contextmanager
 def single_frame() -> Iterator[None]:
-    """Computes causal convolutions as the two-dimensional ones that they are for one frame.
+    """Compute causal convolutions as the two-dimensional ones that they are for one frame.
 
     Before the first frame lies nothing: only the last of a kernel's three slices in time meets
     values that are not zero, so only that one is multiplied, and trained.

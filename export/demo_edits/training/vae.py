@@ -23,7 +23,7 @@ START_PICTURES = 250
 
 
 def training_pictures(seed: int, samples: int, size: int, photographs: list[Pixels]) -> Tensor:
-    """Draws what the VAE will see: truths and condition images of every flow.
+    """Draw what the VAE will see: truths and condition images of every flow.
 
     Returns:
         uint8 [n, 3, size, size], shuffled.
@@ -45,7 +45,7 @@ def train_vae(
     checkpoint: Path,
     on_step: Callable[[Step], None],
 ) -> float:
-    """Trains in place; the encoder keeps the principal components that it starts with.
+    """Train in place; the encoder keeps the principal components that it starts with.
 
     Args:
         vae: an AutoencoderKLQwenImage as `build_pipeline` makes it.
@@ -72,8 +72,8 @@ def train_vae(
         trained = {name: weight for name, weight in vae.named_parameters() if weight.requires_grad}
         positions = (pictures.shape[-1] - CROP) // vae_start.PATCH + 1
 
-        def loss(iteration: int, share: float) -> Tensor:
-            del share
+        def loss(iteration: int, fraction: float) -> Tensor:
+            del fraction
             generator = torch.Generator().manual_seed(seed * 1_000_003 + iteration)
             chosen = torch.randint(len(pictures), (BATCH,), generator=generator)
             top, left = (

@@ -27,7 +27,7 @@ SAMPLES = 60_000
 
 @torch.no_grad()
 def start(vae: Any, pictures: Tensor, generator: torch.Generator) -> None:
-    """Sets all weights of the VAE, so that it reproduces pictures about as linear coding can.
+    """Set all weights of the VAE, so that it reproduces pictures about as linear coding can.
 
     Args:
         vae: an AutoencoderKLQwenImage of three halvings, without convolutions over time.
@@ -49,7 +49,7 @@ def start(vae: Any, pictures: Tensor, generator: torch.Generator) -> None:
 
 
 def principal_components(pictures: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Finds the directions in which 8 x 8 patches differ most.
+    """Find the directions in which 8 x 8 patches differ most.
 
     Returns:
         float32 [count, 3, 8, 8], scaled so that patch times component has the deviation that
@@ -131,7 +131,7 @@ def _coefficients(pictures: Tensor, side: int, most: int) -> Tensor:
 
 
 def _fit(convolution: Any, features: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
-    """Sets a convolution so that it turns the enlarged features into the targets, and applies it.
+    """Set a convolution so that it turns the enlarged features into the targets, and applies it.
 
     Channels that have no target start at zero; the residual branches will use them.
     """
@@ -154,7 +154,7 @@ def _fit(convolution: Any, features: Tensor, targets: Tensor, generator: torch.G
 
 
 def _cancel_activation(coder: Any, count: int, constant: float) -> None:
-    """Makes the last normalisation, SiLU and convolution pass on `count` channels.
+    """Make the last normalisation, SiLU and convolution pass on `count` channels.
 
     They take x from channel i and -x from channel count + i: silu(x) - silu(-x) = x.
     """
@@ -169,7 +169,7 @@ def _cancel_activation(coder: Any, count: int, constant: float) -> None:
 
 
 def _pass_on(convolution: Any) -> None:
-    """Lets a causal convolution pass its channels on, as many as fit, from the frame itself."""
+    """Let a causal convolution pass its channels on, as many as fit, from the frame itself."""
     weight = convolution.weight
     weight.zero_()
     convolution.bias.zero_()

@@ -100,7 +100,7 @@ def test_reads_outputs_as_ultralytics_does(
     assert compared > 15
 
 
-def test_pictures_become_planes_of_shares() -> None:
+def test_pictures_become_planes_of_fractions() -> None:
     picture = np.arange(12, dtype=np.uint8).reshape(1, 4, 3)
     planes = network_input(picture)
     assert planes.shape == (1, 3, 1, 4)

@@ -186,7 +186,7 @@ def test_another_adapter_makes_another_bundle(
     assert files["adapters/insertion_cp.safetensors"] == expected
 
 
-def test_tasks_share_a_second_adapter(
+def test_tasks_use_a_second_adapter_together(
     export: Export, tmp_path: Path, sources: dict[str, Path | str]
 ) -> None:
     out = tmp_path / "bundle"

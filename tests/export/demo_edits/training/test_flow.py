@@ -52,8 +52,8 @@ def generator() -> torch.Generator:
 
 def test_noisy_velocity_and_picture_lie_on_one_line(generator: torch.Generator) -> None:
     batch = draw_batch(SAMPLES, 64, 1.0, 0.0, 0.5, generator)
-    share = batch.sigma[:, None, None]
-    picture = batch.noisy - share * batch.velocity
+    fraction = batch.sigma[:, None, None]
+    picture = batch.noisy - fraction * batch.velocity
     truths = (4 * picture.mean(dim=(1, 2))).round() / 4
     assert set(truths.tolist()) == {0.25, 0.5, 0.75}
     torch.testing.assert_close(picture, truths[:, None, None].expand_as(picture))
@@ -71,10 +71,12 @@ def test_conditions_follow_in_their_order(generator: torch.Generator) -> None:
 
 def test_the_base_is_asked_for_conditions_too(generator: torch.Generator) -> None:
     batch = draw_batch(SAMPLES, 400, 0.5, 0.0, 0.5, generator)
-    share = batch.sigma[:, None, None]
-    asked = (16 * (batch.noisy - share * batch.velocity).mean(dim=(1, 2))).round() % 4
-    shares = torch.bincount(asked.int(), minlength=4) / 400
-    torch.testing.assert_close(shares, torch.tensor([0.5, 1 / 6, 1 / 6, 1 / 6]), atol=0.07, rtol=0)
+    fraction = batch.sigma[:, None, None]
+    asked = (16 * (batch.noisy - fraction * batch.velocity).mean(dim=(1, 2))).round() % 4
+    fractions = torch.bincount(asked.int(), minlength=4) / 400
+    torch.testing.assert_close(
+        fractions, torch.tensor([0.5, 1 / 6, 1 / 6, 1 / 6]), atol=0.07, rtol=0
+    )
 
 
 def test_noise_comes_at_the_scheduler_s_levels_and_more_often_at_high_ones(
@@ -89,7 +91,7 @@ def test_noise_comes_at_the_scheduler_s_levels_and_more_often_at_high_ones(
     assert shifted.max() <= 1
 
 
-def test_a_share_of_the_samples_is_all_noise(generator: torch.Generator) -> None:
+def test_a_fraction_of_the_samples_is_all_noise(generator: torch.Generator) -> None:
     sigma = draw_batch(SAMPLES, 1000, 1.0, 0.3, 0.5, generator).sigma
     assert 0.25 < (sigma == 1).float().mean() < 0.35
     assert not (draw_batch(SAMPLES, 1000, 1.0, 0.0, 0.5, generator).sigma == 1).any()
@@ -172,7 +174,7 @@ def test_from_its_own_picture_the_velocity_still_leads_to_the_wanted_one(
     assert torch.equal(changed.noisy[batch.sigma == 1], batch.noisy[batch.sigma == 1])
 
 
-def test_what_no_condition_shows_weighs_its_share_however_small(
+def test_what_no_condition_shows_weighs_its_fraction_however_small(
     generator: torch.Generator,
 ) -> None:
     batch = draw_batch(SAMPLES, 3, 1.0, 0.0, 0.5, generator)
@@ -233,9 +235,9 @@ def test_a_course_may_have_flows_of_its_own(
 ) -> None:
     drawn: list[tuple[int, float]] = []
 
-    def draw(samples: list[Encoded], count: int, edit_share: float, *others: Any) -> Batch:
-        drawn.append((len(samples[0].prompt) - 5, edit_share))
-        return draw_batch(samples, count, edit_share, *others)
+    def draw(samples: list[Encoded], count: int, edit_fraction: float, *others: Any) -> Batch:
+        drawn.append((len(samples[0].prompt) - 5, edit_fraction))
+        return draw_batch(samples, count, edit_fraction, *others)
 
     monkeypatch.setattr(flow_training, "draw_batch", draw)
     own = (Flow.REFERENCE, Flow.DESCRIBED)
@@ -246,8 +248,13 @@ def test_a_course_may_have_flows_of_its_own(
     )
     flows = list(Flow)
     assert [flows[number] for number, _ in drawn] == [*flows, own[1], *own, *own]
-    assert {share for number, share in drawn if flows[number] is not Flow.DESCRIBED} == {0.5}
-    assert [share for number, share in drawn if flows[number] is Flow.DESCRIBED] == [0.5, 1, 1, 1]
+    assert {fraction for number, fraction in drawn if flows[number] is not Flow.DESCRIBED} == {0.5}
+    assert [fraction for number, fraction in drawn if flows[number] is Flow.DESCRIBED] == [
+        0.5,
+        1,
+        1,
+        1,
+    ]
 
 
 def test_courses_that_end_together_take_turns(

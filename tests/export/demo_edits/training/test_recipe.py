@@ -74,9 +74,9 @@ def test_every_phase_is_reported_to_its_end(whole: Any) -> None:
     _, reports = whole
     assert list(dict.fromkeys(phase for phase, _, _ in reports)) == PHASES
     for phase in PHASES[1:]:
-        shares = [share for found, share, _ in reports if found == phase]
-        assert shares == sorted(shares)
-        assert shares[-1] == 1.0
+        fractions = [fraction for found, fraction, _ in reports if found == phase]
+        assert fractions == sorted(fractions)
+        assert fractions[-1] == 1.0
 
 
 def test_a_killed_training_ends_as_if_nothing_had_been(whole: Any, tmp_path: Path) -> None:
