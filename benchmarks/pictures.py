@@ -1,4 +1,4 @@
-"""The pictures that every benchmark sends, drawn from a fixed seed."""
+"""Owns the pictures that every benchmark sends, drawn from a fixed seed."""
 
 import base64
 import io
@@ -8,10 +8,10 @@ from PIL import Image, ImageDraw
 
 
 def photograph(size: int, seed: int) -> Image.Image:
-    """Draw smooth colours under sensor noise: as a PNG it is about as large as a photograph.
+    """Draw smooth colours under sensor noise; the PNG is about as large as a photograph's.
 
     Returns:
-        RGB, size x size.
+        An RGB image of size x size.
     """
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, (5, 5, 3), dtype=np.uint8))
@@ -21,14 +21,14 @@ def photograph(size: int, seed: int) -> Image.Image:
 
 
 def disc(size: int) -> Image.Image:
-    """Draw a mask, white in the middle: L, size x size."""
+    """Draw a mask with a white middle: L, size x size."""
     mask = Image.new("L", (size, size))
     ImageDraw.Draw(mask).ellipse([size / 4, size / 4, 3 * size / 4, 3 * size / 4], fill=255)
     return mask
 
 
 def flat_disc(size: int) -> Image.Image:
-    """Draw a light disc on smooth dark colours, an object that any network finds: RGB."""
+    """Draw a light disc on smooth dark colours, which any network finds: RGB, size x size."""
     picture = photograph(size, seed=3).point([value // 3 for value in range(256)] * 3)
     picture.paste((240, 235, 220), mask=disc(size))
     return picture

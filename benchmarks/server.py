@@ -1,4 +1,4 @@
-"""The server under measurement: one that runs already, or one started for the occasion."""
+"""Owns the server under measurement: a running one, or one that is started to be measured."""
 
 import contextlib
 import os
@@ -21,22 +21,24 @@ STOP_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where the server listens: `rest` is a URL, `grpc` is Triton's host:port."""
+    """Where the server listens."""
 
     rest: str
+    """URL of the REST interface."""
     grpc: str
+    """Triton's host:port."""
 
 
 @contextlib.contextmanager
 def serving(endpoints: Endpoints | None, **settings: str) -> Iterator[Endpoints]:
-    """Yield the endpoints given, or those of an `artmancer serve` that ends with the block.
+    """Yield the given endpoints, or those of an `artmancer serve` that ends with the block.
 
     Args:
-        endpoints: of a running server; None: one is started.
-        settings: of the started server, names without the ARTMANCER_ prefix.
+        endpoints: endpoints of a running server; None: a server is started.
+        settings: settings of the started server, by name without the ARTMANCER_ prefix.
 
     Raises:
-        RuntimeError: the server ended or was not ready in time; the text holds its log's end.
+        RuntimeError: the server ended or was not ready in time; the text holds the end of its log.
     """
     if endpoints is not None:
         yield endpoints

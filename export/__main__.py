@@ -1,4 +1,4 @@
-"""The command line of export: `python -m export demo --out bundles/demo` and others."""
+"""Owns the command line of export, such as `python -m export demo --out bundles/demo`."""
 
 import typer
 

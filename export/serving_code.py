@@ -1,10 +1,9 @@
-"""Owns the way to the code that serves edits: training and measuring use it, not a copy."""
+"""Owns the way to the code that serves edits: training and measuring use no copy of it."""
 
 import sys
 from pathlib import Path
 
-# The models' modules: what is built is built by the code that serves it. Their names are unique
-# across models.
+# The models' modules have names that are unique across models, so one path serves all of them.
 for _folder in sorted(Path(__file__).parents[1].glob("model_repository/*/1")):
     if str(_folder) not in sys.path:
         sys.path.append(str(_folder))

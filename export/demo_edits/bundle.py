@@ -1,4 +1,4 @@
-"""The demo bundle: its identity, its layout, and putting the shipped weights in place."""
+"""Owns the demo bundle: its name, its shipped weights, and putting them in place."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ SHIPPED = Path(__file__).parent / "weights"
 
 
 def is_current(bundle: Path) -> bool:
-    """Tell whether the folder holds this very bundle, every file intact."""
+    """Tell whether the folder holds this very bundle with every file intact."""
     try:
         return manifest.verify(bundle) == manifest.verify(SHIPPED)
     except manifest.BundleError:
@@ -23,7 +23,7 @@ def place(bundle: Path) -> None:
     """Put the shipped bundle in place.
 
     Args:
-        bundle: the folder; a bundle that lies there is replaced.
+        bundle: the folder. A bundle that lies there is replaced.
 
     Raises:
         BundleError: the folder holds something that is no bundle, or a shipped file is damaged.

@@ -13,7 +13,9 @@ from export.demo_edits import bundle as demo_bundle
 
 def place(
     out: Annotated[Path, typer.Option(help="The bundle folder.")] = Path("bundles/demo"),
-    force: Annotated[bool, typer.Option("--force", help="Even where it is already.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an intact demo bundle too.")
+    ] = False,
 ) -> None:
     """Put the demo bundle in place: a small trained pipeline and three adapters. No download."""
     console = Console()
@@ -28,16 +30,16 @@ def place(
 def train(
     out: Annotated[Path, typer.Option(help="The bundle folder.")] = demo_bundle.SHIPPED,
     workspace: Annotated[
-        Path, typer.Option(help="Samples and checkpoints; a stopped training goes on from here.")
+        Path, typer.Option(help="Samples and checkpoints; a stopped training continues from here.")
     ] = Path("bundles/.demo-training"),
     length: Annotated[
         float, typer.Option(min=0.0, help="1 takes about two hours on two cores.")
     ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of weights, scenes and batches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, scenes and batches.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train the demo bundle: VAE, transformer and one adapter per task, on drawn scenes."""
-    # Here because torch and diffusers take seconds to import, and --help needs neither.
+    # torch and diffusers take seconds to import, and --help needs neither.
     from export.demo_edits import release as demo_release
     from export.demo_edits.training import recipe as demo_training
 

@@ -25,9 +25,9 @@ def release(trained: Trained, recipe: Recipe, bundle: Path) -> None:
     """Write the bundle and puts it in place.
 
     Args:
-        trained: its pipeline is turned to float16.
-        recipe: how it was trained, for the manifest.
-        bundle: the folder; a bundle that lies there is replaced.
+        trained: what training left. Its pipeline is turned to float16.
+        recipe: how the bundle was trained, for the manifest.
+        bundle: the folder. A bundle that lies there is replaced.
 
     Raises:
         BundleError: the folder holds something that is no bundle.
@@ -48,7 +48,7 @@ def release(trained: Trained, recipe: Recipe, bundle: Path) -> None:
                 weight_name=path.name,
             )
         for path in folder.rglob("*.safetensors"):
-            path.chmod(0o644)  # safetensors writes 0600, but the server may run as another user
+            path.chmod(0o644)  # safetensors writes 0600, but the server may be another user
         parameters = sum(
             weight.numel()
             for model in (pipeline.transformer, pipeline.vae, pipeline.text_encoder)

@@ -12,32 +12,34 @@ from export.fastsam import bundle as fastsam_bundle
 if TYPE_CHECKING:
     from export.demo_masks.training import Plan, Step, Trained
 
-# torch, ONNX and ultralytics take seconds to import: the command imports what it needs.
+# torch, ONNX and ultralytics take seconds to import, so the command imports what it needs.
 
 
 def train(
     workspace: Annotated[Path, typer.Option(help="Scenes and checkpoints.")] = Path(
         "bundles/.fastsam-training"
     ),
-    out: Annotated[Path, typer.Option(help="Gets the network and its report.")] = (
+    out: Annotated[Path, typer.Option(help="Folder for the network and its report.")] = (
         fastsam_bundle.DEMO
     ),
-    sheet: Annotated[Path, typer.Option(help="Gets the contact sheet.")] = Path(
+    sheet: Annotated[Path, typer.Option(help="The contact sheet to write.")] = Path(
         "docs/fastsam-demo.png"
     ),
-    photographs: Annotated[Path, typer.Option(help="Shown in the sheet.")] = Path("examples"),
-    minutes: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
-    iterations: Annotated[int | None, typer.Option(help="Stop after so many.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, scenes and batches.")] = 1,
+    photographs: Annotated[
+        Path, typer.Option(help="Folder of the photographs that the sheet shows.")
+    ] = Path("examples"),
+    minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Stop after this many iterations.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, scenes and batches.")] = 1,
     scenes: Annotated[int, typer.Option(help="How many scenes to draw.")] = 12_000,
     batch: Annotated[int, typer.Option(help="Images per iteration.")] = 16,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that draw scenes.")] = 2,
     threads: Annotated[
-        int | None, typer.Option(help="Of torch; on a busy machine one is fastest.")
+        int | None, typer.Option(help="Threads of torch; on a busy machine 1 is fastest.")
     ] = None,
 ) -> None:
-    """Train the demo's mask network; started again, it goes on where it was stopped."""
+    """Train the demo's mask network. A stopped training continues where it was stopped."""
     console = Console()
     if minutes is None and iterations is None:
         minutes = 45.0
@@ -48,7 +50,7 @@ def train(
         from export.demo_masks import release as mask_release
         from export.demo_masks import training as mask_training
 
-        # Beside torch's threads, OpenCV's would only be in the way.
+        # OpenCV's threads would only compete with torch's.
         cv2.setNumThreads(1)
         if threads is not None:
             torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Trains the demo's mask network: the loop, its schedule and its checkpoints."""
+"""Owns training the demo's mask network: the loop, its schedule and its checkpoints."""
 
 import copy
 import math
@@ -20,41 +20,41 @@ from export.folders import replacing_file
 # About 2 M parameters.
 DEPTH, WIDTH, MAX_CHANNELS = 0.33, 0.25, 512
 LEARNING_RATE = 2e-3
-FINAL_RATE = 0.01  # of the learning rate
+FINAL_RATE = 0.01  # fraction of the learning rate
 WARM_UP = 100  # iterations
 WEIGHT_DECAY = 0.02
 MAX_GRADIENT = 10.0
 AVERAGE_DECAY = 0.998
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 60.0
-# Up to which fraction of the training the images have which side: small ones teach the same at a
-# fraction of the time, the last ones are as large as those that are served.
+# (fraction of the training at which the size ends, side of the images). Small images teach the same
+# in less time; the last images are as large as served ones.
 SIZES = ((0.6, 192), (0.88, 256), (1.0, 320))
-# From here on masks are compared at half of the image's size instead of a quarter.
+# From this fraction on, masks are compared at half the image's size instead of a quarter.
 FINE_MASKS = 0.65
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and on what to train; two runs of one plan by iterations are the same run."""
+    """How long and on what to train. Two runs of one plan by iterations give the same weights."""
 
     seed: int
-    """Of the weights, the scenes and the batches."""
+    """Seed of the weights, the scenes and the batches."""
     scenes: int
     """How many scenes the pool holds."""
     batch: int
     """Images per iteration."""
     iterations: int | None
-    """Where to stop, whatever the time; None leaves it to the time."""
+    """Stop after this many iterations; None: only `minutes` decides."""
     minutes: float | None
-    """Where to stop, whatever the iterations; None leaves it to the iterations."""
+    """Stop after this many minutes; None: only `iterations` decides."""
 
     def __post_init__(self) -> None:
         if self.iterations is None and self.minutes is None:
             raise ValueError("iterations or minutes must be given")
 
     def fraction_done(self, iteration: int, seconds: float) -> float:
-        """Tell how much of the training lies behind, 1.0 being its end."""
+        """Return the fraction of the training that is done, 0..1."""
         by_iterations = iteration / self.iterations if self.iterations else 0.0
         by_time = seconds / 60 / self.minutes if self.minutes else 0.0
         return min(1.0, max(by_iterations, by_time))
@@ -67,18 +67,18 @@ class Step:
     iteration: int
     """Counted from 1."""
     fraction: float
-    """Of the training that is done, 0..1."""
+    """The fraction of the training that is done, 0..1."""
     seconds: float
-    """Spent training, in earlier runs too."""
+    """Time spent training, earlier runs included."""
     size: int
-    """Side of the images."""
+    """Side of the images, in pixels."""
     losses: dict[str, float]
     """Box, mask, class and distribution, averaged over recent iterations."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves: the averaged network and how long it took."""
+    """What training leaves: the averaged network, and how long the training took."""
 
     network: Any
     iterations: int
@@ -90,7 +90,7 @@ def train(
 ) -> Trained:
     """Train from the last checkpoint in the workspace, or from the beginning.
 
-    The process may be killed at any moment: what is lost is the last minute.
+    A process that is killed at any moment loses at most the last minute.
 
     Args:
         plan: how long and on what.
@@ -100,7 +100,7 @@ def train(
         on_step: called after every iteration.
 
     Returns:
-        The network, its weights averaged over the last iterations, ready for export.
+        The network, ready for export; its weights are averaged over the last iterations.
 
     Raises:
         ExportError: the workspace holds a checkpoint of another plan.
@@ -152,7 +152,7 @@ class _Run:
         started = time.monotonic()
         fraction = self.fraction
         size = next(size for limit, size in SIZES if fraction <= limit)
-        # By iteration, so that a run that goes on after a kill sees the batches it would have.
+        # Seeded by iteration, so that a run continued after a kill sees the same batches.
         rng = np.random.default_rng([self.plan.seed, self.iteration])
         batch = draw_batch(pool, rng, self.plan.batch, size, 4 if fraction < FINE_MASKS else 2)
         images = batch.images.to(self.device, memory_format=torch.channels_last)
@@ -163,7 +163,7 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad()
-        # The library multiplies by the batch's size.
+        # Ultralytics multiplies the loss by the size of the batch.
         (terms.sum() / self.plan.batch).backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT)
         self.optimiser.step()
@@ -177,7 +177,7 @@ class _Run:
 
     @torch.no_grad()
     def _take_average(self) -> None:
-        # Short at first: the earliest weights are not worth remembering.
+        # The average is short at first, because the earliest weights are worth nothing.
         decay = AVERAGE_DECAY * (1 - math.exp(-(self.iteration + 1) / 400))
         current = self.network.state_dict()
         for name, value in self.average.state_dict().items():

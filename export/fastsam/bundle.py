@@ -1,4 +1,4 @@
-"""The bundle of the mask network: what is in it, and putting one in place."""
+"""Owns the bundle of the mask network: what is in it, and putting one in place."""
 
 import json
 from pathlib import Path
@@ -11,24 +11,24 @@ from export.folders import replacing
 NETWORK = "network.onnx"
 PARITY = "parity.json"
 DEMO_NAME = "artmancer-demo-masks"
-# Less than FastSAM's: the demo's small network is less sure.
+# Lower than FastSAM's, because the demo's small network is less sure.
 DEMO_CONFIDENCE = 0.1
-# As `python -m export fastsam-train` left it.
+# What `python -m export fastsam-train` made.
 DEMO = Path(__file__).parents[1] / "demo_masks" / "weights"
 
 
 def place(
     bundle: Path, name: str, base: str, image_size: int, network: bytes, parity: dict[str, Any]
 ) -> None:
-    """Put an exported network in place; a bundle that lies there is replaced.
+    """Put an exported network in place of the bundle that lies there.
 
     Args:
         bundle: the folder.
         name: what the network is called, such as "FastSAM-s".
-        base: where it comes from, in words.
-        image_size: side of its images, in pixels.
+        base: where the network comes from, in words.
+        image_size: side of the network's images, in pixels.
         network: the ONNX file.
-        parity: how it compares with the network it was exported from.
+        parity: how the ONNX file compares with the network that it was exported from.
 
     Raises:
         BundleError: the folder holds something that is no bundle.
@@ -41,18 +41,19 @@ def place(
 
 
 def place_demo(bundle: Path, force: bool) -> str:
-    """Put the shipped network in place, unless a network of the operator's lies there.
+    """Put the shipped network in place, unless another network lies there.
 
     Args:
         bundle: the folder.
-        force: replaces a bundle of any name.
+        force: replace a bundle of any name.
 
     Returns:
-        "placed", "current" where it lay there already, or "kept" where another bundle does.
+        "placed"; "current" where the shipped network lay there already; "kept" where another
+        bundle lies there.
 
     Raises:
-        BundleError: the folder holds something that is no bundle, or one whose name cannot be
-            read and that is not to be replaced by force.
+        BundleError: the folder holds something that is no bundle, or, without `force`, a bundle
+            whose name cannot be read.
     """
     manifest.refuse_other_content(bundle)
     if not force and (bundle / manifest.MANIFEST).exists():

@@ -1,4 +1,4 @@
-"""The commands that concern the mask network: export, demo, plan, training."""
+"""Owns the commands of the mask network: `python -m export fastsam`, `-demo`, `-plan`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ from export.fastsam import download as fastsam_download
 
 BUNDLE = Path("bundles/fastsam")
 Out = Annotated[Path, typer.Option(help="The bundle folder.")]
-# A mask of fewer equal pixels than this comes from another network than the checkpoint's.
+# Lowest mean IoU of the two networks' masks. Below this, the exported network is another one.
 LEAST_PARITY = 0.99
 
 
@@ -26,7 +26,7 @@ def export_fastsam(
     download: Annotated[
         str | None, typer.Option(help="FastSAM-s or FastSAM-x; needs --sha256.")
     ] = None,
-    sha256: Annotated[str | None, typer.Option(help="The hash of the file meant.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="The hash of the file that you mean.")] = None,
     out: Out = BUNDLE,
     size: Annotated[int, typer.Option(help="Side of the images: 640 or 1024.")] = 1024,
     trust: Annotated[
@@ -59,7 +59,7 @@ def export_fastsam(
         fastsam_bundle.place(out, checkpoint.stem, base, size, exported.SerializeToString(), parity)
         differences = parity["difference"]
         console.print(
-            f"{out}: {checkpoint.stem}, {size} x {size}; greatest difference to PyTorch"
+            f"{out}: {checkpoint.stem}, {size} x {size}; largest difference from PyTorch"
             f" {differences['boxes']['max']:.2g} px, {differences['scores']['max']:.2g} in score;"
             f" masks' IoU at least {parity['masks']['min_iou']:.4f}"
             f" ({parity['masks']['compared']} compared)"
@@ -87,7 +87,9 @@ def build_plan(
     model: Annotated[Path, typer.Option(help="The model's folder.")] = Path(
         "model_repository/fastsam"
     ),
-    force: Annotated[bool, typer.Option("--force", help="Build even if it is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build even if the plan is there.")
+    ] = False,
 ) -> None:
     """Build the TensorRT plan, inside the image and on the GPU that serve it."""
     console = Console()
@@ -108,7 +110,7 @@ def _download(console: Console, name: str, sha256: str | None) -> Path:
         )
     if sha256 is None:
         raise typer.BadParameter(
-            "needs --sha256: the publisher states no hash, so none is known here",
+            "needs --sha256: the publisher states no hash, so you must say which file you mean",
             param_hint="--download",
         )
     target = Path("bundles/.checkpoints", f"{name}.pt")

@@ -1,4 +1,4 @@
-"""Downloads FastSAM's published checkpoints, their hash checked."""
+"""Owns the download of FastSAM's published checkpoints; their hash is checked."""
 
 import urllib.request
 from collections.abc import Callable
@@ -15,14 +15,14 @@ _CHUNK = 1 << 20
 
 
 def download(url: str, sha256: str, target: Path, on_bytes: Callable[[int, int], None]) -> None:
-    """Fetch a file, unless it lies there already with that hash.
+    """Fetch a file, unless a file with that hash lies there already.
 
     Args:
-        url: where it is.
-        sha256: its hash, in hex. The publisher states none, so that whoever downloads must say
-            which file they mean.
-        target: where it shall lie; it appears complete and checked or not at all.
-        on_bytes: called with the bytes received so far and in all (0 where not known).
+        url: where the file is.
+        sha256: the file's hash, in hex. The publisher states none, so the operator must say which
+            file is meant.
+        target: where the file is to lie. It appears complete and checked, or not at all.
+        on_bytes: called with the bytes received so far and in all (0 where unknown).
 
     Raises:
         ExportError: the network or the server failed, or the file has another hash.

@@ -1,4 +1,4 @@
-"""The bundle of the real model: Qwen-Image-Edit-2509 and the adapters that an operator has."""
+"""Owns the bundle of the real model: Qwen-Image-Edit-2509 and the operator's adapters."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,17 +23,17 @@ def build(
     adapters: Mapping[str, str],
     on_stage: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Download what is missing, checks it, and puts the bundle in place.
+    """Download what is missing, check everything, and put the bundle in place.
 
-    A bundle that lies there with the same base and the same adapters is checked, and kept.
+    A bundle that lies there with the same base and the same adapters is checked and kept.
 
     Args:
         bundle: the folder; another bundle that lies there is replaced.
         repository: owner/name of the base on the hub.
         revision: its commit.
-        adapters: task type -> path, or file on the hub; at least one. A second one after a comma
-            serves the task together with the first, such as a Lightning adapter.
-        on_stage: called with what begins, in words.
+        adapters: task type -> path, or file on the hub; at least one entry. A second adapter after
+            a comma, such as a Lightning adapter, serves the task together with the first.
+        on_stage: called with the stage that begins, in words.
 
     Returns:
         The manifest.
@@ -44,7 +44,7 @@ def build(
             that is no bundle.
     """
     if not adapters:
-        raise BundleError("no adapter: without one, no task can be served")
+        raise BundleError("no adapter: no task can be served without one")
     manifest.refuse_other_content(bundle)
     on_stage("finding the adapters")
     files = {task_type: _find(task_type, source) for task_type, source in adapters.items()}
@@ -83,18 +83,18 @@ def build(
                 },
                 "preview": preview,
             },
-            _tell_large(on_stage),
+            _announce_large(on_stage),
         )
         _compare_with_hub(written, stated)
     return written
 
 
 def _find(task_type: str, source: str) -> dict[str, Path]:
-    """Name in the bundle -> file: the task's own adapter, then the second where there is one."""
+    """Find a task's own adapter, then its second one where given: name in the bundle -> file."""
     first, *others = (fetch_file(part.strip()) for part in source.split(","))
     if len(others) > 1:
         raise BundleError(f"{task_type}: {source}: at most two adapters serve a task")
-    # By content, so that two tasks with the same adapter load one file.
+    # Named by content, so that two tasks with the same adapter load one file.
     named = {
         f"adapters/lightning-{manifest.sha256(path)[:12]}.safetensors": path for path in others
     }
@@ -117,7 +117,7 @@ def _present(
     adapters: Mapping[str, Mapping[str, Path]],
     on_stage: Callable[[str], None],
 ) -> dict[str, Any] | None:
-    """The manifest of a bundle that holds just this, every file intact."""
+    """Return the manifest of a bundle that holds exactly this, every file intact; else None."""
     try:
         found = manifest.read(bundle, "base", "files")
     except BundleError:
@@ -126,23 +126,23 @@ def _present(
     if (found["base"], set(found.get("adapters", ()))) != (base, set(adapters)):
         return None
     on_stage("checking the files")
-    tell = _tell_large(on_stage)
+    announce = _announce_large(on_stage)
     for task_type, named in adapters.items():
         entry = found["adapters"][task_type]
         if [entry[key] for key in ("file", "lightning") if key in entry] != list(named):
             return None
         for name, path in named.items():
-            tell(path)
+            announce(path)
             if manifest.fingerprint(path) != found["files"].get(name):
                 return None
     try:
-        return manifest.verify(bundle, tell)
+        return manifest.verify(bundle, announce)
     except BundleError:
         return None
 
 
-def _tell_large(on_stage: Callable[[str], None]) -> Callable[[Path], None]:
-    """Tell of each file that takes a while, of which there are a dozen."""
+def _announce_large(on_stage: Callable[[str], None]) -> Callable[[Path], None]:
+    """Announce each file that takes a while; a bundle has a dozen of them."""
 
     def on_file(path: Path) -> None:
         size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""The shapes of a QwenImageTransformer2DModel, known from its configuration without weights."""
+"""Owns the shapes of a QwenImageTransformer2DModel, found from its configuration alone."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,10 @@ def empty_transformer(config: Mapping[str, Any]) -> Any:
     """Build the transformer on the meta device, where weights have shapes and no memory.
 
     Args:
-        config: as `transformer/config.json` holds it.
+        config: the content of `transformer/config.json`.
+
+    Returns:
+        A QwenImageTransformer2DModel.
     """
     with torch.device("meta"):
         return QwenImageTransformer2DModel.from_config(dict(config))

@@ -10,7 +10,7 @@ FloatArray = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
 
 SHAPES = ("ball", "box", "star", "triangle", "pebble")
-# Shares of the picture's side: finer detail is what a latent of one eighth of the side loses.
+# Fraction of the picture's side. Latents have an eighth of the side and lose finer detail.
 FINEST_STRIPE = 1 / 14
 # cv2.fillPoly takes fixed-point coordinates with this many binary places.
 _PLACES = 4
@@ -24,7 +24,7 @@ class Paint(NamedTuple):
     """float32 [3], 0..255."""
 
 
-# Hue in degrees, saturation and value from and to.
+# Hue in degrees; lowest and highest saturation and value, 0..1.
 _PAINTS = {
     "red": (0, (0.75, 1.0), (0.6, 0.95)),
     "orange": (28, (0.8, 1.0), (0.8, 1.0)),
@@ -40,7 +40,7 @@ _PAINTS = {
 
 
 def object_names() -> list[str]:
-    """Every colour and shape in words, such as `red ball`."""
+    """List every colour and shape in words, such as `red ball`."""
     return [f"{colour} {shape}" for colour in _PAINTS for shape in SHAPES]
 
 
@@ -54,7 +54,7 @@ def paint(rng: np.random.Generator) -> Paint:
 
 
 def surface_colour(rng: np.random.Generator) -> FloatArray:
-    """Draw the colour of a wall, floor or sky: pale, any hue, never near black.
+    """Draw the colour of a wall, floor or sky: pale, of any hue, never near black.
 
     Returns:
         float32 [3], RGB in 0..255.
@@ -67,7 +67,7 @@ def clouds(rng: np.random.Generator, size: int, cells: int, octaves: int) -> Flo
 
     Args:
         rng: the source of randomness.
-        size: side in pixels.
+        size: side, in pixels.
         cells: cells along one side of the coarsest grid.
         octaves: how many grids.
 
@@ -99,7 +99,11 @@ def surface(rng: np.random.Generator, size: int) -> FloatArray:
 
 
 def ramp(rng: np.random.Generator, size: int) -> FloatArray:
-    """Draw a linear ramp in a random direction, 0 to 1 across the picture."""
+    """Draw a linear ramp in a random direction.
+
+    Returns:
+        float32 [size, size], 0..1.
+    """
     angle = rng.uniform(0, 2 * np.pi)
     axis = np.linspace(-0.5, 0.5, size, dtype=np.float32)
     along = axis[:, None] * np.float32(np.sin(angle)) + axis[None] * np.float32(np.cos(angle))
@@ -111,10 +115,10 @@ def coverage(points: Points, size: int) -> FloatArray:
 
     Args:
         points: [n, 2], x and y in pixels.
-        size: side of the picture in pixels.
+        size: side of the picture, in pixels.
 
     Returns:
-        float32 [size, size]: the fraction of each pixel that is covered, 0..1.
+        float32 [size, size]: the covered fraction of each pixel, 0..1.
     """
     fine = np.zeros((2 * size, 2 * size), np.uint8)
     fixed = np.round(points * (2 << _PLACES)).astype(np.int32)
@@ -125,7 +129,11 @@ def coverage(points: Points, size: int) -> FloatArray:
 
 
 def outline(rng: np.random.Generator, shape: str) -> Points:
-    """Draw the outline of one of SHAPES about the origin, within -1..1, randomly turned."""
+    """Draw the outline of one of SHAPES around the origin, within -1..1, turned at random.
+
+    Returns:
+        float64 [n, 2], x and y.
+    """
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     if shape == "ball":
         points = _polar(np.ones(64), turn)

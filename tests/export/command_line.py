@@ -8,7 +8,7 @@ from export.__main__ import app
 
 
 def run(*arguments: str | Path) -> Result:
-    # Wide, so that what is one line stays one.
+    # A wide terminal keeps one line in one line.
     environment = {"COLUMNS": "400"}
     return CliRunner().invoke(app, [str(each) for each in arguments], env=environment)
 

@@ -1,8 +1,8 @@
 """Owns where the attention heads of the demo's transformer look before it is trained.
 
-From random queries it takes a transformer thousands of steps to find that what it should draw at
-a place stands at the same place of another picture. Here each head is told: a constant query and
-key, turned by the rotary embedding, meet where the distance between two tokens is what was asked.
+A transformer with random queries needs thousands of steps to find out that it should copy a place
+from the same place of another picture. Here each head starts with that knowledge. A constant query
+and key, turned by the rotary embedding, meet where two tokens have the wanted distance.
 """
 
 import math
@@ -11,19 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# The output and up to three conditions.
+# One output and up to three conditions.
 PICTURES = 4
-# Of the squared length of a query, by axis: its two fastest frequencies. The fastest tells
-# neighbours apart, the second places that the first confuses, 2 pi tokens away.
+# Fractions of a query's squared length, by axis, for the two fastest frequencies. The fastest tells
+# neighbours apart. The second tells places apart that the first confuses, 2 pi tokens away.
 FRAME_FRACTIONS = (0.22, 0.03)
 PLACE_FRACTIONS = (0.2, 0.175)
-# The fraction of the fastest frequency alone, where a whole picture is looked at.
+# The fraction for the fastest frequency alone, in a head that looks at a whole picture.
 PICTURE_FRACTION = 0.25
-# Size of the constant relative to what a token adds to it.
+# Size of the constant relative to what a token adds to the constant.
 CONSTANT = 3.0
-# Of the norms' weights: scores between the same place and its neighbours differ by about 3.
+# Weight of the norms: scores of the same place and of its neighbours differ by about 3.
 SHARPNESS = 2.5
-# Timesteps scale the normalised tokens by less at first than random weights would.
+# At first, timesteps scale the normalised tokens by less than random weights would.
 MODULATION = 0.1
 THETA = 10_000.0
 
@@ -32,9 +32,9 @@ THETA = 10_000.0
 def start(transformer: Any) -> None:
     """Set the queries, keys and gates of all blocks; everything else keeps its random weights.
 
-    Of each block's heads the first four look at the same place, in the token's own picture and
-    in the first, second and third after it; three look at the whole of the first, second and
-    third picture after it; the others read the prompt.
+    In each block, the first four heads look at the same place: in the token's own picture and in
+    the first, second and third picture after it. The next three look at the whole of the first,
+    second and third picture after it. The others read the prompt.
 
     Args:
         transformer: a QwenImageTransformer2DModel with more than seven heads.
@@ -69,14 +69,14 @@ def start(transformer: Any) -> None:
         attention.norm_k.weight.copy_(sharpness)
         for modulation in (block.img_mod[1], block.txt_mod[1]):
             modulation.weight.mul_(MODULATION)
-            # Shift, scale and gate, for attention and then for the MLP: open gates.
+            # The bias holds shift, scale and gate for attention, then for the MLP. Gates are open.
             modulation.bias.copy_(
                 torch.tensor([0.0, 0.0, 1.0] * 2).repeat_interleave(len(modulation.bias) // 6)
             )
 
 
 def _axes(dims: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """For each pair of a head's channels: its fraction of the constant, its frequency in frames."""
+    """Return the fraction of the constant and the frequency for each pair of a head's channels."""
     fractions, frequencies = [], []
     for axis, dim in enumerate(dims):
         pairs = dim // 2

@@ -18,7 +18,7 @@ CHECKPOINT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast to train; two runs of one plan are the same run."""
+    """How long and how fast to train. Two runs of one plan give the same weights."""
 
     iterations: int
     learning_rate: float
@@ -34,10 +34,10 @@ class Step:
     loss: float
     """Averaged over recent iterations."""
     seconds: float
-    """Spent training, in earlier runs too."""
+    """Time spent training, earlier runs included."""
 
 
-# (iteration from 0, fraction of the training that is done) -> the loss, a scalar with its gradient.
+# (iteration from 0, fraction of the training that is done) -> the loss: a scalar with a gradient.
 Loss = Callable[[int, float], Tensor]
 
 
@@ -51,23 +51,23 @@ def fit(
 ) -> float:
     """Train in place, from the checkpoint where there is one.
 
-    The process may be killed at any moment: what is lost is the last minute. A training that
-    has ended is not repeated, its weights are read.
+    A process that is killed at any moment loses at most the last minute. A training that has
+    ended is not repeated: its weights are read.
 
     Args:
         plan: how long and how fast.
-        weights: what is trained, by name.
+        weights: the weights to train, by name.
         matrices: names of the weights that Muon moves: matrices between hidden layers. AdamW
             moves the others.
-        loss: must depend on its arguments and the weights alone.
-        checkpoint: the file; its folder exists.
+        loss: depends on nothing but its arguments and the weights.
+        checkpoint: the file. Its folder exists.
         on_step: called after every iteration.
 
     Returns:
-        The seconds spent training, in earlier runs too.
+        The seconds spent training, earlier runs included.
 
     Raises:
-        BundleError: the checkpoint is of another plan or other weights.
+        BundleError: the checkpoint belongs to another plan or to other weights.
     """
     run = _Run(plan, weights, set(matrices))
     if checkpoint.exists():
@@ -94,7 +94,7 @@ class _Run:
             torch.optim.AdamW(others, rate, betas=(0.9, 0.98), weight_decay=0.0)
         ]
         if moved:
-            # Its steps are scaled to the size that AdamW's have, so that one rate serves both.
+            # Muon's steps are scaled to the size of AdamW's, so one rate serves both.
             self.optimisers.append(
                 torch.optim.Muon(moved, rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
             )

@@ -36,7 +36,7 @@ def pipeline(bundle: Path) -> Iterator[Any]:
         bundle / "pipeline", dtype=torch.float32, local_files_only=True
     )
     with warnings.catch_warnings():
-        # peft finds it worth a warning that a model has several adapters.
+        # peft warns when a model has several adapters.
         warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
         for task_type, file in manifest.ADAPTERS.items():
             pipeline.load_lora_weights(

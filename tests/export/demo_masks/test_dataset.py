@@ -1,4 +1,4 @@
-"""Scenes are kept on disk, and batches say of every object where it is."""
+"""Scenes are kept on disk, and batches say where every object is."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Training repeats by its seed, goes on after a kill as if nothing had been, and learns."""
+"""Training repeats by its seed, continues after a kill with the same result, and learns."""
 
 import signal
 import subprocess
@@ -146,7 +146,7 @@ def test_every_trained_weight_moves(pool: ScenePool, tmp_path: Path) -> None:
         train(replace(PLAN, iterations=iterations), pool, folder, "cpu", lambda step: None)
         states.append(torch.load(folder / CHECKPOINT, weights_only=True)["network"])
     still = {name for name, value in states[0].items() if torch.equal(value, states[1][name])}
-    # One part is fixed, the other draws the boxes of objects larger than these pictures.
+    # `dfl` is fixed, and `cv2.2` draws boxes of objects larger than these pictures.
     assert all(".dfl." in name or ".cv2.2." in name for name in still)
 
 

@@ -23,7 +23,7 @@ def test_a_checkpoint_becomes_a_bundle_with_its_parity(checkpoint: Path, tmp_pat
     bundle = tmp_path / "fastsam"
     result = run("fastsam", "--checkpoint", checkpoint, "--out", bundle, "--size", "640")
     assert result.exit_code == 0, result.output
-    assert "FastSAM-s, 640 x 640; greatest difference to PyTorch" in result.output
+    assert "FastSAM-s, 640 x 640; largest difference from PyTorch" in result.output
     found = manifest.verify(bundle)
     assert (found["name"], found["image_size"]) == ("FastSAM-s", 640)
     assert manifest.sha256(checkpoint) in found["base"]

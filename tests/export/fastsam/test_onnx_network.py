@@ -37,7 +37,7 @@ def test_half_inside_is_fp16_up_to_the_decoding(exported: onnx.ModelProto) -> No
     types = {weight.name: weight.data_type for weight in half.graph.initializer}
     convolutions = [node for node in half.graph.node if node.op_type == "Conv"]
     kinds = [types[node.input[1]] for node in convolutions]
-    # All but the one that averages the box distribution.
+    # The exception averages the box distribution.
     assert kinds.count(TensorProto.FLOAT) == 1
     assert kinds.count(TensorProto.FLOAT16) == len(kinds) - 1
     shapes = onnx.shape_inference.infer_shapes(half, strict_mode=True)

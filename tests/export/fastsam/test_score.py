@@ -1,4 +1,4 @@
-"""A network that knows the answer scores 1, and one that misses counts as 0."""
+"""A network that knows the answer scores 1, and an object that it misses counts as 0."""
 
 import numpy as np
 import pytest

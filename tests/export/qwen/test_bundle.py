@@ -1,4 +1,4 @@
-"""The real bundle's way, walked by the demo's small pipeline in a hub cache without a network."""
+"""The real bundle is built from the demo's small pipeline, in a hub cache without a network."""
 
 import json
 import os
@@ -121,7 +121,7 @@ def test_nothing_is_asked_of_the_network(
         "HF_HUB_OFFLINE": "1",
         "MODEL_FILE_REMOVAL": str(sources["REMOVAL"]),
     }
-    # A network of its own, with nothing in it.
+    # The process gets its own network namespace, in which nothing can be reached.
     command = ["unshare", "--net", "--map-root-user", sys.executable, "-W", "error"]
     done = subprocess.run(
         [*command, "-m", "export", *arguments(tmp_path / "bundle")],

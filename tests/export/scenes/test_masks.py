@@ -45,7 +45,7 @@ def test_scenes_vary_in_number_and_size_of_objects(scenes: list[Scene]) -> None:
 
 
 def test_rims_of_objects_are_edges_in_the_picture(scenes: list[Scene]) -> None:
-    """Labels that were shifted or mirrored would lie no closer to edges than anything else."""
+    """Shifted or mirrored labels would lie no closer to edges than anything else."""
 
     def contrast(scene: Scene, labels: npt.NDArray[np.uint8]) -> float:
         steps = np.abs(np.diff(scene.picture.astype(int), axis=1)).max(axis=2)

@@ -1,4 +1,4 @@
-"""A training learns, repeats, and goes on after a kill as if nothing had been."""
+"""A training learns, repeats, and continues after a kill with the same result."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Batches are what flow matching asks for, and adapters leave the frozen base as it was."""
+"""Batches are what flow matching needs, and adapters leave the frozen base as it was."""
 
 import dataclasses
 from pathlib import Path
@@ -33,7 +33,7 @@ COURSES = (Course(0.5, 32, 3), Course(1.0, 32, 2))
 
 
 def encoded(number: int, conditions: int) -> Encoded:
-    """A sample whose truth is all number / 4 and whose conditions go up from there by 1 / 16."""
+    """A sample whose truth is number / 4; each condition is 1 / 16 higher than the one before."""
     values = number / 4 + torch.arange(1 + conditions) / 16
     return Encoded(
         pictures=values[:, None, None].expand(-1, TOKENS, CHANNELS).half(),
@@ -180,8 +180,8 @@ def test_what_no_condition_shows_weighs_its_fraction_however_small(
     batch = draw_batch(SAMPLES, 3, 1.0, 0.0, 0.5, generator)
     wanted = batch.noisy - batch.sigma[:, None, None] * batch.velocity
     tokens = wanted.shape[1]
-    # The second condition shows the wanted picture, but for one token of the first sample, none
-    # of the second and every one of the third.
+    # The second condition shows the wanted picture, except for one token of the first sample and
+    # every token of the third.
     shown = wanted.clone()
     shown[0, 1] += 1
     shown[2] += 1
@@ -205,7 +205,7 @@ def test_training_learns_and_adapters_leave_the_base_alone(
     before = {name: weight.clone() for name, weight in transformer.state_dict().items()}
     adapters = []
     for task in Task:
-        told: list[Step] = []
+        reported: list[Step] = []
         weights, seconds = train_adapter(
             transformer,
             scheduler,
@@ -217,10 +217,11 @@ def test_training_learns_and_adapters_leave_the_base_alone(
             pool,
             1,
             tmp_path / f"{task}.pt",
-            told.append,
+            reported.append,
         )
         assert seconds > 0
-        assert [(step.iteration, step.iterations) for step in told] == [(n, 5) for n in range(1, 6)]
+        counted = [(step.iteration, step.iterations) for step in reported]
+        assert counted == [(n, 5) for n in range(1, 6)]
         assert any(weight.abs().max() > 0 for key, weight in weights.items() if "lora_B" in key)
         adapters.append(weights)
         after = transformer.state_dict()

@@ -1,4 +1,4 @@
-"""The whole training, tiny: it survives a kill, and serving loads what it releases."""
+"""The whole training, tiny: it survives a kill, and the server loads its bundle."""
 
 import signal
 import subprocess
