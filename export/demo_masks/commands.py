@@ -23,7 +23,7 @@ def train(
         fastsam_bundle.DEMO
     ),
     sheet: Annotated[Path, typer.Option(help="The contact sheet to write.")] = Path(
-        "docs/fastsam-demo.png"
+        "docs/images/fastsam-demo.png"
     ),
     photographs: Annotated[
         Path, typer.Option(help="Folder of the photographs that the sheet shows.")
