@@ -21,7 +21,7 @@ class Event:
     number: int
     """Sequence number of the event in the job."""
     at: float
-    """Time.perf_counter() at receipt, in seconds."""
+    """When the event was received, by time.perf_counter(), in seconds."""
     message: dict[str, Any]
     """The JSON object."""
 

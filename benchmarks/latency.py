@@ -29,10 +29,10 @@ async def measure(url: str, *, runs: int, size: int) -> dict[str, Any]:
     """Submit and cancels jobs one after the other on an otherwise idle server.
 
     Returns:
-        Milliseconds: `submit` (request sent to task id received), `first_event` (request sent to
-        first event received, submission included), `cancel_answer` (cancel sent to answered),
-        `cancelled` (cancel sent to its event received), `step` (a job's median step) and
-        `beyond_step` (`cancelled` minus the job's own step).
+        Milliseconds. `submit`: request sent to task id received. `first_event`: request sent to
+        first event received. `cancel_answer`: cancel sent to answered. `cancelled`: cancel sent to
+        its event received. `step`: a job's median step. `beyond_step`: `cancelled` minus the job's
+        own step.
     """
     samples: dict[str, list[float]] = {}
     async with rest.connect(url) as client:

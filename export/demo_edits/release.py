@@ -22,7 +22,7 @@ PREVIEW_SCENES, PREVIEW_SIZE = 16, 128
 
 
 def release(trained: Trained, recipe: Recipe, bundle: Path) -> None:
-    """Write the bundle and puts it in place.
+    """Write the bundle and put it in place.
 
     Args:
         trained: what training left. Its pipeline is turned to float16.

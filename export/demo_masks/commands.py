@@ -70,7 +70,7 @@ def train(
 
 
 def _train(console: Console, plan: "Plan", workspace: Path, device: str, workers: int) -> "Trained":
-    """Draw the scenes and trains, with a bar for each; a line per minute where nobody watches."""
+    """Draw the scenes and train; report how far both are."""
     from export.demo_masks import dataset as mask_dataset
     from export.demo_masks import training as mask_training
 

@@ -89,11 +89,11 @@ class Batch:
     """What one training step sees, in the form that ultralytics' loss takes."""
 
     images: torch.Tensor
-    """Float32 [n, 3, size, size], RGB in 0..1."""
+    """float32 [n, 3, size, size], RGB in 0..1."""
     targets: dict[str, torch.Tensor]
-    """Batch_idx float32 [objects], cls float32 [objects, 1], bboxes float32 [objects, 4] (centre x,
-    centre y, width, height in 0..1), masks uint8 [n, size / stride, size / stride] (number of the
-    object in its image, 0 none)."""
+    """`batch_idx` float32 [objects]: which image. `cls` float32 [objects, 1]: always 0. `bboxes`
+    float32 [objects, 4]: centre x, centre y, width, height in 0..1. `masks` uint8
+    [n, size / stride, size / stride]: number of the object in its image, 0 for none."""
 
 
 def draw_batch(
