@@ -9,7 +9,7 @@ import pytest
 from export.demo_masks import dataset as mask_dataset
 from export.demo_masks import release as mask_release
 from export.demo_masks import training as mask_training
-from tests.export.command_line import refused, run
+from tests.export.command_line import run
 
 
 def test_training_runs_from_scenes_to_sheet_and_not_twice(
@@ -33,4 +33,7 @@ def test_training_runs_from_scenes_to_sheet_and_not_twice(
     assert run(*arguments).exit_code == 0
     again = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert again["training"]["minutes"] == report["training"]["minutes"]
-    assert "another training" in refused(*arguments, "--seed", "2")
+    refused = run(*arguments, "--seed", "2")
+    assert refused.exit_code == 1
+    *_, last = refused.output.strip().splitlines()
+    assert "another training" in last

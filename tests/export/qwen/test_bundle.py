@@ -26,7 +26,7 @@ Export = Callable[[Path, Mapping[str, Path | str]], tuple[int, str]]
 
 ROOT = Path(__file__).parents[3]
 BASE, REVISION = "acme/small-edit", "0123456789abcdef0123456789abcdef01234567"
-TIMEOUT_S = 120
+TIMEOUT_S = 500
 
 
 @pytest.fixture
