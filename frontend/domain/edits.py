@@ -43,7 +43,7 @@ class EditParams:
     true_cfg_scale: float | None = None
     seed: int
     enable_flowmatch_scheduler: bool | None = None
-    preview: bool = False
+    preview: bool | None = None
 
     @property
     def image_bytes(self) -> int:

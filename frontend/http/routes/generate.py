@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -14,7 +14,6 @@ from frontend.http import sse
 from frontend.http.dependencies import REFUSALS, Finished, Services
 from frontend.http.json_route import JsonRoute
 from frontend.http.schemas.edits import (
-    DEFAULT_STEPS,
     GenerationRequest,
     GenerationResult,
     StreamEvent,
@@ -129,38 +128,28 @@ async def _submit(request: GenerationRequest, services: Services) -> str:
 
 
 async def _params(request: GenerationRequest, services: Services) -> EditParams:
-    masks = request.conditional_images or []
-    if len(masks) > (most := services.settings.max_conditional_images):
+    conditions = request.conditional_images or []
+    if len(conditions) > (most := services.settings.max_conditional_images):
         raise InvalidInputError(f"conditional_images: more than {most} images")
     read = services.images.read
-    return EditParams(
-        prompt=request.prompt,
-        image=await read("input_image", request.input_image),
-        conditional_images=tuple(
-            [await read(f"conditional_images.{i}", mask) for i, mask in enumerate(masks)]
-        ),
+
+    async def read_optional(field: str, text: str | None) -> bytes | None:
         # Clients send an empty string for no picture.
-        reference_image=await read("reference_image", request.reference_image)
-        if request.reference_image
-        else None,
-        reference_mask_r=await read("reference_mask_R", request.reference_mask_r)
-        if request.reference_mask_r
-        else None,
-        negative_prompt=request.negative_prompt,
-        task_type=request.resolved_task_type,
-        angle=request.angle,
-        background_preset=request.background_preset,
-        input_quality=request.input_quality,
-        mask_tool_type=request.mask_tool_type,
-        width=request.width,
-        height=request.height,
-        num_inference_steps=request.num_inference_steps or DEFAULT_STEPS,
-        guidance_scale=request.guidance_scale,
-        true_cfg_scale=request.true_cfg_scale,
-        seed=secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed,
-        enable_flowmatch_scheduler=request.enable_flowmatch_scheduler,
-        preview=bool(request.preview),
-    )
+        return await read(field, text) if text else None
+
+    pictures: dict[str, Any] = {
+        "image": await read("input_image", request.input_image),
+        "conditional_images": tuple(
+            [await read(f"conditional_images.{i}", text) for i, text in enumerate(conditions)]
+        ),
+        "reference_image": await read_optional("reference_image", request.reference_image),
+        "reference_mask_r": await read_optional("reference_mask_R", request.reference_mask_r),
+    }
+    parameters = request.parameters
+    # Drawn here and not in the model, so that a job that starts again gives the same picture.
+    if parameters.get("seed") is None:
+        parameters["seed"] = secrets.randbelow(DRAWN_SEEDS)
+    return EditParams(**parameters, **pictures)
 
 
 async def _events(task_id: str, after: int, services: Services) -> AsyncIterator[bytes]:

@@ -1,6 +1,6 @@
 """Owns the JSON of requests for masks and of their answers, as documented at /docs."""
 
-from typing import Annotated, Literal, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -51,6 +51,11 @@ class _Request(BaseModel):
         ),
     ] = None
 
+    @property
+    def finishing(self) -> dict[str, Any]:
+        """How the mask is to be finished; what the client has left out is not sent."""
+        return self.model_dump(include={"border_adjustment", "use_blur"}, exclude_unset=True)
+
     @model_validator(mode="after")
     def _require_an_image(self) -> Self:
         if not self.image and not self.image_id:
@@ -66,11 +71,7 @@ class DetectRequest(_Request):
     @property
     def prompts(self) -> MaskPrompts:
         """What is sent to the model beside the picture."""
-        return MaskPrompts(
-            auto_detect=True,
-            border_adjustment=self.border_adjustment,
-            use_blur=self.use_blur,
-        )
+        return MaskPrompts(auto_detect=True, **self.finishing)
 
 
 class SmartMaskRequest(_Request):
@@ -151,9 +152,8 @@ class SmartMaskRequest(_Request):
             point_labels=tuple(self.point_labels or ()),
             bbox=tuple(self.bbox) if self.bbox and not self.points else None,
             mask=mask,
-            auto_detect=self.auto_detect,
-            border_adjustment=self.border_adjustment,
-            use_blur=self.use_blur,
+            **self.model_dump(include={"auto_detect"}, exclude_unset=True),
+            **self.finishing,
         )
 
 
