@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
-from frontend import logs
+from frontend import __version__, logs
 from frontend.dispatch.dispatcher import EditService
 from frontend.http import answers
 from frontend.http.body_limit import BodyLimit
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPIOffline(
         title="ArtMancer",
         summary="Image editing and smart masks on Triton, with progress by server-sent events.",
-        version="1",
+        version=__version__,
         lifespan=lifespan,
         exception_handlers=answers.HANDLERS,
     )

@@ -34,7 +34,7 @@ async def smart_mask(request: SmartMaskRequest, services: Services) -> SmartMask
         raise UnsupportedError("model_type: birefnet is not built")
     with services.masks.admitted(request.request_id) as ticket:
         image = await _image(request, services)
-        mask = await services.images.encoded("mask", request.mask) if request.mask else None
+        mask = await services.images.from_base64("mask", request.mask) if request.mask else None
         found = await services.masks.find(ticket, request.prompts(mask), image)
     return SmartMaskAnswer(
         mask_base64=base64.b64encode(found.mask).decode(),
