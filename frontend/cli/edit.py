@@ -1,4 +1,4 @@
-"""Owns `artmancer edit`."""
+"""Owns the command `artmancer edit`."""
 
 from __future__ import annotations
 

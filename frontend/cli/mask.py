@@ -1,4 +1,4 @@
-"""Owns `artmancer mask`."""
+"""Owns the command `artmancer mask`."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def mask(
     with opened(found) as picture:
         save(picture, out)
     beside = overlay_out or out.with_name(f"{out.stem}-overlay.png")
-    # Beside points, the box does not count.
+    # Not drawn beside points, because the server then ignores the box.
     box_shown = None if request["points"] else corners
     save(overlay.draw(data, found, inside=inside, outside=outside, box=box_shown), beside)
     console.print(f"{out}  {beside}  (score {answer['score']:.2f}, {seconds * 1000:.0f} ms)")

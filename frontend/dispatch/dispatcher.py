@@ -135,7 +135,7 @@ class EditService:
             UnavailableError: Triton is down, or the queue or the job store is full.
             UnsupportedError: the loaded bundle cannot run the task.
         """
-        # A second time: decoding the images took a while, and the queue may have filled up.
+        # A second time, because the queue may have filled up while the images were decoded.
         self.admit(params.task_type)
         job = LiveJob(str(uuid.uuid4()), params.num_inference_steps)
         self._queue.enter(job)

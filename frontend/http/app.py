@@ -1,4 +1,4 @@
-"""Owns the FastAPI app: what it is built from."""
+"""Owns the FastAPI app, and the services that it is built from."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Build the app; it connects to Triton when it is started.
+    """Build the app; it connects to Triton when it starts.
 
     Args:
-        settings: read from the environment where not given.
+        settings: None: read from the environment.
     """
     settings = settings or Settings()
     logs.configure(settings.log_level)

@@ -128,7 +128,7 @@ def backends() -> Path:
 
 
 def log_file(grpc_port: int) -> Path:
-    """Return the log of the tritonserver on this port; only the latest few logs are kept."""
+    """Return the log of the tritonserver on this port, and delete all but the latest few logs."""
     folder = cache_folder()
     logs = sorted(folder.glob("triton-*.log*"), key=lambda path: path.stat().st_mtime)
     for path in logs[:-_LOGS_KEPT]:
@@ -137,5 +137,5 @@ def log_file(grpc_port: int) -> Path:
 
 
 def loading_file(grpc_port: int) -> Path:
-    """Return where the tritonserver on this port tells how far it is with loading its models."""
+    """Return the file in which the tritonserver on this port writes what it is loading."""
     return cache_folder() / f"triton-{grpc_port}.loading"

@@ -25,7 +25,7 @@ from frontend.http.schemas.edits import (
     task_status,
 )
 
-# A drawn seed stays short enough to be typed again.
+# Small, so that people can type a drawn seed again.
 DRAWN_SEEDS = 2**32
 
 router = APIRouter(
@@ -100,9 +100,9 @@ async def stream(
     after = last_event_id if last_event_id_header is None else last_event_id_header
     newest, event = await services.jobs.last(task_id)
     if event.status.terminal and after >= newest:
-        # The standard's only way to stop an EventSource from coming back for ever.
+        # By the standard, only 204 keeps an EventSource from connecting again for ever.
         return Response(status_code=204)
-    # A number that the job has not reached is another job's.
+    # A number beyond the newest event belongs to another job.
     events = _events(task_id, min(after, newest), services)
     return StreamingResponse(events, headers=sse.HEADERS)
 
@@ -117,12 +117,13 @@ async def cancel(task_id: str, services: Services) -> Response:
     body = TaskCancelled(
         message=f"Async generation task {task_id} marked for cancellation", task_id=task_id
     )
-    # After the answer: the known web client shows an error where its stream ends before.
+    # In the background, because the known web client shows an error if its stream ends before
+    # the answer to its cancel.
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
 
 
 async def _submit(request: GenerationRequest, services: Services) -> str:
-    """Check what is cheap to check first, then decode the images, then queue the job."""
+    """Refuse early what would be refused, then decode the images, then queue the job."""
     services.edits.admit(request.resolved_task_type)
     return await services.edits.submit(await _params(request, services))
 
@@ -146,7 +147,7 @@ async def _params(request: GenerationRequest, services: Services) -> EditParams:
         "reference_mask_r": await read_optional("reference_mask_R", request.reference_mask_r),
     }
     parameters = request.parameters
-    # Drawn here and not in the model, so that a job that starts again gives the same picture.
+    # Drawn here and not in the model, so that a job that starts again makes the same picture.
     if parameters.get("seed") is None:
         parameters["seed"] = secrets.randbelow(DRAWN_SEEDS)
     return EditParams(**parameters, **pictures)
@@ -165,5 +166,5 @@ async def _events(task_id: str, after: int, services: Services) -> AsyncIterator
                     return
                 after = seq
     except JobNotFoundError:
-        # It ended and expired while the subscriber was not reading.
+        # The job ended and expired while the subscriber was not reading.
         return

@@ -85,8 +85,7 @@ async def extract_object(request: ExtractRequest, services: Services) -> Extract
 async def _image(request: SmartMaskRequest | DetectRequest, services: Services) -> Picture | str:
     """Return the picture that was sent, or else the image_id.
 
-    Clients send the same picture at every click, and an upload that was seen before need not be
-    decoded.
+    Clients send the same picture at every click, so a known upload is recognised and not decoded.
     """
     if not request.image:
         return request.image_id or ""

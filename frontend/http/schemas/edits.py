@@ -19,14 +19,14 @@ from frontend.http.schemas.fields import (
     Prompt,
 )
 
-# The model owns these defaults; a contract test compares. They stand here to be documented, and
-# the number of steps because a job's place in the queue has to be known without the model.
+# The models own these defaults; a contract test compares them. They stand here for the
+# documentation, and the steps also because the queue has to know them.
 DEFAULT_STEPS = 10
 DEFAULT_GUIDANCE_SCALE = 1.0
 DEFAULT_TRUE_CFG_SCALE = 4.0
 MAX_SEED = 2**63 - 1
 
-# Fields that hold pictures, which have to be decoded before they are sent.
+# Fields that hold pictures; these are decoded before they are sent.
 _PICTURES = {"input_image", "conditional_images", "reference_image", "reference_mask_r"}
 _GUIDANCE = {"guidance_scale", "true_cfg_scale"}
 
@@ -128,20 +128,20 @@ class GenerationRequest(BaseModel):
 
     @property
     def resolved_task_type(self) -> str:
-        """The task, decided where the request leaves it open."""
+        """The task; the reference image decides if the request does not name one."""
         return self.task_type or ("insertion" if self.reference_image else "removal")
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What is sent to the model beside pictures and seed, by fields of EditParams.
+        """The fields of EditParams, except the pictures.
 
-        What the client has left out is not sent, because the model owns its default; the task
-        and the number of steps always are, because a job is admitted and queued by them.
+        A field that the client has left out is missing, because the model owns its default. The
+        task and the number of steps are always there: the queue admits and orders jobs by them.
         """
         given = self.model_dump(exclude=_PICTURES, exclude_unset=True)
         if _GUIDANCE & given.keys():
-            # Both or none: the model uses the one where the other is absent, this API where the
-            # other is null.
+            # Both or none: the model uses guidance_scale if true_cfg_scale is absent, and this API
+            # only if it is null.
             given |= self.model_dump(include=_GUIDANCE)
         return given | {
             "task_type": self.resolved_task_type,

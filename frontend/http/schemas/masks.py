@@ -11,7 +11,7 @@ from frontend.http.schemas.fields import CROSS_FIELD, EXAMPLE_IMAGE, EXAMPLE_MAS
 MAX_POINTS = 256
 MAX_BORDER = 50
 MAX_ID_CHARS = 128
-# Pixels; far beyond any picture, and exact in the model's FP32.
+# Pixels: far beyond any picture, and still exact in the model's FP32.
 MAX_COORDINATE = 2**24
 
 NO_IMAGE = "Either 'image' or 'image_id' must be provided"
@@ -53,7 +53,7 @@ class _Request(BaseModel):
 
     @property
     def finishing(self) -> dict[str, Any]:
-        """How the mask is to be finished; what the client has left out is not sent."""
+        """The fields of MaskPrompts that shape the mask, as far as the client has sent them."""
         return self.model_dump(include={"border_adjustment", "use_blur"}, exclude_unset=True)
 
     @model_validator(mode="after")
@@ -70,7 +70,7 @@ class DetectRequest(_Request):
 
     @property
     def prompts(self) -> MaskPrompts:
-        """What is sent to the model beside the picture."""
+        """What the model is asked to find."""
         return MaskPrompts(auto_detect=True, **self.finishing)
 
 
@@ -137,15 +137,15 @@ class SmartMaskRequest(_Request):
     def _has_a_sensible_bbox(self) -> bool:
         match self.bbox:
             case [left, top, right, bottom]:
-                # Beside points it does not count, and around a straight stroke it has no area.
+                # Beside points the box is ignored, and around a straight stroke it has no area.
                 return bool(self.points) or (left < right and top < bottom)
         return False
 
     def prompts(self, mask: bytes | None) -> MaskPrompts:
-        """Return what is sent to the model beside the picture.
+        """Return what the model is asked to find.
 
         Args:
-            mask: the decoded file.
+            mask: the file of the rough mask, or None.
         """
         return MaskPrompts(
             points=tuple((x, y) for x, y in self.points or ()),
