@@ -44,7 +44,7 @@ class JobUpdate:
     total_steps: int
     """Denoising steps of the job."""
     error: str | None
-    """Why it ended, where that is not plain success."""
+    """Why the job ended; None unless it failed or was cancelled."""
     message: str | None
     """What happens before the first step, in words."""
 
@@ -53,7 +53,7 @@ class Client:
     """A connection to one frontend.
 
     Args:
-        url: where it listens, `http://host:port`.
+        url: its address, `http://host:port`.
     """
 
     def __init__(self, url: str) -> None:

@@ -86,7 +86,7 @@ class Settings(BaseSettings):
         description="seconds without a response after which the oldest running job fails",
     )
     job_timeout_s: Seconds = Field(
-        default=1800.0, description="most seconds that a job may be with Triton"
+        default=1800.0, description="seconds that a job may be with Triton"
     )
     cancel_timeout_s: Seconds = Field(
         default=2.0, description="seconds that a model may take to answer a cancel"
@@ -97,51 +97,54 @@ class Settings(BaseSettings):
     )
 
     max_queue_size: int = Field(
-        default=128, ge=1, le=512, description="most jobs that wait to start"
+        default=128, ge=1, le=512, description="maximum number of jobs that wait to start"
     )
     max_in_flight: int = Field(
-        default=2, ge=1, le=64, description="most jobs that one Triton has at once"
+        default=2, ge=1, le=64, description="maximum number of jobs that one Triton has at once"
     )
     result_ttl_s: Seconds = Field(default=3600.0, description="seconds that a finished job is kept")
     memory_bytes: Bytes = Field(
         default=2**30,
-        description="most bytes of all jobs' images and events; unfinished jobs may take half",
+        description="maximum bytes of all jobs' images and events; unfinished jobs may take half",
     )
     heartbeat_s: Seconds = Field(
         default=5.0, description="seconds between two pings on an idle event stream"
     )
 
     mask_timeout_s: Seconds = Field(
-        default=30.0, description="most seconds that a mask request may be with Triton"
+        default=30.0, description="seconds that a mask request may be with Triton"
     )
     max_masks_in_flight: int = Field(
-        default=16, ge=1, le=64, description="most mask requests that one Triton has at once"
+        default=16,
+        ge=1,
+        le=64,
+        description="maximum number of mask requests that one Triton has at once",
     )
     max_masks_waiting: int = Field(
-        default=64, ge=1, le=512, description="most mask requests that wait to start"
+        default=64, ge=1, le=512, description="maximum number of mask requests that wait to start"
     )
     image_store_bytes: Bytes = Field(
         default=256 * 2**20,
-        description="most bytes of the pictures kept for mask requests by image_id",
+        description="maximum bytes of the pictures kept for mask requests by image_id",
     )
     image_store_ttl_s: Seconds = Field(
         default=3600.0, description="seconds that such a picture is kept after its last use"
     )
 
-    max_body_bytes: Bytes = Field(default=64 * 2**20, description="most bytes of a request body")
+    max_body_bytes: Bytes = Field(default=64 * 2**20, description="maximum bytes of a request body")
     max_pending_body_bytes: Bytes = Field(
-        default=256 * 2**20, description="most bytes of all bodies that are handled at one time"
+        default=256 * 2**20, description="maximum bytes of all bodies that are handled at one time"
     )
     max_image_pixels: Bytes = Field(
-        default=2**24, description="most pixels, width x height, of each of an edit's images"
+        default=2**24, description="maximum pixels, width x height, of each of an edit's images"
     )
     max_mask_pixels: Bytes = Field(
         default=2**26,
-        description="most pixels of the images of extract-object; smart_mask has a bound of its "
-        "own, as large",
+        description="maximum pixels of the images of extract-object; smart_mask has a bound of "
+        "its own, as large",
     )
     max_conditional_images: int = Field(
-        default=4, ge=1, description="most conditional_images of an edit"
+        default=4, ge=1, description="maximum number of conditional_images of an edit"
     )
     image_workers: int = Field(default=2, ge=1, description="threads that decode and encode images")
 
@@ -178,7 +181,7 @@ class SettingDescription:
     type: str
     """What the variable may hold, with its bounds."""
     default: str
-    """The variable's text where it is not set; a path inside the checkout is relative to it."""
+    """The text that means the default; a path inside the checkout is relative to it."""
     description: str
 
 

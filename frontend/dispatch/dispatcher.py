@@ -353,7 +353,7 @@ class EditService:
         await self._react_to_outage()
 
     async def _react_to_outage(self) -> None:
-        """Tell waiting jobs of an outage's begin, stages and end; end them where it lasts."""
+        """Announce an outage's begin, stages and end to waiting jobs; end them if it lasts."""
         down = self._down
         stage = loading_stage(self._settings.loading_file) if down else None
         consequences = self._outage.note(self._clock(), down=down, stage=stage)

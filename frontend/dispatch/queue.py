@@ -81,8 +81,8 @@ class JobQueue:
     """Edits in the order of their start.
 
     Args:
-        max_waiting: most jobs that wait.
-        max_running: most jobs of one lane.
+        max_waiting: maximum number of waiting jobs.
+        max_running: maximum number of running jobs of one lane.
         clock: the time in seconds; only differences count.
         lanes: number of engines.
     """

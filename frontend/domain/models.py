@@ -18,7 +18,7 @@ class ModelState:
     running: int
     """Jobs that the model works on."""
     max_queue_size: int
-    """Most jobs its queue takes."""
+    """Maximum number of jobs in that queue."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from frontend.domain.jobs import JobEvent
     from frontend.jobs.store import Entry
 
-# Most entries of one log. A job has at most 100 steps, a few stages and one entry for each of at
-# most 512 places in the queue. So only a faulty model loses its oldest entries.
+# Maximum number of entries in one log. A job has at most 100 steps, a few stages and one entry for
+# each of at most 512 places in the queue. So only a faulty model loses its oldest entries.
 MAX_EVENTS = 1024
 # Estimated memory of an entry without its preview.
 EVENT_BYTES = 1024
@@ -51,7 +51,7 @@ class MemoryJobStore:
     """A JobStore in this process; its methods suspend only to wait.
 
     Args:
-        memory_bytes: most bytes to hold; unfinished jobs may take half. If more is needed, the
+        memory_bytes: maximum bytes to hold; unfinished jobs may take half. If more is needed, the
             jobs that finished first are forgotten.
         ttl_s: seconds that a finished job is kept.
     """

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from frontend.domain.jobs import JobEvent, JobStatus
 
-# The most progress of a job that is not done.
+# Maximum progress of a job that is not done.
 MAX_UNFINISHED_PROGRESS = 0.999
 
 _ENDS = {JobStatus.ERROR, JobStatus.CANCELLED}

@@ -26,7 +26,7 @@ class ImageStore:
     """Pictures in memory; beyond a bound, those unused for the longest time are forgotten.
 
     Args:
-        max_bytes: most bytes to hold.
+        max_bytes: maximum bytes to hold.
         ttl_s: seconds that a picture is kept after its last use.
         clock: the time in seconds; only differences count.
     """

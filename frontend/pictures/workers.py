@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from frontend.domain.masks import Picture
     from frontend.settings import Settings
 
-# Most cut-outs and pictures for display that wait for their thread.
+# Maximum number of exports, cut-outs and pictures for display, that wait or run.
 MAX_EXPORTS = 16
 
 T = TypeVar("T")
