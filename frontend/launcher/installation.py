@@ -97,6 +97,9 @@ def backends() -> Path:
 
     Its name is derived from what it links to, so it never has to change once it exists, and
     it appears by a rename, so that two launchers may start at once.
+
+    Raises:
+        LaunchError: the cache is on a file system without links.
     """
     links = [
         root() / "backends" / "python" / "libtriton_python.so",
@@ -108,8 +111,15 @@ def backends() -> Path:
     if not folder.exists():
         draft = Path(tempfile.mkdtemp(prefix="draft-", dir=folder.parent))
         (draft / "python").mkdir()
-        for target in links:
-            (draft / "python" / target.name).symlink_to(target)
+        try:
+            for target in links:
+                (draft / "python" / target.name).symlink_to(target)
+        except OSError as error:
+            shutil.rmtree(draft)
+            raise LaunchError(
+                f"{folder.parent} takes no links, as some network file systems do not: set "
+                f"XDG_CACHE_HOME to a folder on a local disk ({error.strerror})"
+            ) from error
         try:
             draft.rename(folder)
         except OSError:  # the other launcher was first, with the same links

@@ -6,21 +6,37 @@ tensors, or silently takes another configuration.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from frontend.launcher import installation, ports, repository
 from frontend.launcher.errors import LaunchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from frontend.settings import Settings
 
 _LOADER_FAILED = 127  # exit code of a program whose shared libraries are not all there
+
+SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY_BYTES = 2**25
+"""Carries pictures of 10 MB: a model's region grows to 2.5 times the largest tensor."""
+SERVER_BYTES = 2**29
+"""What tritonserver, the frontend and the models without weights take."""
+LIBRARIES_BYTES = 2**29
+"""What a model with weights takes beside them: its libraries, and a small edit."""
+MEMORY_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""Where a container reads its own limit, by cgroup v2 and v1."""
 
 
 def check(settings: Settings) -> list[repository.Model]:
@@ -29,11 +45,16 @@ def check(settings: Settings) -> list[repository.Model]:
     Raises:
         LaunchError: something does not hold; every problem found has its line in it.
     """
-    problems = [*_python_problems(), *_port_problems(settings), *_repository_problems(settings)]
+    problems = [
+        *_python_problems(),
+        *_port_problems(settings),
+        *_shared_memory_problems(),
+        *_repository_problems(settings),
+    ]
     if problems:
         raise LaunchError(*problems)
     models = repository.models(settings.model_repository, settings.model_config_name)
-    if problems := list(_bundle_problems(models)):
+    if problems := [*_bundle_problems(models), *_memory_problems(models)]:
         raise LaunchError(*problems)
     return models
 
@@ -80,6 +101,45 @@ def _port_problems(settings: Settings) -> Iterator[str]:
         elif not ports.is_free(port):
             yield f"port {port} is in use: stop what uses it, or set {variable} to another"
         seen[port] = variable
+
+
+def _shared_memory_problems() -> Iterator[str]:
+    try:
+        free = shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        free = 0
+    if free < SHARED_MEMORY_BYTES:
+        yield (
+            f"{SHARED_MEMORY} has {_mib(free)} free and {_mib(SHARED_MEMORY_BYTES)} are needed, as "
+            "Triton passes pictures through it: remove what fills it, or start the container with "
+            "a larger one (--shm-size)"
+        )
+
+
+def _memory_problems(models: Sequence[repository.Model]) -> Iterator[str]:
+    """Compare before the kernel does: it would kill the model, and again after each restart."""
+    bundles = {model.bundle for model in models if model.bundle is not None}
+    files = (file for bundle in bundles for file in bundle.rglob("*") if file.is_file())
+    weights = sum(file.stat().st_size for file in files)
+    needed = SERVER_BYTES + LIBRARIES_BYTES * len(bundles) + weights
+    if (available := _available_memory()) < needed:
+        yield (
+            f"{_mib(available)} of memory are available and the models need {_mib(needed)}: stop "
+            "other programs, or raise the container's limit"
+        )
+
+
+def _available_memory() -> int:
+    """Return the bytes that new processes may take, by the machine and by its container."""
+    limits = [int(psutil.virtual_memory().available)]
+    for path in MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the word "max", no limit
+            limits.append(int(path.read_text()))
+    return min(limits)
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB"
 
 
 def _repository_problems(settings: Settings) -> Iterator[str]:

@@ -15,6 +15,7 @@ from PIL import Image
 from skimage import data as photographs
 from skimage import filters, measure
 
+from frontend.http.schemas.edits import EXAMPLE_MASK
 from tests.fakes.web_client import b64, png
 
 from .mask_scenes import enlarged, iou, mask_of, scene
@@ -405,3 +406,16 @@ async def test_a_found_object_can_be_extracted(http: httpx.AsyncClient) -> None:
     )
     assert response.status_code == 400
     assert response.json()["detail"] == "No object found in mask (no white pixels)"
+
+
+async def test_every_documented_example_finds_the_ball(http: httpx.AsyncClient) -> None:
+    schemas = (await http.get("/openapi.json")).json()["components"]["schemas"]
+    ball = mask_of(base64.b64decode(EXAMPLE_MASK))
+    examples = schemas["SmartMaskRequest"]["examples"]
+    assert len(examples) == 4
+    for example in examples:
+        found = mask_of(decoded(await ask(http, **example)))
+        assert iou(found, ball) > 0.7, example.keys()
+    for example in schemas["DetectRequest"]["examples"]:
+        answer = (await http.post("/api/smart-mask/detect", json=example)).json()
+        assert iou(mask_of(base64.b64decode(answer["mask"])), ball) > 0.7

@@ -6,18 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from frontend.domain.masks import MaskPrompts
-from frontend.http.schemas.edits import CROSS_FIELD, EXAMPLE_IMAGE, Int
+from frontend.http.schemas.fields import CROSS_FIELD, EXAMPLE_IMAGE, EXAMPLE_MASK, Int
 
 MAX_POINTS = 256
 MAX_BORDER = 50
 MAX_ID_CHARS = 128
 # Pixels; far beyond any picture, and exact in the model's FP32.
 MAX_COORDINATE = 2**24
-
-# 1x1 pixel, white.
-_EXAMPLE_MASK = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
-)
 
 NO_IMAGE = "Either 'image' or 'image_id' must be provided"
 NO_PROMPT = "Either 'points', 'bbox', or 'auto_detect=True' must be provided"
@@ -88,11 +83,11 @@ class SmartMaskRequest(_Request):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"image": EXAMPLE_IMAGE, "points": [[0, 0]]},
-                {"image": EXAMPLE_IMAGE, "bbox": [0, 0, 1, 1], "border_adjustment": 5},
+                {"image": EXAMPLE_IMAGE, "points": [[48, 53]]},
+                {"image": EXAMPLE_IMAGE, "bbox": [21, 26, 75, 80], "border_adjustment": 2},
                 {
                     "image": EXAMPLE_IMAGE,
-                    "points": [[0.5, 0.5], [1, 1]],
+                    "points": [[48, 53], [10, 10]],
                     "point_labels": [1, 0],
                     "request_id": "click-1",
                 },
@@ -197,7 +192,7 @@ class ExtractRequest(BaseModel):
     model_config = ConfigDict(
         strict=True,
         frozen=True,
-        json_schema_extra={"examples": [{"image": EXAMPLE_IMAGE, "mask": _EXAMPLE_MASK}]},
+        json_schema_extra={"examples": [{"image": EXAMPLE_IMAGE, "mask": EXAMPLE_MASK}]},
     )
 
     image: Base64

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import sysconfig
@@ -80,6 +81,20 @@ def test_a_cache_that_cannot_be_written_is_named(
     use_cache_folder(monkeypatch, tmp_path / "file")
     with pytest.raises(LaunchError, match="XDG_CACHE_HOME"):
         installation.cache_folder()
+
+
+def test_a_cache_on_a_file_system_without_links_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    cache = use_cache_folder(monkeypatch, tmp_path)
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    with pytest.raises(LaunchError, match=r"takes no links.* XDG_CACHE_HOME") as caught:
+        installation.backends()
+    assert str(cache) in str(caught.value)
+    assert list(cache.iterdir()) == []
 
 
 def test_the_stub_finds_this_python_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import socket
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from frontend.launcher import installation, preflight
@@ -125,6 +127,47 @@ def test_numpy_2(monkeypatch: pytest.MonkeyPatch) -> None:
     (problem,) = problems(echo_settings())
     assert "numpy 2.3.1" in problem
     assert "numpy<2" in problem
+
+
+@pytest.mark.parametrize("free", [2**20, None], ids=["full", "absent"])
+def test_too_little_shared_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int | None
+) -> None:
+    def usage(path: Path) -> SimpleNamespace:
+        assert path == preflight.SHARED_MEMORY
+        if free is None:
+            raise FileNotFoundError
+        return SimpleNamespace(free=free)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    (problem,) = problems(echo_settings())
+    assert problem.startswith(f"/dev/shm has {(free or 0) // 2**20} MiB free and 32 MiB are needed")
+    assert "--shm-size" in problem
+
+
+@pytest.mark.parametrize("limited_by", ["machine", "container"])
+def test_too_little_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limited_by: str
+) -> None:
+    machine, limit = (2**30, "max") if limited_by == "machine" else (2**40, str(2**30))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=machine))
+    monkeypatch.setattr(preflight, "MEMORY_LIMITS", (tmp_path / "absent", tmp_path / "limit"))
+    (tmp_path / "limit").write_text(f"{limit}\n")
+    repository = shutil.copytree(ECHO_REPOSITORY, tmp_path / "models")
+    settings = echo_settings(model_repository=repository)
+    assert preflight.check(settings)
+    with (repository / "echo" / "configs" / "cpu.pbtxt").open("a") as config:
+        config.write('parameters [ { key: "BUNDLE" value { string_value: "../../bundles/x" } } ]')
+    bundle = tmp_path / "bundles" / "x"
+    bundle.mkdir(parents=True)
+    (bundle / "manifest.json").touch()
+    assert preflight.check(settings)
+    with (bundle / "weights").open("wb") as weights:
+        weights.truncate(3 * 2**20)
+    (problem,) = problems(settings)
+    assert problem.startswith(
+        "1,024 MiB of memory are available and the models need 1,027 MiB: stop other programs"
+    )
 
 
 def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
