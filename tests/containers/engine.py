@@ -85,7 +85,7 @@ def engine_time() -> str:
     return docker("info", "--format={{.SystemTime}}").decode().strip()
 
 
-def await_events(container: str, since: str, *wanted: str, timeout_s: float = 180) -> list[Json]:
+def await_events(container: str, since: str, *wanted: str, timeout_s: float = 400) -> list[Json]:
     """Wait until a container has had these events in this order; return them.
 
     Args:
