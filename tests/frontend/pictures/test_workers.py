@@ -68,12 +68,12 @@ async def test_cut_outs_and_displays_wait_apart_and_not_without_bound(
 
     def wait(*_: Any) -> tuple[bytes, str]:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(60)
         return b"", "image/webp"
 
     monkeypatch.setattr(images, "_webp", wait)
     waiting = [asyncio.create_task(workers.webp(b"")) for _ in range(images.MAX_EXPORTS)]
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, 60)
     with pytest.raises(UnavailableError, match="busy with pictures"):
         await workers.extract(b64(png()), b64(png()))
     assert await workers.read("field", b64(png())) == png()  # nobody's edit waits for them
@@ -104,7 +104,7 @@ async def test_the_event_loop_goes_on_and_few_threads_work(monkeypatch: pytest.M
 
     def slow(field: str, text: str, max_pixels: int) -> bytes:
         seen.add(threading.current_thread().name)
-        go_on.wait(10)
+        go_on.wait(60)
         return b""
 
     monkeypatch.setattr(images, "_read", slow)
