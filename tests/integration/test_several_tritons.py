@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from tests.fakes.web_client import WebClient, check_stream, edit, long_edit
@@ -19,12 +18,10 @@ STEPS = 20
 
 
 async def test_jobs_are_shared_out_and_cancelled_where_they_run(
-    server: Server, tmp_path: Path
+    server: Server, fragile_server: Server, tmp_path: Path
 ) -> None:
-    with ExitStack() as stack:
-        other = stack.enter_context(running(tmp_path / "other.log"))
-        urls = f"{server.triton_url},{other.triton_url}"
-        both = stack.enter_context(running(tmp_path / "both.log", TRITON_URL=urls))
+    urls = f"{server.triton_url},{fragile_server.triton_url}"
+    with running(tmp_path / "log", TRITON_URL=urls) as both:
         async with WebClient(both.url) as client:
             body = edit(num_inference_steps=STEPS)
             ids = [await client.submit(body) for _ in range(2)]

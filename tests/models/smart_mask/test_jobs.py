@@ -17,7 +17,7 @@ from smart_mask.segmenter import Laps, Mask
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 MASK = Mask(b"png", "id", 0.9, cached=False, detections=1, box=[0, 0, 1, 1])
 
 
