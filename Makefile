@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 BUNDLES := bundles/demo/manifest.json bundles/fastsam/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundle demo serve test test-slow soak test-gpu lint bench clean
+.PHONY: help setup bundle demo serve test test-random test-proof test-slow soak test-gpu lint bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -32,6 +32,12 @@ serve: $(BUNDLES)  ## run the frontend on port 8080 and Triton on 8000 to 8002 u
 
 test: lint $(BUNDLES)  ## lint, then all tests but the slow ones
 	$(BIN)/pytest
+
+test-random: $(BUNDLES)  ## the same tests in random order; SEED=N repeats the order of a run
+	$(BIN)/pytest -p randomly $(if $(SEED),--randomly-seed=$(SEED))
+
+test-proof: $(BUNDLES)  ## the same tests five times: alone, beside busy processes, in random order
+	scripts/prove-tests
 
 test-slow: $(BUNDLES)  ## the tests that take minutes
 	$(BIN)/pytest -m slow
