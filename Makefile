@@ -5,8 +5,8 @@ READY := $(VENV)/.ready
 BUNDLES := bundles/demo/manifest.json bundles/fastsam/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundle demo serve check test test-slow soak test-gpu test-containers coverage \
-  lint docs bench clean
+.PHONY: help setup bundle demo serve check test test-random test-proof test-slow soak test-gpu \
+  test-containers coverage lint docs bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +37,12 @@ check: lint  ## lint, then the fast tests
 
 test: lint $(BUNDLES)  ## lint, then all tests but the slow ones
 	$(BIN)/pytest
+
+test-random: $(BUNDLES)  ## the same tests in random order; SEED=N repeats the order of a run
+	$(BIN)/pytest -p randomly $(if $(SEED),--randomly-seed=$(SEED))
+
+test-proof: $(BUNDLES)  ## the same tests five times: alone, beside busy processes, in random order
+	scripts/prove-tests
 
 test-slow: $(BUNDLES)  ## the tests that take minutes
 	$(BIN)/pytest -m slow

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from model_kit.laps import Laps
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 MASK = Mask(b"png", "id", 0.9, cached=False, detections=1, box=[0, 0, 1, 1])
 
 
