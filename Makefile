@@ -47,7 +47,7 @@ lint: $(READY)  ## ruff, mypy --strict, import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	for model in model_repository/*/1/model.py; do $(BIN)/mypy $$model || exit 1; done
-	$(BIN)/lint-imports
+	PYTHONPATH=$$(echo model_repository/*/1 | tr ' ' :) $(BIN)/lint-imports
 
 bench: $(BUNDLES)  ## measure; results in benchmarks/results/
 	$(BIN)/python -m benchmarks
