@@ -65,7 +65,7 @@ lint: $(READY)  ## ruff, mypy --strict, import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	for model in model_repository/*/1/model.py; do $(BIN)/mypy $$model || exit 1; done
-	$(BIN)/lint-imports
+	PYTHONPATH=$$(echo model_repository/*/1 | tr ' ' :) $(BIN)/lint-imports
 
 docs: $(READY)  ## write docs/settings.md, openapi.json and the architecture's picture
 	$(BIN)/python -m scripts.generated_docs
