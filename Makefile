@@ -31,9 +31,10 @@ demo: $(BUNDLES)  ## edit the sample pictures on a real tritonserver; results in
 serve: $(BUNDLES)  ## run the frontend on port 8080 and Triton on 8000 to 8002 until Ctrl-C
 	$(BIN)/artmancer serve
 
-# Left out: what starts a tritonserver, loads a network of weights or reads what Docker's tools say.
+# Left out: what starts a tritonserver or other programs, and what loads a network's weights.
 check: lint  ## lint, then the fast tests
-	$(BIN)/pytest -q tests/contract tests/docs tests/frontend tests/models/edit_conditions tests/models/smart_mask tests/models/fastsam
+	$(BIN)/pytest -q --ignore=tests/frontend/launcher tests/contract tests/docs tests/frontend \
+	  tests/model_kit tests/models/edit_conditions
 
 test: lint $(BUNDLES)  ## lint, then all tests but the slow ones
 	$(BIN)/pytest
