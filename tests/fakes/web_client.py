@@ -96,7 +96,9 @@ class WebClient:
 
     async def blocks(self, task_id: str, last_event_id: int | None = None) -> AsyncGenerator[str]:
         """Yield the stream's blocks, split at LF LF, until the server closes it."""
-        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+        headers = {"Accept": "text/event-stream"}
+        if last_event_id is not None:
+            headers["Last-Event-ID"] = str(last_event_id)
         path = f"/api/generate/stream/{task_id}"
         async with self.http.stream("GET", path, headers=headers) as answer:
             assert answer.status_code == 200, await answer.aread()
@@ -110,15 +112,19 @@ class WebClient:
             assert pending == ""
 
     async def events(self, task_id: str, last_event_id: int | None = None) -> AsyncGenerator[Json]:
-        """Yield the data blocks' JSON, with the preceding `id:` block's number as `seq`."""
-        seq: int | None = None
+        """Yield the data blocks' JSON, with the following `id:` block's number as `seq`."""
+        data: Json | None = None
         async for block in self.blocks(task_id, last_event_id):
-            if block.startswith("id:"):
-                seq = int(block.removeprefix("id:"))
             if block.startswith("data:"):
                 assert "\n" not in block
                 assert "\r" not in block
-                yield json.loads(block.removeprefix("data:")) | {"seq": seq}
+                assert data is None
+                data = json.loads(block.removeprefix("data:"))
+            if block.startswith("id:"):
+                assert data is not None
+                yield data | {"seq": int(block.removeprefix("id:"))}
+                data = None
+        assert data is None
 
     async def follow(self, task_id: str, last_event_id: int | None = None) -> list[Json]:
         """Return all events until the server closes the stream."""
