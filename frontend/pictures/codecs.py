@@ -1,4 +1,4 @@
-"""Owns decoding and encoding of images, bounded."""
+"""Owns decoding and encoding of images, within bounds."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from model_kit.pictures import ImageRefusedError, UndecodableError, decode, deco
 WEBP_MAX_SIDE = 2560
 WEBP_QUALITY = 80
 WEBP_METHOD = 6
-# Photographs hardly get smaller beyond it, and take several times as long.
+# Higher levels take several times as long and hardly make a photograph smaller.
 EXTRACT_COMPRESS_LEVEL = 1
 
-# Pillow's own limit warns instead of refusing; ImageWorkers checks the size of every image.
+# Pillow's own limit only warns. `refusal` checks the size of every image instead.
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -36,13 +36,14 @@ def read(field: str, text: str, max_pixels: int, *, mask: bool = False) -> bytes
     """Return the encoded image that a client sent as base64 or as a data URL.
 
     Args:
-        field: where it was sent; named by the error.
-        text: as it was sent.
+        field: the request's field, for the error text.
+        text: base64 or a data URL.
         max_pixels: largest width x height.
-        mask: it must also be readable as a mask.
+        mask: whether the image must also be readable as a mask.
 
     Raises:
-        InvalidInputError: it is not one whole image of FORMATS within the bounds, or no mask.
+        InvalidInputError: the text is not one whole image of FORMATS within the bounds, or no
+            mask where one is needed.
     """
     data = from_base64(field, text)
     try:
@@ -53,20 +54,20 @@ def read(field: str, text: str, max_pixels: int, *, mask: bool = False) -> bytes
 
 
 def digest(text: str) -> bytes:
-    """Return the SHA-256 of an image's base64: all that it takes to recognise it."""
-    # JSON may hold half a surrogate pair; decoding refuses it.
+    """Return the SHA-256 of an image's base64: enough to recognise an upload."""
+    # JSON may hold half a surrogate pair; the decoder refuses that text later.
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def picture(text: str, text_digest: bytes) -> Picture:
-    """Return what a client sent as base64 or as a data URL, its pixels unseen.
+    """Return the file that a client sent, without looking at its pixels.
 
     Args:
-        text: as it was sent.
+        text: base64 or a data URL.
         text_digest: its `digest`.
 
     Raises:
-        InvalidInputError: not base64.
+        InvalidInputError: the text is not base64.
     """
     try:
         data = _base64_bytes(text)
@@ -79,8 +80,8 @@ def extract(image: str, mask: str, max_pixels: int) -> bytes:
     """Cut an object out of a picture.
 
     Args:
-        image: the picture, as base64 or as a data URL.
-        mask: white on the object, likewise; stretched to the picture where sizes differ.
+        image: the picture, base64 or a data URL.
+        mask: white on the object, likewise; stretched to the picture if the sizes differ.
         max_pixels: largest width x height of either.
 
     Returns:
@@ -88,7 +89,7 @@ def extract(image: str, mask: str, max_pixels: int) -> bytes:
         own.
 
     Raises:
-        InvalidInputError: one is no whole image of FORMATS within the bounds, or the mask
+        InvalidInputError: one is not a whole image of FORMATS within the bounds, or the mask
             is empty.
     """
     try:
@@ -116,16 +117,24 @@ def extract(image: str, mask: str, max_pixels: int) -> bytes:
 def _base64_bytes(text: str) -> bytes:
     text = text.strip()
     if text[:5].lower() == "data:":
-        # Parameters in front of the data may hold a comma within quotes.
+        # At the marker, because a parameter before it may hold a comma in quotes.
         _, marker, text = text.partition(";base64,")
         if not marker:
             raise ValueError("a data URL without ;base64,")
-    # Some encoders break lines; everything else outside the alphabet is an error.
+    # Some encoders break lines. Any other byte outside the alphabet is an error.
     return base64.b64decode("".join(text.split()), validate=True)
 
 
 def from_base64(field: str, text: str) -> bytes:
-    """As `picture`, for an image that need not be recognised; the error names `field`."""
+    """Return the bytes that a client sent, without looking at them.
+
+    Args:
+        field: the request's field, for the error text.
+        text: base64 or a data URL.
+
+    Raises:
+        InvalidInputError: the text is not base64.
+    """
     try:
         return _base64_bytes(text)
     except ValueError as error:
@@ -148,12 +157,12 @@ def webp(png: bytes) -> tuple[bytes, str]:
     """Encode a PNG for display, its longest side at most WEBP_MAX_SIDE.
 
     Returns:
-        The image and its media type: WebP, or the PNG itself where encoding fails.
+        The image and its media type: WebP, or the PNG itself if it cannot be encoded.
     """
     buffer = io.BytesIO()
     try:
         with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-            # Its profile, where it has one, says what its pixels are in both formats.
+            # The profile, if there is one, says what the pixels are in both formats.
             profile = image.info.get("icc_profile")
             image.thumbnail((WEBP_MAX_SIDE, WEBP_MAX_SIDE), Image.Resampling.LANCZOS)
             image.save(

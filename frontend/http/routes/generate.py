@@ -1,11 +1,12 @@
 """Owns /api/generate: submitting an edit, following it, fetching its result, cancelling it."""
 
-import json
+import asyncio
+import re
 import secrets
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
@@ -15,7 +16,6 @@ from frontend.http import sse
 from frontend.http.dependencies import REFUSALS, Finished, Services
 from frontend.http.json_route import JsonRoute
 from frontend.http.schemas.edits import (
-    DEFAULT_STEPS,
     GenerationRequest,
     GenerationResult,
     StreamEvent,
@@ -27,7 +27,7 @@ from frontend.http.schemas.edits import (
     task_status,
 )
 
-# A drawn seed stays short enough to be typed again.
+# Small, so that people can type a drawn seed again.
 DRAWN_SEEDS = 2**32
 
 router = APIRouter(
@@ -36,17 +36,19 @@ router = APIRouter(
 
 
 @router.post("", summary="Submit an edit")
-async def generate(request: GenerationRequest, services: Services) -> TaskQueued:
+async def generate(request: GenerationRequest, services: Services, http: Request) -> TaskQueued:
     """Submit an edit; the same as /api/generate/async."""
-    task_id = await _submit(request, services)
+    task_id = await _submit(request, services, http)
     message = f"Generation job submitted successfully. Follow it at /api/generate/stream/{task_id}"
     return TaskQueued(task_id=task_id, message=message)
 
 
 @router.post("/async", summary="Submit an edit, by its longer name")
-async def generate_async(request: GenerationRequest, services: Services) -> TaskQueued:
+async def generate_async(
+    request: GenerationRequest, services: Services, http: Request
+) -> TaskQueued:
     """Submit an edit and return at once; follow it by its task_id."""
-    task_id = await _submit(request, services)
+    task_id = await _submit(request, services, http)
     return TaskQueued(task_id=task_id, message="Generation job submitted successfully")
 
 
@@ -92,20 +94,21 @@ async def result_image(finished: Finished, services: Services) -> Response:
 async def stream(
     task_id: str,
     services: Services,
-    last_event_id: Annotated[int, Query(ge=0)] = 0,
-    last_event_id_header: Annotated[int | None, Header(alias="Last-Event-ID", ge=0)] = None,
+    http: Request,
+    last_event_id: str = "",
+    last_event_id_header: Annotated[str, Header(alias="Last-Event-ID")] = "",
 ) -> Response:
     """Stream a job's events, all of them or those after Last-Event-ID, until it ends.
 
-    Each event is a `data:` block of one JSON object, preceded by an `id:` block.
+    Each event is one JSON object and its number. A Last-Event-ID that is no number of this job
+    counts as none.
     """
-    after = last_event_id if last_event_id_header is None else last_event_id_header
     newest, event = await services.jobs.last(task_id)
-    if event.status.terminal and after >= newest:
+    after = _number_of_job(last_event_id_header or last_event_id, newest)
+    if event.status.terminal and after == newest:
         # The standard's only way to stop an EventSource from coming back for ever.
         return Response(status_code=204)
-    # A number that the job has not reached is another job's.
-    events = _events(task_id, min(after, newest), services)
+    events = _events(task_id, after, services, sse.framing(http.headers))
     return StreamingResponse(events, headers=sse.HEADERS)
 
 
@@ -119,57 +122,75 @@ async def cancel(task_id: str, services: Services) -> Response:
     body = TaskCancelled(
         message=f"Async generation task {task_id} marked for cancellation", task_id=task_id
     )
-    # After the answer: the known web client shows an error where its stream ends before.
+    # In the background, because the known web client shows an error if its stream ends before
+    # the answer to its cancel.
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
 
 
-async def _submit(request: GenerationRequest, services: Services) -> str:
-    """Check what is cheap to check first, then decode the images, then queue the job."""
+async def _submit(request: GenerationRequest, services: Services, http: Request) -> str:
+    """Check what is cheap to check first, then decode the images, then queue the job.
+
+    A job whose client has left before this answer is cancelled: nobody knows its task_id.
+    """
     services.edits.admit(request.resolved_task_type)
-    return await services.edits.submit(await _params(request, services))
+    params = await _params(request, services)
+    submission = asyncio.ensure_future(services.edits.submit(params))
+    try:
+        task_id = await asyncio.shield(submission)
+    except asyncio.CancelledError:
+        await _forget(await submission, services)
+        raise
+    if await http.is_disconnected():
+        await _forget(task_id, services)
+    return task_id
+
+
+async def _forget(task_id: str, services: Services) -> None:
+    finish = await services.edits.cancel(task_id)
+    await finish()
+
+
+def _number_of_job(text: str, newest: int) -> int:
+    """Return a Last-Event-ID as a number, or 0 where the job has no event of that number."""
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        return 0
+    return number if (number := int(text)) <= newest else 0
 
 
 async def _params(request: GenerationRequest, services: Services) -> EditParams:
-    masks = request.conditional_images or []
-    if len(masks) > (most := services.settings.max_conditional_images):
+    conditions = request.conditional_images or []
+    if len(conditions) > (most := services.settings.max_conditional_images):
         raise InvalidInputError(f"conditional_images: more than {most} images")
     read = services.images.read
     has_mask = request.resolved_task_type != "white-balance"
-    return EditParams(
-        prompt=request.prompt,
-        image=await read("input_image", request.input_image),
-        conditional_images=tuple(
+
+    async def read_optional(field: str, text: str | None, *, mask: bool = False) -> bytes | None:
+        # Clients send an empty string for no picture.
+        return await read(field, text, mask=mask) if text else None
+
+    pictures: dict[str, Any] = {
+        "image": await read("input_image", request.input_image),
+        "conditional_images": tuple(
             [
-                await read(f"conditional_images.{i}", image, mask=has_mask and i == 0)
-                for i, image in enumerate(masks)
+                await read(f"conditional_images.{i}", text, mask=has_mask and i == 0)
+                for i, text in enumerate(conditions)
             ]
         ),
-        # Clients send an empty string for no picture.
-        reference_image=await read("reference_image", request.reference_image)
-        if request.reference_image
-        else None,
-        reference_mask_r=await read("reference_mask_R", request.reference_mask_r, mask=True)
-        if request.reference_mask_r
-        else None,
-        negative_prompt=request.negative_prompt,
-        task_type=request.resolved_task_type,
-        angle=request.angle,
-        background_preset=request.background_preset,
-        input_quality=request.input_quality,
-        mask_tool_type=request.mask_tool_type,
-        region=(json.dumps(request.region) if isinstance(request.region, list) else request.region),
-        width=request.width,
-        height=request.height,
-        num_inference_steps=request.num_inference_steps or DEFAULT_STEPS,
-        guidance_scale=request.guidance_scale,
-        true_cfg_scale=request.true_cfg_scale,
-        seed=secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed,
-        enable_flowmatch_scheduler=request.enable_flowmatch_scheduler,
-        preview=bool(request.preview),
-    )
+        "reference_image": await read_optional("reference_image", request.reference_image),
+        "reference_mask_r": await read_optional(
+            "reference_mask_R", request.reference_mask_r, mask=True
+        ),
+    }
+    parameters = request.parameters
+    # Drawn here and not in the model, so that a job that starts again makes the same picture.
+    if parameters.get("seed") is None:
+        parameters["seed"] = secrets.randbelow(DRAWN_SEEDS)
+    return EditParams(**parameters, **pictures)
 
 
-async def _events(task_id: str, after: int, services: Services) -> AsyncIterator[bytes]:
+async def _events(
+    task_id: str, after: int, services: Services, framed: sse.Framing
+) -> AsyncIterator[bytes]:
     """Yield a job's events from its log, at the subscriber's own pace, until it ends."""
     try:
         while True:
@@ -177,10 +198,10 @@ async def _events(task_id: str, after: int, services: Services) -> AsyncIterator
             if not entries:
                 yield sse.PING
             for seq, event in entries:
-                yield sse.encode(seq, stream_event(task_id, event).model_dump_json())
+                yield framed(seq, stream_event(task_id, event).model_dump_json())
                 if event.status.terminal:
                     return
                 after = seq
     except JobNotFoundError:
-        # It ended and expired while the subscriber was not reading.
+        # The job ended and expired while the subscriber was not reading.
         return

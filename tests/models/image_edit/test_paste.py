@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from image_edit.paste import blended, resized, with_detail
+from image_edit.paste import blended
 
 NOISE = np.random.default_rng(0)
 PICTURE = NOISE.integers(0, 256, (96, 128, 3), np.uint8)
@@ -18,21 +18,3 @@ def test_pixels_under_a_mask_of_zero_stay_bit_for_bit() -> None:
     assert np.array_equal(found[mask == 255], patch[mask == 255])
     middle = (PICTURE[40, 30:60].astype(int) + patch[40, 30:60]) / 2
     assert np.abs(found[40, 30:60] - middle).max() <= 1
-
-
-def test_an_enlarged_patch_gets_the_picture_s_detail_back_outside_the_mask() -> None:
-    content = (64, 48)
-    seen = resized(resized(PICTURE, content), (128, 96))
-    mask = np.zeros((96, 128), np.uint8)
-    mask[30:60, 40:80] = 255
-    found = with_detail(seen, PICTURE, content, mask)
-    assert np.array_equal(found[mask == 0], PICTURE[mask == 0])
-    assert np.array_equal(found[mask == 255], seen[mask == 255])
-
-
-def test_a_change_of_light_is_kept_beside_the_detail() -> None:
-    grey = (PICTURE // 4 + 90).astype(np.uint8)
-    content = (64, 48)
-    lighter = resized(resized(grey, content), (128, 96)) + np.uint8(20)
-    found = with_detail(lighter, grey, content, None)
-    assert np.abs(found.astype(int) - grey - 20).max() <= 1

@@ -1,5 +1,6 @@
 """Owns what of a picture an edit works on, and how its result goes back into the picture."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from edit_conditions.shadow import cast_shadow, expand_mask
 from edit_conditions.task import Task
 from model_kit.errors import invalid
 
+LANCZOS = Resampling.LANCZOS
 BRUSH_RADIUS = 35
 """How far a brush mask grows, in pixels of the picture: strokes miss the object's rim, and what
 is left of it would colour the whole fill."""
@@ -64,7 +66,9 @@ class Plan:
 def plan(request: EditRequest, shadow_hint: bool) -> Plan:
     """Decide what an edit works on.
 
-    - `full`: the whole picture in its input quality, as existing clients expect.
+    - `full`: the whole picture in its input quality, as existing clients expect. A picture that
+      is larger than the model was made for is worked on smaller, and an edit with a mask then goes
+      into the picture's own pixels.
     - `auto`: crops around the masked objects of the picture as it was sent; white balance takes
       the whole picture.
     - A box: that part of the picture as it was sent.
@@ -116,25 +120,30 @@ def _full(request: EditRequest, shadow_hint: bool) -> Plan:
     square = None
     if request.input_quality is InputQuality.RESIZED:
         square = square_side(max(size_of(shown)))
-        shown = resize(shown, letterboxed_size(size_of(shown), square), Resampling.LANCZOS)
+        shown = resize(shown, letterboxed_size(size_of(shown), square), LANCZOS)
     else:
         check_aspect(size_of(shown), "IMAGE")
+    asked = _asked_pixels(request, size_of(shown), square)
+    if asked is not None:
+        shown = resize(shown, _grown(size_of(shown), asked), LANCZOS)
     size = size_of(shown)
     if mask is not None:
         two_source = request.reference_mask is not None
-        mask = resize(mask, size, Resampling.NEAREST if two_source else Resampling.LANCZOS)
+        mask = resize(mask, size, Resampling.NEAREST if two_source else LANCZOS)
     positioned = _positioned(request, mask)
-    region = whole(size, request.image_area, _wanted_pixels(request, size, square))
+    region = whole(size, request.image_area, asked)
     paste_mask = _pasted(positioned, shadow_hint)
     if paste_mask is None and mask is not None:
         paste_mask = feathered(_hole(request, mask, shadow_hint), _feather(region))
+    smaller = region.content != size
     return Plan(
         picture=shown,
         profile=None,
         regions=(region,),
         scenes=(_scene(request, region, shown, mask, positioned),),
         paste_masks=None if paste_mask is None else (paste_mask,),
-        composited=positioned is not None,
+        # What was generated smaller than the picture would be softer than the picture.
+        composited=positioned is not None or (mask is not None and smaller),
         in_place=False,
         square=square,
     )
@@ -148,7 +157,7 @@ def _stretched_mask(request: EditRequest) -> Pixels | None:
     return resize(
         request.mask,
         size_of(request.picture.native),
-        Resampling.NEAREST if two_source else Resampling.LANCZOS,
+        Resampling.NEAREST if two_source else LANCZOS,
     )
 
 
@@ -185,13 +194,19 @@ def _inside(asked: Sequence[int], picture: Size) -> Box:
     return Box(left, top, right - left, bottom - top)
 
 
-def _wanted_pixels(request: EditRequest, size: Size, square: int | None) -> int | None:
+def _asked_pixels(request: EditRequest, size: Size, square: int | None) -> int | None:
     """How many pixels the picture has in the output, where the client asked for a size."""
     if request.width is None and request.height is None:
         return None
     width, height = (square, square) if square else size
     scale = (request.width or width) / width * (request.height or height) / height
     return max(1, round(scale * size[0] * size[1]))
+
+
+def _grown(size: Size, asked: int) -> Size:
+    """A picture's size in a larger answer, its aspect kept; its own size in a smaller one."""
+    scale = max(1.0, math.sqrt(asked / (size[0] * size[1])))
+    return round(size[0] * scale), round(size[1] * scale)
 
 
 def _scene(
@@ -204,7 +219,7 @@ def _scene(
     def seen(pixels: Pixels | None) -> Pixels | None:
         if pixels is None:
             return None
-        return resize(pixels[region.box.window], region.content, Resampling.LANCZOS)
+        return resize(pixels[region.box.window], region.content, LANCZOS)
 
     source = seen(shown)
     assert source is not None, "a picture was given"

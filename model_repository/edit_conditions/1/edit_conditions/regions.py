@@ -20,8 +20,6 @@ GRID = 32
 """Sides of the canvas are multiples of it: twice the 16 of packed latents, as conditions have."""
 CONTEXT = 0.5
 """Of the object's box, added on each side: what the model must see to continue it."""
-MIN_ASPECT = 0.75
-"""Shorter side of a crop by its longer one, where the picture allows that."""
 MAX_REGIONS = 4
 """Each costs a whole edit at the model's size."""
 CELLS = 96
@@ -39,21 +37,22 @@ class Region:
 
     @property
     def scale(self) -> float:
-        """Pixels of the content for each pixel of the box, 0..1 unless the edit asked for more."""
+        """Pixels of the content for each pixel of the box, along a side; 0..1."""
         return math.sqrt(math.prod(self.content) / (self.box.width * self.box.height))
 
 
-def whole(picture: Size, area: int, wanted: int | None = None) -> Region:
+def whole(picture: Size, area: int, asked: int | None = None) -> Region:
     """Take the whole picture, no larger than the model was made for.
 
     Args:
         picture: its width and height.
         area: the most pixels that the model works on well.
-        wanted: pixels of the output where the client asked for a size; the content has as many.
+        asked: pixels of the answer, if the client asked for a size; more would be lost again.
     """
     width, height = picture
     pixels = width * height
-    return _region(Box(0, 0, width, height), math.sqrt(min(wanted or pixels, area) / pixels))
+    most = min(pixels, area, asked or pixels)
+    return _region(Box(0, 0, width, height), math.sqrt(most / pixels))
 
 
 def cropped(box: Box, area: int) -> Region:
@@ -164,13 +163,9 @@ def _merged(boxes: list[Box], picture: Size, area: int, most: int) -> list[list[
 def _context(box: Box, picture: Size, area: int) -> Box:
     """Widen an object's box to the crop that the model is given."""
     side = math.isqrt(area)
-    wanted = [
-        max(side, math.ceil(length * (1 + 2 * CONTEXT))) for length in (box.width, box.height)
-    ]
-    shortest = math.ceil(MIN_ASPECT * max(wanted))
-    width, height = (
-        min(limit, max(length, shortest)) for length, limit in zip(wanted, picture, strict=True)
-    )
+    # A square, as models are made for squares above all; less where the picture ends.
+    wanted = max(side, math.ceil(max(box.width, box.height) * (1 + 2 * CONTEXT)))
+    width, height = (min(limit, wanted) for limit in picture)
     left = _clamp(box.left + (box.width - width) // 2, picture[0] - width)
     top = _clamp(box.top + (box.height - height) // 2, picture[1] - height)
     return Box(left, top, width, height)

@@ -25,6 +25,10 @@ DEFAULT_IMAGE_AREA = 1024 * 1024
 MAX_ELEMENTS = 64
 
 
+# Existing clients know these very words. The frontend repeats them; a contract test compares.
+NO_MASK = "conditional_images must include at least one image (mask) for insertion/removal tasks."
+
+
 class MaskTool(StrEnum):
     """How the user drew mask A: BRUSH strokes miss the object's rim, a BOX does not."""
 
@@ -90,11 +94,7 @@ def read_request(tensors: Tensors, settings: ConditionSettings) -> EditRequest:
             f"at most {settings.max_conditional_images} images, not {len(conditional_images)}",
         )
     if task.needs_mask and not conditional_images:
-        raise invalid(
-            "CONDITIONAL_IMAGES",
-            "conditional_images must include at least one image (mask)"
-            " for insertion/removal tasks.",
-        )
+        raise invalid("CONDITIONAL_IMAGES", NO_MASK)
     if tensors.get("REFERENCE_MASK_R") and not tensors.get("REFERENCE_IMAGE"):
         raise invalid("REFERENCE_MASK_R", "needs REFERENCE_IMAGE beside it")
 

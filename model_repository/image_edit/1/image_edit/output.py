@@ -7,7 +7,7 @@ import numpy as np
 
 from image_edit.colours import fit
 from image_edit.conditions import Conditions, Pixels, Region, Size
-from image_edit.paste import blended, resized, with_detail
+from image_edit.paste import blended, resized
 from model_kit.colour import from_srgb, tagged_png, to_srgb
 
 WHITE_BALANCE = "white-balance"
@@ -20,8 +20,7 @@ def finish(generated: Sequence[Pixels], size: Size, conditions: Conditions) -> P
       change of colours, which is applied to the picture: its detail stays.
     - A composited edit is laid over the picture through its feathered masks; elsewhere the
       picture's own values stay, in the picture's own profile.
-    - Any other edit is the generated frame. Where that was generated smaller than the picture, the
-      picture's detail is added outside the mask.
+    - Any other edit is the generated frame.
 
     Args:
         generated: for each region, sRGB uint8 [height, width, 3] of the canvas's size.
@@ -83,8 +82,6 @@ def _result(patch: Pixels, colours: Pixels, region: Region, conditions: Conditio
         seen = region.images[0][: region.content[1], : region.content[0]]
         shown = colours if profile is None else to_srgb(colours, profile)
         changed = fit(seen, patch).apply(shown)
-    elif smaller and not conditions.composited:
-        changed = with_detail(resized(patch, size), colours, region.content, region.paste_mask)
     else:
         changed = resized(patch, size)
     return changed if profile is None else from_srgb(changed, profile)

@@ -29,23 +29,3 @@ def blended(picture: Pixels, patch: Pixels, mask: Pixels) -> Pixels:
     mixed = below + mask[..., np.newaxis] / np.float32(255) * (above - below)
     result: Pixels = np.rint(mixed).astype(np.uint8)
     return result
-
-
-def with_detail(patch: Pixels, picture: Pixels, content: Size, mask: Pixels | None) -> Pixels:
-    """Give an enlarged patch the detail back that the model has not seen.
-
-    The model worked on a smaller copy. What making it smaller took away is added to the patch,
-    except where the picture was edited: there the detail is that of what is gone.
-
-    Args:
-        patch: what was generated, enlarged to the picture's size, uint8 [height, width, 3].
-        picture: what was edited, of the same shape.
-        content: the size at which the model saw the picture.
-        mask: 255 = edited, uint8 [height, width]; None: nowhere.
-    """
-    size = picture.shape[1], picture.shape[0]
-    seen = resized(resized(picture, content), size)
-    detail = picture.astype(np.int16) - seen
-    if mask is not None:
-        detail = np.rint(detail * (1 - mask[..., np.newaxis] / np.float32(255))).astype(np.int16)
-    return np.clip(patch + detail, 0, 255).astype(np.uint8)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from image_edit.conditions import Conditions, Pixels, Region, Size
 from image_edit.request import EditRequest
 
-# What the model generates, in pixels.
+# Of what the model generates, in pixels.
 MIN_SIDE = 32
 MAX_SIDE = 2048
 
+# For every task. The frontend repeats it; a contract test compares the two.
 DEFAULT_GUIDANCE = 4.0
-DEFAULT_GUIDANCE_OF_TASK = {"white-balance": 3.3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,24 +28,23 @@ class EditSpec:
     num_inference_steps: int
     """At least 1."""
     true_cfg_scale: float
-    """Classifier-free guidance where above 1."""
+    """Strength of classifier-free guidance; 1 or less turns it off."""
     guidance_scale: float
-    """Read by guidance-distilled transformers only."""
+    """Only guidance-distilled transformers read it."""
     seed: int
     static_schedule: bool
-    """Shift the schedule by the configured amount rather than by the picture's size."""
+    """Shift the schedule by the configured amount, not by the picture's size."""
 
 
 def build_spec(request: EditRequest, conditions: Conditions, region: Region) -> EditSpec:
-    """Fill in what the client left open, now that the task is known.
+    """Fill in every default that the client left open; conditioning has decided the task.
 
     Args:
         request: the client's.
         conditions: built for it.
-        region: one of the conditions' regions; all are generated from the same seed.
+        region: one of the conditions' regions. All are generated from the same seed.
     """
-    default = DEFAULT_GUIDANCE_OF_TASK.get(conditions.task_type, DEFAULT_GUIDANCE)
-    guidance_scale = default if request.guidance_scale is None else request.guidance_scale
+    guidance_scale = DEFAULT_GUIDANCE if request.guidance_scale is None else request.guidance_scale
     return EditSpec(
         task_type=conditions.task_type,
         prompt=conditions.prompt,
@@ -63,6 +62,6 @@ def build_spec(request: EditRequest, conditions: Conditions, region: Region) -> 
 
 
 def output_size(request: EditRequest, conditions: Conditions) -> Size:
-    """Return the exact size of the answer: as asked for, else the conditions' frame."""
+    """Return the exact size of the answer: as the client asked, else the conditions' frame."""
     width, height = conditions.frame
     return request.width or width, request.height or height
