@@ -150,7 +150,7 @@ class Client:
         with httpx_sse.connect_sse(self._http, "GET", path, headers=headers) as source:
             if source.response.is_error:
                 source.response.read()
-                raise _refusal(source.response)
+                raise _api_error(source.response)
             for event in source.iter_sse():
                 if event.data:  # a sequence number comes in a block of its own
                     yield event
@@ -161,12 +161,12 @@ class Client:
         except httpx.TransportError as error:
             raise ApiError(f"no frontend answers at {self._url}: {error}") from error
         if response.is_error:
-            raise _refusal(response)
+            raise _api_error(response)
         answer: dict[str, Any] = response.json()
         return answer
 
 
-def _refusal(response: httpx.Response) -> ApiError:
+def _api_error(response: httpx.Response) -> ApiError:
     try:
         detail = str(response.json()["detail"])
     except (json.JSONDecodeError, KeyError, TypeError):

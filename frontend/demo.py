@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-from frontend.cli import main as cli
+from frontend.cli import console as cli
 from frontend.cli import overlay, progress
 from frontend.client import ApiError, Client
 from frontend.domain.jobs import JobStatus

@@ -1,16 +1,10 @@
-"""Owns the one tree of errors that a client can meet, and the codes the models use for them."""
+"""Owns the one tree of errors that a client can meet."""
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar
 
 RETRY_AFTER_S = 5
-_MAX_FOREIGN_CHARS = 300
-# What Triton says, with various codes, for a model whose process has died.
-DEAD_STUB = "is not healthy"
-# What it says when it is on its way out, or the model is.
-UNLOADED = "has no available versions"
 # The contract's words for a picture of a mask request that cannot be decoded.
 IMAGE_REFUSED = "Failed to cache image"
 
@@ -55,8 +49,8 @@ class JobNotFoundError(ServingError):
 
     status = 404
 
-    def __init__(self, task_id: str) -> None:
-        super().__init__(f"Task {task_id} not found")
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Task {job_id} not found")
 
 
 class JobFailedError(ServingError):
@@ -81,7 +75,7 @@ class MaskCancelledError(ServingError):
         super().__init__(f"Segmentation request {request_id} was cancelled")
 
 
-class StoppedError(ServingError):
+class ModelCancelledError(ServingError):
     """The model stopped because it was told to; ends a job, never an HTTP request."""
 
 
@@ -112,54 +106,9 @@ class ClosingError(UnavailableError):
         super().__init__("The server is shutting down")
 
 
-class TritonAwayError(UnavailableError):
+class TritonDownError(UnavailableError):
     """Triton or the model's process cannot be reached."""
 
 
-class TritonLeavingError(TritonAwayError):
+class TritonStoppingError(TritonDownError):
     """Triton takes no more requests for the model; those that it has go on to their end."""
-
-
-_BY_CODE: dict[str, type[ServingError]] = {
-    "INVALID_ARGUMENT": InvalidInputError,
-    "NOT_FOUND": NotCachedError,
-    "UNIMPLEMENTED": UnsupportedError,
-    "UNAVAILABLE": UnavailableError,
-    "CANCELLED": StoppedError,
-    "RESOURCE_EXHAUSTED": BackendError,
-    "INTERNAL": BackendError,
-}
-_CODED = re.compile(rf"\[({'|'.join(_BY_CODE)})\] (.+)", re.DOTALL)
-
-
-def coded(message: str) -> ServingError | None:
-    """Turn a model's own error text, `[INVALID_ARGUMENT] field: text`, into an error.
-
-    Triton may wrap words of its own around it; of those after it only a line can be told apart.
-
-    Returns:
-        None where the text has no code, and so is all Triton's.
-    """
-    if not (found := _CODED.search(message)):
-        return None
-    code, text = found.groups()
-    return _BY_CODE[code](text if found.start() == 0 else _first_line(text))
-
-
-def from_model(message: str) -> ServingError:
-    """Turn the error text of a Triton response into an error.
-
-    Triton's own may carry a traceback, so only its first line is kept.
-    """
-    if error := coded(message):
-        return error
-    error_type: type[ServingError] = BackendError
-    if DEAD_STUB in message:
-        error_type = TritonAwayError
-    elif UNLOADED in message:
-        error_type = TritonLeavingError
-    return error_type(f"Triton could not run the model: {_first_line(message)}")
-
-
-def _first_line(text: str) -> str:
-    return text.split("\n", 1)[0][:_MAX_FOREIGN_CHARS]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from frontend.pictures.workers import upright
+from frontend.pictures.codecs import upright
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Owns the way of an edit from its submission through the queue and Triton to its end."""
+"""Owns the way of a job from its submission through the queue and Triton to its end."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import contextlib
 import math
 import time
 import uuid
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from frontend.dispatch.queue import Edit, EditQueue
+from frontend.dispatch.outage import Outage
+from frontend.dispatch.queue import JobQueue, LiveJob
 from frontend.domain.edits import EditResult, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.errors import (
@@ -19,17 +20,17 @@ from frontend.errors import (
     ClosingError,
     InvalidInputError,
     JobNotFoundError,
+    ModelCancelledError,
     ServingError,
-    StoppedError,
-    TritonAwayError,
+    TritonDownError,
     UnavailableError,
     UnsupportedError,
 )
-from frontend.triton.edit_tensors import edit_update, refusal
-from frontend.triton.loading import away_error, loading_stage
+from frontend.triton.edit_tensors import edit_update, in_field_names
+from frontend.triton.loading import loading_stage, outage_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from frontend.domain.edits import EditParams, EditProgress
     from frontend.domain.models import EditModelState
@@ -40,42 +41,40 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CANCELLED_TEXT = "Generation cancelled by user"
-# How often an edit that Triton has lost, and not answered, is given to one: it may be what broke.
+# Start a job at most twice if its Triton dies before it answers: the job itself may be the cause.
 MAX_LOST_STARTS = 2
 
 
 class EditService:
-    """Accepts edits, keeps them waiting, gives Triton a few at a time and logs what happens.
+    """Accepts edits, keeps their jobs waiting, gives Triton a few at a time, logs what happens.
 
     An asynchronous context manager: jobs move only inside it, and all have ended after it.
 
     Args:
         settings: bounds and times.
-        jobs: where every job's state lives.
+        store: where every job's state lives.
         watches: the Tritons that run edits, all of the same bundle; at least one.
     """
 
     def __init__(
         self,
         settings: Settings,
-        jobs: JobStore,
+        store: JobStore,
         watches: Sequence[TritonWatch[EditModelState]],
     ) -> None:
         self._settings = settings
-        self._jobs = jobs
+        self._store = store
         self._clock = asyncio.get_running_loop().time
-        self._queue = EditQueue(
+        self._queue = JobQueue(
             settings.max_queue_size, settings.max_in_flight, self._clock, len(watches)
         )
         self._watches = dict(zip(self._queue.lanes, watches, strict=True))
+        self._outage = Outage(settings.recovery_timeout_s)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._away_since: float | None = None
-        # Of this absence. Each is told once: several Tritons that load may share the file.
-        self._told_stages: list[str] = []
 
     async def __aenter__(self) -> Self:
-        await self._beat()
+        await self._ping_all()
         self._supervisor = asyncio.create_task(self._supervise())
         return self
 
@@ -86,7 +85,7 @@ class EditService:
         # Triton does not stop while a job runs.
         running = list(self._queue.running.values())
         grace_s = self._settings.cancel_timeout_s
-        await asyncio.gather(*(self._stop(edit, ClosingError(), grace_s) for edit in running))
+        await asyncio.gather(*(self._end_early(job, ClosingError(), grace_s) for job in running))
         await asyncio.gather(self._supervisor, *self._tasks, return_exceptions=True)
 
     @property
@@ -99,27 +98,27 @@ class EditService:
         """Number of jobs that Triton has."""
         return len(self._queue.running)
 
-    def require(self) -> list[EditModelState]:
-        """Return the last answers of the Tritons that can run edits now.
-
-        Raises:
-            TritonAwayError: there is none; the detail says why.
-        """
-        watches = self._watches.values()
-        if states := [watch.state for watch in watches if watch.state is not None]:
-            return states
-        raise self._away_error()
-
     @property
     def tritons(self) -> int:
         """Number of Tritons, ready or not."""
         return len(self._watches)
 
+    def require(self) -> list[EditModelState]:
+        """Return the last answers of the Tritons that can run edits now.
+
+        Raises:
+            TritonDownError: no Triton can; the detail gives the reason.
+        """
+        watches = self._watches.values()
+        if states := [watch.state for watch in watches if watch.state is not None]:
+            return states
+        raise self._outage_error()
+
     def admit(self, task_type: str) -> None:
         """Check that an edit would be accepted now, before any work is put into it.
 
         Raises:
-            UnavailableError: Triton is away, the queue is full, or the server is stopping.
+            UnavailableError: Triton is down, the queue is full, or the server is stopping.
             UnsupportedError: the loaded bundle cannot run `task_type`.
         """
         if self._closing:
@@ -130,47 +129,53 @@ class EditService:
             raise UnavailableError("The queue is full")
 
     async def submit(self, params: EditParams) -> str:
-        """Queue an edit and return its task_id.
+        """Queue an edit and return the id of its job.
 
         Raises:
-            UnavailableError: Triton is away, or the queue or the job store is full.
+            UnavailableError: Triton is down, or the queue or the job store is full.
             UnsupportedError: the loaded bundle cannot run the task.
         """
+        # A second time: decoding the images took a while, and the queue may have filled up.
         self.admit(params.task_type)
-        edit = Edit(str(uuid.uuid4()), params.num_inference_steps)
-        self._queue.enter(edit)
+        job = LiveJob(str(uuid.uuid4()), params.num_inference_steps)
+        self._queue.enter(job)
         try:
-            event = self._queued_event(edit, self._queue.seconds_left(edit))
-            await self._jobs.create(edit.task_id, params, event)
+            event = self._queued_event(job, self._queue.seconds_left(job))
+            await self._store.create(job.job_id, params, event)
         except ServingError:
-            self._queue.leave(edit)
+            self._queue.leave(job)
             raise
-        edit.startable = True
-        log.info("job_queued", task_id=edit.task_id, task_type=params.task_type, steps=edit.steps)
+        job.startable = True
+        log.info("job_queued", task_id=job.job_id, task_type=params.task_type, steps=job.steps)
         self._dispatch()
-        return edit.task_id
+        return job.job_id
 
-    async def mark_cancelled(self, task_id: str) -> None:
-        """Make sure that the job does not start any more; `finish_cancel` must follow.
+    async def cancel(self, job_id: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Make sure that a job does not start any more.
 
-        Two calls, because the client's answer has to go out between them: a stream that ends
-        before the answer to its cancel looks like a failure to the known web client. Neither
-        changes a job that has ended.
+        A job that has ended stays as it is.
+
+        Returns:
+            What brings the job to its end. Answer the client before you call it: the known web
+            client takes a stream that ends before the answer to its cancel for a failure.
 
         Raises:
             JobNotFoundError: no such job.
         """
-        await self._jobs.last(task_id)
-        if edit := self._queue.waiting.get(task_id):
-            edit.startable = False
+        await self._store.last(job_id)
+        if job := self._queue.waiting.get(job_id):
+            job.startable = False
 
-    async def finish_cancel(self, task_id: str) -> None:
-        """Bring a job that `mark_cancelled` has seen to its end."""
-        if edit := self._queue.waiting.get(task_id):
-            self._queue.leave(edit)
-            await self._end(edit, JobStatus.CANCELLED, CANCELLED_TEXT)
-        elif edit := self._queue.running.get(task_id):
-            await self._stop(edit, StoppedError(CANCELLED_TEXT), self._settings.cancel_grace_s)
+        async def finish() -> None:
+            # Looked up again: a running job may have ended, or wait once more.
+            if job := self._queue.waiting.get(job_id):
+                self._queue.leave(job)
+                await self._end(job, JobStatus.CANCELLED, CANCELLED_TEXT)
+            elif job := self._queue.running.get(job_id):
+                reason = ModelCancelledError(CANCELLED_TEXT)
+                await self._end_early(job, reason, self._settings.cancel_grace_s)
+
+        return finish
 
     # --- waiting ---
 
@@ -178,169 +183,157 @@ class EditService:
         """Start waiting jobs while Triton may have more."""
         for lane, watch in self._watches.items():
             lane.ready = watch.state is not None and not lane.full
-        while not self._closing and (edit := self._queue.start_next()):
-            task = asyncio.create_task(self._run(edit))
+        while not self._closing and (job := self._queue.start_next()):
+            task = asyncio.create_task(self._run(job))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _announce(self, waiting: list[tuple[Edit, float]]) -> None:
-        """Tell waiting jobs how they stand; with each, the seconds until its end."""
-        for edit, seconds_left in waiting:
-            await self._jobs.append(edit.task_id, self._queued_event(edit, seconds_left))
+    async def _announce(self, waiting: list[tuple[LiveJob, float]]) -> None:
+        """Send waiting jobs how they stand; with each come the seconds until its end."""
+        for job, seconds_left in waiting:
+            await self._store.append(job.job_id, self._queued_event(job, seconds_left))
 
-    async def _announce_all(self) -> None:
-        """Tell all waiting jobs that Triton went away, how far its load is, or that it is back."""
-        waiting = self._queue.waiting.values()
-        await self._announce([(edit, self._queue.seconds_left(edit)) for edit in waiting])
-
-    @property
-    def _away(self) -> bool:
-        return all(watch.state is None for watch in self._watches.values())
-
-    def _away_error(self) -> TritonAwayError:
-        return away_error(next(iter(self._watches.values())).reason, self._settings.loading_file)
-
-    def _queued_event(self, edit: Edit, seconds_left: float) -> JobEvent:
+    def _queued_event(self, job: LiveJob, seconds_left: float) -> JobEvent:
         return JobEvent(
             status=JobStatus.QUEUED,
-            total_steps=edit.steps,
-            queue_position=edit.position,
-            triton_away=self._away,
-            triton_loading=self._told_stages[-1] if self._told_stages else None,
+            total_steps=job.steps,
+            queue_position=job.position,
+            triton_down=self._down,
+            triton_loading=self._outage.stage,
             eta_seconds=_known(seconds_left),
             at=time.time(),
         )
 
     # --- with Triton ---
 
-    async def _run(self, edit: Edit) -> None:
-        with structlog.contextvars.bound_contextvars(task_id=edit.task_id):
+    async def _run(self, job: LiveJob) -> None:
+        with structlog.contextvars.bound_contextvars(task_id=job.job_id):
             try:
-                await self._follow(edit)
+                await self._follow(job)
             except ServingError as error:
-                if isinstance(error, TritonAwayError):
-                    self._watch_of(edit).lose(error)
-                if self._may_start_again(edit, error):
-                    log.info("job_refused", reason=error.detail)
-                    self._queue.put_back(edit)
+                if isinstance(error, TritonDownError):
+                    self._watch_of(job).mark_down(error)
+                if self._may_start_again(job, error):
+                    log.info("job_returned", reason=error.detail)
+                    self._queue.put_back(job)
                     await self._announce(self._queue.moved_up())
                 else:
-                    await self._fail(edit, edit.stopped_by or error)
+                    await self._fail(job, job.end_reason or error)
             except Exception:
                 log.exception("job_crashed")
-                await self._fail(edit, BackendError("The server failed"))
+                await self._fail(job, BackendError("The server failed"))
             finally:
-                if edit.lane:
-                    self._queue.leave(edit)
+                if job.lane:
+                    self._queue.leave(job)
                 self._dispatch()
 
-    def _may_start_again(self, edit: Edit, error: ServingError) -> bool:
-        """Whether an edit waits on: no model has answered it, and another or a later one may."""
-        if self._closing or edit.stopped_by or edit.accepted.is_set():
+    def _may_start_again(self, job: LiveJob, error: ServingError) -> bool:
+        """Return whether a job waits on: no model has answered it, and one may later."""
+        if self._closing or job.end_reason or job.accepted.is_set():
             return False
-        if isinstance(error, TritonAwayError):
-            return edit.starts < MAX_LOST_STARTS
-        if edit.lane and isinstance(error, UnavailableError):
-            edit.lane.full = True
+        if isinstance(error, TritonDownError):
+            return job.starts < MAX_LOST_STARTS
+        if job.lane and isinstance(error, UnavailableError):
+            job.lane.full = True
             return True
         return False
 
-    async def _follow(self, edit: Edit) -> None:
+    async def _follow(self, job: LiveJob) -> None:
         """Log the model's responses until its stream ends."""
         done = False
-        edit.heard_at = self._clock()
-        edit.stream = self._watch_of(edit).client.edit(
-            edit.task_id, await self._jobs.params(edit.task_id), self._settings.job_timeout_s
+        job.heard_at = self._clock()
+        job.stream = self._watch_of(job).client.edit(
+            job.job_id, await self._store.params(job.job_id), self._settings.job_timeout_s
         )
-        async with contextlib.aclosing(edit.stream.responses()) as responses:
+        async with contextlib.aclosing(job.stream.responses()) as responses:
             async for response in responses:
                 update = edit_update(response)
                 if isinstance(update, EditResult):
-                    await self._finish(edit, update)
+                    await self._finish(job, update)
                     done = True
                 else:
-                    await self._advance(edit, update)
+                    await self._advance(job, update)
         if not done:
             raise BackendError("the model ended the job without a result")
 
-    async def _advance(self, edit: Edit, update: EditProgress) -> None:
-        if not edit.accepted.is_set():
-            edit.accepted.set()
-            await self._jobs.release(edit.task_id)
-        edit.hear(update, self._clock())
+    async def _advance(self, job: LiveJob, update: EditProgress) -> None:
+        if not job.accepted.is_set():
+            job.accepted.set()
+            await self._store.release(job.job_id)
+        job.hear(update, self._clock())
         event = JobEvent(
             status=JobStatus.PROCESSING,
             total_steps=update.total_steps,
             current_step=update.step,
             progress=update.progress,
             stage=update.stage,
-            eta_seconds=_known(self._queue.seconds_left(edit)),
+            eta_seconds=_known(self._queue.seconds_left(job)),
             preview=update.preview,
             at=time.time(),
         )
-        await self._jobs.append(edit.task_id, event)
+        await self._store.append(job.job_id, event)
 
-    async def _finish(self, edit: Edit, result: EditResult) -> None:
+    async def _finish(self, job: LiveJob, result: EditResult) -> None:
         event = JobEvent(
-            status=JobStatus.DONE, total_steps=edit.steps, stage=Stage.DONE, at=time.time()
+            status=JobStatus.DONE, total_steps=job.steps, stage=Stage.DONE, at=time.time()
         )
-        await self._jobs.append(edit.task_id, event, result)
-        self._queue.learn(edit)
+        await self._store.append(job.job_id, event, result)
+        self._queue.learn(job)
         log.info("job_ended", status=event.status)
 
-    async def _fail(self, edit: Edit, error: ServingError) -> None:
+    async def _fail(self, job: LiveJob, error: ServingError) -> None:
         if isinstance(error, InvalidInputError):
-            error = InvalidInputError(refusal(error.detail))
-        if isinstance(error, StoppedError):
-            await self._end(edit, JobStatus.CANCELLED, CANCELLED_TEXT)
+            error = InvalidInputError(in_field_names(error.detail))
+        if isinstance(error, ModelCancelledError):
+            await self._end(job, JobStatus.CANCELLED, CANCELLED_TEXT)
         else:
-            await self._end(edit, JobStatus.ERROR, error.job_error)
+            await self._end(job, JobStatus.ERROR, error.job_error)
 
-    async def _end(self, edit: Edit, status: JobStatus, error: str) -> None:
-        event = JobEvent(status=status, total_steps=edit.steps, error=error, at=time.time())
-        # A job that is done already, and may be forgotten by now, stays so.
+    async def _end(self, job: LiveJob, status: JobStatus, error: str) -> None:
+        event = JobEvent(status=status, total_steps=job.steps, error=error, at=time.time())
+        # A job that is done stays done, and the store may have forgotten it by now.
         with contextlib.suppress(JobNotFoundError):
-            if await self._jobs.append(edit.task_id, event):
-                log.info("job_ended", task_id=edit.task_id, status=status, error=error)
+            if await self._store.append(job.job_id, event):
+                log.info("job_ended", task_id=job.job_id, status=status, error=error)
 
-    async def _stop(self, edit: Edit, reason: ServingError, grace_s: float) -> None:
-        """End a running job: ask the model, and cut the stream only where that does not help."""
+    async def _end_early(self, job: LiveJob, reason: ServingError, grace_s: float) -> None:
+        """End a running job: ask the model first, and cut the stream only if that fails."""
         try:
-            if edit.stopped_by is None:
-                edit.stopped_by = reason
+            if job.end_reason is None:
+                job.end_reason = reason
                 async with asyncio.timeout(self._settings.cancel_timeout_s):
-                    await edit.accepted.wait()
-                    if not edit.ended.is_set():
-                        await self._watch_of(edit).client.cancel_edit(edit.task_id)
+                    await job.accepted.wait()
+                    if not job.ended.is_set():
+                        await self._watch_of(job).client.cancel_edit(job.job_id)
             async with asyncio.timeout(grace_s):
-                await edit.ended.wait()
+                await job.ended.wait()
         except (TimeoutError, ServingError) as error:
-            log.warning("cancel_unanswered", task_id=edit.task_id, reason=repr(error))
-            if edit.stream is not None:
-                edit.stream.cut(reason)
+            log.warning("cancel_unanswered", task_id=job.job_id, reason=repr(error))
+            if job.stream is not None:
+                job.stream.cut(reason)
 
     # --- faults ---
 
     async def _supervise(self) -> None:
-        """Ask for Triton's health for ever, and end the jobs that would not end by themselves."""
+        """Ping Triton for ever, and end the jobs that would not end by themselves."""
         while True:
-            next_beat = self._clock() + self._settings.ping_interval_s
+            next_ping = self._clock() + self._settings.ping_interval_s
             try:
-                await self._beat()
+                await self._ping_all()
                 await self._react()
-                # Once a beat, not at each start: a long queue of short jobs would talk of
-                # little else.
+                # Once a ping, not at each start: a long queue of short jobs would send
+                # positions without end.
                 await self._announce(self._queue.moved_up())
             except Exception:
                 log.exception("supervision_failed")
-            await asyncio.sleep(next_beat - self._clock())
+            await asyncio.sleep(next_ping - self._clock())
 
-    async def _beat(self) -> None:
-        await asyncio.gather(*(watch.beat() for watch in self._watches.values()))
+    async def _ping_all(self) -> None:
+        await asyncio.gather(*(watch.ping() for watch in self._watches.values()))
 
-    def _watch_of(self, edit: Edit) -> TritonWatch[EditModelState]:
-        assert edit.lane is not None, "it has not started"
-        return self._watches[edit.lane]
+    def _watch_of(self, job: LiveJob) -> TritonWatch[EditModelState]:
+        assert job.lane is not None, "it has not started"
+        return self._watches[job.lane]
 
     async def _react(self) -> None:
         for silent in self._queue.silent(self._settings.silence_timeout_s):
@@ -350,39 +343,37 @@ class EditService:
             if silent.stream and not waits:
                 silent.stream.cut(BackendError("the model stopped responding"))
         for lane, watch in self._watches.items():
-            if watch.lost:
-                for edit in lane.running.values():
-                    if edit.stream is not None:
-                        edit.stream.cut(TritonAwayError(watch.reason))
+            if watch.requests_lost:
+                for job in lane.running.values():
+                    if job.stream is not None:
+                        job.stream.cut(TritonDownError(watch.reason))
             elif watch.state and watch.state.waiting < watch.state.max_queue_size:
                 lane.full = False
         self._dispatch()
-        await self._bear_absence()
+        await self._react_to_outage()
 
-    async def _bear_absence(self) -> None:
-        """Tell waiting jobs when no Triton can run them, and end them where that lasts."""
-        if not self._away:
-            if self._away_since is not None:
-                self._away_since = None
-                self._told_stages.clear()
-                await self._announce_all()
-            return
-        changed = self._away_since is None
-        if self._away_since is None:
-            self._away_since = self._clock()
-        stage = loading_stage(self._settings.loading_file)
-        if stage is not None and stage not in self._told_stages:
-            self._told_stages.append(stage)
-            changed = True
-        if changed:
-            await self._announce_all()
-        if self._clock() - self._away_since > self._settings.recovery_timeout_s:
-            await self._fail_waiting(self._away_error())
+    async def _react_to_outage(self) -> None:
+        """Tell waiting jobs of an outage's begin, stages and end; end them where it lasts."""
+        down = self._down
+        stage = loading_stage(self._settings.loading_file) if down else None
+        consequences = self._outage.note(self._clock(), down=down, stage=stage)
+        if consequences.announce:
+            waiting = self._queue.waiting.values()
+            await self._announce([(job, self._queue.seconds_left(job)) for job in waiting])
+        if consequences.give_up:
+            await self._fail_waiting(self._outage_error())
+
+    @property
+    def _down(self) -> bool:
+        return all(watch.state is None for watch in self._watches.values())
+
+    def _outage_error(self) -> TritonDownError:
+        return outage_error(next(iter(self._watches.values())).reason, self._settings.loading_file)
 
     async def _fail_waiting(self, error: ServingError) -> None:
-        for edit in list(self._queue.waiting.values()):
-            self._queue.leave(edit)
-            await self._fail(edit, error)
+        for job in list(self._queue.waiting.values()):
+            self._queue.leave(job)
+            await self._fail(job, error)
 
 
 def _known(seconds: float) -> float | None:

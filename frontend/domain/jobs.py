@@ -37,7 +37,7 @@ class JobEvent:
         stage: what the model is doing; None before Triton has the job and after its end.
         error: why the job ended, of `error` and `cancelled` only.
         queue_position: 1 for the next job to start; None unless waiting.
-        triton_away: whether it waits because Triton cannot run the model now.
+        triton_down: whether it waits because Triton cannot run the model now.
         triton_loading: what Triton is doing to run it again, where it tells.
         eta_seconds: seconds from `at` to the job's expected end, where known.
         preview: a small WebP, or empty.
@@ -51,7 +51,7 @@ class JobEvent:
     stage: Stage | None = None
     error: str | None = None
     queue_position: int | None = None
-    triton_away: bool = False
+    triton_down: bool = False
     triton_loading: str | None = None
     eta_seconds: float | None = None
     preview: bytes = field(default=b"", repr=False)

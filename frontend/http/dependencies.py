@@ -9,7 +9,7 @@ from frontend.dispatch.dispatcher import EditService
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
 from frontend.errors import JobFailedError, JobNotFinishedError
-from frontend.http.schemas.edits import ErrorBody
+from frontend.http.schemas.fields import ErrorBody
 from frontend.jobs.store import JobStore
 from frontend.masks.image_store import ImageStore
 from frontend.masks.service import MaskService
@@ -24,7 +24,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Services:
+class AppServices:
     """What a running app consists of."""
 
     settings: Settings
@@ -35,14 +35,14 @@ class Services:
     masks: MaskService
 
 
-async def _services(request: Request) -> Services:
-    return cast("Services", request.app.state.services)
+async def _services(request: Request) -> AppServices:
+    return cast("AppServices", request.app.state.services)
 
 
-Serving = Annotated[Services, Depends(_services)]
+Services = Annotated[AppServices, Depends(_services)]
 
 
-async def _finished(task_id: str, serving: Serving) -> EditResult:
+async def _finished(task_id: str, services: Services) -> EditResult:
     """Return the job's result.
 
     Raises:
@@ -50,10 +50,10 @@ async def _finished(task_id: str, serving: Serving) -> EditResult:
         JobFailedError: it ended in `error`.
         JobNotFinishedError: it has not ended, or was cancelled.
     """
-    _, event = await serving.jobs.last(task_id)
+    _, event = await services.jobs.last(task_id)
     if event.status is JobStatus.ERROR:
         raise JobFailedError(event.error or "")
-    if (result := await serving.jobs.result(task_id)) is None:
+    if (result := await services.jobs.result(task_id)) is None:
         raise JobNotFinishedError(event.status)
     return result
 

@@ -7,7 +7,7 @@ import contextlib
 import re
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
@@ -17,17 +17,17 @@ from frontend.errors import (
     ImageNotFoundError,
     InvalidInputError,
     MaskCancelledError,
+    ModelCancelledError,
     NotCachedError,
     ServingError,
-    StoppedError,
-    TritonAwayError,
+    TritonDownError,
     UnavailableError,
 )
-from frontend.triton.loading import away_error
-from frontend.triton.mask_tensors import mask_result, refusal
+from frontend.triton.loading import outage_error
+from frontend.triton.mask_tensors import in_field_names, mask_result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from frontend.domain.masks import MaskPrompts, MaskResult, Picture
     from frontend.domain.models import MaskModelState
@@ -53,9 +53,9 @@ class Ticket:
         request_id: what cancels name.
         ready: all that was sent with it has been read, and it may start.
         running: it may ask the model.
-        stopped_by: what ends it before its time, once that is known.
+        end_reason: what ends it before its time, once that is known.
         watch: the Triton that it asks.
-        job_id: its name at the model, a new one for each call.
+        call_id: its name at the model, a new one for each call.
         call: what it waits for at the model.
         turn: set once it runs or is stopped.
         ended: set at its end.
@@ -64,9 +64,9 @@ class Ticket:
     request_id: str
     ready: bool = False
     running: bool = False
-    stopped_by: ServingError | None = None
+    end_reason: ServingError | None = None
     watch: TritonWatch[MaskModelState] | None = None
-    job_id: str = ""
+    call_id: str = ""
     call: InferCall | None = None
     turn: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -104,7 +104,7 @@ class MaskService:
         self._closing = False
 
     async def __aenter__(self) -> Self:
-        await self._beat()
+        await self._ping_all()
         self._supervisor = asyncio.create_task(self._supervise())
         return self
 
@@ -116,7 +116,7 @@ class MaskService:
             self._mark(ticket, ClosingError())
         # Triton does not stop while a request runs.
         grace_s = self._settings.cancel_timeout_s
-        await asyncio.gather(*(self._stop(ticket, grace_s) for ticket in tickets))
+        await asyncio.gather(*(self._end_early(ticket, grace_s) for ticket in tickets))
         await asyncio.gather(self._supervisor, return_exceptions=True)
 
     @property
@@ -133,7 +133,7 @@ class MaskService:
         """Return the last answers of the models that can make masks now.
 
         Raises:
-            TritonAwayError: there is none; the detail says why.
+            TritonDownError: there is none; the detail says why.
         """
         return [watch.require() for watch in self._ready()]
 
@@ -196,18 +196,21 @@ class MaskService:
         log.info("mask_found", request_id=ticket.request_id, cached=result.cached)
         return result
 
-    def mark_cancelled(self, request_id: str) -> None:
-        """Make sure that the request ends without a mask, if there is one of that id.
+    def cancel(self, request_id: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Make sure that the request of that id, if there is one, ends without a mask.
 
-        One that waits ends by this; for one that runs, `finish_cancel` must follow.
+        Returns:
+            What has the model stop the request. Answer the client before you call it.
         """
         if ticket := self._live.get(request_id):
             self._mark(ticket, MaskCancelledError(request_id))
 
-    async def finish_cancel(self, request_id: str) -> None:
-        """Have the model stop a request that `mark_cancelled` has seen."""
-        if ticket := self._live.get(request_id):
-            await self._stop(ticket, self._settings.cancel_grace_s)
+        async def finish() -> None:
+            # Looked up again: it may have ended meanwhile.
+            if ticket := self._live.get(request_id):
+                await self._end_early(ticket, self._settings.cancel_grace_s)
+
+        return finish
 
     # --- waiting ---
 
@@ -220,7 +223,7 @@ class MaskService:
             ticket.turn.set()
 
     def _mark(self, ticket: Ticket, reason: ServingError) -> None:
-        ticket.stopped_by = ticket.stopped_by or reason
+        ticket.end_reason = ticket.end_reason or reason
         ticket.turn.set()
 
     # --- with Triton ---
@@ -253,34 +256,34 @@ class MaskService:
         deadline: float,
     ) -> MaskResult:
         """Make one call to the model that may know the picture."""
-        if ticket.stopped_by:
-            raise ticket.stopped_by
-        ticket.job_id = str(uuid.uuid4())
+        if ticket.end_reason:
+            raise ticket.end_reason
+        ticket.call_id = str(uuid.uuid4())
         ticket.watch = watch = self._watch_for(image_id)
-        ticket.call = watch.client.mask(ticket.job_id, prompts, image, deadline - self._clock())
+        ticket.call = watch.client.mask(ticket.call_id, prompts, image, deadline - self._clock())
         try:
             result = mask_result(await ticket.call.response())
-        except StoppedError:
-            raise ticket.stopped_by or MaskCancelledError(ticket.request_id) from None
+        except ModelCancelledError:
+            raise ticket.end_reason or MaskCancelledError(ticket.request_id) from None
         except InvalidInputError as error:
-            raise InvalidInputError(refusal(error.detail)) from None
-        except TritonAwayError as error:
-            watch.lose(error)
+            raise InvalidInputError(in_field_names(error.detail)) from None
+        except TritonDownError as error:
+            watch.mark_down(error)
             raise
         except BackendError as error:
             raise BackendError(f"Mask generation failed: {error.detail}") from None
         finally:
             ticket.call = None
-        if ticket.stopped_by:
-            raise ticket.stopped_by
+        if ticket.end_reason:
+            raise ticket.end_reason
         return result
 
-    async def _stop(self, ticket: Ticket, grace_s: float) -> None:
+    async def _end_early(self, ticket: Ticket, grace_s: float) -> None:
         """End a marked request: ask the model, and cut the call only where that does not help."""
         try:
             async with asyncio.timeout(self._settings.cancel_timeout_s):
                 while ticket.call and ticket.watch:
-                    if (await ticket.watch.client.cancel_mask(ticket.job_id)).cancelled:
+                    if (await ticket.watch.client.cancel_mask(ticket.call_id)).cancelled:
                         break
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(CANCEL_REPEAT_S):
@@ -290,20 +293,20 @@ class MaskService:
         except (TimeoutError, ServingError) as error:
             log.warning("cancel_unanswered", request_id=ticket.request_id, reason=repr(error))
             if ticket.call:
-                ticket.call.cut(ticket.stopped_by or ClosingError())
+                ticket.call.cut(ticket.end_reason or ClosingError())
 
     def _ready(self) -> list[TritonWatch[MaskModelState]]:
         """The Tritons that can make masks now.
 
         Raises:
-            TritonAwayError: there is none; the detail says why.
+            TritonDownError: there is none; the detail says why.
         """
         states = [(watch, watch.state) for watch in self._watches]
         if ready := [watch for watch, state in states if state and state.network_answers]:
             return ready
         if any(state for _, state in states):
-            raise TritonAwayError("the mask network does not answer")
-        raise away_error(self._watches[0].reason, self._settings.loading_file)
+            raise TritonDownError("the mask network does not answer")
+        raise outage_error(self._watches[0].reason, self._settings.loading_file)
 
     def _watch_for(self, image_id: str) -> TritonWatch[MaskModelState]:
         """One Triton for each picture while none comes or goes: there its features are cached."""
@@ -312,18 +315,18 @@ class MaskService:
 
     # --- faults ---
 
-    async def _beat(self) -> None:
-        await asyncio.gather(*(watch.beat() for watch in self._watches))
+    async def _ping_all(self) -> None:
+        await asyncio.gather(*(watch.ping() for watch in self._watches))
 
     async def _supervise(self) -> None:
         """Ask for Triton's health for ever, and end the requests that would not end themselves."""
         while True:
             await asyncio.sleep(self._settings.ping_interval_s)
             try:
-                await self._beat()
+                await self._ping_all()
                 self._store.expire()
                 for ticket in self._live.values():
-                    if ticket.call and ticket.watch and ticket.watch.lost:
-                        ticket.call.cut(TritonAwayError(ticket.watch.reason))
+                    if ticket.call and ticket.watch and ticket.watch.requests_lost:
+                        ticket.call.cut(TritonDownError(ticket.watch.reason))
             except Exception:
                 log.exception("supervision_failed")

@@ -1,39 +1,22 @@
-"""Owns decoding and encoding of images, bounded and off the event loop."""
+"""Owns the threads that decode and encode images, off the event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
-import hashlib
-import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from PIL import Image, ImageOps, UnidentifiedImageError
-
-from frontend.domain.masks import Picture
-from frontend.errors import IMAGE_REFUSED, InvalidInputError, UnavailableError
-from frontend.pictures.image_bounds import FORMATS, refusal
+from frontend.errors import UnavailableError
+from frontend.pictures import codecs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from frontend.domain.masks import Picture
     from frontend.settings import Settings
 
-WEBP_MAX_SIDE = 2560
-WEBP_QUALITY = 80
-WEBP_METHOD = 6
-# Photographs hardly get smaller beyond it, and take several times as long.
-EXTRACT_COMPRESS_LEVEL = 1
-# Brighter pixels of a mask belong to its object.
-MASK_THRESHOLD = 128
 # Cut-outs and pictures for display that wait for the thread that makes them.
 MAX_EXPORTS = 16
-EMPTY_MASK = "No object found in mask (no white pixels)"
-
-# Pillow's own limit warns instead of refusing; ImageWorkers checks the size of every image.
-Image.MAX_IMAGE_PIXELS = None
 
 T = TypeVar("T")
 
@@ -65,11 +48,11 @@ class ImageWorkers:
         Raises:
             InvalidInputError: it is not one whole image of FORMATS within the bounds.
         """
-        return await self._run(lambda: _read(field, text, self._max_pixels))
+        return await self._run(lambda: codecs.read(field, text, self._max_pixels))
 
     async def digest(self, text: str) -> bytes:
         """Return the SHA-256 of an image's base64: all that it takes to recognise it."""
-        return await self._run(lambda: _digest(text))
+        return await self._run(lambda: codecs.digest(text))
 
     async def picture(self, text: str, text_digest: bytes) -> Picture:
         """Return what a client sent as base64 or as a data URL, its pixels unseen.
@@ -81,11 +64,11 @@ class ImageWorkers:
         Raises:
             InvalidInputError: not base64.
         """
-        return await self._run(lambda: _picture(text, text_digest))
+        return await self._run(lambda: codecs.picture(text, text_digest))
 
     async def encoded(self, field: str, text: str) -> bytes:
         """As `picture`, for an image that need not be recognised; the error names `field`."""
-        return await self._run(lambda: _from_base64(field, text))
+        return await self._run(lambda: codecs.from_base64(field, text))
 
     async def extract(self, image: str, mask: str) -> bytes:
         """Cut an object out of a picture.
@@ -102,7 +85,7 @@ class ImageWorkers:
                 is empty.
             UnavailableError: too many wait for this.
         """
-        return await self._export(lambda: _extract(image, mask, self._max_mask_pixels))
+        return await self._export(lambda: codecs.extract(image, mask, self._max_mask_pixels))
 
     async def webp(self, png: bytes) -> tuple[bytes, str]:
         """Encode a PNG for display, its longest side at most WEBP_MAX_SIDE.
@@ -113,7 +96,7 @@ class ImageWorkers:
         Raises:
             UnavailableError: too many wait for this.
         """
-        return await self._export(lambda: _webp(png))
+        return await self._export(lambda: codecs.webp(png))
 
     async def _export(self, work: Callable[[], T]) -> T:
         if self._exports >= MAX_EXPORTS:
@@ -126,113 +109,3 @@ class ImageWorkers:
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def image_format(data: bytes) -> str:
-    """Return the format of an image of FORMATS, as in its media type: png, jpeg..."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        # Pillow's name for a JPEG that holds several pictures, as many phones take them.
-        return "jpeg" if image.format == "MPO" else str(image.format).lower()
-
-
-def _read(field: str, text: str, max_pixels: int) -> bytes:
-    data = _from_base64(field, text)
-    with _decoded(field, data, max_pixels):
-        return data
-
-
-def _digest(text: str) -> bytes:
-    # JSON may hold half a surrogate pair; decoding refuses it.
-    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
-
-
-def _picture(text: str, text_digest: bytes) -> Picture:
-    try:
-        data = _base64_bytes(text)
-    except ValueError as error:
-        raise InvalidInputError(f"{IMAGE_REFUSED}: not base64 ({error})") from None
-    return Picture(data, hashlib.sha256(data).hexdigest(), text_digest)
-
-
-def _extract(image: str, mask: str, max_pixels: int) -> bytes:
-    with _decoded("image", _from_base64("image", image), max_pixels) as opened:
-        picture = _on_white(upright(opened))
-    with _decoded("mask", _from_base64("mask", mask), max_pixels) as opened:
-        alpha = _on_white(upright(opened)).convert("L")
-    if alpha.size != picture.size:
-        alpha = alpha.resize(picture.size, Image.Resampling.NEAREST)
-    if not any(alpha.histogram()[MASK_THRESHOLD + 1 :]):
-        raise InvalidInputError(EMPTY_MASK)
-    picture.putalpha(alpha)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=EXTRACT_COMPRESS_LEVEL)
-    return buffer.getvalue()
-
-
-def upright(picture: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF orientation says, if that can be read."""
-    try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:  # whatever a broken EXIF block makes Pillow stumble over
-        return picture
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    """Return it in RGB, what is transparent on white, as the models see it."""
-    if picture.mode.startswith("I;16"):
-        # Of big-endian pixels Pillow cannot compute.
-        whole = picture.convert("I")
-        return whole.point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-
-
-def _base64_bytes(text: str) -> bytes:
-    if text.startswith("data:"):
-        _, _, text = text.partition(",")
-    # Some encoders break lines; everything else outside the alphabet is an error.
-    return base64.b64decode("".join(text.split()), validate=True)
-
-
-def _from_base64(field: str, text: str) -> bytes:
-    try:
-        return _base64_bytes(text)
-    except ValueError as error:
-        raise _invalid(field, f"not base64 ({error})") from None
-
-
-@contextlib.contextmanager
-def _decoded(field: str, data: bytes, max_pixels: int) -> Iterator[Image.Image]:
-    """Open an image and decode all of it; only that shows a truncated file."""
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if reason := refusal(image, data, max_pixels):
-                raise InvalidInputError(f"{field}: {reason}")
-            image.load()
-            yield image
-    except InvalidInputError:
-        raise
-    except UnidentifiedImageError:
-        raise _invalid(field, f"not one of {', '.join(FORMATS)}") from None
-    # Pillow's decoders raise almost anything at a broken file.
-    except Exception as error:
-        raise _invalid(field, f"damaged ({error})") from None
-
-
-def _invalid(field: str, reason: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"{field}: Invalid base64 image data or unsupported format: {reason[:200]}"
-    )
-
-
-def _webp(png: bytes) -> tuple[bytes, str]:
-    buffer = io.BytesIO()
-    try:
-        with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-            image.thumbnail((WEBP_MAX_SIDE, WEBP_MAX_SIDE), Image.Resampling.LANCZOS)
-            image.save(buffer, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD)
-    except (OSError, ValueError):
-        return png, "image/png"
-    return buffer.getvalue(), "image/webp"

@@ -1,20 +1,16 @@
-"""Owns one call to Triton: cutting it, and turning its failures into errors."""
+"""Owns one call to Triton, and cutting it."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from frontend.errors import (
-    DEAD_STUB,
-    BackendError,
-    ServingError,
-    TritonAwayError,
-    TritonLeavingError,
-    coded,
-)
+from frontend.triton.model_errors import status_error
+
+if TYPE_CHECKING:
+    from frontend.errors import ServingError
 
 
 class Call:
@@ -59,19 +55,3 @@ class InferCall(Call):
             ServingError: what the model or Triton answered, or the reason it was cut for.
         """
         return await self._translate(self._call)
-
-
-def status_error(error: grpc.aio.AioRpcError) -> ServingError:
-    """Turn the status of a failed call into an error."""
-    code, details = error.code(), error.details() or ""
-    if own := coded(details):
-        return own
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return BackendError("the model did not finish in time")
-    if code is grpc.StatusCode.UNAVAILABLE:
-        return TritonAwayError("Triton is not available")
-    if code is grpc.StatusCode.NOT_FOUND:
-        return TritonLeavingError("Triton does not have the model")
-    if DEAD_STUB in details:
-        return TritonAwayError("the model's process has died")
-    return BackendError(f"Triton failed with {code.name}")

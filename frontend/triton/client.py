@@ -9,7 +9,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from frontend.errors import BackendError
 from frontend.triton import edit_tensors, mask_tensors, tensors
-from frontend.triton.call import InferCall, status_error
+from frontend.triton.call import InferCall
+from frontend.triton.model_errors import status_error
 from frontend.triton.stream import InferStream
 
 if TYPE_CHECKING:
@@ -51,54 +52,54 @@ class TritonClient:
         """Close the channel; streams that are still open are cut."""
         await self._channel.close()
 
-    def edit(self, task_id: str, params: EditParams, timeout_s: float) -> InferStream:
+    def edit(self, job_id: str, params: EditParams, timeout_s: float) -> InferStream:
         """Start one edit; nothing is sent before its responses are read.
 
         Args:
-            task_id: names the job for `cancel_edit`.
+            job_id: names the job for `cancel_edit`.
             params: what to do.
             timeout_s: the stream fails when it takes longer.
         """
-        request = edit_tensors.edit_request(task_id, params)
+        request = edit_tensors.edit_request(job_id, params)
         return InferStream(self._stub.ModelStreamInfer(timeout=timeout_s), request)
 
-    async def cancel_edit(self, task_id: str) -> EditModelState:
-        """Tell image_edit to stop the job `task_id`; "" stops none and is a ping.
+    async def cancel_edit(self, job_id: str) -> EditModelState:
+        """Tell image_edit to stop the job `job_id`; "" stops none and is a ping.
 
         The caller bounds the wait.
 
         Raises:
             ServingError: no answer, or not the promised one.
         """
-        stream = InferStream(self._stub.ModelStreamInfer(), edit_tensors.cancel_request(task_id))
+        stream = InferStream(self._stub.ModelStreamInfer(), edit_tensors.cancel_request(job_id))
         states = [edit_tensors.model_state(response) async for response in stream.responses()]
         if len(states) != 1:
             raise BackendError("Triton's answer to a ping is not readable")
         return states[0]
 
     def mask(
-        self, job_id: str, prompts: MaskPrompts, image: bytes | str, timeout_s: float
+        self, call_id: str, prompts: MaskPrompts, image: bytes | str, timeout_s: float
     ) -> InferCall:
         """Send one mask request.
 
         Args:
-            job_id: names it for `cancel_mask`.
+            call_id: names it for `cancel_mask`.
             prompts: what to find.
             image: where: an encoded file, or its image_id.
             timeout_s: the call fails when it takes longer.
         """
-        request = mask_tensors.mask_request(job_id, prompts, image)
+        request = mask_tensors.mask_request(call_id, prompts, image)
         return InferCall(self._stub.ModelInfer(request, timeout=timeout_s))
 
-    async def cancel_mask(self, job_id: str) -> MaskModelState:
-        """Tell smart_mask to stop the request `job_id`; "" stops none and is a ping.
+    async def cancel_mask(self, call_id: str) -> MaskModelState:
+        """Tell smart_mask to stop the request `call_id`; "" stops none and is a ping.
 
         The caller bounds the wait.
 
         Raises:
             ServingError: no answer, or not the promised one.
         """
-        call = InferCall(self._stub.ModelInfer(mask_tensors.cancel_request(job_id)))
+        call = InferCall(self._stub.ModelInfer(mask_tensors.cancel_request(call_id)))
         return mask_tensors.model_state(await call.response())
 
     async def mismatches(self, table: tensors.ModelTensors) -> list[str]:

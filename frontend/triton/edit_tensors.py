@@ -58,9 +58,9 @@ IMAGE_EDIT = ModelTensors(
 _FIELDS = {"IMAGE": "input_image", "REFERENCE_MASK_R": "reference_mask_R"}
 
 
-def edit_request(task_id: str, params: EditParams) -> Any:
+def edit_request(job_id: str, params: EditParams) -> Any:
     """Build the ModelInferRequest of one edit; fields that are None or empty are not sent."""
-    request = service_pb2.ModelInferRequest(model_name=IMAGE_EDIT.model, id=task_id)
+    request = service_pb2.ModelInferRequest(model_name=IMAGE_EDIT.model, id=job_id)
     for spec in EDIT_INPUTS:
         value = getattr(params, spec.name.lower())
         if value is not None and value != ():
@@ -68,10 +68,10 @@ def edit_request(task_id: str, params: EditParams) -> Any:
     return request
 
 
-def cancel_request(task_id: str) -> Any:
-    """Build the ModelInferRequest that stops the job `task_id`; "" names none and is a ping."""
+def cancel_request(job_id: str) -> Any:
+    """Build the ModelInferRequest that stops the job `job_id`; "" names none and is a ping."""
     request = service_pb2.ModelInferRequest(model_name=IMAGE_EDIT.model)
-    add_input(request, CANCEL, (task_id,))
+    add_input(request, CANCEL, (job_id,))
     return request
 
 
@@ -122,6 +122,6 @@ def model_state(response: Any) -> EditModelState:
         raise BackendError("Triton's answer to a ping is not readable") from error
 
 
-def refusal(text: str) -> str:
+def in_field_names(text: str) -> str:
     """Word the model's refusal of an edit for users of REST, who know fields and not tensors."""
     return IMAGE_EDIT.with_field_names(text, _FIELDS)

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from frontend.errors import TritonAwayError
+from frontend.errors import TritonDownError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ def loading_stage(file: Path | None) -> str | None:
         return None
 
 
-def away_error(reason: str, file: Path | None) -> TritonAwayError:
+def outage_error(reason: str, file: Path | None) -> TritonDownError:
     """Return the error for work that no Triton can take now.
 
     Args:
@@ -40,4 +40,4 @@ def away_error(reason: str, file: Path | None) -> TritonAwayError:
         file: where Triton tells how far it is with loading, if anywhere.
     """
     stage = loading_stage(file)
-    return TritonAwayError(f"Triton is loading the models: {stage}" if stage else reason)
+    return TritonDownError(f"Triton is loading the models: {stage}" if stage else reason)

@@ -43,15 +43,15 @@ SMART_MASK = ModelTensors(
 )
 
 
-def mask_request(job_id: str, prompts: MaskPrompts, image: bytes | str) -> Any:
+def mask_request(call_id: str, prompts: MaskPrompts, image: bytes | str) -> Any:
     """Build the ModelInferRequest of one mask; prompts that are None or empty are not sent.
 
     Args:
-        job_id: names the request for `cancel_request`.
+        call_id: names the request for `cancel_request`.
         prompts: what to find.
         image: where: an encoded file, or its image_id.
     """
-    request = service_pb2.ModelInferRequest(model_name=SMART_MASK.model, id=job_id)
+    request = service_pb2.ModelInferRequest(model_name=SMART_MASK.model, id=call_id)
     add_input(request, IMAGE_ID if isinstance(image, str) else IMAGE, (image,))
     for spec in PROMPT_INPUTS:
         value = getattr(prompts, spec.name.lower())
@@ -63,10 +63,10 @@ def mask_request(job_id: str, prompts: MaskPrompts, image: bytes | str) -> Any:
     return request
 
 
-def cancel_request(job_id: str) -> Any:
-    """Build the ModelInferRequest that stops the request `job_id`; "" names none and is a ping."""
+def cancel_request(call_id: str) -> Any:
+    """Build the ModelInferRequest that stops the request `call_id`; "" names none and is a ping."""
     request = service_pb2.ModelInferRequest(model_name=SMART_MASK.model)
-    add_input(request, CANCEL, (job_id,))
+    add_input(request, CANCEL, (call_id,))
     return request
 
 
@@ -112,7 +112,7 @@ def model_state(response: Any) -> MaskModelState:
         raise BackendError("Triton's answer to a ping is not readable") from error
 
 
-def refusal(text: str) -> str:
+def in_field_names(text: str) -> str:
     """Word the model's refusal of a request for users of REST, who know fields and not tensors.
 
     Each field of a request is the tensor of the same name; a refused picture has a sentence of

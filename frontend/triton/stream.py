@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from frontend.errors import ServingError, from_model
+from frontend.errors import ServingError
 from frontend.triton.call import Call
+from frontend.triton.model_errors import from_model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import structlog
 
 from frontend.domain.models import ModelState
-from frontend.errors import ServingError, TritonAwayError, TritonLeavingError
+from frontend.errors import ServingError, TritonDownError, TritonStoppingError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,7 +48,7 @@ class TritonWatch(Generic[State]):
         self._timeout_s = timeout_s
         self._missed = 0
         self._state: State | None = None
-        self._error: ServingError = TritonAwayError("Triton has not answered yet")
+        self._error: ServingError = TritonDownError("Triton has not answered yet")
 
     @property
     def state(self) -> State | None:
@@ -61,29 +61,29 @@ class TritonWatch(Generic[State]):
         return self._error.detail
 
     @property
-    def lost(self) -> bool:
+    def requests_lost(self) -> bool:
         """Whether the requests that Triton has will not be answered; `reason` says why."""
-        away = isinstance(self._error, TritonAwayError)
-        leaving = isinstance(self._error, TritonLeavingError)
+        away = isinstance(self._error, TritonDownError)
+        leaving = isinstance(self._error, TritonStoppingError)
         return self._state is None and away and not leaving
 
     def require(self) -> State:
         """Return the model's last answer.
 
         Raises:
-            TritonAwayError: Triton is away; the detail says why.
+            TritonDownError: Triton is away; the detail says why.
         """
         if self._state is None:
-            raise TritonAwayError(self.reason)
+            raise TritonDownError(self.reason)
         return self._state
 
-    def lose(self, error: ServingError) -> None:
+    def mark_down(self, error: ServingError) -> None:
         """Hold Triton for away until it answers again."""
         if self._state is not None:
-            log.warning("triton_lost", model=self._table.model, reason=error.detail)
+            log.warning("triton_down", model=self._table.model, reason=error.detail)
         self._state, self._error = None, error
 
-    async def beat(self) -> None:
+    async def ping(self) -> None:
         """Ask once and update `state`."""
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -91,10 +91,10 @@ class TritonWatch(Generic[State]):
         except TimeoutError:
             self._missed += 1
             if self._missed > 1:
-                self.lose(TritonAwayError("Triton does not answer"))
+                self.mark_down(TritonDownError("Triton does not answer"))
         except ServingError as error:
             self._missed = 0
-            self.lose(error)
+            self.mark_down(error)
         else:
             if self._state is None:
                 log.info("triton_ready", model=self._table.model, bundle=state.bundle)
@@ -103,7 +103,7 @@ class TritonWatch(Generic[State]):
     async def _ask(self) -> State:
         # A Triton that returns may serve another repository.
         if self._state is None and (found := await self.client.mismatches(self._table)):
-            raise TritonAwayError(
+            raise TritonDownError(
                 f"the loaded {self._table.model} is not the promised one: {found[0]}"
             )
         return await self._cancel("")

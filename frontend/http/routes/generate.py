@@ -11,7 +11,7 @@ from starlette.background import BackgroundTask
 from frontend.domain.edits import EditParams
 from frontend.errors import InvalidInputError, JobNotFoundError
 from frontend.http import sse
-from frontend.http.dependencies import REFUSALS, Finished, Services, Serving
+from frontend.http.dependencies import REFUSALS, Finished, Services
 from frontend.http.json_route import JsonRoute
 from frontend.http.schemas.edits import (
     DEFAULT_STEPS,
@@ -35,24 +35,24 @@ router = APIRouter(
 
 
 @router.post("", summary="Submit an edit")
-async def generate(request: GenerationRequest, serving: Serving) -> TaskQueued:
+async def generate(request: GenerationRequest, services: Services) -> TaskQueued:
     """Submit an edit; the same as /api/generate/async."""
-    task_id = await _submit(request, serving)
+    task_id = await _submit(request, services)
     message = f"Generation job submitted successfully. Follow it at /api/generate/stream/{task_id}"
     return TaskQueued(task_id=task_id, message=message)
 
 
 @router.post("/async", summary="Submit an edit, by its longer name")
-async def generate_async(request: GenerationRequest, serving: Serving) -> TaskQueued:
+async def generate_async(request: GenerationRequest, services: Services) -> TaskQueued:
     """Submit an edit and return at once; follow it by its task_id."""
-    task_id = await _submit(request, serving)
+    task_id = await _submit(request, services)
     return TaskQueued(task_id=task_id, message="Generation job submitted successfully")
 
 
 @router.get("/status/{task_id}", summary="Ask how far an edit is")
-async def status(task_id: str, serving: Serving) -> TaskStatus:
+async def status(task_id: str, services: Services) -> TaskStatus:
     """Return what is known about a job."""
-    _, event = await serving.jobs.last(task_id)
+    _, event = await services.jobs.last(task_id)
     return task_status(task_id, event)
 
 
@@ -72,9 +72,9 @@ async def result(task_id: str, finished: Finished) -> Response:
     response_class=Response,
     responses={200: {"content": {"image/webp": {}, "image/png": {}}}},
 )
-async def result_image(finished: Finished, serving: Serving) -> Response:
+async def result_image(finished: Finished, services: Services) -> Response:
     """Return a finished job's picture for display: WebP, its longest side at most 2560."""
-    image, media_type = await serving.images.webp(finished.image)
+    image, media_type = await services.images.webp(finished.image)
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
     return Response(image, media_type=media_type, headers=headers)
 
@@ -90,7 +90,7 @@ async def result_image(finished: Finished, serving: Serving) -> Response:
 )
 async def stream(
     task_id: str,
-    serving: Serving,
+    services: Services,
     last_event_id: Annotated[int, Query(ge=0)] = 0,
     last_event_id_header: Annotated[int | None, Header(alias="Last-Event-ID", ge=0)] = None,
 ) -> Response:
@@ -99,41 +99,40 @@ async def stream(
     Each event is a `data:` block of one JSON object, preceded by an `id:` block.
     """
     after = last_event_id if last_event_id_header is None else last_event_id_header
-    newest, event = await serving.jobs.last(task_id)
+    newest, event = await services.jobs.last(task_id)
     if event.status.terminal and after >= newest:
         # The standard's only way to stop an EventSource from coming back for ever.
         return Response(status_code=204)
     # A number that the job has not reached is another job's.
-    events = _events(task_id, min(after, newest), serving)
+    events = _events(task_id, min(after, newest), services)
     return StreamingResponse(events, headers=sse.HEADERS)
 
 
 @router.post("/async/cancel/{task_id}", response_model=TaskCancelled, summary="Cancel an edit")
-async def cancel(task_id: str, serving: Serving) -> Response:
+async def cancel(task_id: str, services: Services) -> Response:
     """Stop a job: a waiting one never starts, a running one stops before its next step.
 
     A job that has ended stays as it is.
     """
-    await serving.edits.mark_cancelled(task_id)
+    finish = await services.edits.cancel(task_id)
     body = TaskCancelled(
         message=f"Async generation task {task_id} marked for cancellation", task_id=task_id
     )
     # After the answer: the known web client shows an error where its stream ends before.
-    finish = BackgroundTask(serving.edits.finish_cancel, task_id)
-    return JSONResponse(body.model_dump(), background=finish)
+    return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
 
 
-async def _submit(request: GenerationRequest, serving: Services) -> str:
+async def _submit(request: GenerationRequest, services: Services) -> str:
     """Check what is cheap to check first, then decode the images, then queue the job."""
-    serving.edits.admit(request.resolved_task_type)
-    return await serving.edits.submit(await _params(request, serving))
+    services.edits.admit(request.resolved_task_type)
+    return await services.edits.submit(await _params(request, services))
 
 
-async def _params(request: GenerationRequest, serving: Services) -> EditParams:
+async def _params(request: GenerationRequest, services: Services) -> EditParams:
     masks = request.conditional_images or []
-    if len(masks) > (most := serving.settings.max_conditional_images):
+    if len(masks) > (most := services.settings.max_conditional_images):
         raise InvalidInputError(f"conditional_images: more than {most} images")
-    read = serving.images.read
+    read = services.images.read
     return EditParams(
         prompt=request.prompt,
         image=await read("input_image", request.input_image),
@@ -164,11 +163,11 @@ async def _params(request: GenerationRequest, serving: Services) -> EditParams:
     )
 
 
-async def _events(task_id: str, after: int, serving: Services) -> AsyncIterator[bytes]:
+async def _events(task_id: str, after: int, services: Services) -> AsyncIterator[bytes]:
     """Yield a job's events from its log, at the subscriber's own pace, until it ends."""
     try:
         while True:
-            entries = await serving.jobs.read(task_id, after, serving.settings.heartbeat_s)
+            entries = await services.jobs.read(task_id, after, services.settings.heartbeat_s)
             if not entries:
                 yield sse.PING
             for seq, event in entries:

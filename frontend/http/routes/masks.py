@@ -8,7 +8,7 @@ from starlette.background import BackgroundTask
 
 from frontend.domain.masks import Picture
 from frontend.errors import ImageNotFoundError, InvalidInputError, UnsupportedError
-from frontend.http.dependencies import REFUSALS, Services, Serving
+from frontend.http.dependencies import REFUSALS, Services
 from frontend.http.json_route import JsonRoute
 from frontend.http.schemas.masks import (
     DetectAnswer,
@@ -24,7 +24,7 @@ router = APIRouter(tags=["masks"], responses=REFUSALS, route_class=JsonRoute)
 
 
 @router.post("/api/smart-mask", summary="Find the object that is meant")
-async def smart_mask(request: SmartMaskRequest, serving: Serving) -> SmartMaskAnswer:
+async def smart_mask(request: SmartMaskRequest, services: Services) -> SmartMaskAnswer:
     """Return the mask of the object that the prompts mean.
 
     The first request on a picture runs the network; later ones take milliseconds, whether they
@@ -32,10 +32,10 @@ async def smart_mask(request: SmartMaskRequest, serving: Serving) -> SmartMaskAn
     """
     if request.model_type == "birefnet":
         raise UnsupportedError("model_type: birefnet is not built")
-    with serving.masks.admitted(request.request_id) as ticket:
-        image = await _image(request, serving)
-        mask = await serving.images.encoded("mask", request.mask) if request.mask else None
-        found = await serving.masks.find(ticket, request.prompts(mask), image)
+    with services.masks.admitted(request.request_id) as ticket:
+        image = await _image(request, services)
+        mask = await services.images.encoded("mask", request.mask) if request.mask else None
+        found = await services.masks.find(ticket, request.prompts(mask), image)
     return SmartMaskAnswer(
         mask_base64=base64.b64encode(found.mask).decode(),
         image_id=found.image_id,
@@ -51,39 +51,38 @@ async def smart_mask(request: SmartMaskRequest, serving: Serving) -> SmartMaskAn
     response_model=MaskCancelled,
     summary="Cancel a mask request",
 )
-async def cancel(request_id: str, serving: Serving) -> Response:
+async def cancel(request_id: str, services: Services) -> Response:
     """End a request that has not been answered; any id is accepted."""
-    serving.masks.mark_cancelled(request_id)
+    finish = services.masks.cancel(request_id)
     body = MaskCancelled(
         message=f"Smart mask request {request_id} marked for cancellation", request_id=request_id
     )
-    finish = BackgroundTask(serving.masks.finish_cancel, request_id)
-    return JSONResponse(body.model_dump(), background=finish)
+    return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
 
 
 @router.post("/api/smart-mask/detect", deprecated=True, summary="Find the most salient object")
-async def detect(request: DetectRequest, serving: Serving) -> DetectAnswer:
+async def detect(request: DetectRequest, services: Services) -> DetectAnswer:
     """Return the mask of the most salient object; use /api/smart-mask with auto_detect instead.
 
     That there is none, or that the picture cannot be used, is no error here.
     """
-    with serving.masks.admitted(request.request_id) as ticket:
+    with services.masks.admitted(request.request_id) as ticket:
         try:
-            image = await _image(request, serving)
-            found = await serving.masks.find(ticket, request.prompts, image)
+            image = await _image(request, services)
+            found = await services.masks.find(ticket, request.prompts, image)
         except (InvalidInputError, ImageNotFoundError) as error:
             return DetectAnswer(success=False, error=error.detail)
     return DetectAnswer(success=True, mask=base64.b64encode(found.mask).decode())
 
 
 @router.post("/api/image-utils/extract-object", summary="Cut an object out")
-async def extract_object(request: ExtractRequest, serving: Serving) -> ExtractAnswer:
+async def extract_object(request: ExtractRequest, services: Services) -> ExtractAnswer:
     """Cut out what the mask covers: the picture, upright, with the mask as its alpha."""
-    png = await serving.images.extract(request.image, request.mask)
+    png = await services.images.extract(request.image, request.mask)
     return ExtractAnswer(extracted_image=base64.b64encode(png).decode())
 
 
-async def _image(request: SmartMaskRequest | DetectRequest, serving: Services) -> Picture | str:
+async def _image(request: SmartMaskRequest | DetectRequest, services: Services) -> Picture | str:
     """Return the picture that was sent, or else the image_id.
 
     Clients send the same picture at every click, and an upload that was seen before need not be
@@ -91,6 +90,6 @@ async def _image(request: SmartMaskRequest | DetectRequest, serving: Services) -
     """
     if not request.image:
         return request.image_id or ""
-    digest = await serving.images.digest(request.image)
-    known = serving.image_store.recognise(digest)
-    return known or await serving.images.picture(request.image, digest)
+    digest = await services.images.digest(request.image)
+    known = services.image_store.recognise(digest)
+    return known or await services.images.picture(request.image, digest)

@@ -5,9 +5,9 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
-from frontend.errors import TritonAwayError
-from frontend.http.dependencies import REFUSALS, Services, Serving
-from frontend.http.schemas.edits import Health, SystemHealth
+from frontend.errors import TritonDownError
+from frontend.http.dependencies import REFUSALS, Services
+from frontend.http.schemas.system import Health, SystemHealth
 
 router = APIRouter(tags=["system"], responses=REFUSALS)
 
@@ -27,54 +27,54 @@ async def health() -> Health:
 
 
 @router.get("/readyz", summary="Ask whether an edit and a mask would be accepted")
-async def ready(serving: Serving) -> Health:
+async def ready(services: Services) -> Health:
     """Tell whether Triton would accept an edit and a mask now; 503 with the reason where not."""
-    serving.edits.require()
-    serving.masks.require()
+    services.edits.require()
+    services.masks.require()
     return Health()
 
 
 @router.get("/api/system/health", summary="Ask how each part is")
-async def system_health(serving: Serving) -> SystemHealth:
+async def system_health(services: Services) -> SystemHealth:
     """Tell how each part is."""
-    services = {
-        "generation": _generation(serving),
-        "segmentation": _segmentation(serving),
+    parts = {
+        "generation": _generation(services),
+        "segmentation": _segmentation(services),
         "image_utils": {"status": "healthy"},
         "job_manager": {
             "status": "healthy",
-            "waiting": serving.edits.waiting,
-            "running": serving.edits.running,
+            "waiting": services.edits.waiting,
+            "running": services.edits.running,
         },
     }
-    healthy = all(service["status"] == "healthy" for service in services.values())
-    return SystemHealth(status="healthy" if healthy else "degraded", services=services)
+    healthy = all(part["status"] == "healthy" for part in parts.values())
+    return SystemHealth(status="healthy" if healthy else "degraded", services=parts)
 
 
-def _generation(serving: Services) -> dict[str, Any]:
+def _generation(services: Services) -> dict[str, Any]:
     try:
-        states = serving.edits.require()
-    except TritonAwayError as error:
+        states = services.edits.require()
+    except TritonDownError as error:
         return {"status": "unhealthy", "reason": error.detail}
     return {
         "status": "healthy",
         "bundle": states[0].bundle,
         "adapters": sorted(states[0].adapters),
-        "tritons": serving.edits.tritons,
+        "tritons": services.edits.tritons,
         "tritons_ready": len(states),
     }
 
 
-def _segmentation(serving: Services) -> dict[str, Any]:
+def _segmentation(services: Services) -> dict[str, Any]:
     try:
-        states = serving.masks.require()
-    except TritonAwayError as error:
+        states = services.masks.require()
+    except TritonDownError as error:
         return {"status": "unhealthy", "reason": error.detail}
     return {
         "status": "healthy",
         "model": states[0].bundle,
-        "waiting": serving.masks.waiting,
-        "running": serving.masks.running,
+        "waiting": services.masks.waiting,
+        "running": services.masks.running,
         "cache": {name: sum(state.cache[name] for state in states) for name in states[0].cache},
-        "image_store": {"images": len(serving.image_store), "bytes": serving.image_store.size},
+        "image_store": {"images": len(services.image_store), "bytes": services.image_store.size},
     }

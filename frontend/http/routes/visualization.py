@@ -8,8 +8,8 @@ from typing import Literal
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from frontend.http.dependencies import REFUSALS, Finished, Serving
-from frontend.pictures.workers import image_format
+from frontend.http.dependencies import REFUSALS, Finished, Services
+from frontend.pictures.codecs import image_format
 
 router = APIRouter(
     prefix="/api/visualization/{task_id}", tags=["visualization"], responses=REFUSALS
@@ -17,9 +17,9 @@ router = APIRouter(
 
 
 @router.get("/original", response_class=Response, summary="Fetch the picture that was edited")
-async def original(task_id: str, serving: Serving) -> Response:
+async def original(task_id: str, services: Services) -> Response:
     """Return the picture that was edited, as it was sent."""
-    image = await serving.jobs.original(task_id)
+    image = await services.jobs.original(task_id)
     return Response(image, media_type=f"image/{image_format(image)}")
 
 
@@ -33,11 +33,11 @@ async def generated(finished: Finished) -> Response:
 async def download(
     task_id: str,
     finished: Finished,
-    serving: Serving,
+    services: Services,
     format: Literal["zip"] = "zip",  # noqa: A002 (the contract's name)
 ) -> Response:
     """Return both pictures in one archive."""
-    image = await serving.jobs.original(task_id)
+    image = await services.jobs.original(task_id)
     files = {f"original.{image_format(image)}": image, "generated.png": finished.image}
     headers = {"Content-Disposition": f'attachment; filename="{task_id}.{format}"'}
     archive = await asyncio.to_thread(_archive, files)

@@ -1,23 +1,27 @@
-"""Owns the JSON of requests and answers, as documented at /docs."""
+"""Owns the JSON of requests for edits and of their answers, as documented at /docs."""
 
 import base64
 import json
 import time
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from frontend.domain.edits import EditResult, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
+from frontend.http.schemas.fields import (
+    CROSS_FIELD,
+    EXAMPLE_IMAGE,
+    EXAMPLE_MASK,
+    Int,
+    Label,
+    Prompt,
+)
 
 DEFAULT_STEPS = 10
-MAX_PROMPT_CHARS = 4096
-MAX_LABEL_CHARS = 256
 MAX_SEED = 2**63 - 1
 
-# The type of an error between fields, whose text names them itself.
-CROSS_FIELD = "cross_field"
 NO_MASK = "conditional_images must include at least one image (mask) for insertion/removal tasks."
 LOADING_MESSAGES: dict[Stage | None, str] = {
     Stage.LOADING: "Waiting for the model",
@@ -25,36 +29,7 @@ LOADING_MESSAGES: dict[Stage | None, str] = {
     Stage.ENCODING: "Encoding the prompt and the images",
 }
 
-AWAY_MESSAGE = "Waiting for Triton to load the models"
-
-# A red ball on a table, 96x96 pixels, so that the examples at /docs can be sent as they are.
-EXAMPLE_IMAGE = (
-    "iVBORw0KGgoAAAANSUhEUgAAAGAAAABgBAMAAAAQtmoLAAAAGFBMVEXY1cjWzsHWzsDXpJeeclKWcE6Uc1C0MyoAHeR4"
-    "AAABkUlEQVR42u2WS2rDMBCGfyXuNvYi0GWosy+GGLJ1cU/QHKHn6xnaAzTQEwhBuiy2knUidREnlW2NZO9KK4GNNMyn"
-    "GWkeiKUYNyYIQAACEID/BkR2cV2D3Q0HKpmm0FymAwG+XGcATq9bC8H6Mp6Xzez4Mhlw6GpdXs1vKj+g5oXh8LPwArtN"
-    "64j30gOovL1+nHmAz6K9nj5J57WqEniXmGdXyU3stLDLcJTAlyFauACVA29A8zuPlXAAhwJHAMDJvCgXcJloQ/hAA2pl"
-    "rQBBW0isCb0ggV1mLYGYBFjzXf7NKChALwFMzwFuRVtQQHLZjxUjmkCUACW6ntpz6XxJeXeLaUJZyAg3YgI4YCTwF5px"
-    "TClJKtIfBMDGurQ3I82Nxa1d/1QZHTNaDbBg6kSp3z9G6sz8Z24D0g4IZ4mOqmktbPoKI9sMkzRQe4/QAWw+qdiVrTOf"
-    "R11g3zdRO+tB90xo6S6gnona83TQnSri3hKVgg6aPUGVsM/pjP7RsuhbS0A1jnMx+EXGw7s1AAH4HcA3pz9hluaypg0A"
-    "AAAASUVORK5CYII="
-)
-# White on the ball.
-EXAMPLE_MASK = (
-    "iVBORw0KGgoAAAANSUhEUgAAAGAAAABgCAAAAADH8yjkAAAAyElEQVR42u2YwRXDIAxDLe+/szpBwCD3QVr9K1hCxhyS"
-    "CGOMMcYYY0qgvpVbZdhQX6rEnnq9OAX954WlQ1CrT01/HiJDFKBmwBBbODGgMmMFA+6+kaIBI3SHbNAfbs34MtkRYLT5"
-    "XAKu6fC6BFwV4n1T9HIDrivRd2ADG9xmgHUl/NsdoKlDvzym6OnQyRahJcAoATr0z04RGgKME3R8zKf+HwDKQ4OqP71k"
-    "iPqVI1IqT6kHegeHIRpGYOCBhjfyaIIwxhhjLuMDJIkgX4Q6q1oAAAAASUVORK5CYII="
-)
-
-
-def _whole(value: object) -> object:
-    """JSON has one kind of number: 10.0 is an integer there."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Int = Annotated[int, BeforeValidator(_whole)]
-Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
-Label = Annotated[str, Field(max_length=MAX_LABEL_CHARS)]
+OUTAGE_MESSAGE = "Waiting for Triton to load the models"
 
 
 class GenerationRequest(BaseModel):
@@ -209,29 +184,6 @@ class GenerationResult(BaseModel):
     timings: Annotated[dict[str, float], Field(description="seconds by stage")]
 
 
-class SystemHealth(BaseModel):
-    """The health of all parts."""
-
-    status: Literal["healthy", "degraded"]
-    services: Annotated[
-        dict[str, dict[str, Any]],
-        Field(description="by name, each with a status (healthy or unhealthy) and its details"),
-    ]
-
-
-class Health(BaseModel):
-    """The process answers."""
-
-    status: Literal["healthy"] = "healthy"
-    service: str = "artmancer"
-
-
-class ErrorBody(BaseModel):
-    """Every refusal."""
-
-    detail: str
-
-
 def task_status(task_id: str, event: JobEvent) -> TaskStatus:
     """Show a job's newest event; what is left is counted from now on."""
     left_s = event.eta_seconds
@@ -262,9 +214,9 @@ def _fields(task_id: str, event: JobEvent) -> dict[str, Any]:
 
 
 def _loading_message(event: JobEvent) -> str | None:
-    if not event.triton_away:
+    if not event.triton_down:
         return LOADING_MESSAGES.get(event.stage)
-    return f"{AWAY_MESSAGE}: {event.triton_loading}" if event.triton_loading else AWAY_MESSAGE
+    return f"{OUTAGE_MESSAGE}: {event.triton_loading}" if event.triton_loading else OUTAGE_MESSAGE
 
 
 def generation_result(task_id: str, result: EditResult) -> bytes:

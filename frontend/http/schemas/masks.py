@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from frontend.domain.masks import MaskPrompts
-from frontend.http.schemas.edits import CROSS_FIELD, EXAMPLE_IMAGE, EXAMPLE_MASK, Int
+from frontend.http.schemas.fields import CROSS_FIELD, EXAMPLE_IMAGE, EXAMPLE_MASK, Int
 
 MAX_POINTS = 256
 MAX_BORDER = 50

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from frontend.dispatch.queue import Edit, EditQueue
+from frontend.dispatch.queue import JobQueue, LiveJob
 from frontend.domain.edits import EditProgress, Stage
 
 
@@ -23,32 +23,32 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def queue(clock: Clock) -> EditQueue:
-    return EditQueue(max_waiting=3, max_running=2, clock=clock)
+def queue(clock: Clock) -> JobQueue:
+    return JobQueue(max_waiting=3, max_running=2, clock=clock)
 
 
-def entered(queue: EditQueue, *names: str, steps: int = 10) -> list[Edit]:
-    edits = [Edit(name, steps, startable=True) for name in names]
-    for edit in edits:
-        queue.enter(edit)
-    return edits
+def entered(queue: JobQueue, *names: str, steps: int = 10) -> list[LiveJob]:
+    jobs = [LiveJob(name, steps, startable=True) for name in names]
+    for job in jobs:
+        queue.enter(job)
+    return jobs
 
 
 def progress(stage: Stage, share: float = 0.0) -> EditProgress:
     return EditProgress(stage, step=0, total_steps=10, progress=share)
 
 
-def learn(queue: EditQueue, clock: Clock, seconds: float) -> None:
-    """Run one edit of 10 steps through, taking `seconds`."""
-    (edit,) = entered(queue, "learnt")
-    assert queue.start_next() is edit
-    edit.hear(progress(Stage.ENCODING), clock.now)
+def learn(queue: JobQueue, clock: Clock, seconds: float) -> None:
+    """Run one job of 10 steps through, taking `seconds`."""
+    (job,) = entered(queue, "learnt")
+    assert queue.start_next() is job
+    job.hear(progress(Stage.ENCODING), clock.now)
     clock.now += seconds
-    queue.learn(edit)
-    queue.leave(edit)
+    queue.learn(job)
+    queue.leave(job)
 
 
-def test_edits_start_in_order_and_not_too_many(queue: EditQueue) -> None:
+def test_jobs_start_in_order_and_not_too_many(queue: JobQueue) -> None:
     a, b, c = entered(queue, "a", "b", "c")
     assert queue.full
     assert [queue.start_next() for _ in range(3)] == [a, b, None]
@@ -58,7 +58,7 @@ def test_edits_start_in_order_and_not_too_many(queue: EditQueue) -> None:
     assert queue.start_next() is None
 
 
-def test_an_edit_that_may_not_start_is_passed_over(queue: EditQueue) -> None:
+def test_a_job_that_may_not_start_is_passed_over(queue: JobQueue) -> None:
     a, b = entered(queue, "a", "b")
     a.startable = False
     assert queue.start_next() is b
@@ -66,7 +66,7 @@ def test_an_edit_that_may_not_start_is_passed_over(queue: EditQueue) -> None:
     assert list(queue.waiting) == ["a"]
 
 
-def test_leaving_tells_whoever_waits(queue: EditQueue) -> None:
+def test_leaving_tells_whoever_waits(queue: JobQueue) -> None:
     (a,) = entered(queue, "a")
     queue.leave(a)
     assert a.ended.is_set()
@@ -74,18 +74,18 @@ def test_leaving_tells_whoever_waits(queue: EditQueue) -> None:
     assert not queue.waiting
 
 
-def test_positions_are_told_once_and_only_to_those_behind(queue: EditQueue) -> None:
+def test_positions_are_told_once_and_only_to_those_behind(queue: JobQueue) -> None:
     a, b, c = entered(queue, "a", "b", "c")
-    assert [edit.position for edit in (a, b, c)] == [1, 2, 3]
+    assert [job.position for job in (a, b, c)] == [1, 2, 3]
     assert queue.moved_up() == []
     queue.leave(b)
-    assert [(edit, edit.position) for edit, _ in queue.moved_up()] == [(c, 2)]
+    assert [(job, job.position) for job, _ in queue.moved_up()] == [(c, 2)]
     assert queue.start_next() is a
-    assert [(edit, edit.position) for edit, _ in queue.moved_up()] == [(c, 1)]
+    assert [(job, job.position) for job, _ in queue.moved_up()] == [(c, 1)]
     assert queue.moved_up() == []
 
 
-def test_nothing_is_known_before_the_first_job(queue: EditQueue, clock: Clock) -> None:
+def test_nothing_is_known_before_the_first_job(queue: JobQueue, clock: Clock) -> None:
     (a,) = entered(queue, "a")
     assert math.isnan(queue.seconds_left(a))
     queue.leave(a)
@@ -94,20 +94,20 @@ def test_nothing_is_known_before_the_first_job(queue: EditQueue, clock: Clock) -
     assert queue.seconds_left(a) == 5
 
 
-def test_waiting_takes_what_is_ahead_takes(queue: EditQueue, clock: Clock) -> None:
+def test_waiting_takes_what_is_ahead_takes(queue: JobQueue, clock: Clock) -> None:
     learn(queue, clock, seconds=5)
     a, b = entered(queue, "a", "b")
     (c,) = entered(queue, "c", steps=20)
-    assert [queue.seconds_left(edit) for edit in (a, b, c)] == [5, 10, 20]
+    assert [queue.seconds_left(job) for job in (a, b, c)] == [5, 10, 20]
     queue.start_next()
     a.hear(progress(Stage.DENOISING, 0.5), clock.now)
     clock.now += 2
-    assert [queue.seconds_left(edit) for edit in (a, b, c)] == [2, 7, 17]
+    assert [queue.seconds_left(job) for job in (a, b, c)] == [2, 7, 17]
     queue.leave(a)
     assert [seconds for _, seconds in queue.moved_up()] == [5, 15]
 
 
-def test_the_time_before_the_engine_does_not_count(queue: EditQueue, clock: Clock) -> None:
+def test_the_time_before_the_engine_does_not_count(queue: JobQueue, clock: Clock) -> None:
     (a,) = entered(queue, "a")
     queue.start_next()
     for stage in (Stage.LOADING, Stage.CONDITIONING, Stage.ENCODING):
@@ -117,26 +117,26 @@ def test_the_time_before_the_engine_does_not_count(queue: EditQueue, clock: Cloc
     assert queue.seconds_left(a) == 50
 
 
-def test_an_edit_that_never_reached_the_engine_teaches_nothing(queue: EditQueue) -> None:
+def test_a_job_that_never_reached_the_engine_teaches_nothing(queue: JobQueue) -> None:
     a, b = entered(queue, "a", "b")
     queue.start_next()
     queue.learn(a)
     assert math.isnan(queue.seconds_left(b))
 
 
-def test_newer_jobs_weigh_more(queue: EditQueue, clock: Clock) -> None:
+def test_newer_jobs_weigh_more(queue: JobQueue, clock: Clock) -> None:
     for seconds in (8, 4):
         learn(queue, clock, seconds)
     (a,) = entered(queue, "a")
     assert queue.seconds_left(a) == pytest.approx(6)
 
 
-def test_only_the_oldest_running_edit_owes_a_sign_of_life(queue: EditQueue, clock: Clock) -> None:
+def test_only_the_oldest_running_job_owes_a_sign_of_life(queue: JobQueue, clock: Clock) -> None:
     assert queue.silent(10) == []
     a, b = entered(queue, "a", "b")
-    for edit in (a, b):
+    for job in (a, b):
         queue.start_next()
-        edit.heard_at = clock.now
+        job.heard_at = clock.now
     clock.now += 9
     assert queue.silent(10) == []
     a.hear(progress(Stage.DENOISING), clock.now)
@@ -149,23 +149,23 @@ def test_only_the_oldest_running_edit_owes_a_sign_of_life(queue: EditQueue, cloc
 
 
 @pytest.fixture
-def two(clock: Clock) -> EditQueue:
+def two(clock: Clock) -> JobQueue:
     """A queue before two engines."""
-    return EditQueue(max_waiting=9, max_running=2, clock=clock, lanes=2)
+    return JobQueue(max_waiting=9, max_running=2, clock=clock, lanes=2)
 
 
-def test_the_idlest_lane_gets_the_next_edit(two: EditQueue) -> None:
+def test_the_idlest_lane_gets_the_next_edit(two: JobQueue) -> None:
     first, second = two.lanes
-    edits = entered(two, *"abcde")
-    assert [two.start_next() for _ in range(5)] == [*edits[:4], None]
-    assert [edit.lane for edit in edits[:4]] == [first, second, first, second]
-    two.leave(edits[1])
-    assert two.start_next() is edits[4]
-    assert edits[4].lane is second
+    jobs = entered(two, *"abcde")
+    assert [two.start_next() for _ in range(5)] == [*jobs[:4], None]
+    assert [job.lane for job in jobs[:4]] == [first, second, first, second]
+    two.leave(jobs[1])
+    assert two.start_next() is jobs[4]
+    assert jobs[4].lane is second
     assert list(second.running) == ["d", "e"]
 
 
-def test_a_lane_that_is_not_ready_gets_none(two: EditQueue) -> None:
+def test_a_lane_that_is_not_ready_gets_none(two: JobQueue) -> None:
     first, second = two.lanes
     first.ready = False
     a, b, c = entered(two, "a", "b", "c")
@@ -177,28 +177,28 @@ def test_a_lane_that_is_not_ready_gets_none(two: EditQueue) -> None:
     assert two.start_next() is None
 
 
-def test_lanes_work_side_by_side(two: EditQueue, clock: Clock) -> None:
+def test_lanes_work_side_by_side(two: JobQueue, clock: Clock) -> None:
     learn(two, clock, seconds=5)
-    edits = entered(two, *"abcd")
-    assert [two.seconds_left(edit) for edit in edits] == [5, 5, 10, 10]
+    jobs = entered(two, *"abcd")
+    assert [two.seconds_left(job) for job in jobs] == [5, 5, 10, 10]
     two.start_next()
-    assert [two.seconds_left(edit) for edit in edits] == [5, 5, 10, 10]
+    assert [two.seconds_left(job) for job in jobs] == [5, 5, 10, 10]
     two.lanes[1].ready = False
-    assert [two.seconds_left(edit) for edit in edits] == [5, 10, 15, 20]
+    assert [two.seconds_left(job) for job in jobs] == [5, 10, 15, 20]
     two.lanes[0].ready = False
-    two.leave(edits[0])
-    assert [two.seconds_left(edit) for edit in edits[1:]] == [5, 5, 10]
+    two.leave(jobs[0])
+    assert [two.seconds_left(job) for job in jobs[1:]] == [5, 5, 10]
 
 
-def test_every_lane_owes_a_sign_of_life(two: EditQueue, clock: Clock) -> None:
-    edits = entered(two, *"abcd")
-    for edit in edits:
+def test_every_lane_owes_a_sign_of_life(two: JobQueue, clock: Clock) -> None:
+    jobs = entered(two, *"abcd")
+    for job in jobs:
         two.start_next()
-        edit.heard_at = clock.now
+        job.heard_at = clock.now
     clock.now += 11
-    assert two.silent(10) == edits[:2]
-    two.leave(edits[0])
-    edits[1].hear(progress(Stage.DENOISING), clock.now)
+    assert two.silent(10) == jobs[:2]
+    two.leave(jobs[0])
+    jobs[1].hear(progress(Stage.DENOISING), clock.now)
     assert two.silent(10) == []
     clock.now += 11
-    assert two.silent(10) == [edits[2], edits[1]]
+    assert two.silent(10) == [jobs[2], jobs[1]]

@@ -12,14 +12,20 @@ from frontend.http.body_limit import MAX_JSON_VALUES, BodyLimit
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
+    from tests.fakes.web_client import WebClient
+
 
 class Upload:
     """One request whose body comes in chunks, and an app that reads all of it."""
 
-    def __init__(self, *chunks: bytes, declared: int | None = None) -> None:
+    def __init__(
+        self, *chunks: bytes, declared: int | None = None, content_type: str = "application/json"
+    ) -> None:
         self.chunks = list(chunks)
-        length = [] if declared is None else [(b"content-length", str(declared).encode())]
-        self.scope: Scope = {"type": "http", "headers": length}
+        headers = [(b"content-type", content_type.encode())]
+        if declared is not None:
+            headers.append((b"content-length", str(declared).encode()))
+        self.scope: Scope = {"type": "http", "headers": headers}
         self.sent_on = b""
         self.go_on = asyncio.Event()
         self.go_on.set()
@@ -120,6 +126,45 @@ async def test_values_are_counted_over_all_chunks() -> None:
     assert await run(limit(upload, max_bytes=10**6, max_pending_bytes=10**6), upload) == 400
     upload = Upload(half)
     assert await run(limit(upload, max_bytes=10**6, max_pending_bytes=10**6), upload) == 200
+
+
+async def test_pictures_beside_json_are_no_json_values() -> None:
+    picture = bytes(range(256)) * 8192  # 2 MiB, in which each of the counted bytes stands often
+    for content_type in ("multipart/form-data; boundary=x", "image/png", "text/plain"):
+        upload = Upload(picture, content_type=content_type)
+        assert await run(limit(upload, max_bytes=2**22, max_pending_bytes=2**22), upload) == 200
+        assert upload.sent_on == picture
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "Application/JSON",
+        "application/problem+json",
+        "application/json, text/plain",
+        "application/json/x",
+        "application / json",
+        "application/jsonp",
+        "text/json",
+        "json",
+        "",
+        "multipart/form-data; boundary=x",
+    ],
+)
+async def test_values_are_counted_exactly_where_the_application_parses_json(
+    client: WebClient, content_type: str
+) -> None:
+    headers = {"Content-Type": content_type}
+    broken = await client.http.post("/api/smart-mask", content=b"{", headers=headers)
+    bomb = await client.http.post("/api/smart-mask", content=b"[]," * 10_001, headers=headers)
+    assert broken.status_code == bomb.status_code == 400
+    parsed = broken.json()["detail"].startswith("body: not JSON")
+    counted = bomb.json()["detail"] == "body: more than 10000 JSON values"
+    assert parsed == counted
+    if not parsed:
+        assert "sent as application/json" in bomb.json()["detail"]
 
 
 async def test_all_bodies_together_are_bounded_and_given_back() -> None:

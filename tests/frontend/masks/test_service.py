@@ -16,7 +16,7 @@ from frontend.errors import (
     InvalidInputError,
     MaskCancelledError,
     ServingError,
-    TritonAwayError,
+    TritonDownError,
     UnavailableError,
 )
 from frontend.masks.image_store import ImageStore
@@ -72,8 +72,7 @@ class Bench:
         return asyncio.create_task(self.find(image, request_id))
 
     async def cancel(self, request_id: str) -> None:
-        self.masks.mark_cancelled(request_id)
-        await self.masks.finish_cancel(request_id)
+        await self.masks.cancel(request_id)()
 
 
 @pytest.fixture
@@ -272,8 +271,7 @@ async def test_a_waiting_request_never_reaches_triton(bench: Bench) -> None:
 
 async def test_a_request_that_is_still_being_read_never_reaches_triton(bench: Bench) -> None:
     with bench.masks.admitted("click") as ticket:
-        bench.masks.mark_cancelled("click")
-        finishing = asyncio.create_task(bench.masks.finish_cancel("click"))
+        finishing = asyncio.create_task(bench.masks.cancel("click")())
         with pytest.raises(MaskCancelledError):
             await bench.masks.find(ticket, CLICK, picture())
     await finishing
@@ -326,7 +324,7 @@ async def test_a_cancel_between_two_calls_prevents_the_second(bench: Bench) -> N
     bench.model.behaviour.delay_s = 0.1
     finding = bench.finding(first.image_id, "click")
     await eventually(lambda: len(bench.model.requests) == 2)
-    bench.masks.mark_cancelled("click")
+    bench.masks.cancel("click")
     await cancelled(finding, "click")
     assert bench.sent == ["IMAGE", "IMAGE_ID"]
 
@@ -375,9 +373,9 @@ async def test_a_killed_triton_ends_its_requests_and_is_found_again(bench: Bench
     await eventually(lambda: bench.model.live == 3)
     await bench.triton.kill()
     for task in finding:
-        with pytest.raises(TritonAwayError, match="Triton is not available"):
+        with pytest.raises(TritonDownError, match="Triton is not available"):
             await task
-    with pytest.raises(TritonAwayError):
+    with pytest.raises(TritonDownError):
         await bench.find()
     bench.model.behaviour.delay_s = 0
     await bench.triton.start()
@@ -386,7 +384,7 @@ async def test_a_killed_triton_ends_its_requests_and_is_found_again(bench: Bench
             try:
                 await bench.find()
                 break
-            except TritonAwayError:
+            except TritonDownError:
                 await asyncio.sleep(0.02)
 
 
@@ -398,7 +396,7 @@ async def test_a_model_that_died_ends_its_requests(bench: Bench, way: str) -> No
     await eventually(lambda: bench.model.live)
     setattr(bench.model.behaviour, way, True)
     for task in (running, waiting):
-        with pytest.raises(TritonAwayError, match=r"has died|does not answer"):
+        with pytest.raises(TritonDownError, match=r"has died|does not answer"):
             async with asyncio.timeout(30):
                 await task
     assert len(bench.model.requests) == 1
@@ -410,7 +408,7 @@ async def test_a_model_that_died_ends_its_requests(bench: Bench, way: str) -> No
 
 async def test_a_model_found_dead_by_a_request_is_away_at_once(bench: Bench) -> None:
     bench.model.behaviour.dead = True
-    with pytest.raises(TritonAwayError, match="has died"):
+    with pytest.raises(TritonDownError, match="has died"):
         await bench.find()
     assert bench.masks._watches[0].state is None
 
@@ -419,7 +417,7 @@ async def test_a_model_found_dead_by_a_request_is_away_at_once(bench: Bench) -> 
 async def test_while_the_network_does_not_answer_masks_are_refused(bench: Bench) -> None:
     bench.model.behaviour.network_answers = False
     await eventually(lambda: not bench.masks._watches[0].require().network_answers)
-    with pytest.raises(TritonAwayError, match="the mask network does not answer"):
+    with pytest.raises(TritonDownError, match="the mask network does not answer"):
         await bench.find()
     assert not bench.model.requests
     bench.model.behaviour.network_answers = True

@@ -12,10 +12,10 @@ from frontend.domain.masks import MaskPrompts
 from frontend.errors import (
     BackendError,
     InvalidInputError,
+    ModelCancelledError,
     NotCachedError,
     ServingError,
-    StoppedError,
-    TritonAwayError,
+    TritonDownError,
     UnavailableError,
 )
 from frontend.triton.client import TritonClient
@@ -87,9 +87,9 @@ async def test_a_cut_stream_ends_with_the_first_reason(
     stream = triton_client.edit("a", params(), 10)
     reading = asyncio.create_task(updates(stream))
     await eventually(lambda: triton.live)
-    stream.cut(StoppedError("first"))
+    stream.cut(ModelCancelledError("first"))
     stream.cut(BackendError("second"))
-    with pytest.raises(StoppedError, match="first"):
+    with pytest.raises(ModelCancelledError, match="first"):
         await reading
     await eventually(lambda: triton.cut_streams == ["a"])
 
@@ -135,7 +135,7 @@ async def test_a_cancel_tells_whether_it_found_its_job(
     await eventually(lambda: triton.live)
     assert not (await triton_client.cancel_edit("b")).cancelled
     assert (await triton_client.cancel_edit("a")).cancelled
-    with pytest.raises(StoppedError):
+    with pytest.raises(ModelCancelledError):
         await reading
     assert triton.cut_streams == []
 
@@ -152,7 +152,7 @@ async def test_an_absent_triton_is_away_at_once_and_found_when_it_returns(
         updates(triton_client.edit("a", params(), 10)),
     )
     for call in calls:
-        with pytest.raises(TritonAwayError):
+        with pytest.raises(TritonDownError):
             async with asyncio.timeout(20):
                 await call
     await triton.start()
@@ -190,10 +190,10 @@ async def test_a_mask_comes_in_one_answer(triton_client: TritonClient, triton: F
         ((Status.INVALID_ARGUMENT, "[INVALID_ARGUMENT] POINTS: no"), InvalidInputError, "POINTS"),
         ((Status.UNKNOWN, "wrapped: [UNAVAILABLE] full"), UnavailableError, "^full$"),
         ((Status.INTERNAL, "[INTERNAL] log"), BackendError, "^log$"),
-        ((Status.CANCELLED, "[CANCELLED] by whom?"), StoppedError, "^by whom"),
+        ((Status.CANCELLED, "[CANCELLED] by whom?"), ModelCancelledError, "^by whom"),
         ((Status.INTERNAL, "Failed, At: /secret.py"), BackendError, "failed with INTERNAL$"),
-        ((Status.UNAVAILABLE, "unavailable"), TritonAwayError, "not available"),
-        ((Status.NOT_FOUND, "unknown model 'smart_mask'"), TritonAwayError, "does not have"),
+        ((Status.UNAVAILABLE, "unavailable"), TritonDownError, "not available"),
+        ((Status.NOT_FOUND, "unknown model 'smart_mask'"), TritonDownError, "does not have"),
     ],
 )
 async def test_how_a_mask_can_fail(
@@ -221,7 +221,7 @@ async def test_a_dead_process_is_away(triton_client: TritonClient, triton: FakeT
         triton_client.mask("a", CLICK, b"i", 10).response(),
         triton_client.cancel_mask(""),
     ):
-        with pytest.raises(TritonAwayError, match="process has died"):
+        with pytest.raises(TritonDownError, match="process has died"):
             await call
 
 
@@ -240,7 +240,7 @@ async def test_a_cancelled_mask_is_no_cancelled_task(
     await eventually(lambda: triton.masks.live)
     assert not (await triton_client.cancel_mask("b")).cancelled
     assert (await triton_client.cancel_mask("a")).cancelled
-    with pytest.raises(StoppedError):
+    with pytest.raises(ModelCancelledError):
         await waiting
     assert triton.masks.cut == []
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from frontend.triton.loading import FRESH_S, away_error, loading_stage
+from frontend.triton.loading import FRESH_S, loading_stage, outage_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +45,6 @@ def test_what_a_killed_load_has_left_is_not_believed(tmp_path: Path) -> None:
 
 def test_the_error_tells_the_stage_or_else_the_reason(tmp_path: Path) -> None:
     file = tmp_path / "loading"
-    assert away_error("it is gone", file).detail == "it is gone"
+    assert outage_error("it is gone", file).detail == "it is gone"
     file.write_text("warming up\n")
-    assert away_error("it is gone", file).detail == "Triton is loading the models: warming up"
+    assert outage_error("it is gone", file).detail == "Triton is loading the models: warming up"

@@ -140,4 +140,4 @@ def test_a_broken_ping_is_one_clear_error(lost: str) -> None:
     ],
 )
 def test_a_refusal_names_fields(text: str, shown: str) -> None:
-    assert mask_tensors.refusal(text) == shown
+    assert mask_tensors.in_field_names(text) == shown

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from frontend.errors import TritonAwayError
+from frontend.errors import TritonDownError
 from frontend.triton.client import TritonClient
 from frontend.triton.edit_tensors import IMAGE_EDIT
 from frontend.triton.watch import TritonWatch
@@ -26,39 +26,39 @@ async def watch(triton: FakeTriton) -> AsyncIterator[Watch]:
     await client.close()
 
 
-async def beat_in_vain(watch: Watch, triton: FakeTriton) -> None:
+async def ping_in_vain(watch: Watch, triton: FakeTriton) -> None:
     """A beat that gets no answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triton.behaviour, "deaf", True)
         patch.setattr(watch, "_timeout_s", 0.1)
-        await watch.beat()
+        await watch.ping()
 
 
 async def test_triton_is_away_until_it_has_answered(watch: Watch) -> None:
     assert watch.state is None
-    with pytest.raises(TritonAwayError, match="has not answered yet"):
+    with pytest.raises(TritonDownError, match="has not answered yet"):
         watch.require()
-    await watch.beat()
+    await watch.ping()
     assert watch.require().adapters == {"insertion", "removal", "white-balance"}
 
 
 async def test_one_missing_answer_is_forgiven(watch: Watch, triton: FakeTriton) -> None:
-    await watch.beat()
-    await beat_in_vain(watch, triton)
+    await watch.ping()
+    await ping_in_vain(watch, triton)
     assert watch.state is not None
-    await watch.beat()
-    await beat_in_vain(watch, triton)
+    await watch.ping()
+    await ping_in_vain(watch, triton)
     assert watch.state is not None
-    await beat_in_vain(watch, triton)
-    with pytest.raises(TritonAwayError, match="does not answer"):
+    await ping_in_vain(watch, triton)
+    with pytest.raises(TritonDownError, match="does not answer"):
         watch.require()
 
 
 async def test_an_error_is_believed_at_once(watch: Watch, triton: FakeTriton) -> None:
-    await watch.beat()
+    await watch.ping()
     triton.behaviour.ping_error = DEAD
-    await watch.beat()
-    with pytest.raises(TritonAwayError, match="is not healthy"):
+    await watch.ping()
+    with pytest.raises(TritonDownError, match="is not healthy"):
         watch.require()
 
 
@@ -68,32 +68,32 @@ async def test_an_error_is_believed_at_once(watch: Watch, triton: FakeTriton) ->
 async def test_an_error_may_leave_the_model_its_requests(
     watch: Watch, triton: FakeTriton, answer: str, lost: bool
 ) -> None:
-    await watch.beat()
-    assert not watch.lost
+    await watch.ping()
+    assert not watch.requests_lost
     triton.behaviour.ping_error = answer
-    await watch.beat()
+    await watch.ping()
     assert watch.state is None
-    assert watch.lost == lost
+    assert watch.requests_lost == lost
     triton.behaviour.ping_error = ""
-    await watch.beat()
-    assert not watch.lost
+    await watch.ping()
+    assert not watch.requests_lost
 
 
 async def test_what_was_lost_is_found_again(watch: Watch) -> None:
-    await watch.beat()
-    watch.lose(TritonAwayError("a stream broke"))
+    await watch.ping()
+    watch.mark_down(TritonDownError("a stream broke"))
     assert watch.reason == "a stream broke"
     assert watch.state is None
-    await watch.beat()
+    await watch.ping()
     assert watch.state is not None
 
 
 async def test_a_returning_triton_is_checked_again(watch: Watch, triton: FakeTriton) -> None:
-    await watch.beat()
+    await watch.ping()
     del triton.behaviour.config.output[0]
-    await watch.beat()
+    await watch.ping()
     assert watch.state is not None
-    watch.lose(TritonAwayError("restarted"))
-    await watch.beat()
-    with pytest.raises(TritonAwayError, match=r"output STAGE TYPE_STRING .* is missing"):
+    watch.mark_down(TritonDownError("restarted"))
+    await watch.ping()
+    with pytest.raises(TritonDownError, match=r"output STAGE TYPE_STRING .* is missing"):
         watch.require()

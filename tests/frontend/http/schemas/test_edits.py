@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from frontend.domain.edits import EditResult, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.http.schemas.edits import (
-    AWAY_MESSAGE,
     LOADING_MESSAGES,
+    OUTAGE_MESSAGE,
     GenerationRequest,
     GenerationResult,
     generation_result,
@@ -133,17 +133,17 @@ def test_a_loading_message_is_there_while_the_job_is_prepared() -> None:
         message = stream_event("a", event(stage=stage)).loading_message
         assert (message is not None) == (stage in ("loading", "conditioning", "encoding"))
     # The known client takes these letters for a lack of memory.
-    shown = (*LOADING_MESSAGES.values(), AWAY_MESSAGE)
+    shown = (*LOADING_MESSAGES.values(), OUTAGE_MESSAGE)
     assert not any("oom" in message.lower() for message in shown)
 
 
 def test_a_job_that_waits_for_triton_says_how_far_that_is() -> None:
-    away = event(status=JobStatus.QUEUED, stage=None, triton_away=True)
-    assert task_status("a", away).loading_message == AWAY_MESSAGE
+    away = event(status=JobStatus.QUEUED, stage=None, triton_down=True)
+    assert task_status("a", away).loading_message == OUTAGE_MESSAGE
     telling = event(
-        status=JobStatus.QUEUED, stage=None, triton_away=True, triton_loading="warming up"
+        status=JobStatus.QUEUED, stage=None, triton_down=True, triton_loading="warming up"
     )
-    assert task_status("a", telling).loading_message == f"{AWAY_MESSAGE}: warming up"
+    assert task_status("a", telling).loading_message == f"{OUTAGE_MESSAGE}: warming up"
 
 
 def test_a_preview_is_base64() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from frontend import errors
+from frontend.triton import model_errors
 
 
 @pytest.mark.parametrize(
@@ -11,14 +12,14 @@ from frontend import errors
         ("INVALID_ARGUMENT", errors.InvalidInputError, 400),
         ("UNIMPLEMENTED", errors.UnsupportedError, 501),
         ("UNAVAILABLE", errors.UnavailableError, 503),
-        ("CANCELLED", errors.StoppedError, 500),
+        ("CANCELLED", errors.ModelCancelledError, 500),
         ("NOT_FOUND", errors.NotCachedError, 500),
         ("RESOURCE_EXHAUSTED", errors.BackendError, 500),
         ("INTERNAL", errors.BackendError, 500),
     ],
 )
 def test_the_models_codes(code: str, kind: type[errors.ServingError], status: int) -> None:
-    error = errors.from_model(f"[{code}] prompt: what\nis wrong")
+    error = model_errors.from_model(f"[{code}] prompt: what\nis wrong")
     assert type(error) is kind
     assert error.detail == "prompt: what\nis wrong"
     assert error.job_error == f"{status}: prompt: what\nis wrong"
@@ -26,28 +27,28 @@ def test_the_models_codes(code: str, kind: type[errors.ServingError], status: in
 
 def test_a_models_error_is_found_in_what_triton_says_around_it() -> None:
     message = "in ensemble 'e': Failed, message: [NOT_FOUND] IMAGE_ID: gone\n\nAt:\n  /secret.py(1)"
-    error = errors.from_model(message)
+    error = model_errors.from_model(message)
     assert isinstance(error, errors.NotCachedError)
     assert error.detail == "IMAGE_ID: gone"
 
 
 @pytest.mark.parametrize("message", ["[NEVER_HEARD_OF] no", "no code", "", "[INTERNAL]"])
 def test_a_text_without_a_code_is_tritons(message: str) -> None:
-    assert errors.coded(message) is None
-    assert type(errors.from_model(message)) is errors.BackendError
+    assert model_errors.coded(message) is None
+    assert type(model_errors.from_model(message)) is errors.BackendError
 
 
 def test_tritons_own_errors_lose_their_traceback() -> None:
     message = "Failed to process the request(s), message: ValueError\n\nAt:\n  /secret/model.py(1)"
-    error = errors.from_model(message)
+    error = model_errors.from_model(message)
     assert isinstance(error, errors.BackendError)
     assert error.detail.endswith("ValueError")
     assert "secret" not in error.detail
 
 
 def test_a_long_foreign_message_is_cut() -> None:
-    assert len(errors.from_model("x" * 10_000).detail) < 500
+    assert len(model_errors.from_model("x" * 10_000).detail) < 500
 
 
 def test_being_away_is_not_the_models_queue_being_full() -> None:
-    assert not isinstance(errors.from_model("[UNAVAILABLE] full"), errors.TritonAwayError)
+    assert not isinstance(model_errors.from_model("[UNAVAILABLE] full"), errors.TritonDownError)

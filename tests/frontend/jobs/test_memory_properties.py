@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from frontend.domain.edits import EditParams, EditResult, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.errors import JobNotFoundError, UnavailableError
-from frontend.jobs.store import MemoryJobStore
+from frontend.jobs.memory import MemoryJobStore
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -8,7 +8,7 @@ import pytest
 from frontend.domain.edits import EditParams, EditResult
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.errors import JobNotFoundError, UnavailableError
-from frontend.jobs.store import EVENT_BYTES, MAX_EVENTS, MemoryJobStore, follow_up
+from frontend.jobs.memory import EVENT_BYTES, MAX_EVENTS, MemoryJobStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,38 +52,6 @@ def store() -> MemoryJobStore:
 async def created(store: MemoryJobStore, task_id: str = "a", **changes: Any) -> str:
     await store.create(task_id, params(**changes), event("queued"))
     return task_id
-
-
-@pytest.mark.parametrize(
-    ("last", "allowed"),
-    [
-        ("queued", {"queued", "processing", "error", "cancelled"}),
-        ("processing", {"processing", "done", "error", "cancelled"}),
-        ("done", set()),
-        ("error", set()),
-        ("cancelled", set()),
-    ],
-)
-def test_which_state_may_follow_which(last: str, allowed: set[str]) -> None:
-    for status in JobStatus:
-        assert (follow_up(event(last), event(status)) is not None) == (status in allowed)
-
-
-def test_steps_and_progress_never_fall() -> None:
-    last = event("processing", 3, 0.7)
-    for status in ("processing", "error", "cancelled"):
-        following = follow_up(last, event(status, 1, 0.2))
-        assert following is not None
-        assert (following.current_step, following.progress) == (3, 0.7)
-
-
-def test_progress_is_one_at_done_and_only_there() -> None:
-    before = follow_up(event("processing"), event("processing", 4, 1.0))
-    assert before is not None
-    assert before.progress < 1
-    done = follow_up(before, event("done"))
-    assert done is not None
-    assert (done.current_step, done.progress) == (4, 1.0)
 
 
 async def test_a_log_is_read_from_any_number(store: MemoryJobStore) -> None:

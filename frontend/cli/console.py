@@ -1,0 +1,102 @@
+"""Owns what the commands share: what they print, read and write, and how they exit."""
+
+from __future__ import annotations
+
+import base64
+import io
+import signal
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import pydantic
+import typer
+from PIL import Image
+from pydantic_settings import SettingsError
+from rich.console import Console
+
+from frontend.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from frontend.launcher.errors import LaunchError
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+Url = Annotated[str, typer.Option(envvar="ARTMANCER_URL", help="Where `artmancer serve` runs.")]
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+console = Console(soft_wrap=True, highlight=False, markup=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def read_settings() -> Settings:
+    """Return the settings, or say which variable is wrong and exit."""
+    try:
+        return Settings()
+    except SettingsError as error:  # not even JSON
+        stderr.print(f"artmancer: {error}: {error.__cause__}")
+        raise typer.Exit(BAD_INPUT) from error
+    except pydantic.ValidationError as error:
+        for problem in error.errors():
+            variable = f"ARTMANCER_{problem['loc'][0]}".upper()
+            stderr.print(f"artmancer: {variable}: {problem['msg']}")
+        raise typer.Exit(BAD_INPUT) from error
+
+
+def stop_on_signals() -> None:
+    """Make the first SIGINT, SIGTERM or SIGHUP a KeyboardInterrupt, and ignore the others.
+
+    What stops then has its own limits of time, and must not be left half done.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is
+        numbers.append(signal.SIGHUP)
+
+    def interrupt(_number: int, _frame: object) -> NoReturn:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, interrupt)
+
+
+def fail(problem: str, code: int) -> NoReturn:
+    """Say what is wrong in one line, and exit."""
+    stderr.print(f"artmancer: {problem}")
+    raise typer.Exit(code)
+
+
+def fail_to_launch(error: LaunchError) -> NoReturn:
+    """Say why nothing runs, and exit."""
+    if error.log_tail:
+        stderr.print(error.log_tail)
+    for problem in error.problems:
+        stderr.print(f"artmancer: {problem}")
+    raise typer.Exit(FAILED)
+
+
+def read(path: Path) -> bytes:
+    """Return a file's bytes, or say why not and exit."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        fail(f"cannot read {path}: {error.strerror}", BAD_INPUT)
+
+
+def as_base64(data: bytes) -> str:
+    """Return bytes as the text that JSON carries."""
+    return base64.b64encode(data).decode()
+
+
+def opened(data: bytes) -> Image.Image:
+    """Return an encoded picture, opened."""
+    return Image.open(io.BytesIO(data))
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a picture in the format of the path's suffix, or say why not and exit."""
+    try:
+        picture.save(path)
+    except (OSError, ValueError) as error:  # ValueError: a suffix that names no format
+        fail(f"cannot write {path}: {error}", BAD_INPUT)

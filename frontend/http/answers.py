@@ -1,0 +1,68 @@
+"""Owns how errors are answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from frontend.errors import RETRY_AFTER_S, ServingError, UnavailableError
+from frontend.http.schemas.fields import CROSS_FIELD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from fastapi import Request, Response
+
+MAX_SHOWN_ERRORS = 3
+
+
+def _json_error(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    later = {"Retry-After": str(RETRY_AFTER_S)} if status == UnavailableError.status else {}
+    return JSONResponse({"detail": detail}, status, {**later, **(headers or {})})
+
+
+async def _answer_serving_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ServingError)
+    return _json_error(error.status, error.detail)
+
+
+async def _answer_invalid_request(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return _json_error(400, "; ".join(map(_sentence, error.errors()[:MAX_SHOWN_ERRORS])))
+
+
+async def _answer_http_exception(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.__cause__ is not None:
+        # FastAPI's own: nested too deeply, or a number of too many digits.
+        return _json_error(error.status_code, "body: not readable as JSON")
+    return _json_error(error.status_code, error.detail, error.headers)
+
+
+async def _answer_crash(_request: Request, _error: Exception) -> JSONResponse:
+    # Starlette raises it again after this answer, and the HTTP server logs it.
+    return _json_error(500, "Internal server error")
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    """Put one of pydantic's errors into words, its field first."""
+    place, *path = error["loc"]
+    if error["type"] == CROSS_FIELD:
+        return str(error["msg"])
+    if error["type"] == "json_invalid":
+        return f"{place}: not JSON: {error['ctx']['error']} at character {path[0]}"
+    if not path:
+        return f"{place}: must be a JSON object sent as application/json"
+    return f"{'.'.join(map(str, path))}: {error['msg']}"
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    ServingError: _answer_serving_error,
+    RequestValidationError: _answer_invalid_request,
+    HTTPException: _answer_http_exception,
+    Exception: _answer_crash,
+}
+"""What answers each kind of error, for FastAPI(exception_handlers=...)."""

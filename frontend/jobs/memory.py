@@ -1,0 +1,168 @@
+"""Owns the store of jobs that lives in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from frontend.errors import JobNotFoundError, UnavailableError
+from frontend.jobs.rules import follow_up
+
+if TYPE_CHECKING:
+    from frontend.domain.edits import EditParams, EditResult
+    from frontend.domain.jobs import JobEvent
+    from frontend.jobs.store import Entry
+
+# Entries of one log. A job has at most 100 steps, a few stages and one entry for each place in
+# the queue (512 at most), so only a model gone wild loses its oldest ones.
+MAX_EVENTS = 1024
+# What an entry takes beside its preview.
+EVENT_BYTES = 1024
+
+
+@dataclass(eq=False)
+class _Job:
+    events: deque[JobEvent]
+    params: EditParams | None
+    original: bytes
+    # Bytes held: the images still needed, the log and the result.
+    size: int = 0
+    appended: int = 1
+    result: EditResult | None = None
+    # Set, and replaced, by every new entry.
+    grown: asyncio.Event = field(default_factory=asyncio.Event)
+    expiry: asyncio.TimerHandle | None = None
+
+    @property
+    def last(self) -> JobEvent:
+        return self.events[-1]
+
+    def after(self, seq: int) -> list[Entry]:
+        oldest = self.appended - len(self.events) + 1
+        start = max(oldest, seq + 1)
+        return list(enumerate(itertools.islice(self.events, start - oldest, None), start))
+
+
+class MemoryJobStore:
+    """A JobStore in this process; its methods suspend only to wait.
+
+    Args:
+        memory_bytes: bound on what it holds. Unfinished jobs may be created up to half of it;
+            beyond it, the jobs that finished first are forgotten.
+        ttl_s: how long a finished job is kept.
+    """
+
+    def __init__(self, memory_bytes: int, ttl_s: float) -> None:
+        self._memory_bytes = memory_bytes
+        self._ttl_s = ttl_s
+        self._jobs: dict[str, _Job] = {}
+        # In the order in which they finished.
+        self._finished: dict[str, _Job] = {}
+        self._size = 0
+        self._unfinished_size = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return self._size
+
+    async def create(self, job_id: str, params: EditParams, event: JobEvent) -> None:
+        """See JobStore."""
+        size = params.image_bytes + EVENT_BYTES
+        if self._unfinished_size + size > self._memory_bytes // 2:
+            raise UnavailableError("The server holds as many images of waiting jobs as it may")
+        self._make_space(size)
+        job = _Job(deque([event], MAX_EVENTS), params, params.image)
+        self._jobs[job_id] = job
+        self._resize(job, size)
+
+    async def append(self, job_id: str, event: JobEvent, result: EditResult | None = None) -> bool:
+        """See JobStore."""
+        job = self._find(job_id)
+        if (accepted := follow_up(job.last, event)) is None:
+            return False
+        result_size = len(result.image) + len(result.info) if result else 0
+        self._make_space(len(event.preview) + result_size)
+        dropped = job.events[0] if len(job.events) == MAX_EVENTS else None
+        job.events.append(accepted)
+        job.appended += 1
+        job.result = result
+        self._resize(job, _event_size(accepted) + result_size - _event_size(dropped))
+        if accepted.status.terminal:
+            await self.release(job_id)
+            self._unfinished_size -= job.size
+            self._finished[job_id] = job
+            loop = asyncio.get_running_loop()
+            job.expiry = loop.call_later(self._ttl_s, self._forget, job_id)
+        job.grown.set()
+        job.grown = asyncio.Event()
+        return True
+
+    async def read(self, job_id: str, after: int = 0, wait_s: float = 0) -> list[Entry]:
+        """See JobStore."""
+        job = self._find(job_id)
+        if not (entries := job.after(after)) and wait_s > 0 and not job.last.status.terminal:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await job.grown.wait()
+            entries = job.after(after)
+        return entries
+
+    async def last(self, job_id: str) -> Entry:
+        """See JobStore."""
+        job = self._find(job_id)
+        return job.appended, job.last
+
+    async def params(self, job_id: str) -> EditParams:
+        """See JobStore."""
+        if (params := self._find(job_id).params) is None:
+            raise LookupError(f"the inputs of {job_id} were released")
+        return params
+
+    async def release(self, job_id: str) -> None:
+        """See JobStore."""
+        job = self._find(job_id)
+        if job.params is not None:
+            self._resize(job, len(job.original) - job.params.image_bytes)
+            job.params = None
+
+    async def original(self, job_id: str) -> bytes:
+        """See JobStore."""
+        return self._find(job_id).original
+
+    async def result(self, job_id: str) -> EditResult | None:
+        """See JobStore."""
+        return self._find(job_id).result
+
+    def _find(self, job_id: str) -> _Job:
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise JobNotFoundError(job_id) from None
+
+    def _resize(self, job: _Job, by: int) -> None:
+        job.size += by
+        self._size += by
+        self._unfinished_size += by
+
+    def _make_space(self, size: int) -> None:
+        while self._finished and self._size + size > self._memory_bytes:
+            self._forget(next(iter(self._finished)))
+        # An event without a picture is never refused: every job must be able to end.
+        if size and self._size + size > self._memory_bytes:
+            raise UnavailableError("The server holds as many pictures as it may")
+
+    def _forget(self, job_id: str) -> None:
+        job = self._finished.pop(job_id)
+        del self._jobs[job_id]
+        self._size -= job.size
+        if job.expiry is not None:
+            job.expiry.cancel()
+
+
+def _event_size(event: JobEvent | None) -> int:
+    return 0 if event is None else EVENT_BYTES + len(event.preview)

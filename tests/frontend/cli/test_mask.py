@@ -1,0 +1,128 @@
+"""`artmancer mask` as users meet it: a process with an exit code, output and signals."""
+
+from __future__ import annotations
+
+import base64
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.frontend.scripted_server import Script, picture, serving
+
+ARTMANCER = Path(sys.prefix) / "bin" / "artmancer"
+
+
+def mask(url: str, *options: object) -> subprocess.CompletedProcess[str]:
+    line = [str(ARTMANCER), "mask", "--url", url, *map(str, options)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_mask_and_its_overlay_are_written(image: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found.png"
+    script = Script()
+    with serving(script) as url:
+        done = mask(url, "--image", image, "--point", "1,2.5", "--out", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    overlay = tmp_path / "found-overlay.png"
+    assert f"{out}  {overlay}  (score 0.88, " in done.stdout
+    with Image.open(out) as found, Image.open(overlay) as shown:
+        assert (found.mode, found.size) == ("L", (4, 4))
+        assert (shown.mode, shown.size) == ("RGB", (4, 4))
+    assert len(script.submitted.pop("request_id")) == 36
+    assert script.submitted == {
+        "image": base64.b64encode(picture()).decode(),
+        "points": [[1, 2.5]],
+        "point_labels": [1],
+        "bbox": None,
+        "mask": None,
+        "auto_detect": False,
+        "border_adjustment": 0,
+        "use_blur": False,
+    }
+
+
+def test_a_box_that_does_not_count_is_not_drawn(image: Path, tmp_path: Path) -> None:
+    """The server takes no notice of a box beside points, not even of a reversed one."""
+    out = tmp_path / "found.png"
+    with serving(Script()) as url:
+        done = mask(url, "--image", image, "--point", "1,2", "--box", "3,3,1,1", "--out", out)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_option_of_a_mask_reaches_the_server(image: Path, tmp_path: Path) -> None:
+    script = Script()
+    words: list[object] = [
+        "--point",
+        "1,1",
+        "--point",
+        "2,2",
+        "--negative-point",
+        "3,0",
+        "--box",
+        "0,0,3.5,4",
+    ]
+    words += ["--guidance", image, "--auto", "--border", "-3", "--blur"]
+    outputs = [tmp_path / "mask.png", tmp_path / "seen.jpg"]
+    with serving(script) as url:
+        done = mask(url, "--image", image, *words, "--out", outputs[0], "--overlay", outputs[1])
+    assert done.returncode == 0, done.stderr
+    encoded = base64.b64encode(picture()).decode()
+    del script.submitted["request_id"]
+    assert script.submitted == {
+        "image": encoded,
+        "points": [[1, 1], [2, 2], [3, 0]],
+        "point_labels": [1, 1, 0],
+        "bbox": [0, 0, 3.5, 4],
+        "mask": encoded,
+        "auto_detect": True,
+        "border_adjustment": -3,
+        "use_blur": True,
+    }
+    assert all(path.exists() for path in outputs)
+
+
+def test_ctrl_c_cancels_the_mask_on_the_server(image: Path) -> None:
+    script = Script(hold=True)
+    with serving(script) as url:
+        process = subprocess.Popen(
+            [ARTMANCER, "mask", "--url", url, "--image", image, "--auto"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell that runs the tests in the background has its children ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        assert script.masking.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert script.cancel_path == f"/api/smart-mask/cancel/{script.submitted['request_id']}"
+    assert process.returncode == 130
+    assert errors == "artmancer: interrupted: the request was cancelled on the server\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "refusal", "code", "text"),
+    [
+        (["--point", "1"], None, 2, "--point takes 2 numbers with commas between them, not 1"),
+        (["--negative-point", "a,b"], None, 2, "--negative-point takes 2 numbers"),
+        (["--box", "1,2,3"], None, 2, "--box takes 4 numbers"),
+        (["--point", "nan,1"], None, 2, "--point takes 2 numbers"),
+        (["--guidance", "absent.png"], None, 2, "cannot read absent.png: No such file"),
+        (["--auto", "--out", "absent/out.png"], None, 2, "cannot write absent/out.png"),
+        (["--auto"], (400, b'{"detail": "FastSAM did not generate any masks"}'), 2, "FastSAM did"),
+        (["--auto"], (503, b'{"detail": "Triton is not available"}'), 1, "Triton is not"),
+    ],
+    ids=str,
+)
+def test_a_mask_that_fails_says_why(
+    image: Path, words: list[str], refusal: tuple[int, bytes] | None, code: int, text: str
+) -> None:
+    with serving(Script(refusal=refusal)) as url:
+        done = mask(url, "--image", image, *words)
+    assert done.returncode == code
+    assert done.stderr.startswith(f"artmancer: {text}")
+    assert len(done.stderr.splitlines()) == 1

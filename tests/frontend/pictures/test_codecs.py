@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from frontend.domain.masks import Picture
+from frontend.errors import InvalidInputError
+from frontend.pictures import codecs
+from frontend.pictures.codecs import image_format
+from frontend.pictures.image_bounds import FORMATS
+from model_kit.pictures import decode_rgb
+from tests.fakes.pictures import b64, encoded, png
+
+Pixels = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 10_000
+
+MODES = {"PNG": "RGBA", "JPEG": "RGB", "WEBP": "RGBA", "BMP": "RGB", "GIF": "P", "TIFF": "L"}
+
+
+@pytest.mark.parametrize("image_type", FORMATS)
+def test_every_format_is_passed_on_as_it_came(image_type: str) -> None:
+    data = encoded(image_type, mode=MODES[image_type])
+    assert codecs.read("field", b64(data), MAX_PIXELS) == data
+    assert image_format(data) == image_type.lower()
+
+
+def test_a_jpeg_of_several_pictures_is_a_jpeg() -> None:
+    buffer = io.BytesIO()
+    first, second = Image.new("RGB", (8, 8)), Image.new("RGB", (8, 8), "red")
+    first.save(buffer, "MPO", save_all=True, append_images=[second])
+    assert image_format(buffer.getvalue()) == "jpeg"
+
+
+@pytest.mark.parametrize("prefix", ["data:image/png;base64,", "data:;base64,", ""])
+def test_plain_base64_and_data_urls(prefix: str) -> None:
+    assert codecs.read("field", prefix + b64(png()), MAX_PIXELS) == png()
+
+
+def test_broken_lines_are_joined() -> None:
+    text = b64(png())
+    assert codecs.read("field", f"{text[:40]}\r\n{text[40:]}\n", MAX_PIXELS) == png()
+
+
+def test_an_error_tells_neither_addresses_nor_paths() -> None:
+    for data in (b"", b"hello", png()[:50], encoded("TIFF")[:100]):
+        with pytest.raises(InvalidInputError) as caught:
+            codecs.read("field", b64(data), MAX_PIXELS)
+        assert caught.value.detail.startswith("field: Invalid base64 image data or unsupported")
+        assert "0x" not in caught.value.detail
+
+
+def test_the_same_text_has_the_same_digest() -> None:
+    one, other = codecs.digest("QUJD"), codecs.digest("QUJE")
+    assert one == codecs.digest("QUJD") != other
+    assert len(one) == 32
+
+
+@pytest.mark.parametrize("prefix", ["data:image/png;base64,", ""])
+def test_a_picture_is_passed_on_unseen(prefix: str) -> None:
+    picture = codecs.picture(f"{prefix}QU\nJD", b"digest")
+    assert picture == Picture(b"ABC", hashlib.sha256(b"ABC").hexdigest(), b"digest")
+    assert codecs.from_base64("mask", f"{prefix}QU\nJD") == b"ABC"
+
+
+@pytest.mark.parametrize("text", ["????", "QUJ", "ảnh", "\ud800", "QUJD=A"])
+def test_what_is_not_base64_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"^Failed to cache image: not base64 \("):
+        codecs.picture(text, codecs.digest(text))
+    with pytest.raises(InvalidInputError, match=r"^mask: Invalid base64 .*: not base64 \("):
+        codecs.from_base64("mask", text)
+
+
+def pixels(seed: int, *shape: int) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def written(picture: Pixels, image_type: str = "PNG", **options: Any) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, image_type, **options)
+    return b64(buffer.getvalue())
+
+
+def extract(image: str, mask: str) -> Pixels:
+    with Image.open(io.BytesIO(codecs.extract(image, mask, MAX_PIXELS))) as cut:
+        assert (cut.format, cut.mode) == ("PNG", "RGBA")
+        return np.asarray(cut)
+
+
+WHITE = written(np.full((1, 1), 255, np.uint8))
+
+
+def test_alpha_is_the_mask_and_colours_stay() -> None:
+    picture, mask = pixels(0, 7, 9, 3), pixels(1, 7, 9)
+    cut = extract(written(picture), written(mask))
+    assert (cut == np.dstack([picture, mask])).all()
+
+
+def test_a_mask_of_another_size_is_stretched_without_blur() -> None:
+    mask = np.array([[255, 0], [60, 200]], np.uint8)
+    cut = extract(written(pixels(0, 8, 6, 3)), written(mask))
+    assert (cut[..., 3] == np.kron(mask, np.ones((4, 3), np.uint8))).all()
+
+
+def test_a_coloured_mask_counts_by_its_luma() -> None:
+    mask = np.array([[[255, 0, 0], [0, 255, 0]]], np.uint8)
+    cut = extract(written(pixels(0, 1, 2, 3)), written(mask))
+    assert cut[..., 3].tolist() == [[76, 150]]
+    with pytest.raises(InvalidInputError, match="No object found in mask"):
+        extract(written(pixels(0, 1, 1, 3)), written(mask[:, :1]))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_picture_and_mask_are_turned_upright(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = written(pixels(0, 5, 3, 3), exif=exif)
+    mask = written(pixels(1, 5, 3), exif=exif)
+    cut = extract(image, mask)
+    assert (cut[..., :3] == decode_rgb(base64.b64decode(image), 100)).all()
+    assert (cut[..., 3] == decode_rgb(base64.b64decode(mask), 100)[..., 0]).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I;16B"])
+def test_colours_are_those_that_the_models_see(mode: str) -> None:
+    if mode.startswith("I;16"):
+        deep = (pixels(0, 6, 6).astype(np.uint16) * 255) + 77
+        drawn = Image.frombytes(mode, (6, 6), deep.astype(">u2" if mode[-1] == "B" else "<u2"))
+    else:
+        drawn = Image.fromarray(pixels(0, 6, 6, 4)).convert(mode)
+    buffer = io.BytesIO()
+    drawn.save(buffer, "TIFF" if mode in ("CMYK", "I;16B") else "PNG")
+    cut = extract(b64(buffer.getvalue()), WHITE)
+    assert (cut[..., :3] == decode_rgb(buffer.getvalue(), 100)).all()
+    assert (cut[..., 3] == 255).all()
+
+
+@pytest.mark.parametrize("value", [0, 100, 128])
+def test_an_empty_mask_has_no_object(value: int) -> None:
+    mask = written(np.full((4, 4), value, np.uint8))
+    with pytest.raises(InvalidInputError) as caught:
+        codecs.extract(written(pixels(0, 4, 4, 3)), mask, MAX_PIXELS)
+    assert caught.value.detail == "No object found in mask (no white pixels)"
+
+
+def test_one_bright_pixel_is_an_object() -> None:
+    mask = np.zeros((4, 4), np.uint8)
+    mask[3, 2] = 129
+    assert (extract(written(pixels(0, 4, 4, 3)), written(mask)))[3, 2, 3] == 129
+
+
+@pytest.mark.parametrize(("size", "shown"), [((3000, 1500), (2560, 1280)), ((20, 10), (20, 10))])
+def test_a_picture_for_display_is_capped(size: tuple[int, int], shown: tuple[int, int]) -> None:
+    data, media_type = codecs.webp(png(size))
+    assert media_type == "image/webp"
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.format, image.size) == ("WEBP", shown)
+
+
+def test_png_is_sent_where_webp_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codecs, "WEBP_QUALITY", 1000)
+    assert codecs.webp(png()) == (png(), "image/png")
