@@ -142,8 +142,10 @@ def main(
         cli.fail("interrupted", cli.INTERRUPTED)
     phases.append(Phase(time.time() - stopping, "The frontend and Triton stop", []))
     _sheet(strips).save(out / "demo.png")
-    _print(phases, out)
-    console.print(f"All pictures side by side: {out / 'demo.png'}", soft_wrap=True)
+    _print(phases)
+    console.print(
+        f"The pictures are in {out}; all of them side by side: {out / 'demo.png'}", soft_wrap=True
+    )
 
 
 def _mask(client: Client, out: Path) -> tuple[Phase, Strip]:
@@ -189,8 +191,8 @@ def _edit(client: Client, example: Example, out: Path) -> tuple[Phase, Strip]:
     return Phase(seconds, f"{title}: {stages}", [file]), Strip(title, panels)
 
 
-def _print(phases: list[Phase], out: Path) -> None:
-    table = Table("seconds", "what", f"pictures in {out}")
+def _print(phases: list[Phase]) -> None:
+    table = Table("seconds", "what", "pictures")
     for phase in phases:
         table.add_row(f"{phase.seconds:7.1f}", phase.what, "\n".join(phase.files))
     table.add_section()
