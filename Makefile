@@ -11,7 +11,7 @@ BUNDLES := bundles/demo/manifest.json bundles/fastsam/manifest.json
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: $(READY)  ## make .venv with everything installed (2 GB, with CUDA 7)
+setup: $(READY)  ## make .venv with everything installed (2.4 GB, with CUDA 7)
 $(READY): pyproject.toml constraints.txt scripts/setup
 	scripts/setup $(VENV)
 	touch $@
