@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from image_edit.conditions import Conditions, Pixels
+from image_edit.conditions import Box, Conditions, Pixels, Region
 from image_edit.request import EditRequest, read_request
 
 if TYPE_CHECKING:
@@ -32,10 +32,31 @@ def request_of(**inputs: Any) -> EditRequest:
     )
 
 
-def conditions_of(**changes: Any) -> Conditions:
-    """Conditions of a small removal."""
+def region_of(picture_: Pixels | None = None, **changes: Any) -> Region:
+    """The region of a whole picture, which is a small one where none is given."""
     images = np.stack([picture(seed=seed) for seed in range(2)])
-    plain = Conditions(images, images[0], None, "remove it", "removal", {"mask_A": "abc"})
+    height, width = (images[0] if picture_ is None else picture_).shape[:2]
+    if picture_ is not None:
+        canvas = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.uint8)
+        canvas[:height, :width] = picture_[..., :3]
+        images = np.stack([canvas, canvas])
+    whole = Region(Box(0, 0, width, height), (width, height), images, None)
+    return replace(whole, **changes)
+
+
+def conditions_of(**changes: Any) -> Conditions:
+    """Conditions of a small removal that gives the whole generated frame."""
+    plain = Conditions(
+        picture=picture(seed=0),
+        profile=None,
+        regions=(region_of(),),
+        composited=False,
+        in_place=False,
+        square=None,
+        prompt="remove it",
+        task_type="removal",
+        debug_info={"mask_A": "abc"},
+    )
     return replace(plain, **changes)
 
 
@@ -87,8 +108,9 @@ class FakeEngine:
     def step(self, state: EditSpec) -> None:
         self.gate.enter()
 
-    def preview(self, state: EditSpec) -> bytes:
-        return b"preview"
+    def preview(self, state: EditSpec) -> Pixels:
+        width, height = state.size
+        return np.full((height // 8, width // 8, 3), 55, np.uint8)
 
     def decode(self, state: EditSpec) -> Pixels:
         self.gate.enter()

@@ -1,57 +1,147 @@
 import io
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from image_edit.colours import linear_of, srgb_of
+from image_edit.conditions import Box, Conditions, Pixels
 from image_edit.output import encode_png, finish
+from model_kit.colour import to_srgb
+from tests.fakes.profiles import profile
 
-from .edits import conditions_of, picture
+from .edits import conditions_of, picture, region_of
 
-
-def test_a_picture_of_the_right_size_is_left_alone() -> None:
-    generated = picture(64, 48)
-    assert finish(generated, (64, 48), conditions_of()) is generated
-
-
-def test_any_other_is_brought_to_the_exact_size() -> None:
-    generated = picture(64, 48)
-    expected = Image.fromarray(generated).resize((301, 263), Image.Resampling.LANCZOS)
-    assert (finish(generated, (301, 263), conditions_of()) == np.asarray(expected)).all()
+SIZE = (64, 48)
+SOURCE = picture(*SIZE, seed=1)
 
 
-def test_two_sources_are_blended_by_the_soft_mask() -> None:
+def hole(left: int = 20, top: int = 10, width: int = 20, height: int = 20) -> Pixels:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[top : top + height, left : left + width] = 255
+    return mask
+
+
+def of(source: Pixels, **changes: Any) -> Conditions:
+    given = {"picture": source, "regions": (region_of(source),), **changes}
+    return conditions_of(**given)
+
+
+def stretched(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+def test_a_whole_edit_is_the_generated_frame_without_its_padding() -> None:
+    canvas = picture(64, 64, seed=2)
+    assert (finish([canvas], SIZE, of(SOURCE)) == canvas[:48]).all()
+
+
+def test_any_edit_is_brought_to_the_exact_size() -> None:
+    canvas = picture(64, 64, seed=2)
+    found = finish([canvas], (301, 263), of(SOURCE))
+    assert (found == stretched(canvas[:48], (301, 263))).all()
+
+
+def test_a_composite_is_blended_by_its_soft_mask() -> None:
     source = np.full((1, 3, 3), 200, np.uint8)
-    generated = np.full((1, 3, 3), 100, np.uint8)
     mask = np.array([[0, 51, 255]], np.uint8)
-    blend = finish(generated, (3, 1), conditions_of(source=source, composite_mask=mask))
+    conditions = of(source, regions=(region_of(source, paste_mask=mask),), composited=True)
+    blend = finish([np.full((32, 32, 3), 100, np.uint8)], (3, 1), conditions)
     assert blend[0, :, 0].tolist() == [200, 180, 100]
 
 
 def test_outside_the_mask_every_pixel_of_the_input_stays() -> None:
-    source, generated = picture(64, 64, seed=1), picture(64, 64, seed=2)
-    mask = np.zeros((64, 64), np.uint8)
-    mask[20:40, 20:40] = 255
-    blend = finish(generated, (64, 64), conditions_of(source=source, composite_mask=mask))
-    assert (blend[mask == 0] == source[mask == 0]).all()
-    assert (blend[mask == 255] == generated[mask == 255]).all()
+    canvas, mask = picture(64, 64, seed=2), hole()
+    conditions = of(SOURCE, regions=(region_of(SOURCE, paste_mask=mask),), composited=True)
+    blend = finish([canvas], SIZE, conditions)
+    assert (blend[mask == 0] == SOURCE[mask == 0]).all()
+    assert (blend[mask == 255] == canvas[:48][mask == 255]).all()
 
 
-def test_the_composite_is_made_at_the_size_of_the_output() -> None:
-    source = picture(64, 64, seed=1)
-    mask = np.zeros((64, 64), np.uint8)
-    mask[:, 32:] = 255
-    conditions = conditions_of(source=source, composite_mask=mask)
-    blend = finish(picture(128, 96, seed=2), (130, 100), conditions)
-    assert blend.shape == (100, 130, 3)
-    enlarged = np.asarray(Image.fromarray(source).resize((130, 100), Image.Resampling.LANCZOS))
-    assert (blend[:, :50] == enlarged[:, :50]).all()
+def test_a_crop_goes_back_to_its_place_at_the_picture_s_resolution() -> None:
+    source = picture(200, 160, seed=1)
+    box = Box(50, 40, 96, 80)
+    mask = np.zeros((80, 96), np.uint8)
+    mask[30:50, 30:60] = 255
+    region = region_of(content=(48, 40), box=box, paste_mask=mask)
+    canvas = picture(64, 64, seed=2)
+    found = finish([canvas], (200, 160), of(source, regions=(region,), composited=True))
+    changed = (found != source).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert (rows.min(), columns.min()) >= (70, 80)
+    assert (rows.max(), columns.max()) <= (89, 109)
+    enlarged = stretched(canvas[:40, :48], (96, 80))
+    assert (found[70:90, 80:110] == enlarged[30:50, 30:60]).all()
+
+
+def test_several_crops_go_each_to_its_own_place() -> None:
+    source = np.zeros((64, 200, 3), np.uint8)
+    full = np.full((40, 40), 255, np.uint8)
+    regions = tuple(
+        region_of(content=(40, 40), box=Box(left, 10, 40, 40), paste_mask=full) for left in (0, 150)
+    )
+    canvases = [np.full((64, 64, 3), shade, np.uint8) for shade in (50, 90)]
+    found = finish(canvases, (200, 64), of(source, regions=regions, composited=True))
+    assert (found[20, 20, 0], found[20, 100, 0], found[20, 170, 0]) == (50, 0, 90)
+
+
+def test_a_padded_picture_is_returned_in_the_middle_of_black() -> None:
+    canvas = picture(64, 64, seed=2)
+    found = finish([canvas], (128, 128), of(SOURCE, square=128))
+    assert (found[40:88, 32:96] == canvas[:48]).all()
+    found[40:88, 32:96] = 0
+    assert not found.any()
+
+
+def test_a_white_balance_of_a_smaller_copy_keeps_the_picture_s_detail() -> None:
+    noise = np.random.default_rng(0).integers(40, 200, (96, 128, 3), np.uint8)
+    small = stretched(noise, (64, 48))
+    light = np.diag([0.8, 1.0, 1.3]).astype(np.float32)
+    canvas = np.zeros((64, 64, 3), np.uint8)
+    canvas[:48] = small
+    generated = srgb_of(linear_of(canvas) @ light)
+    region = region_of(noise, content=(64, 48), images=np.stack([canvas, canvas]))
+    conditions = of(noise, regions=(region,), task_type="white-balance")
+    found = finish([generated], (128, 96), conditions)
+    right = srgb_of(linear_of(noise) @ light)
+    assert np.abs(found.astype(int) - right).mean() < 2
+
+
+def test_untouched_pixels_keep_the_picture_s_profile_and_new_ones_take_it() -> None:
+    p3, mask = profile(), hole()
+    region = region_of(SOURCE, paste_mask=mask)
+    conditions = of(SOURCE, regions=(region,), composited=True, profile=p3)
+    red = np.full((64, 64, 3), (200, 60, 40), np.uint8)
+    found = finish([red], SIZE, conditions)
+    assert (found[mask == 0] == SOURCE[mask == 0]).all()
+    shown = to_srgb(found, p3)[mask == 255]
+    assert np.abs(shown.astype(int) - (200, 60, 40)).max() <= 2
+
+
+@pytest.mark.parametrize("task_type", ["removal", "insertion"])
+def test_what_is_transparent_stays_so_unless_something_is_inserted(task_type: str) -> None:
+    mask = hole()
+    see_through = np.dstack([SOURCE, np.full((48, 64), 0, np.uint8)])
+    region = region_of(SOURCE, paste_mask=mask)
+    conditions = of(see_through, regions=(region,), composited=True, task_type=task_type)
+    found = finish([picture(64, 64, seed=2)], SIZE, conditions)
+    assert (found[mask == 0] == see_through[mask == 0]).all()
+    assert set(found[mask == 255][:, 3]) == {255 if task_type == "insertion" else 0}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 48)])
-def test_png_is_lossless_and_rgb(size: tuple[int, int]) -> None:
+def test_png_is_lossless_and_says_srgb(size: tuple[int, int]) -> None:
     pixels = picture(*size)
-    decoded = Image.open(io.BytesIO(encode_png(pixels)))
+    decoded = Image.open(io.BytesIO(encode_png(pixels, None)))
     assert decoded.format == "PNG"
     assert decoded.mode == "RGB"
     assert (np.asarray(decoded) == pixels).all()
+    assert decoded.info["srgb"] == 0
+
+
+def test_png_carries_a_profile_and_transparency() -> None:
+    pixels = np.dstack([SOURCE, hole()])
+    decoded = Image.open(io.BytesIO(encode_png(pixels, profile())))
+    assert (np.asarray(decoded) == pixels).all()
+    assert decoded.info["icc_profile"] == profile()

@@ -22,7 +22,7 @@ def info(distilled: bool = False, **inputs: Any) -> dict[str, Any]:
     text = build_info(
         request,
         conditions,
-        build_spec(request, conditions),
+        build_spec(request, conditions, conditions.regions[0]),
         output_size=(301, 263),
         distilled=distilled,
         bundle="demo",
@@ -55,6 +55,8 @@ def test_all_that_is_reported() -> None:
             "generation_time": 3.7,
             "has_reference_image": False,
             "task_type": "removal",
+            "region": "full",
+            "regions": [{"box": [0, 0, 64, 64], "computed_size": "64x64"}],
         },
         "model_used": "demo_removal",
         "generation_time": 3.7,
@@ -75,3 +77,7 @@ def test_guidance_scale_is_what_was_in_effect() -> None:
 
 def test_a_reference_is_told() -> None:
     assert info(REFERENCE_IMAGE=b"x")["parameters_used"]["has_reference_image"] is True
+
+
+def test_the_region_is_told_as_it_was_asked() -> None:
+    assert info(REGION=b"[1, 2, 30, 40]")["parameters_used"]["region"] == "[1, 2, 30, 40]"

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from image_edit.conditions import Box
 from image_edit.messages import Progressed, Stage, Succeeded
 from image_edit.run import EditRunner
 from model_kit.laps import Laps
 
-from .edits import FakeEngine, conditions_of, request_of
+from .edits import FakeEngine, conditions_of, region_of, request_of
 
 
 def laps() -> Laps:
@@ -78,7 +79,11 @@ def test_the_result(engine: FakeEngine) -> None:
 def test_previews_come_with_steps_and_only_when_asked(engine: FakeEngine) -> None:
     runner = EditRunner(engine, "demo")
     messages, _ = outcome(runner, PREVIEW=True)
-    assert [message.preview for message in told(messages)] == [b"", *[b"preview"] * 3, b""]
+    shown = [message.preview for message in told(messages)]
+    assert [bool(preview) for preview in shown] == [False, True, True, True, False]
+    drawn = np.asarray(Image.open(io.BytesIO(shown[1])))
+    assert drawn.shape == (8, 8, 3)
+    assert abs(drawn.astype(int) - 55).max() <= 2
     messages, _ = outcome(runner)
     assert not any(message.preview for message in told(messages))
 
@@ -114,6 +119,33 @@ def test_a_closed_run_does_no_more_work() -> None:
     assert [next(run) is None for _ in range(3)] == [False, True, False]
     run.close()
     assert next(run, None) is None
+
+
+def test_regions_take_each_step_together_and_control_comes_back_between_them(
+    engine: FakeEngine,
+) -> None:
+    left, right = (
+        region_of(box=Box(start, 0, 64, 64), paste_mask=np.full((64, 64), 255, np.uint8))
+        for start in (0, 100)
+    )
+    conditions = conditions_of(
+        picture=np.zeros((64, 164, 3), np.uint8), regions=(left, right), composited=True
+    )
+    run = EditRunner(engine, "demo").run(request_of(), conditions, laps())
+    messages = []
+    while True:
+        try:
+            messages.append(next(run))
+        except StopIteration as end:
+            result = end.value
+            break
+    steps = [message.step for message in told(messages) if message.stage is Stage.DENOISING]
+    assert steps == [1, 2, 3]
+    assert messages.count(None) == 2 + 3 + 1  # each prepares; between steps; between decodings
+    image = np.asarray(Image.open(io.BytesIO(result.image)))
+    assert (image[:, :64] == 99).all()
+    assert (image[:, 64:100] == 0).all()
+    assert (image[:, 100:] == 99).all()
 
 
 def test_errors_of_the_engine_come_through() -> None:

@@ -97,7 +97,7 @@ class EditRunner:
         laps.note(Stage.DENOISING)
         yield progressed(Stage.DECODING, total)
         size = output_size(request, conditions)
-        generated = []
+        generated: list[Pixels] = []
         for state in states:
             if generated:
                 yield None

@@ -1,6 +1,5 @@
 """The engine against diffusers' own pipeline, on the demo bundle."""
 
-import io
 from typing import Any
 
 import diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus as reference
@@ -10,7 +9,6 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
-from image_edit.conditions import Pixels
 from image_edit.engine.bundle import Bundle
 from image_edit.engine.engine import EditEngine, EditState
 from image_edit.errors import DeviceLostError
@@ -393,10 +391,6 @@ def test_a_picture_that_is_not_finite_is_an_error(engine: EditEngine, value: flo
     assert caught.value.code is Code.INTERNAL
 
 
-def pixels_of(webp: bytes) -> Pixels:
-    return np.asarray(Image.open(io.BytesIO(webp)).convert("RGB"))
-
-
 def test_a_preview_is_drawn_from_where_the_step_leads(
     bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,9 +398,9 @@ def test_a_preview_is_drawn_from_where_the_step_leads(
     noise = state.latents
     monkeypatch.setattr(bundle.pipeline.transformer, "forward", Predictions([0.5, 0.5]))
     engine.step(state)
-    early = pixels_of(engine.preview(state))
+    early = engine.preview(state)
     assert early.shape == (6, 12, 3)
     # A constant velocity leads to noise - velocity, from the first step on.
     engine.step(state)
     assert torch.allclose(state.latents, noise - 0.5, atol=1e-5)
-    assert (pixels_of(engine.preview(state)) == early).all()
+    assert (engine.preview(state) == early).all()
