@@ -5,10 +5,11 @@ READY := $(VENV)/.ready
 BUNDLES := bundles/demo/manifest.json bundles/fastsam/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundle demo serve test test-slow soak test-gpu lint bench clean
+.PHONY: help setup bundle demo serve check test test-slow soak test-gpu test-containers coverage \
+  lint docs bench clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: $(READY)  ## make .venv with everything installed (2 GB, with CUDA 7)
 $(READY): pyproject.toml constraints.txt scripts/setup
@@ -30,6 +31,10 @@ demo: $(BUNDLES)  ## edit the sample pictures on a real tritonserver; results in
 serve: $(BUNDLES)  ## run the frontend on port 8080 and Triton on 8000 to 8002 until Ctrl-C
 	$(BIN)/artmancer serve
 
+# Left out: what starts a tritonserver, loads a network of weights or reads what Docker's tools say.
+check: lint  ## lint, then the fast tests
+	$(BIN)/pytest -q tests/contract tests/docs tests/frontend tests/models/edit_conditions tests/models/smart_mask tests/models/fastsam
+
 test: lint $(BUNDLES)  ## lint, then all tests but the slow ones
 	$(BIN)/pytest
 
@@ -42,6 +47,12 @@ soak: $(BUNDLES)  ## thousands of jobs with cancels and faults
 test-gpu: $(BUNDLES)  ## the tests that need an NVIDIA GPU
 	$(BIN)/pytest -m gpu
 
+test-containers: $(READY)  ## build the images and try the stack on a Docker engine
+	$(BIN)/pytest -m containers tests/containers
+
+coverage: $(BUNDLES)  ## the fraction of lines that the tests run, without the integration tests
+	$(BIN)/pytest --ignore=tests/integration --cov --cov-report=term --cov-report=html:reports/coverage
+
 lint: $(READY)  ## ruff, mypy --strict, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,8 +60,11 @@ lint: $(READY)  ## ruff, mypy --strict, import directions
 	for model in model_repository/*/1/model.py; do $(BIN)/mypy $$model || exit 1; done
 	$(BIN)/lint-imports
 
+docs: $(READY)  ## write docs/settings.md, openapi.json and the architecture's picture
+	$(BIN)/python -m scripts.generated_docs
+
 bench: $(BUNDLES)  ## measure; results in benchmarks/results/
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what was built or written; keeps .venv
-	rm -rf bundles demo-output .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf bundles demo-output reports .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,21 +1,35 @@
-# syntax=docker/dockerfile:1
 # The frontend: REST, SSE and the command line. No torch, no models.
-ARG PYTHON=3.12-slim-trixie
+#
+# Another base image must have what this one has: `python`, pip and Debian's packages.
+ARG PYTHON_IMAGE=python:3.12-slim-trixie
 
-FROM python:${PYTHON} AS packages
+# By itself, so that another line of pyproject.toml installs nothing anew.
+FROM ${PYTHON_IMAGE} AS requirements
 WORKDIR /build
+COPY docker/requirements_of.py pyproject.toml ./
+RUN python requirements_of.py frontend > frontend.txt
+
+FROM ${PYTHON_IMAGE} AS packages
+WORKDIR /build
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends binutils \
+ && rm -rf /var/lib/apt/lists/*
 RUN python -m venv --without-pip /opt/venv
-COPY docker/requirements_of.py pyproject.toml constraints.txt ./
+COPY constraints.txt ./
+COPY --from=requirements /build/frontend.txt ./
+# Debug symbols and the packages' own tests are a quarter of what pip installs.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python requirements_of.py frontend > requirements.txt \
- && python -m pip --python /opt/venv/bin/python install \
-      --constraint constraints.txt --requirement requirements.txt
-COPY README.md LICENSE ./
+    python -m pip --python /opt/venv/bin/python install \
+      --constraint constraints.txt --requirement frontend.txt \
+ && find /opt/venv -type d -name tests -prune -exec rm -r {} + \
+ && find /opt/venv -name '*.cpython-*.so' -exec strip --strip-unneeded {} +
+COPY pyproject.toml README.md LICENSE ./
 COPY frontend frontend
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip --python /opt/venv/bin/python install --no-deps .
 
-FROM python:${PYTHON}
+FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="artmancer-frontend" \
       org.opencontainers.image.description="REST and SSE frontend of ArtMancer on Triton" \
       org.opencontainers.image.licenses="Apache-2.0"

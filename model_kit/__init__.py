@@ -1,1 +1,1 @@
-"""Owns what the models share; installed beside them."""
+"""Owns what the models share: one small package, installed in the Python that runs them."""

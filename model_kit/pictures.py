@@ -1,7 +1,4 @@
-"""Owns decoding one encoded picture to RGB pixels, as a browser shows it.
-
-The models each keep a copy of this file, since they share no code; a test holds the copies equal.
-"""
+"""Owns decoding one encoded picture to RGB pixels, as a browser shows it."""
 
 from io import BytesIO
 
@@ -13,11 +10,11 @@ from model_kit.image_bounds import FORMATS, refusal
 
 
 class ImageRefusedError(Exception):
-    """Not a picture that may be decoded; the text says why, for whoever sent it."""
+    """The data must not or cannot be decoded; the text tells the client why."""
 
 
 def decode_rgb(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """Decodes one encoded picture.
+    """Decode one encoded picture.
 
     The EXIF orientation is applied, because users draw on the upright picture. An animation
     gives its first frame. Transparency, a palette's too, is composited on white. Colour profiles
@@ -46,8 +43,8 @@ def decode_rgb(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
     except UnidentifiedImageError as error:
         raise _undecodable(f"not a {', '.join(FORMATS)} file") from error
     except Exception as error:
-        # Damaged files make Pillow's parsers raise whatever they stumble over: OSError,
-        # SyntaxError, ValueError, struct.error and more.
+        # Pillow's parsers raise errors of any type on damaged files: OSError, SyntaxError,
+        # ValueError, struct.error and more.
         raise _undecodable(str(error)) from error
 
 
@@ -59,7 +56,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(picture)
     except Exception:
-        # The pixels are whole; like a browser, do without an EXIF block that cannot be read.
+        # The pixels are whole. Browsers ignore an unreadable EXIF block too.
         return picture
 
 

@@ -83,7 +83,9 @@ def train(
 
 def draw_sheet(
     bundle: Annotated[Path, typer.Option(help="The bundle that edits.")] = Path("bundles/demo"),
-    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("docs/demo-edits.png"),
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path(
+        "docs/images/demo-edits.png"
+    ),
 ) -> None:
     """Draw a contact sheet of a bundle's edits: input, conditions, result, truth."""
     from export.demo_edits.results import Editor

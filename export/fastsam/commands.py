@@ -114,7 +114,7 @@ def train(
         fastsam_bundle.DEMO
     ),
     sheet: Annotated[Path, typer.Option(help="Gets the contact sheet.")] = Path(
-        "docs/fastsam-demo.png"
+        "docs/images/fastsam-demo.png"
     ),
     photographs: Annotated[Path, typer.Option(help="Shown in the sheet.")] = Path("examples"),
     minutes: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,

@@ -90,6 +90,7 @@ def test_only_the_gpu_profile_reserves_a_gpu() -> None:
 
 def test_serving_reads_what_export_writes() -> None:
     written = {each.split(":")[1]: each.split(":")[0] for each in SERVICES["export"]["volumes"][:2]}
+    assert SERVICES["export-cpu"]["volumes"] == SERVICES["export"]["volumes"][:2]
     volumes = SERVICES["triton"]["volumes"][:2]
     read = {each.split(":")[1]: each.split(":")[0] for each in volumes}
     assert written == read == {"/bundles": "bundles", "/engines": "engines"}
@@ -100,12 +101,37 @@ def test_serving_reads_what_export_writes() -> None:
 
 @pytest.mark.parametrize("name", ["triton", "triton-1", "triton-cpu"])
 def test_the_frontend_reads_where_triton_tells_how_far_its_load_is(name: str) -> None:
-    assert SERVICES[name]["volumes"][2:] == ["loading:/run/artmancer"]
+    assert "loading:/run/artmancer" in SERVICES[name]["volumes"]
     assert SERVICES["frontend"]["volumes"] == ["loading:/run/artmancer:ro"]
     told = re.compile(r"ARTMANCER_LOADING_FILE=(\S+)")
     for image in ("triton", "frontend"):
         text = (ROOT / "docker" / f"{image}.Dockerfile").read_text()
         assert told.findall(text) == ["/run/artmancer/loading"]
+
+
+def test_every_container_is_read_only_and_has_no_capabilities() -> None:
+    for service in SERVICES.values():
+        assert service["read_only"] is True
+        assert service["tmpfs"] == ["/tmp"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dockerfile", "services"),
+    [
+        ("PYTHON_IMAGE", "frontend", {"frontend"}),
+        ("TRITON_IMAGE", "triton", {"triton", "triton-1", "triton-cpu", "export", "export-cpu"}),
+    ],
+)
+def test_a_base_image_reaches_its_build_and_has_one_default(
+    name: str, dockerfile: str, services: set[str]
+) -> None:
+    text = (ROOT / "docker" / f"{dockerfile}.Dockerfile").read_text()
+    assert f"ARG {name}={DEFAULTS[name]}\n" in text
+    builds = {service: SERVICES[service]["build"] for service in SERVICES}
+    assert {each for each in builds if name in builds[each]["args"]} == services
+    assert {builds[each]["dockerfile"] for each in services} == {f"docker/{dockerfile}.Dockerfile"}
 
 
 def test_up_starts_no_export() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import tensorrt_requirement
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 COPY = re.compile(r"^COPY (?!--from)(.+) \S+$", re.MULTILINE)
@@ -80,10 +82,19 @@ def test_every_image_runs_without_root_and_asks_the_models(dockerfile: Path) -> 
         assert started.startswith("["), "a shell between would keep signals from the server"
 
 
-def test_no_base_image_floats() -> None:
-    for dockerfile in DOCKERFILES:
-        (default,) = instruction(dockerfile, "ARG")
-        assert re.search(r"=\d+\.\d+-", default)
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_every_base_image_is_an_argument_and_its_default_does_not_float(dockerfile: Path) -> None:
+    (argument,) = instruction(dockerfile, "ARG")
+    name, default = argument.split("=")
+    assert re.search(r":\d+\.\d+-", default)
+    stages = [stage.split(" AS ") for stage in instruction(dockerfile, "FROM")]
+    names = [stage[1] for stage in stages if len(stage) > 1]
+    assert {stage[0] for stage in stages} - {*names} == {f"${{{name}}}"}
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_a_build_asks_no_registry_for_its_syntax(dockerfile: Path) -> None:
+    assert not re.search(r"^#\s*syntax\s*=", dockerfile.read_text(), re.MULTILINE)
 
 
 def requirements_of(*extras: str) -> str:
@@ -129,6 +140,19 @@ def test_what_an_image_installs_resolves_for_its_python(extras: list[str], tmp_p
     )
     assert done.returncode == 0, done.stderr
     assert "Would install" in done.stdout
+
+
+def test_the_bindings_of_tensorrt_are_those_of_the_image() -> None:
+    assert tensorrt_requirement.requirement(101305) == "tensorrt-cu13-bindings==10.13.5.*"
+    assert tensorrt_requirement.requirement(110400) == "tensorrt-cu13-bindings==11.4.0.*"
+
+
+def test_an_image_without_tensorrt_gets_no_bindings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tensorrt_requirement, "LIBRARIES", tmp_path)
+    tensorrt_requirement.main()
+    assert capsys.readouterr().out == ""
 
 
 def test_the_frontend_needs_no_torch() -> None:

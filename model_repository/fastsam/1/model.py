@@ -1,13 +1,18 @@
-"""Triton's fastsam on a CPU: tensors in, tensors out; fastsam_network does the work."""
-
-import json
-import traceback
-from pathlib import Path
+"""Triton's fastsam on a CPU: tensors in, tensors out; fastsam/ does the work."""
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+try:
+    from model_kit.errors import error_of
+except ModuleNotFoundError:
+    raise ImportError(
+        "the Python that runs Triton's models lacks the package model_kit; "
+        "in ArtMancer's folder run: pip install --no-deps ."
+    ) from None
+
 from fastsam.network import Floats, Network
+from model_kit.parameters import Parameters
 
 
 class TritonPythonModel:
@@ -15,9 +20,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Compiles the bundle's network; a bad parameter or bundle fails the load."""
-        parameters = json.loads(args["model_config"])["parameters"]
-        bundle = Path(args["model_repository"], parameters["BUNDLE"]["string_value"]).resolve()
-        self._network = Network(bundle, parameters["PRECISION"]["string_value"])
+        self._network = Network.from_parameters(Parameters.of_model(args))
 
     def execute(
         self, requests: list["pb_utils.InferenceRequest"]
@@ -36,9 +39,7 @@ class TritonPythonModel:
                     )
                 ]
             )
-        except ValueError as error:
-            text, code = f"[INVALID_ARGUMENT] {error}", pb_utils.TritonError.INVALID_ARG
-        except Exception:
-            pb_utils.Logger.log_error(traceback.format_exc())
-            text, code = "[INTERNAL] the network failed", pb_utils.TritonError.INTERNAL
-        return pb_utils.InferenceResponse([], pb_utils.TritonError(text, code))
+        except Exception as exception:
+            error = error_of(exception, pb_utils.Logger.log_error, "the network failed")
+            code = getattr(pb_utils.TritonError, error.code.triton_name)
+            return pb_utils.InferenceResponse([], pb_utils.TritonError(str(error), code))

@@ -5,22 +5,31 @@ import os
 import threading
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+try:
+    from model_kit.errors import invalid
+except ModuleNotFoundError:
+    raise ImportError(
+        "the Python that runs Triton's models lacks the package model_kit; "
+        "in ArtMancer's folder run: pip install --no-deps ."
+    ) from None
+
 from image_edit.conditions import Conditions
 from image_edit.engine.cpu import tune_for_cpu
-from image_edit.errors import Code, error_of, error_of_conditions, invalid
+from image_edit.errors import error_of, error_of_conditions
 from image_edit.jobs import EditJobs, Job
 from image_edit.loading import loading
 from image_edit.messages import Answered, Failed, Message, Progressed, Stage, Succeeded
-from image_edit.request import MAX_ELEMENTS, EditRequest, Tensors, read_request, read_text
+from image_edit.request import MAX_ELEMENTS, EditRequest, read_request
 from image_edit.run import EditRunner
 from image_edit.settings import EditSettings
 from image_edit.wire import EditWire
+from model_kit.parameters import Parameters
+from model_kit.tensors import Tensors, read_inputs, read_outputs, read_text, text_array
 
 if TYPE_CHECKING:
     from image_edit.engine.bundle import Bundle
@@ -36,11 +45,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Loads the bundle, warms it up and starts; whatever is raised fails the load."""
-        parameters = json.loads(args["model_config"])["parameters"]
-        self._settings = EditSettings.from_parameters(
-            {key: value["string_value"] for key, value in parameters.items()},
-            Path(args["model_repository"]),
-        )
+        self._settings = EditSettings.from_parameters(Parameters.of_model(args))
         self._on_gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if self._on_gpu else "cpu"
         if not self._on_gpu:
@@ -90,7 +95,7 @@ class TritonPythonModel:
     def _take(self, request: "pb_utils.InferenceRequest") -> None:
         sender = request.get_response_sender()
         try:
-            tensors = _inputs(request)
+            tensors = read_inputs(request, MAX_ELEMENTS)
             if "CANCEL" not in tensors:
                 job = Job(request.request_id(), self._read(tensors))
                 self._wire.open(job, sender)
@@ -134,20 +139,6 @@ class TritonPythonModel:
             self._jobs.cancel(stream)
 
 
-def _inputs(request: "pb_utils.InferenceRequest") -> Tensors:
-    """The inputs as lists.
-
-    Raises:
-        EditError: INVALID_ARGUMENT: one has too many elements; making lists of millions would
-            stop all other clients.
-    """
-    arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-    for name, array in arrays.items():
-        if array.size > MAX_ELEMENTS:
-            raise invalid(name, f"{array.size} elements, at most {MAX_ELEMENTS}")
-    return {name: array.tolist() for name, array in arrays.items()}
-
-
 def _load(settings: EditSettings, device: str) -> tuple["Bundle", EditRunner]:
     """Loads the bundle and warms it up, and tells how far it is."""
     with loading(pb_utils.Logger.log_info) as on_stage:
@@ -167,7 +158,7 @@ def _conditions(request: EditRequest) -> Conditions:
     """Has edit_conditions build the conditions of a request.
 
     Raises:
-        EditError: whatever it answered, code included.
+        CodedError: whatever it answered, code included.
     """
     response = pb_utils.InferenceRequest(
         model_name="edit_conditions",
@@ -179,8 +170,7 @@ def _conditions(request: EditRequest) -> Conditions:
     ).exec()
     if response.has_error():
         raise error_of_conditions(response.error().message())
-    # The arrays lie in shared memory that goes with the response.
-    outputs = {tensor.name(): tensor.as_numpy().copy() for tensor in response.output_tensors()}
+    outputs = read_outputs(response)
     return Conditions(
         images=outputs["CONDITIONS"],
         source=outputs["INPUT"],
@@ -207,12 +197,7 @@ def _response(message: Message) -> "pb_utils.InferenceResponse":
         case Answered():
             return _tensors(Stage.DONE, 0, 0, 1.0, INFO=message.info)
         case Failed():
-            code = {
-                Code.INVALID_ARGUMENT: pb_utils.TritonError.INVALID_ARG,
-                Code.UNIMPLEMENTED: pb_utils.TritonError.UNSUPPORTED,
-                Code.UNAVAILABLE: pb_utils.TritonError.UNAVAILABLE,
-                Code.CANCELLED: pb_utils.TritonError.CANCELLED,
-            }.get(message.error.code, pb_utils.TritonError.INTERNAL)
+            code = getattr(pb_utils.TritonError, message.error.code.triton_name)
             return pb_utils.InferenceResponse([], pb_utils.TritonError(str(message.error), code))
 
 
@@ -228,9 +213,5 @@ def _tensors(
     strings = {"STAGE": stage.value, **texts}
     return pb_utils.InferenceResponse(
         numbers
-        + [
-            pb_utils.Tensor(name, np.array([text], dtype=np.object_))
-            for name, text in strings.items()
-            if text
-        ]
+        + [pb_utils.Tensor(name, text_array(text)) for name, text in strings.items() if text]
     )

@@ -2,17 +2,27 @@
 
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from smart_mask.errors import Code, MaskError, error_of, invalid
+try:
+    from model_kit.errors import CodedError, invalid
+except ModuleNotFoundError:
+    raise ImportError(
+        "the Python that runs Triton's models lacks the package model_kit; "
+        "in ArtMancer's folder run: pip install --no-deps ."
+    ) from None
+
+from model_kit.laps import Laps
+from model_kit.parameters import Parameters
+from model_kit.tensors import Tensors, read_inputs, read_outputs, text_array
+from smart_mask.errors import error_of
 from smart_mask.jobs import Job, MaskJobs
 from smart_mask.letterbox import Floats
 from smart_mask.network import Network
-from smart_mask.request import MAX_ELEMENTS, Tensors, read_request
-from smart_mask.segmenter import Laps, Mask, Segmenter
+from smart_mask.request import MAX_ELEMENTS, read_request
+from smart_mask.segmenter import Mask, Segmenter
 from smart_mask.settings import MaskSettings
 
 # The network takes less than a second. After minutes without an answer none will come: a GPU that
@@ -25,11 +35,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the parameters and the bundle's manifest once; a bad one fails the load."""
-        parameters = json.loads(args["model_config"])["parameters"]
-        self._settings = MaskSettings.from_parameters(
-            {key: value["string_value"] for key, value in parameters.items()},
-            Path(args["model_repository"]),
-        )
+        self._settings = MaskSettings.from_parameters(Parameters.of_model(args))
         log_error = pb_utils.Logger.log_error
         self._network = Network(_infer, self._settings.image_size, log_error)
         self._segmenter = Segmenter(self._settings, self._network)
@@ -54,12 +60,14 @@ class TritonPythonModel:
     def _take(self, request: "pb_utils.InferenceRequest") -> None:
         sender = request.get_response_sender()
         try:
-            tensors = _inputs(request)
+            tensors = read_inputs(request, MAX_ELEMENTS)
             if "CANCEL" not in tensors:
                 checked = read_request(tensors, self._settings.max_request_bytes)
                 self._jobs.submit(Job(request.request_id(), checked, sender))
                 return
-            response = pb_utils.InferenceResponse([_text("INFO", self._cancel(tensors))])
+            response = pb_utils.InferenceResponse(
+                [pb_utils.Tensor("INFO", text_array(self._cancel(tensors)))]
+            )
         except Exception as error:
             response = _failed(error_of(error, pb_utils.Logger.log_error))
         sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
@@ -80,22 +88,9 @@ class TritonPythonModel:
                 "running": running,
                 "max_queue_size": self._settings.max_queue_size,
                 "network_answers": self._network.answers(),
-                "cache": self._segmenter.cache.counts(),
+                "cache": self._segmenter.cache_counts(),
             }
         )
-
-
-def _inputs(request: "pb_utils.InferenceRequest") -> Tensors:
-    """The inputs as lists.
-
-    Raises:
-        MaskError: one has too many elements; making lists of millions would stop all others.
-    """
-    arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-    for name, array in arrays.items():
-        if array.size > MAX_ELEMENTS:
-            raise invalid(name, f"{array.size} elements, at most {MAX_ELEMENTS}")
-    return {name: array.tolist() for name, array in arrays.items()}
 
 
 def _infer(image: Floats) -> tuple[Floats, Floats]:
@@ -111,13 +106,12 @@ def _infer(image: Floats) -> tuple[Floats, Floats]:
     ).exec()
     if response.has_error():
         raise RuntimeError(response.error().message())
-    # The arrays lie in shared memory that goes with the response.
-    outputs = {tensor.name(): tensor.as_numpy()[0].copy() for tensor in response.output_tensors()}
-    return outputs["output0"], outputs["output1"]
+    outputs = read_outputs(response)
+    return outputs["output0"][0], outputs["output1"][0]
 
 
-def _answer(job: "Job[pb_utils.InferenceResponseSender]", result: Mask | MaskError) -> None:
-    response = _failed(result) if isinstance(result, MaskError) else _found(job.laps, result)
+def _answer(job: "Job[pb_utils.InferenceResponseSender]", result: Mask | CodedError) -> None:
+    response = _failed(result) if isinstance(result, CodedError) else _found(job.laps, result)
     job.sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
@@ -125,25 +119,15 @@ def _found(laps: Laps, mask: Mask) -> "pb_utils.InferenceResponse":
     info = {"timings": laps.seconds, "detections": mask.detections, "box": mask.box}
     return pb_utils.InferenceResponse(
         [
-            _text("MASK_IMAGE", mask.png),
-            _text("IMAGE_ID", mask.image_id),
+            pb_utils.Tensor("MASK_IMAGE", text_array(mask.png)),
+            pb_utils.Tensor("IMAGE_ID", text_array(mask.image_id)),
             pb_utils.Tensor("SCORE", np.array([mask.score], np.float32)),
             pb_utils.Tensor("CACHED", np.array([mask.cached])),
-            _text("INFO", json.dumps(info)),
+            pb_utils.Tensor("INFO", text_array(json.dumps(info))),
         ]
     )
 
 
-def _failed(error: MaskError) -> "pb_utils.InferenceResponse":
-    code = {
-        Code.INVALID_ARGUMENT: pb_utils.TritonError.INVALID_ARG,
-        Code.NOT_FOUND: pb_utils.TritonError.NOT_FOUND,
-        Code.UNAVAILABLE: pb_utils.TritonError.UNAVAILABLE,
-        Code.CANCELLED: pb_utils.TritonError.CANCELLED,
-    }.get(error.code, pb_utils.TritonError.INTERNAL)
+def _failed(error: CodedError) -> "pb_utils.InferenceResponse":
+    code = getattr(pb_utils.TritonError, error.code.triton_name)
     return pb_utils.InferenceResponse([], pb_utils.TritonError(str(error), code))
-
-
-def _text(name: str, text: str | bytes) -> "pb_utils.Tensor":
-    data = text.encode() if isinstance(text, str) else text
-    return pb_utils.Tensor(name, np.array([data], dtype=np.object_))

@@ -27,9 +27,9 @@ from export.qwen import hub as qwen_hub
 from export.qwen.transformer import empty_transformer, linear_shapes, read_config
 from image_edit.engine.bundle import load_bundle
 from image_edit.engine.engine import EditEngine
-from image_edit.errors import Code, EditError
 from image_edit.settings import Tuning
 from image_edit.spec import EditSpec
+from model_kit.errors import Code, CodedError
 
 Export = Callable[[Path, Mapping[str, Path | str]], tuple[int, str]]
 
@@ -122,7 +122,7 @@ def test_a_cached_base_and_two_adapters_become_a_bundle_that_serves_two_tasks(
     assert tuple(bundle.adapters) == ("insertion", "removal")
     engine = EditEngine(bundle, None, 3.0)
     assert list(engine.prepare(spec("removal")))
-    with pytest.raises(EditError) as refused:
+    with pytest.raises(CodedError) as refused:
         list(engine.prepare(spec("white-balance")))
     assert refused.value.code is Code.UNIMPLEMENTED
 

@@ -5,7 +5,6 @@ import pytest
 from PIL.Image import Resampling
 
 from edit_conditions.edges import canny
-from edit_conditions.errors import InvalidInputError
 from edit_conditions.fill import telea
 from edit_conditions.flows import Conditions, build_conditions
 from edit_conditions.images import Pixels, resize
@@ -14,6 +13,7 @@ from edit_conditions.quality import InputQuality
 from edit_conditions.request import EditRequest, MaskTool
 from edit_conditions.shadow import cast_shadow, darken, expand_mask
 from edit_conditions.task import Task
+from model_kit.errors import CodedError
 
 from .pictures import flat, mask_with, noise
 
@@ -244,5 +244,5 @@ def test_the_smallest_pictures_work(
 
 
 def test_a_strip_is_refused_unpadded() -> None:
-    with pytest.raises(InvalidInputError, match="IMAGE: 1x500 is more elongated"):
+    with pytest.raises(CodedError, match="IMAGE: 1x500 is more elongated"):
         build(Task.WHITE_BALANCE, image=flat(1, 500, 0))

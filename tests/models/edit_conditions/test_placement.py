@@ -3,9 +3,9 @@ import time
 import numpy as np
 import pytest
 
-from edit_conditions.errors import InvalidInputError
 from edit_conditions.masks import Box, object_box, region_boxes
 from edit_conditions.placement import position_mask
+from model_kit.errors import CodedError
 
 from .pictures import mask_with
 
@@ -59,7 +59,7 @@ def test_the_edges_are_soft() -> None:
 
 def test_an_empty_reference_mask_is_refused() -> None:
     with pytest.raises(
-        InvalidInputError, match=r"REFERENCE_MASK_R: No object found in mask \(no white pixels\)"
+        CodedError, match=r"REFERENCE_MASK_R: No object found in mask \(no white pixels\)"
     ):
         position_mask(mask_with(50, 50, (0, 0, 50, 50)), mask_with(50, 50))
 
@@ -67,7 +67,7 @@ def test_an_empty_reference_mask_is_refused() -> None:
 @pytest.mark.parametrize("boxes", [(), ((0, 0, 11, 9),)])
 def test_a_mask_without_a_large_region_is_refused(boxes: tuple[Box, ...]) -> None:
     with pytest.raises(
-        InvalidInputError,
+        CodedError,
         match=r"CONDITIONAL_IMAGES\[0\]: No valid mask regions detected in main_mask_A",
     ):
         position_mask(mask_with(50, 50, *boxes), mask_with(50, 50, (0, 0, 9, 9)))
@@ -75,13 +75,13 @@ def test_a_mask_without_a_large_region_is_refused(boxes: tuple[Box, ...]) -> Non
 
 def test_an_object_that_lands_outside_is_refused() -> None:
     # Scale 10; the 1000x1000 copy around (50, 50) shows R's 45..55, its object is at 0..10.
-    with pytest.raises(InvalidInputError, match="REFERENCE_MASK_R: its object falls outside"):
+    with pytest.raises(CodedError, match="REFERENCE_MASK_R: its object falls outside"):
         position_mask(mask_with(100, 100, (0, 0, 100, 100)), mask_with(100, 100, (0, 0, 10, 10)))
 
 
 def test_the_number_of_regions_is_bounded() -> None:
     tiles = np.kron(np.eye(65, dtype=np.uint8) * 255, np.ones((10, 10), dtype=np.uint8))
-    with pytest.raises(InvalidInputError, match="65 separate regions, at most 64"):
+    with pytest.raises(CodedError, match="65 separate regions, at most 64"):
         position_mask(tiles, mask_with(10, 10, (0, 0, 10, 10)))
 
 

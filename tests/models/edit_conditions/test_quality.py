@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from edit_conditions.errors import InvalidInputError
 from edit_conditions.quality import InputQuality, apply_quality, square_side
+from model_kit.errors import CodedError
 
 from .pictures import flat, noise
 
@@ -56,6 +56,6 @@ def test_a_hairline_keeps_one_pixel() -> None:
 
 def test_only_an_unpadded_picture_can_be_too_elongated() -> None:
     assert apply_quality(flat(100, 1, 0), InputQuality.ORIGINAL, "IMAGE").shape == (1, 100, 3)
-    with pytest.raises(InvalidInputError, match="IMAGE: 1x101 is more elongated than 100:1"):
+    with pytest.raises(CodedError, match="IMAGE: 1x101 is more elongated than 100:1"):
         apply_quality(flat(1, 101, 0), InputQuality.ORIGINAL, "IMAGE")
     assert apply_quality(flat(1, 101, 0), InputQuality.RESIZED, "IMAGE").shape == (512, 512, 3)

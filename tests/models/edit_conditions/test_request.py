@@ -4,11 +4,12 @@ from enum import Enum
 import numpy as np
 import pytest
 
-from edit_conditions.errors import InvalidInputError
 from edit_conditions.quality import InputQuality
-from edit_conditions.request import MAX_TEXT_BYTES, EditRequest, MaskTool, read_request
+from edit_conditions.request import EditRequest, MaskTool, read_request
 from edit_conditions.settings import ConditionSettings
 from edit_conditions.task import Task
+from model_kit.errors import CodedError
+from model_kit.tensors import MAX_TEXT_BYTES
 
 from .pictures import encode, flat, mask_with, noise
 
@@ -147,13 +148,13 @@ REFUSALS: list[tuple[dict[str, bytes | list[bytes] | Absent], str]] = [
 def test_bad_input_is_refused_by_name(
     changes: dict[str, bytes | list[bytes] | Absent], text: str
 ) -> None:
-    with pytest.raises(InvalidInputError) as caught:
+    with pytest.raises(CodedError) as caught:
         read(**changes)
-    assert str(caught.value).startswith(text)
+    assert str(caught.value).startswith(f"[INVALID_ARGUMENT] {text}")
 
 
 def test_no_picture_is_decoded_for_a_request_that_fails_anyway() -> None:
-    with pytest.raises(InvalidInputError, match="MASK_TOOL_TYPE"):
+    with pytest.raises(CodedError, match="MASK_TOOL_TYPE"):
         read(IMAGE=TRUNCATED, MASK_TOOL_TYPE=b"lasso")
 
 

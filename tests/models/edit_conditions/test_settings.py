@@ -6,6 +6,7 @@ from tritonclient.grpc import model_config_pb2
 
 from edit_conditions.quality import InputQuality
 from edit_conditions.settings import ConditionSettings
+from model_kit.parameters import Parameters
 
 FOLDER = Path(__file__).parents[3] / "model_repository" / "edit_conditions"
 
@@ -20,7 +21,7 @@ PARAMETERS = {
 
 def test_parameters_become_typed_settings(tmp_path: Path) -> None:
     settings = ConditionSettings.from_parameters(
-        {**PARAMETERS, "EXECUTION_ENV_PATH": "Triton's own"}, tmp_path
+        Parameters({**PARAMETERS, "EXECUTION_ENV_PATH": "Triton's own"}, tmp_path)
     )
     assert settings == ConditionSettings(
         input_quality=InputQuality.ORIGINAL,
@@ -34,7 +35,9 @@ def test_parameters_become_typed_settings(tmp_path: Path) -> None:
 def test_a_relative_lama_model_starts_at_the_models_folder(tmp_path: Path) -> None:
     (tmp_path / "lama.pt").touch()
     for text in ("lama.pt", str(tmp_path / "lama.pt")):
-        settings = ConditionSettings.from_parameters({**PARAMETERS, "LAMA_MODEL": text}, tmp_path)
+        settings = ConditionSettings.from_parameters(
+            Parameters({**PARAMETERS, "LAMA_MODEL": text}, tmp_path)
+        )
         assert settings.lama_model == tmp_path / "lama.pt"
 
 
@@ -42,7 +45,7 @@ def test_a_relative_lama_model_starts_at_the_models_folder(tmp_path: Path) -> No
 def test_a_missing_parameter_is_named(key: str, tmp_path: Path) -> None:
     rest = {name: value for name, value in PARAMETERS.items() if name != key}
     with pytest.raises(ValueError, match=f"parameter {key} is missing"):
-        ConditionSettings.from_parameters(rest, tmp_path)
+        ConditionSettings.from_parameters(Parameters(rest, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_a_missing_parameter_is_named(key: str, tmp_path: Path) -> None:
 )
 def test_a_bad_value_is_refused_by_name(key: str, value: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"parameter {key}"):
-        ConditionSettings.from_parameters({**PARAMETERS, key: value}, tmp_path)
+        ConditionSettings.from_parameters(Parameters({**PARAMETERS, key: value}, tmp_path))
 
 
 def test_the_shipped_config_reads() -> None:
@@ -74,7 +77,7 @@ def test_the_shipped_config_reads() -> None:
         (FOLDER / "config.pbtxt").read_text(), model_config_pb2.ModelConfig()
     )
     parameters = {key: value.string_value for key, value in config.parameters.items()}
-    settings = ConditionSettings.from_parameters(parameters, FOLDER)
+    settings = ConditionSettings.from_parameters(Parameters(parameters, FOLDER))
     assert settings.input_quality is InputQuality.RESIZED
     assert settings.lama_model is None
     assert settings.shadow_hint is False

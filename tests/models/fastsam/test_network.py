@@ -9,6 +9,8 @@ import pytest
 from skimage import data as photographs
 
 from fastsam.network import Floats, Network
+from model_kit.errors import CodedError
+from model_kit.parameters import Parameters
 from smart_mask.features import read_features
 from smart_mask.letterbox import Letterbox
 
@@ -72,13 +74,13 @@ def test_the_precision_of_this_processor_gives_the_same_masks(
 
 
 def test_an_image_of_another_size_is_refused(network: Network) -> None:
-    with pytest.raises(ValueError, match=r"images: must be \[n, 3, "):
+    with pytest.raises(CodedError, match=r"^\[INVALID_ARGUMENT\] images: must be \[n, 3, "):
         network.run(np.zeros((1, 3, 64, 64), np.float32))
 
 
 def test_an_unknown_precision_is_refused(mask_bundle: Path) -> None:
     with pytest.raises(ValueError, match="PRECISION must be auto or float32, not 'half'"):
-        Network(mask_bundle, "half")
+        Network.from_parameters(Parameters({"BUNDLE": ".", "PRECISION": "half"}, mask_bundle))
 
 
 @pytest.mark.parametrize("manifest", [None, {}, {"network": "network.onnx", "image_size": "big"}])

@@ -9,10 +9,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from image_edit.errors import Code, DeviceLostError, EditError
+from image_edit.errors import DeviceLostError
 from image_edit.jobs import EditJobs, Job
 from image_edit.messages import Failed, Message, Progressed, Stage, Succeeded, Terminal
 from image_edit.run import EditRunner
+from model_kit.errors import Code, CodedError
 
 from .edits import FakeEngine, Gate, conditions_of, request_of
 
@@ -240,8 +241,8 @@ def test_cancelling_twice_too_late_or_nothing_changes_nothing(bench: Bench) -> N
 
 FAILURES = [
     (ZeroDivisionError("secret"), Code.INTERNAL),
-    (EditError(Code.RESOURCE_EXHAUSTED, "out of memory"), Code.RESOURCE_EXHAUSTED),
-    (EditError(Code.UNIMPLEMENTED, "no adapter"), Code.UNIMPLEMENTED),
+    (CodedError(Code.RESOURCE_EXHAUSTED, "out of memory"), Code.RESOURCE_EXHAUSTED),
+    (CodedError(Code.UNIMPLEMENTED, "no adapter"), Code.UNIMPLEMENTED),
 ]
 
 

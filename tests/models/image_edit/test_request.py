@@ -1,9 +1,12 @@
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from image_edit.errors import Code, EditError
-from image_edit.request import EditRequest, Tensors, read_request
+from image_edit.request import EditRequest, read_request
+from model_kit.errors import Code, CodedError
+
+if TYPE_CHECKING:
+    from model_kit.tensors import Tensors
 
 
 def read(static_schedule: bool = False, max_bytes: int = 100, **inputs: Any) -> EditRequest:
@@ -94,12 +97,12 @@ def test_only_what_conditioning_reads_goes_to_it_and_all_of_it() -> None:
     ],
 )
 def test_what_is_out_of_bounds_is_refused_by_name(name: str, value: Any) -> None:
-    with pytest.raises(EditError, match=name) as caught:
+    with pytest.raises(CodedError, match=name) as caught:
         read(**{name: value}, max_bytes=100_000)
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
 def test_all_inputs_together_are_bounded_and_the_largest_is_named() -> None:
     assert read(PROMPT=b"x" * 40, IMAGE=b"y" * 60).condition_inputs
-    with pytest.raises(EditError, match=r"IMAGE: .* 100 bytes"):
+    with pytest.raises(CodedError, match=r"IMAGE: .* 100 bytes"):
         read(PROMPT=b"x" * 40, IMAGE=b"y" * 61)

@@ -3,19 +3,22 @@ from pathlib import Path
 import pytest
 
 from image_edit.settings import EditSettings, Tuning
+from model_kit.parameters import Parameters
 from tests.fakes.wire import model_config
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "model_repository" / "image_edit"
 
 
-def parameters(path: str, **changes: str) -> dict[str, str]:
+def parameters(path: str, **changes: str | None) -> Parameters:
+    """A profile's parameters; None leaves one out."""
     config = model_config(path)
-    return {key: value.string_value for key, value in config.parameters.items()} | changes
+    found = {key: value.string_value for key, value in config.parameters.items()} | changes
+    return Parameters({key: text for key, text in found.items() if text is not None}, FOLDER)
 
 
 def test_production() -> None:
-    settings = EditSettings.from_parameters(parameters("image_edit/config.pbtxt"), FOLDER)
+    settings = EditSettings.from_parameters(parameters("image_edit/config.pbtxt"))
     assert settings.tuning == Tuning("bfloat16")
     assert settings.warm_up_sizes == ((1024, 1024),)
     assert settings.condition_area == 1024 * 1024
@@ -25,7 +28,7 @@ def test_production() -> None:
 
 
 def test_the_cpu_profile_loads_the_demo_bundle() -> None:
-    settings = EditSettings.from_parameters(parameters("image_edit/configs/cpu.pbtxt"), FOLDER)
+    settings = EditSettings.from_parameters(parameters("image_edit/configs/cpu.pbtxt"))
     assert settings.bundle == ROOT / "bundles" / "demo"
     assert settings.tuning == Tuning("auto")
     assert settings.condition_area is None
@@ -33,12 +36,12 @@ def test_the_cpu_profile_loads_the_demo_bundle() -> None:
 
 def test_the_smaller_a100_keeps_its_weights_in_8_bits() -> None:
     path = "image_edit/configs/a100-40gb.pbtxt"
-    settings = EditSettings.from_parameters(parameters(path), FOLDER)
+    settings = EditSettings.from_parameters(parameters(path))
     assert settings.tuning == Tuning("bfloat16", quantization="int8", vae_tiling=True)
 
 
 def test_hopper_multiplies_in_8_bits_and_compiles() -> None:
-    settings = EditSettings.from_parameters(parameters("image_edit/configs/h100.pbtxt"), FOLDER)
+    settings = EditSettings.from_parameters(parameters("image_edit/configs/h100.pbtxt"))
     assert settings.tuning == Tuning("bfloat16", quantization="fp8", compile_blocks=True)
 
 
@@ -51,7 +54,7 @@ def test_everything_that_tunes_is_read() -> None:
         "WARM_UP_SIZES": "1024x768, 512x512",
     }
     found = parameters("image_edit/config.pbtxt", **changes)
-    settings = EditSettings.from_parameters(found, FOLDER)
+    settings = EditSettings.from_parameters(found)
     assert settings.tuning == Tuning("float16", "none", False, "sage", True, 0.12)
     assert settings.warm_up_sizes == ((1024, 768), (512, 512))
 
@@ -85,13 +88,10 @@ def test_everything_that_tunes_is_read() -> None:
 )
 def test_a_bad_parameter_is_refused_by_name(key: str, value: str) -> None:
     with pytest.raises(ValueError, match=key):
-        EditSettings.from_parameters(
-            parameters("image_edit/configs/cpu.pbtxt", **{key: value}), FOLDER
-        )
+        EditSettings.from_parameters(parameters("image_edit/configs/cpu.pbtxt", **{key: value}))
 
 
 def test_a_missing_parameter_is_refused_by_name() -> None:
-    without = parameters("image_edit/configs/cpu.pbtxt")
-    del without["DTYPE"]
+    without = parameters("image_edit/configs/cpu.pbtxt", DTYPE=None)
     with pytest.raises(ValueError, match="DTYPE is missing"):
-        EditSettings.from_parameters(without, FOLDER)
+        EditSettings.from_parameters(without)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from image_edit.errors import Code, EditError, cancelled
+from image_edit.errors import cancelled
 from image_edit.messages import Answered, Failed, Message, Progressed, Stage, Succeeded
 from image_edit.wire import EditWire
+from model_kit.errors import Code, CodedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,6 +179,6 @@ def test_stopping_sends_what_was_posted() -> None:
     bench = Bench()
     sender = bench.open()
     bench.wire.post("a", STEP)
-    bench.wire.post("a", Failed(EditError(Code.UNAVAILABLE, "going away")))
+    bench.wire.post("a", Failed(CodedError(Code.UNAVAILABLE, "going away")))
     bench.wire.stop()
     assert len(sender.sent) == 2

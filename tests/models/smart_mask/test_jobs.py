@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from smart_mask.errors import Code, MaskError
+from model_kit.errors import Code, CodedError
 from smart_mask.jobs import Job, MaskJobs
 from smart_mask.request import MaskRequest
-from smart_mask.segmenter import Laps, Mask
+from smart_mask.segmenter import Mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from model_kit.laps import Laps
 
 TIMEOUT_S = 10.0
 MASK = Mask(b"png", "id", 0.9, cached=False, detections=1, box=[0, 0, 1, 1])
@@ -26,17 +28,17 @@ class Client:
 
     def __init__(self) -> None:
         self.left = False
-        self.answers: list[Mask | MaskError] = []
+        self.answers: list[Mask | CodedError] = []
         self.answered = threading.Event()
 
-    def wait(self) -> Mask | MaskError:
+    def wait(self) -> Mask | CodedError:
         assert self.answered.wait(TIMEOUT_S)
         assert len(self.answers) == 1
         return self.answers[0]
 
     def code(self) -> Code:
         answer = self.wait()
-        assert isinstance(answer, MaskError)
+        assert isinstance(answer, CodedError)
         return answer.code
 
 
@@ -78,7 +80,7 @@ class Bench:
             raise self.error
         return MASK
 
-    def _answer(self, job: Job[Client], result: Mask | MaskError) -> None:
+    def _answer(self, job: Job[Client], result: Mask | CodedError) -> None:
         if isinstance(result, self.unsendable):
             raise MemoryError
         job.sender.answers.append(result)
@@ -124,7 +126,7 @@ def test_jobs_run_side_by_side_as_far_as_there_are_workers() -> None:
 def test_a_full_queue_refuses(bench: Bench) -> None:
     bench.submit_running()
     clients = [bench.submit() for _ in range(4)]
-    with pytest.raises(MaskError) as caught:
+    with pytest.raises(CodedError) as caught:
         bench.submit()
     assert caught.value.code is Code.UNAVAILABLE
     bench.gate.set()
@@ -134,7 +136,7 @@ def test_a_full_queue_refuses(bench: Bench) -> None:
 
 def test_a_live_id_cannot_be_used_again(bench: Bench) -> None:
     client = bench.submit_running("a")
-    with pytest.raises(MaskError) as caught:
+    with pytest.raises(CodedError) as caught:
         bench.submit("a")
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert "request_id" in str(caught.value)
@@ -167,7 +169,7 @@ def test_a_cancel_in_the_last_stage_still_counts(bench: Bench) -> None:
     client = bench.submit_running("a")
     bench.gate.set()
     cancelled = bench.jobs.cancel_id("a")
-    assert isinstance(client.wait(), MaskError) == cancelled
+    assert isinstance(client.wait(), CodedError) == cancelled
 
 
 def test_an_unknown_or_empty_id_cancels_nothing(bench: Bench) -> None:
@@ -234,7 +236,7 @@ def test_stopping_answers_everyone(bench: Bench) -> None:
     assert running.wait() is MASK
     stopping.join(TIMEOUT_S)
     assert not stopping.is_alive()
-    with pytest.raises(MaskError, match="unloaded"):
+    with pytest.raises(CodedError, match="unloaded"):
         bench.submit()
 
 
@@ -246,7 +248,7 @@ def test_each_of_many_jobs_is_answered_once_whatever_is_cancelled_when() -> None
         clients.append(bench.submit(str(number)))
         bench.jobs.cancel_id(str(number - number % 7))
     kinds = Counter(type(client.wait()).__name__ for client in clients)
-    assert set(kinds) <= {"Mask", "MaskError"}
+    assert set(kinds) <= {"Mask", "CodedError"}
     assert kinds["Mask"] > 0
     assert bench.jobs.counts() == (0, 0)
     bench.jobs.stop()

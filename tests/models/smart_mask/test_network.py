@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from smart_mask.errors import Code, MaskError
+from model_kit.errors import Code, CodedError
 from smart_mask.network import Network
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_a_failed_call_is_unavailable_and_noted() -> None:
     fastsam, log = Fastsam(), list[str]()
     network = Network(fastsam, 32, log.append)
     fastsam.error = RuntimeError("Stub process is not healthy")
-    with pytest.raises(MaskError) as caught:
+    with pytest.raises(CodedError) as caught:
         network(IMAGE)
     assert caught.value.code is Code.UNAVAILABLE
     assert "not healthy" not in str(caught.value)
@@ -58,7 +58,7 @@ def test_a_network_that_returns_is_found_by_asking() -> None:
     fastsam = Fastsam()
     network = Network(fastsam, 32, log_error=lambda _: None)
     fastsam.error = RuntimeError("away")
-    with pytest.raises(MaskError):
+    with pytest.raises(CodedError):
         network(IMAGE)
     assert fastsam.called.acquire(timeout=10)
     fastsam.gate.clear()
@@ -87,7 +87,7 @@ def test_how_long_it_has_failed_is_counted_from_the_first_failure(clock: list[fl
     fastsam.error = RuntimeError("CUDA error")
     for _ in range(3):
         clock[0] += 50
-        with pytest.raises(MaskError):
+        with pytest.raises(CodedError):
             network(IMAGE)
     assert network.silent_seconds() == 100
     fastsam.error = None
@@ -115,7 +115,7 @@ def test_a_network_that_never_answered_is_not_waited_for(clock: list[float]) -> 
     fastsam = Fastsam()
     network = Network(fastsam, 32, log_error=lambda _: None)
     fastsam.error = RuntimeError("no memory")
-    with pytest.raises(MaskError):
+    with pytest.raises(CodedError):
         network(IMAGE)
     clock[0] += 1000
     assert network.silent_seconds() == 0
@@ -125,7 +125,7 @@ def test_a_successful_call_shows_that_it_is_back() -> None:
     fastsam = Fastsam()
     network = Network(fastsam, 32, log_error=lambda _: None)
     fastsam.error = RuntimeError("away")
-    with pytest.raises(MaskError):
+    with pytest.raises(CodedError):
         network(IMAGE)
     fastsam.error = None
     network(IMAGE)

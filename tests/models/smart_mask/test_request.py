@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from smart_mask.errors import Code, MaskError
+from model_kit.errors import Code, CodedError
 from smart_mask.request import MAX_POINTS, MaskRequest, read_request
 
 IMAGE: dict[str, Any] = {"IMAGE": [b"file"]}
@@ -87,7 +87,7 @@ def test_an_id_names_the_image() -> None:
     ],
 )
 def test_a_bad_input_is_refused_by_name(tensors: dict[str, Any], text: str) -> None:
-    with pytest.raises(MaskError) as caught:
+    with pytest.raises(CodedError) as caught:
         read(**tensors)
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert str(caught.value).startswith(f"[INVALID_ARGUMENT] {text}")

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smart_mask.errors import Code, MaskError, cancelled
+from model_kit.errors import Code, CodedError
+from model_kit.laps import Laps
+from smart_mask.errors import cancelled
 from smart_mask.features import STRIDE
 from smart_mask.request import read_request
-from smart_mask.segmenter import Laps, Mask, Segmenter
+from smart_mask.segmenter import Mask, Segmenter
 from smart_mask.settings import MaskSettings
 
 from .objects import SIDE, png
@@ -87,8 +89,8 @@ class Bench:
         self.laps = Laps()
         return self.segmenter.segment(read_request(tensors, 10**6), check, self.laps)
 
-    def refusal(self, **inputs: Any) -> MaskError:
-        with pytest.raises(MaskError) as caught:
+    def refusal(self, **inputs: Any) -> CodedError:
+        with pytest.raises(CodedError) as caught:
             self.ask(**inputs)
         return caught.value
 
@@ -299,7 +301,7 @@ def test_a_request_can_be_cancelled_between_any_two_stages() -> None:
 
     for number in range(5):
         bench = Bench()
-        with pytest.raises(MaskError, match="CANCELLED"):
+        with pytest.raises(CodedError, match="CANCELLED"):
             bench.ask(cancelled_at(number), IMAGE=png(64, 64), AUTO_DETECT=True)
         assert bench.ask(IMAGE=png(64, 64), AUTO_DETECT=True)
     assert bench.ask(cancelled_at(5), IMAGE=png(32, 32), AUTO_DETECT=True)

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from model_kit.errors import CodedError
 from smart_mask import selection as mask_selection
-from smart_mask.errors import MaskError, cancelled
+from smart_mask.errors import cancelled
 from smart_mask.features import read_features
 from smart_mask.letterbox import Letterbox
 
@@ -129,7 +130,7 @@ def test_a_box_can_be_cancelled_between_two_comparisons() -> None:
     def check() -> None:
         raise cancelled()
 
-    with pytest.raises(MaskError, match="CANCELLED"):
+    with pytest.raises(CodedError, match="CANCELLED"):
         mask_selection.by_box(features(WHOLE), np.array([8, 8, 50, 50], np.float32), check)
 
 

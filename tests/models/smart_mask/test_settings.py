@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from model_kit.parameters import Parameters
 from smart_mask.settings import MaskSettings
 from tests.fakes.wire import model_config
 
@@ -33,7 +34,7 @@ def write_manifest(folder: Path, **changes: object) -> None:
 
 def test_parameters_and_manifest_are_read(tmp_path: Path) -> None:
     write_manifest(tmp_path)
-    settings = MaskSettings.from_parameters(PARAMETERS | {"shm": "other"}, tmp_path)
+    settings = MaskSettings.from_parameters(Parameters(PARAMETERS | {"shm": "other"}, tmp_path))
     assert (settings.network, settings.image_size) == ("small", 320)
     assert (settings.confidence, settings.iou, settings.max_detections) == (0.25, 0.7, 300)
     assert (settings.workers, settings.max_queue_size) == (2, 64)
@@ -46,7 +47,9 @@ def test_the_bundle_may_say_the_confidence(
     tmp_path: Path, said: dict[str, object], confidence: float
 ) -> None:
     write_manifest(tmp_path, **said)
-    settings = MaskSettings.from_parameters(PARAMETERS | {"CONFIDENCE": "auto"}, tmp_path)
+    settings = MaskSettings.from_parameters(
+        Parameters(PARAMETERS | {"CONFIDENCE": "auto"}, tmp_path)
+    )
     assert settings.confidence == confidence
 
 
@@ -54,7 +57,7 @@ def test_the_bundle_may_say_the_confidence(
 def test_a_missing_parameter_is_named(tmp_path: Path, key: str) -> None:
     write_manifest(tmp_path)
     with pytest.raises(ValueError, match=f"parameter {key} is missing"):
-        MaskSettings.from_parameters({**PARAMETERS, key: ""}, tmp_path)
+        MaskSettings.from_parameters(Parameters({**PARAMETERS, key: ""}, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -73,19 +76,19 @@ def test_a_missing_parameter_is_named(tmp_path: Path, key: str) -> None:
 def test_a_bad_parameter_is_named(tmp_path: Path, key: str, text: str) -> None:
     write_manifest(tmp_path)
     with pytest.raises(ValueError, match=f"parameter {key} must be"):
-        MaskSettings.from_parameters({**PARAMETERS, key: text}, tmp_path)
+        MaskSettings.from_parameters(Parameters({**PARAMETERS, key: text}, tmp_path))
 
 
 @pytest.mark.parametrize("changes", [{"image_size": "large"}, {"image_size": None}])
 def test_an_unreadable_manifest_is_named(tmp_path: Path, changes: dict[str, object]) -> None:
     write_manifest(tmp_path, **changes)
     with pytest.raises(ValueError, match=r"parameter BUNDLE: .*manifest.json cannot be read"):
-        MaskSettings.from_parameters(PARAMETERS, tmp_path)
+        MaskSettings.from_parameters(Parameters(PARAMETERS, tmp_path))
 
 
 def test_a_missing_bundle_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"parameter BUNDLE: .*cannot be read"):
-        MaskSettings.from_parameters(PARAMETERS, tmp_path)
+        MaskSettings.from_parameters(Parameters(PARAMETERS, tmp_path))
 
 
 @pytest.mark.parametrize("path", ["smart_mask/config.pbtxt", "smart_mask/configs/cpu.pbtxt"])
@@ -93,4 +96,4 @@ def test_every_profile_has_good_parameters(tmp_path: Path, path: str) -> None:
     write_manifest(tmp_path)
     configured = model_config(path).parameters
     parameters = {key: value.string_value for key, value in configured.items()}
-    MaskSettings.from_parameters(parameters | {"BUNDLE": "network"}, tmp_path)
+    MaskSettings.from_parameters(Parameters(parameters | {"BUNDLE": "network"}, tmp_path))

@@ -44,7 +44,8 @@ def build_conditions(request: EditRequest, inpaint: Inpaint, shadow_hint: bool) 
         shadow_hint: darken the background where an inserted object would cast a shadow.
 
     Raises:
-        InvalidInputError: the picture is too elongated, or a two-source mask cannot be placed.
+        CodedError: INVALID_ARGUMENT: the picture is too elongated, or a two-source mask cannot
+            be placed.
     """
     source = apply_quality(request.image, request.input_quality, "IMAGE")
     match request.task:

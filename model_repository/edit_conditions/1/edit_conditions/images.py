@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.Image import Resampling
 
-from edit_conditions.errors import InvalidInputError
+from model_kit.errors import invalid
 from model_kit.pictures import ImageRefusedError, decode_rgb
 
 # uint8, [height, width, 3] in RGB order or [height, width]; 0..255.
@@ -27,12 +27,12 @@ def decode_image(data: bytes, field: str, max_pixels: int) -> Pixels:
         RGB, uint8 [height, width, 3].
 
     Raises:
-        InvalidInputError: not such a file, damaged, truncated, too large or too costly.
+        CodedError: INVALID_ARGUMENT: not such a file, damaged, truncated, too large or too costly.
     """
     try:
         return decode_rgb(data, max_pixels)
     except ImageRefusedError as error:
-        raise InvalidInputError(field, str(error)) from error
+        raise invalid(field, str(error)) from error
 
 
 def size_of(pixels: Pixels) -> tuple[int, int]:

@@ -4,9 +4,9 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Resampling
 
-from edit_conditions.errors import InvalidInputError
 from edit_conditions.images import Pixels, size_of
 from edit_conditions.masks import Box, object_box, region_boxes
+from model_kit.errors import invalid
 
 MIN_REGION_AREA = 100
 # Each region costs one resize of the whole mask R.
@@ -28,26 +28,24 @@ def position_mask(main_mask: Pixels, reference_mask: Pixels) -> Pixels:
         The positioned mask R, soft, uint8 [height, width] of mask A.
 
     Raises:
-        InvalidInputError: mask R is empty, mask A has no region of MIN_REGION_AREA pixels or
-            more than MAX_REGIONS of them, or no part of R's object lands in the picture.
+        CodedError: INVALID_ARGUMENT: mask R is empty, mask A has no region of MIN_REGION_AREA
+            pixels or more than MAX_REGIONS of them, or no part of R's object lands in the picture.
     """
     found = object_box(reference_mask)
     if found is None:
-        raise InvalidInputError("REFERENCE_MASK_R", "No object found in mask (no white pixels)")
+        raise invalid("REFERENCE_MASK_R", "No object found in mask (no white pixels)")
     regions = region_boxes(main_mask, MIN_REGION_AREA)
     if not regions:
-        raise InvalidInputError(
-            "CONDITIONAL_IMAGES[0]", "No valid mask regions detected in main_mask_A"
-        )
+        raise invalid("CONDITIONAL_IMAGES[0]", "No valid mask regions detected in main_mask_A")
     if len(regions) > MAX_REGIONS:
-        raise InvalidInputError(
+        raise invalid(
             "CONDITIONAL_IMAGES[0]", f"{len(regions)} separate regions, at most {MAX_REGIONS}"
         )
     positioned = np.zeros_like(main_mask)
     for region in regions:
         _place(positioned, reference_mask, found, region)
     if object_box(positioned) is None:
-        raise InvalidInputError(
+        raise invalid(
             "REFERENCE_MASK_R", "its object falls outside the image when placed on mask A"
         )
     return positioned

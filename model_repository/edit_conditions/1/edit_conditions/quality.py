@@ -5,8 +5,8 @@ from enum import StrEnum
 import numpy as np
 from PIL.Image import Resampling
 
-from edit_conditions.errors import InvalidInputError
 from edit_conditions.images import Pixels, resize, size_of
+from model_kit.errors import invalid
 
 # Longest side up to the first number -> side of the square.
 _SQUARES = ((640, 512), (896, 768), (1280, 1024), (1792, 1536))
@@ -35,15 +35,13 @@ def apply_quality(pixels: Pixels, quality: InputQuality, field: str) -> Pixels:
         The same rank and dtype: a square of 512, 768, 1024, 1536 or 2048, or the input.
 
     Raises:
-        InvalidInputError: an unpadded picture more elongated than MAX_ASPECT_RATIO.
+        CodedError: INVALID_ARGUMENT: an unpadded picture more elongated than MAX_ASPECT_RATIO.
     """
     if quality is InputQuality.RESIZED:
         return _letterbox(pixels, square_side(max(size_of(pixels))))
     width, height = size_of(pixels)
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        raise InvalidInputError(
-            field, f"{width}x{height} is more elongated than {MAX_ASPECT_RATIO}:1"
-        )
+        raise invalid(field, f"{width}x{height} is more elongated than {MAX_ASPECT_RATIO}:1")
     return pixels
 
 

@@ -1,26 +1,21 @@
 """One edit's inputs, checked and decoded, from the tensors of a request."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from edit_conditions.errors import InvalidInputError
 from edit_conditions.images import Pixels, decode_image
 from edit_conditions.prompt import compose_prompt
 from edit_conditions.quality import InputQuality
 from edit_conditions.settings import ConditionSettings
 from edit_conditions.task import Task, default_task
-
-# Input tensor name -> its elements; one that the request leaves out is absent.
-Tensors = Mapping[str, Sequence[bytes]]
+from model_kit.errors import invalid
+from model_kit.tensors import Tensors, read_text
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
 # Of one input: more than any edit has pictures.
 MAX_ELEMENTS = 64
-# Of each text input; a prompt beyond it is far past what the text encoder reads.
-MAX_TEXT_BYTES = 32_768
 
 
 class MaskTool(StrEnum):
@@ -57,35 +52,35 @@ def read_request(tensors: Tensors, settings: ConditionSettings) -> EditRequest:
     sender's mistake either way. A blank choice counts as not made.
 
     Raises:
-        InvalidInputError: the first input that is missing, wrong, damaged or too large.
+        CodedError: INVALID_ARGUMENT: the first input that is missing, wrong, damaged or too large.
     """
     for name in ("IMAGE", "PROMPT"):
         if not tensors.get(name):
-            raise InvalidInputError(name, "is required")
+            raise invalid(name, "is required")
     task = _choice(tensors, "TASK_TYPE", Task) or default_task(bool(tensors.get("REFERENCE_IMAGE")))
     prompt = compose_prompt(
         task,
-        _text(tensors, "PROMPT"),
-        angle=_text(tensors, "ANGLE"),
-        background=_text(tensors, "BACKGROUND_PRESET"),
+        read_text(tensors, "PROMPT"),
+        angle=read_text(tensors, "ANGLE"),
+        background=read_text(tensors, "BACKGROUND_PRESET"),
     )
     quality = _choice(tensors, "INPUT_QUALITY", InputQuality) or settings.input_quality
     mask_tool = _choice(tensors, "MASK_TOOL_TYPE", MaskTool)
 
     conditional_images = tensors.get("CONDITIONAL_IMAGES", ())
     if len(conditional_images) > settings.max_conditional_images:
-        raise InvalidInputError(
+        raise invalid(
             "CONDITIONAL_IMAGES",
             f"at most {settings.max_conditional_images} images, not {len(conditional_images)}",
         )
     if task.needs_mask and not conditional_images:
-        raise InvalidInputError(
+        raise invalid(
             "CONDITIONAL_IMAGES",
             "conditional_images must include at least one image (mask)"
             " for insertion/removal tasks.",
         )
     if tensors.get("REFERENCE_MASK_R") and not tensors.get("REFERENCE_IMAGE"):
-        raise InvalidInputError("REFERENCE_MASK_R", "needs REFERENCE_IMAGE beside it")
+        raise invalid("REFERENCE_MASK_R", "needs REFERENCE_IMAGE beside it")
 
     max_pixels = settings.max_image_pixels
     return EditRequest(
@@ -103,28 +98,15 @@ def read_request(tensors: Tensors, settings: ConditionSettings) -> EditRequest:
     )
 
 
-def _text(tensors: Tensors, name: str) -> str:
-    """The text of an input, or the empty text."""
-    data = b"".join(tensors.get(name, ()))
-    if len(data) > MAX_TEXT_BYTES:
-        raise InvalidInputError(name, f"{len(data)} bytes, at most {MAX_TEXT_BYTES}")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(name, "not UTF-8 text") from error
-
-
 def _choice(tensors: Tensors, name: str, choices: type[Choice]) -> Choice | None:
     """The choice that a text input names, or None where it is blank or absent."""
-    text = _text(tensors, name).strip()
+    text = read_text(tensors, name).strip()
     if not text:
         return None
     try:
         return choices(text)
     except ValueError:
-        raise InvalidInputError(
-            name, f"must be one of {', '.join(choices)}, not {text[:64]!r}"
-        ) from None
+        raise invalid(name, f"must be one of {', '.join(choices)}, not {text[:64]!r}") from None
 
 
 def _optional_image(tensors: Tensors, name: str, max_pixels: int) -> Pixels | None:

@@ -1,6 +1,5 @@
 """Owns FastSAM's network on a CPU: loading a bundle's ONNX file, running it by OpenVINO."""
 
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import openvino
+
+from model_kit.bundles import BundleError, read_manifest
+from model_kit.errors import invalid
+from model_kit.parameters import Parameters
 
 Floats = npt.NDArray[np.float32]
 
@@ -26,16 +29,12 @@ class Network:
             precision: one of `PRECISIONS`.
 
         Raises:
-            ValueError: the precision is unknown, or the bundle cannot be read.
+            ValueError: the bundle cannot be read.
         """
-        if precision not in PRECISIONS:
-            raise ValueError(
-                f"parameter PRECISION must be {' or '.join(PRECISIONS)}, not {precision!r}"
-            )
         try:
-            manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+            manifest = read_manifest(bundle)
             path, self.side = bundle / manifest["network"], int(manifest["image_size"])
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (BundleError, ValueError, LookupError, TypeError) as error:
             raise ValueError(f"parameter BUNDLE: {bundle} cannot be read: {error!r}") from None
         self._shape = [3, self.side, self.side]
         core = openvino.Core()
@@ -50,6 +49,17 @@ class Network:
         self._lock = threading.Lock()
         self.run(np.zeros([1, *self._shape], np.float32))
 
+    @classmethod
+    def from_parameters(cls, parameters: Parameters) -> "Network":
+        """Compile the network that a model's parameters name.
+
+        Raises:
+            ValueError: a parameter is missing or has a bad value, by name; or the bundle cannot
+                be read.
+        """
+        precision = parameters.choice("PRECISION", PRECISIONS)
+        return cls(parameters.path("BUNDLE"), precision)
+
     def run(self, images: Floats) -> tuple[Floats, Floats]:
         """Runs the network.
 
@@ -60,12 +70,11 @@ class Network:
             Predictions, float32 [n, 37, anchors], and prototypes, float32 [n, 32, side/4, side/4].
 
         Raises:
-            ValueError: the images are not of the network's size.
+            CodedError: INVALID_ARGUMENT: the images are not of the network's size.
         """
         if list(images.shape[1:]) != self._shape:
-            raise ValueError(
-                f"images: must be [n, {', '.join(map(str, self._shape))}], not {list(images.shape)}"
-            )
+            expected = ", ".join(map(str, self._shape))
+            raise invalid("images", f"must be [n, {expected}], not {list(images.shape)}")
         predictions, prototypes = [], []
         with self._lock:
             for image in images:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from image_edit.conditions import Conditions
-from image_edit.errors import Code, DeviceLostError, EditError, cancelled, error_of, invalid
+from image_edit.errors import DeviceLostError, cancelled, error_of
 from image_edit.messages import Failed, Message, Progressed, Stage, Succeeded
 from image_edit.request import EditRequest
+from model_kit.errors import Code, CodedError, invalid
 
 # An engine step or a call of edit_conditions ends long before.
 STOP_TIMEOUT_S = 60.0
@@ -149,13 +150,13 @@ class EditJobs:
 
     # The lock is held wherever what follows is called, down to _end.
 
-    def _refusal(self, job: Job) -> EditError | None:
+    def _refusal(self, job: Job) -> CodedError | None:
         if self._stopping:
             return _going_away()
         if job.request_id and self._find(job.request_id):
             return invalid("request_id", "is that of a job which has not ended")
         if self._waiting() >= self.max_queue_size:
-            return EditError(Code.UNAVAILABLE, f"{self._waiting()} edits are waiting already")
+            return CodedError(Code.UNAVAILABLE, f"{self._waiting()} edits are waiting already")
         return None
 
     def _waiting(self) -> int:
@@ -250,5 +251,5 @@ class EditJobs:
         return Failed(cancelled() if job.cancel_requested else _going_away())
 
 
-def _going_away() -> EditError:
-    return EditError(Code.UNAVAILABLE, "the model is being unloaded")
+def _going_away() -> CodedError:
+    return CodedError(Code.UNAVAILABLE, "the model is being unloaded")

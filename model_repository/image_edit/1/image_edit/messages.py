@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from image_edit.errors import EditError
+from model_kit.errors import CodedError
 
 
 class Stage(StrEnum):
@@ -54,7 +54,7 @@ class Answered:
 class Failed:
     """The request was refused, cancelled, or ended in an error."""
 
-    error: EditError
+    error: CodedError
 
 
 Terminal = Succeeded | Answered | Failed

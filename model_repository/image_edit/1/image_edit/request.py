@@ -3,13 +3,10 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from image_edit.errors import invalid
-
-# Input tensor name -> its elements (bytes, int, float or bool); what the request leaves out
-# is absent.
-Tensors = Mapping[str, Sequence[Any]]
+from model_kit.errors import invalid
+from model_kit.tensors import Tensors, read_text
 
 Number = TypeVar("Number", int, float)
 
@@ -31,8 +28,6 @@ CONDITION_INPUTS = frozenset(
 DEFAULT_NUM_INFERENCE_STEPS = 10
 # Of one input: more than any edit has pictures.
 MAX_ELEMENTS = 64
-# Far more than the text encoder reads.
-MAX_TEXT_BYTES = 32_768
 # Small enough for a JSON reader that keeps numbers as doubles.
 DRAWN_SEED_BITS = 32
 
@@ -74,7 +69,7 @@ def read_request(tensors: Tensors, *, static_schedule: bool, max_bytes: int) -> 
         max_bytes: most bytes of all BYTES inputs together; they wait in memory.
 
     Raises:
-        EditError: INVALID_ARGUMENT, naming the first input that is out of bounds.
+        CodedError: INVALID_ARGUMENT, naming the first input that is out of bounds.
     """
     sizes = {
         name: sum(len(element) for element in elements if isinstance(element, bytes))
@@ -97,21 +92,6 @@ def read_request(tensors: Tensors, *, static_schedule: bool, max_bytes: int) -> 
         static_schedule=_flag(tensors, "ENABLE_FLOWMATCH_SCHEDULER", static_schedule),
         preview=_flag(tensors, "PREVIEW", False),
     )
-
-
-def read_text(tensors: Tensors, name: str) -> str:
-    """The text of an input, or the empty text.
-
-    Raises:
-        EditError: INVALID_ARGUMENT, where it is too long or not UTF-8.
-    """
-    data: bytes = tensors[name][0] if name in tensors else b""
-    if len(data) > MAX_TEXT_BYTES:
-        raise invalid(name, f"{len(data)} bytes, at most {MAX_TEXT_BYTES}")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise invalid(name, "not UTF-8 text") from None
 
 
 def _number(tensors: Tensors, name: str, low: Number, high: Number) -> Number | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from time import perf_counter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -11,8 +11,11 @@ from image_edit.messages import Progressed, Stage, Succeeded
 from image_edit.output import encode_png, finish
 from image_edit.progress import StageCosts
 from image_edit.report import build_info
-from image_edit.request import EditRequest, Tensors, read_request
+from image_edit.request import EditRequest, read_request
 from image_edit.spec import EditSpec, Size, build_spec, output_size
+
+if TYPE_CHECKING:
+    from model_kit.tensors import Tensors
 
 WARM_UP_STEPS = 2
 
@@ -69,7 +72,7 @@ class EditRunner:
             The result.
 
         Raises:
-            EditError: as the engine does.
+            CodedError: as the engine does.
         """
         engine, costs, total = self._engine, self._costs, request.num_inference_steps
 
@@ -124,8 +127,8 @@ class EditRunner:
             sizes: width and height of each picture.
             on_stage: called with what begins now, in words.
         """
-        small: Tensors = {"NUM_INFERENCE_STEPS": [WARM_UP_STEPS], "SEED": [0], "PREVIEW": [True]}
-        request = read_request(small, static_schedule=False, max_bytes=0)
+        tensors: Tensors = {"NUM_INFERENCE_STEPS": [WARM_UP_STEPS], "SEED": [0], "PREVIEW": [True]}
+        request = read_request(tensors, static_schedule=False, max_bytes=0)
         for width, height in sizes:
             source = np.full((height, width, 3), 127, np.uint8)
             for task_type in self._engine.adapters:

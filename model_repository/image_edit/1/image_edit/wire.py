@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar
 
-from image_edit.errors import Code, EditError
 from image_edit.messages import Failed, Message, Terminal
+from model_kit.errors import Code, CodedError
 
 # How soon a client that has left is noticed, in seconds.
 POLL_S = 0.02
@@ -103,7 +103,7 @@ class EditWire(Generic[Stream, Response]):
                 self._on_left(stream)
             elif not isinstance(message, Failed):
                 self._senders[stream] = sender
-                lost = EditError(Code.INTERNAL, "the result could not be sent")
+                lost = CodedError(Code.INTERNAL, "the result could not be sent")
                 self._send(stream, Failed(lost))
 
     def _poll(self) -> None:

@@ -8,9 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from smart_mask.errors import Code, MaskError, cancelled, error_of, invalid
+from model_kit.errors import Code, CodedError, invalid
+from model_kit.laps import Laps
+from smart_mask.errors import cancelled, error_of
 from smart_mask.request import MaskRequest
-from smart_mask.segmenter import Laps, Mask
+from smart_mask.segmenter import Mask
 
 Sender = TypeVar("Sender")
 
@@ -38,7 +40,7 @@ class MaskJobs(Generic[Sender]):
     def __init__(
         self,
         run: Callable[[MaskRequest, Callable[[], None], Laps], Mask],
-        answer: Callable[[Job[Sender], Mask | MaskError], None],
+        answer: Callable[[Job[Sender], Mask | CodedError], None],
         has_left: Callable[[Sender], bool],
         log_error: Callable[[str], None],
         *,
@@ -73,7 +75,7 @@ class MaskJobs(Generic[Sender]):
         """Accepts a job; it will be answered.
 
         Raises:
-            MaskError: it is refused: the queue is full, the model is being unloaded, or a job
+            CodedError: it is refused: the queue is full, the model is being unloaded, or a job
                 with the same id is not answered yet.
         """
         with self._lock:
@@ -82,7 +84,9 @@ class MaskJobs(Generic[Sender]):
             if job.request_id and self._find(job.request_id) is not None:
                 raise invalid("request_id", "is that of a request which has not been answered")
             if len(self._live) >= self._workers + self.max_queue_size:
-                raise MaskError(Code.UNAVAILABLE, f"{len(self._live)} requests are waiting already")
+                raise CodedError(
+                    Code.UNAVAILABLE, f"{len(self._live)} requests are waiting already"
+                )
             number = next(self._numbers)
             # A thread that begins at once waits for the lock before it looks the number up.
             self._live[number] = job, self._pool.submit(self._work, number)
@@ -135,7 +139,7 @@ class MaskJobs(Generic[Sender]):
             if job.cancel_requested.is_set() or self._has_left(job.sender):
                 raise cancelled()
 
-        result: Mask | MaskError
+        result: Mask | CodedError
         try:
             check()
             result = self._run(job.request, check, job.laps)
@@ -144,7 +148,7 @@ class MaskJobs(Generic[Sender]):
             result = error_of(error, self._log_error)
         self._end(number, result)
 
-    def _end(self, number: int, result: Mask | MaskError) -> None:
+    def _end(self, number: int, result: Mask | CodedError) -> None:
         with self._lock:
             job, _ = self._live.pop(number)
         try:
@@ -153,12 +157,12 @@ class MaskJobs(Generic[Sender]):
             # Too little shared memory, for one: the client must not wait for ever.
             self._apologise(job, error_of(error, self._log_error))
 
-    def _apologise(self, job: Job[Sender], error: MaskError) -> None:
+    def _apologise(self, job: Job[Sender], error: CodedError) -> None:
         try:
             self._answer(job, error)
         except Exception:
             self._log_error(traceback.format_exc())
 
 
-def _going_away() -> MaskError:
-    return MaskError(Code.UNAVAILABLE, "the model is being unloaded")
+def _going_away() -> CodedError:
+    return CodedError(Code.UNAVAILABLE, "the model is being unloaded")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from smart_mask.errors import Code, MaskError
+from model_kit.errors import Code, CodedError
 from smart_mask.letterbox import Floats
 
 # float32 [1, 3, side, side] -> float32 [37, anchors], float32 [32, side / 4, side / 4].
@@ -37,13 +37,13 @@ class Network:
         """Runs the network on one picture.
 
         Raises:
-            MaskError: UNAVAILABLE: it was not answered.
+            CodedError: UNAVAILABLE: it was not answered.
         """
         try:
             return self._call(image)
         except Exception as error:
             self._log_error(f"fastsam does not answer: {error}")
-            raise MaskError(Code.UNAVAILABLE, "the mask network does not answer") from None
+            raise CodedError(Code.UNAVAILABLE, "the mask network does not answer") from None
 
     def answers(self) -> bool:
         """Whether the last call was answered; where not, another is made in the background."""

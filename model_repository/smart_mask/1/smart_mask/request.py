@@ -1,19 +1,17 @@
 """One request for a mask, checked, from the tensors of a Triton request."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from smart_mask.errors import invalid
+from model_kit.errors import invalid
+from model_kit.tensors import Tensors
 from smart_mask.finish import MAX_BORDER
 from smart_mask.letterbox import Floats
-
-# Input tensor name -> its elements; one that the request leaves out is absent.
-Tensors = Mapping[str, Sequence[Any]]
 
 MAX_POINTS = 256
 # Of any input: the coordinates of so many points.
@@ -51,7 +49,7 @@ def read_request(tensors: Tensors, max_bytes: int) -> MaskRequest:
         max_bytes: of all encoded files together.
 
     Raises:
-        MaskError: the first input that is missing or wrong.
+        CodedError: the first input that is missing or wrong.
     """
     size = sum(len(element) for name in ("IMAGE", "MASK") for element in tensors.get(name, ()))
     if size > max_bytes:

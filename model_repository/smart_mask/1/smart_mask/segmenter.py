@@ -1,17 +1,18 @@
 """Owns the way from a request to its mask: features, selection, finishing, encoding."""
 
 import hashlib
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import cv2
 import numpy as np
 
+from model_kit.errors import Code, CodedError, invalid
+from model_kit.laps import Laps
+from model_kit.lru import Lru
 from model_kit.pictures import ImageRefusedError, decode_rgb
 from smart_mask import selection as mask_selection
-from smart_mask.cache import FeatureCache
-from smart_mask.errors import Code, MaskError, invalid, nothing_found
+from smart_mask.errors import nothing_found
 from smart_mask.features import Features, read_features
 from smart_mask.finish import finish
 from smart_mask.letterbox import Floats, Letterbox, Pixels, above
@@ -45,20 +46,6 @@ class Mask:
     """x0, y0, x1, y1 of the mask before it was finished, in pixels."""
 
 
-class Laps:
-    """Where the time of one request goes, in seconds, by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._noted = time.perf_counter()
-
-    def note(self, stage: str) -> None:
-        """Counts the time since the last note, or since the beginning, as spent in a stage."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._noted
-        self._noted = now
-
-
 class Segmenter:
     """Answers any number of requests at the same time."""
 
@@ -71,7 +58,12 @@ class Segmenter:
         """
         self._settings = settings
         self._infer = infer
-        self.cache = FeatureCache(settings.cache_bytes, settings.cache_ttl_s)
+        self._cache: Lru[Features] = Lru(settings.cache_bytes, settings.cache_ttl_s)
+
+    def cache_counts(self) -> dict[str, int]:
+        """Return the counts of the cache of features as INFO has them."""
+        counts = asdict(self._cache.counts())
+        return {"images": counts.pop("entries"), **counts}
 
     def segment(self, request: MaskRequest, check: Callable[[], None], laps: Laps) -> Mask:
         """Finds the mask that the prompts of a request mean.
@@ -82,7 +74,7 @@ class Segmenter:
             laps: where the time is noted.
 
         Raises:
-            MaskError: a picture that cannot be decoded, an unknown image_id, nothing found.
+            CodedError: a picture that cannot be decoded, an unknown image_id, nothing found.
         """
         image_id, features, cached = self._features(request, check, laps)
         check()
@@ -118,14 +110,14 @@ class Segmenter:
     ) -> tuple[str, Features, bool]:
         data = request.image
         if data is None:
-            known = self.cache.find(request.image_id)
+            known = self._cache.find(request.image_id)
             if known is None:
                 text = f"IMAGE_ID: not found or expired: {request.image_id}"
-                raise MaskError(Code.NOT_FOUND, text)
+                raise CodedError(Code.NOT_FOUND, text)
             laps.note("cache")
             return request.image_id, known, True
         image_id = hashlib.sha256(data).hexdigest()
-        features, cached = self.cache.find_or_compute(
+        features, cached = self._cache.find_or_compute(
             image_id, lambda: self._compute(data, check, laps), check
         )
         laps.note("cache")

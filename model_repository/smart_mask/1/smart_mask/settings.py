@@ -1,10 +1,10 @@
 """The model's settings, read once from config.pbtxt's parameters."""
 
-import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from model_kit.bundles import MANIFEST, BundleError, read_manifest
+from model_kit.parameters import Parameters
 
 AUTO = "auto"
 # FastSAM's own, of bundles that say nothing.
@@ -30,69 +30,40 @@ class MaskSettings:
     max_request_bytes: int
 
     @classmethod
-    def from_parameters(cls, parameters: Mapping[str, str], folder: Path) -> "MaskSettings":
-        """Reads the parameters and the bundle's manifest; other keys belong to Triton.
-
-        Args:
-            parameters: key to string_value.
-            folder: the model's folder, where a relative BUNDLE starts.
+    def from_parameters(cls, parameters: Parameters) -> "MaskSettings":
+        """Read the parameters and the bundle's manifest.
 
         Raises:
             ValueError: a parameter is missing or has a bad value, by name; or the bundle's
                 manifest cannot be read.
         """
-        bundle = (folder / _text(parameters, "BUNDLE")).resolve()
-        name, image_size, confidence = _read_manifest(bundle)
-        if _text(parameters, "CONFIDENCE") != AUTO:
-            confidence = _share(parameters, "CONFIDENCE")
+        name, image_size, confidence = _read_bundle(parameters.path("BUNDLE"))
+        if parameters.text("CONFIDENCE") != AUTO:
+            confidence = parameters.fraction("CONFIDENCE")
         return cls(
             network=name,
             image_size=image_size,
             confidence=confidence,
-            iou=_share(parameters, "IOU"),
-            max_detections=_positive(parameters, "MAX_DETECTIONS"),
-            workers=_positive(parameters, "WORKERS"),
-            max_queue_size=_positive(parameters, "MAX_QUEUE_SIZE"),
-            cache_bytes=_positive(parameters, "CACHE_BYTES"),
-            cache_ttl_s=_positive(parameters, "CACHE_TTL_S"),
-            max_image_pixels=_positive(parameters, "MAX_IMAGE_PIXELS"),
-            max_request_bytes=_positive(parameters, "MAX_REQUEST_BYTES"),
+            iou=parameters.fraction("IOU"),
+            max_detections=parameters.positive("MAX_DETECTIONS"),
+            workers=parameters.positive("WORKERS"),
+            max_queue_size=parameters.positive("MAX_QUEUE_SIZE"),
+            cache_bytes=parameters.positive("CACHE_BYTES"),
+            cache_ttl_s=parameters.positive("CACHE_TTL_S"),
+            max_image_pixels=parameters.positive("MAX_IMAGE_PIXELS"),
+            max_request_bytes=parameters.positive("MAX_REQUEST_BYTES"),
         )
 
 
-def _read_manifest(bundle: Path) -> tuple[str, int, float]:
-    """Name, image_size and confidence of a bundle."""
-    path = bundle / "manifest.json"
+def _read_bundle(bundle: Path) -> tuple[str, int, float]:
+    """Return the network's name, the side of its input in pixels, and its confidence."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_manifest(bundle)
         return (
             str(manifest["name"]),
             int(manifest["image_size"]),
             float(manifest.get("confidence", CONFIDENCE)),
         )
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"parameter BUNDLE: {path} cannot be read: {error!r}") from None
-
-
-def _text(parameters: Mapping[str, str], key: str) -> str:
-    if not parameters.get(key):
-        raise ValueError(f"parameter {key} is missing")
-    return parameters[key]
-
-
-def _positive(parameters: Mapping[str, str], key: str) -> int:
-    text = _text(parameters, key)
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise ValueError(f"parameter {key} must be a whole number above 0, not {text!r}")
-    return int(text)
-
-
-def _share(parameters: Mapping[str, str], key: str) -> float:
-    text = _text(parameters, key)
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not 0 < share < 1:
-        raise ValueError(f"parameter {key} must be above 0 and below 1, not {text!r}")
-    return share
+    except (BundleError, ValueError, LookupError, TypeError) as error:
+        text = f"parameter BUNDLE: {bundle / MANIFEST} cannot be read: {error!r}"
+        raise ValueError(text) from None

@@ -13,8 +13,9 @@ from PIL import Image
 from image_edit.conditions import Pixels
 from image_edit.engine.bundle import Bundle
 from image_edit.engine.engine import EditEngine, EditState
-from image_edit.errors import Code, DeviceLostError, EditError
+from image_edit.errors import DeviceLostError
 from image_edit.spec import EditSpec
+from model_kit.errors import Code, CodedError
 from tests.models.image_edit.edits import picture
 
 SHIFT = 3.0
@@ -283,14 +284,14 @@ def test_only_a_distilled_transformer_is_given_the_guidance_scale(
 
 
 def test_a_task_without_an_adapter_is_unimplemented(engine: EditEngine) -> None:
-    with pytest.raises(EditError, match="outpainting") as caught:
+    with pytest.raises(CodedError, match="outpainting") as caught:
         prepared(engine, spec_of(task_type="outpainting"))
     assert caught.value.code is Code.UNIMPLEMENTED
 
 
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
 def test_a_prompt_longer_than_the_text_encoder_reads(engine: EditEngine, field: str) -> None:
-    with pytest.raises(EditError, match=f"{field.upper()}: .* tokens") as caught:
+    with pytest.raises(CodedError, match=f"{field.upper()}: .* tokens") as caught:
         prepared(engine, spec_of(**{field: "§ " * 1024}))
     assert caught.value.code is Code.INVALID_ARGUMENT
 
@@ -322,7 +323,7 @@ def test_out_of_memory_is_told_and_survived(
     state = prepared(engine, spec_of(task_type="insertion"))
     with monkeypatch.context() as patch:
         patch.setattr(bundle.pipeline.transformer, "forward", forward)
-        with pytest.raises(EditError, match="out of memory") as caught:
+        with pytest.raises(CodedError, match="out of memory") as caught:
             engine.step(state)
     assert caught.value.code is Code.RESOURCE_EXHAUSTED
     assert denoised(engine, spec_of()).latents.equal(expected)
@@ -333,7 +334,7 @@ def test_a_preview_may_run_out_of_memory_too(
 ) -> None:
     state = prepared(engine, spec_of())
     monkeypatch.setattr(bundle.pipeline, "_unpack_latents", lambda *_: torch.empty(2**60))
-    with pytest.raises(EditError, match="out of memory") as caught:
+    with pytest.raises(CodedError, match="out of memory") as caught:
         engine.preview(state)
     assert caught.value.code is Code.RESOURCE_EXHAUSTED
 
@@ -387,7 +388,7 @@ def test_any_other_error_stays_what_it_is(
 def test_a_picture_that_is_not_finite_is_an_error(engine: EditEngine, value: float) -> None:
     state = prepared(engine, spec_of())
     state.latents = torch.full_like(state.latents, value)
-    with pytest.raises(EditError, match="not finite") as caught:
+    with pytest.raises(CodedError, match="not finite") as caught:
         engine.decode(state)
     assert caught.value.code is Code.INTERNAL
 

@@ -1,7 +1,5 @@
 """Loads a bundle: a diffusers pipeline, one adapter per task, and the manifest that lists them."""
 
-import hashlib
-import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,20 +14,12 @@ from image_edit.engine.positions import mark_picture_tokens
 from image_edit.engine.preview import PreviewMap
 from image_edit.engine.tuning import after_adapters, before_adapters, torch_dtype
 from image_edit.settings import Tuning
+from model_kit.bundles import MANIFEST, BundleError, read_checked_manifest
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 LARGE_PARTS = {
     "text_encoder": Qwen2_5_VLForConditionalGeneration,
     "transformer": QwenImageTransformer2DModel,
 }
-# Larger files are only measured: hashing the 40 GB of a full pipeline would take minutes of
-# every start, and export has compared them when it built the bundle.
-MAX_HASHED_BYTES = 64 * 2**20
-
-
-class BundleError(Exception):
-    """A bundle that is missing, incomplete or altered; the text names the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +53,7 @@ def load_bundle(
         ValueError: the device, or what is installed, lacks what the tuning asks for.
     """
     on_stage("checking the bundle")
-    manifest = read_manifest(folder)
+    manifest = read_checked_manifest(folder)
     dtype = torch_dtype(tuning, device)
     source = folder / manifest["pipeline"]
     parts = {}
@@ -115,33 +105,3 @@ def _named(task_type: str, adapter: dict[str, str]) -> dict[str, str]:
         # Named by its file, which tasks may share; peft allows no dots.
         named[Path(second).stem.replace(".", "-")] = second
     return named
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads the manifest and compares every file that it lists.
-
-    Raises:
-        BundleError: it cannot be read, has another format, or a file is missing or differs.
-    """
-    path = folder / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: {error}") from None
-    if manifest.get("format") != FORMAT:
-        raise BundleError(f"{path}: format {manifest.get('format')} is not {FORMAT}")
-    for name, expected in manifest["files"].items():
-        _compare(folder / name, expected["bytes"], expected["sha256"])
-    return manifest
-
-
-def _compare(path: Path, size: int, sha256: str) -> None:
-    if not path.is_file():
-        raise BundleError(f"{path}: missing")
-    if path.stat().st_size != size:
-        raise BundleError(f"{path}: {path.stat().st_size} bytes, not {size}")
-    if size > MAX_HASHED_BYTES:
-        return
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise BundleError(f"{path}: differs from the manifest")

@@ -21,8 +21,9 @@ from PIL import Image
 
 from image_edit.conditions import Pixels
 from image_edit.engine.bundle import Bundle
-from image_edit.errors import Code, DeviceLostError, EditError, invalid
+from image_edit.errors import DeviceLostError
 from image_edit.spec import MIN_SIDE, EditSpec, Size
+from model_kit.errors import Code, CodedError, invalid
 
 LIGHTNING_SHIFT = 3.0
 
@@ -98,11 +99,11 @@ class EditEngine:
             The state to take the first step from.
 
         Raises:
-            EditError: UNIMPLEMENTED where the bundle lacks the task's adapter,
+            CodedError: UNIMPLEMENTED where the bundle lacks the task's adapter,
                 INVALID_ARGUMENT for a prompt too long, RESOURCE_EXHAUSTED.
         """
         if spec.task_type not in self.adapters:
-            raise EditError(Code.UNIMPLEMENTED, f"no adapter for {spec.task_type} is installed")
+            raise CodedError(Code.UNIMPLEMENTED, f"no adapter for {spec.task_type} is installed")
         self._check_length("PROMPT", spec.prompt)
         self._check_length("NEGATIVE_PROMPT", spec.negative_prompt)
         with _coded_device_errors(self._device):
@@ -146,7 +147,7 @@ class EditEngine:
         """Takes one denoising step and waits until the device has taken it.
 
         Raises:
-            EditError: RESOURCE_EXHAUSTED.
+            CodedError: RESOURCE_EXHAUSTED.
         """
         with _coded_device_errors(self._device):
             self._activate(state.adapters)
@@ -168,7 +169,7 @@ class EditEngine:
         """Draws the picture that the last step predicts, as a small WebP.
 
         Raises:
-            EditError: RESOURCE_EXHAUSTED.
+            CodedError: RESOURCE_EXHAUSTED.
         """
         with _coded_device_errors(self._device):
             latents = state.latents
@@ -185,7 +186,7 @@ class EditEngine:
             RGB uint8 [height, width, 3].
 
         Raises:
-            EditError: INTERNAL where the picture is not finite, RESOURCE_EXHAUSTED.
+            CodedError: INTERNAL where the picture is not finite, RESOURCE_EXHAUSTED.
         """
         with _coded_device_errors(self._device):
             vae = self._pipeline.vae
@@ -195,7 +196,7 @@ class EditEngine:
             inverse_std = 1.0 / torch.tensor(vae.config.latents_std).view(channels).to(latents)
             image = vae.decode(latents / inverse_std + mean, return_dict=False)[0][:, :, 0]
             if not (torch.isfinite(latents).all() and torch.isfinite(image).all()):
-                raise EditError(Code.INTERNAL, "the generated picture is not finite")
+                raise CodedError(Code.INTERNAL, "the generated picture is not finite")
             return np.asarray(self._pipeline.image_processor.postprocess(image)[0])
 
     def _resized(self, image: Image.Image, area: int) -> Image.Image:
@@ -324,14 +325,14 @@ def _coded_device_errors(device: torch.device) -> Iterator[None]:
     """Codes what a device does to an edit: too little memory ends that edit, a fault all of them.
 
     Raises:
-        EditError: RESOURCE_EXHAUSTED.
+        CodedError: RESOURCE_EXHAUSTED.
         DeviceLostError: the device's context is corrupt; every later call on it would fail too.
     """
     try:
         yield
     except Exception as error:
         if _is_out_of_memory(error):
-            raise EditError(
+            raise CodedError(
                 Code.RESOURCE_EXHAUSTED,
                 "the device is out of memory; use a smaller picture or fewer condition images",
             ) from error

@@ -2,20 +2,22 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
 
 import pytest
 
-from smart_mask.cache import FeatureCache
-from smart_mask.errors import MaskError, cancelled, nothing_found
+from model_kit.errors import Code, CodedError
+from model_kit.lru import Lru
 
-from .objects import features
+SIZE = 1000
 
-if TYPE_CHECKING:
-    from smart_mask.features import Features
 
-ENTRY = features(((0, 0, 8, 8), 0.9))
-SIZE = ENTRY.nbytes
+@dataclass(frozen=True, eq=False)
+class Value:
+    nbytes: int = SIZE
+
+
+ENTRY = Value()
 
 
 class Clock:
@@ -26,7 +28,7 @@ class Clock:
         return self.now
 
 
-def never() -> Features:
+def never() -> Value:
     raise AssertionError("it was to be found")
 
 
@@ -34,13 +36,13 @@ def no_check() -> None:
     pass
 
 
-def fill(cache: FeatureCache, *ids: str) -> None:
-    for image_id in ids:
-        cache.find_or_compute(image_id, lambda: features(((0, 0, 8, 8), 0.9)), no_check)
+def fill(cache: Lru[Value], *ids: str) -> None:
+    for key in ids:
+        cache.find_or_compute(key, Value, no_check)
 
 
 def test_what_was_computed_is_found() -> None:
-    cache = FeatureCache(10 * SIZE, ttl_s=60)
+    cache = Lru[Value](10 * SIZE, ttl_s=60)
     first, was_known = cache.find_or_compute("a", lambda: ENTRY, no_check)
     assert (first, was_known) == (ENTRY, False)
     assert cache.find_or_compute("a", never, no_check) == (ENTRY, True)
@@ -49,38 +51,38 @@ def test_what_was_computed_is_found() -> None:
 
 
 def test_the_least_recently_used_go_first() -> None:
-    cache = FeatureCache(3 * SIZE, ttl_s=60)
+    cache = Lru[Value](3 * SIZE, ttl_s=60)
     fill(cache, "a", "b", "c")
     assert cache.find("a")
     fill(cache, "d")
-    assert [bool(cache.find(image_id)) for image_id in "abcd"] == [True, False, True, True]
+    assert [bool(cache.find(key)) for key in "abcd"] == [True, False, True, True]
 
 
-def test_a_hundred_images_go_through_a_cache_that_holds_five() -> None:
-    cache = FeatureCache(5 * SIZE + 10, ttl_s=60)
+def test_a_hundred_values_go_through_a_cache_that_holds_five() -> None:
+    cache = Lru[Value](5 * SIZE + 10, ttl_s=60)
     fill(cache, *map(str, range(100)))
     counts = cache.counts()
-    assert (counts["images"], counts["bytes"]) == (5, 5 * SIZE)
-    assert (counts["misses"], counts["evictions"]) == (100, 95)
+    assert (counts.entries, counts.bytes) == (5, 5 * SIZE)
+    assert (counts.misses, counts.evictions) == (100, 95)
     assert all(cache.find(str(number)) for number in range(95, 100))
 
 
-def test_features_larger_than_the_cache_are_used_but_not_kept() -> None:
-    cache = FeatureCache(SIZE - 1, ttl_s=60)
+def test_values_larger_than_the_cache_are_used_but_not_kept() -> None:
+    cache = Lru[Value](SIZE - 1, ttl_s=60)
     assert cache.find_or_compute("a", lambda: ENTRY, no_check) == (ENTRY, False)
     assert cache.find("a") is None
-    assert cache.counts()["bytes"] == 0
+    assert cache.counts().bytes == 0
 
 
-def test_features_expire_some_time_after_their_last_use() -> None:
+def test_values_expire_some_time_after_their_last_use() -> None:
     clock = Clock()
-    cache = FeatureCache(10 * SIZE, ttl_s=60, clock=clock)
+    cache = Lru[Value](10 * SIZE, ttl_s=60, clock=clock)
     fill(cache, "a", "b")
     clock.now = 50
     assert cache.find("a")
     clock.now = 70
-    assert cache.counts() | {"hits": 0} == {
-        "images": 1,
+    assert asdict(cache.counts()) | {"hits": 0} == {
+        "entries": 1,
         "bytes": SIZE,
         "max_bytes": 10 * SIZE,
         "hits": 0,
@@ -93,21 +95,21 @@ def test_features_expire_some_time_after_their_last_use() -> None:
 
 
 def test_hits_and_misses_are_counted() -> None:
-    cache = FeatureCache(10 * SIZE, ttl_s=60)
+    cache = Lru[Value](10 * SIZE, ttl_s=60)
     fill(cache, "a", "a", "b")
-    assert (cache.counts()["hits"], cache.counts()["misses"]) == (1, 2)
+    assert (cache.counts().hits, cache.counts().misses) == (1, 2)
 
 
 class Race:
     """One thread computes "a" until `finish` is set; others ask for it meanwhile."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.cache = FeatureCache(10 * SIZE, ttl_s=60)
+        self.cache = Lru[Value](10 * SIZE, ttl_s=60)
         self.calls = 0
         self.started, self.finish = threading.Event(), threading.Event()
         self._error = error
 
-    def compute(self) -> Features:
+    def compute(self) -> Value:
         self.calls += 1
         self.started.set()
         if self.calls == 1:
@@ -116,7 +118,7 @@ class Race:
                 raise self._error
         return ENTRY
 
-    def ask(self) -> tuple[Features, bool]:
+    def ask(self) -> tuple[Value, bool]:
         return self.cache.find_or_compute("a", self.compute, no_check)
 
 
@@ -133,7 +135,7 @@ def test_two_requests_at_once_compute_once() -> None:
 
 
 def test_all_who_wait_get_the_error_and_the_next_one_tries_again() -> None:
-    race = Race(error=nothing_found())
+    race = Race(error=CodedError(Code.INVALID_ARGUMENT, "nothing"))
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(race.ask)
         assert race.started.wait(10)
@@ -141,7 +143,7 @@ def test_all_who_wait_get_the_error_and_the_next_one_tries_again() -> None:
         while not other.running():
             pass
         race.finish.set()
-        with pytest.raises(MaskError):
+        with pytest.raises(CodedError):
             first.result()
         # It either waited for the first or came after it.
         assert other.exception() is first.exception() or other.result() == (ENTRY, False)
@@ -149,15 +151,15 @@ def test_all_who_wait_get_the_error_and_the_next_one_tries_again() -> None:
 
 
 def test_where_the_one_that_computes_is_cancelled_another_takes_over() -> None:
-    race = Race(error=cancelled())
+    race = Race(error=CodedError(Code.CANCELLED, "as wanted"))
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(race.ask)
         assert race.started.wait(10)
         others = [pool.submit(race.ask) for _ in range(3)]
         race.finish.set()
-        with pytest.raises(MaskError):
+        with pytest.raises(CodedError):
             first.result()
-        assert {features for features, _ in (other.result() for other in others)} == {ENTRY}
+        assert {value for value, _ in (other.result() for other in others)} == {ENTRY}
     assert race.calls == 2
 
 
@@ -165,12 +167,12 @@ def test_one_who_waits_can_be_cancelled() -> None:
     race = Race()
 
     def check() -> None:
-        raise cancelled()
+        raise CodedError(Code.CANCELLED, "as wanted")
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(race.ask)
         assert race.started.wait(10)
-        with pytest.raises(MaskError, match="CANCELLED"):
+        with pytest.raises(CodedError, match="CANCELLED"):
             race.cache.find_or_compute("a", never, check)
         race.finish.set()
         assert first.result() == (ENTRY, False)

@@ -1,0 +1,113 @@
+"""Processes that die inside Triton's container, and containers that are told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.web_client import WebClient, edit, scene
+
+from . import engine
+from .stack import FOLDER, SERVICES, Stack, image
+
+if TYPE_CHECKING:
+    from tests.integration.web_client import Json
+
+# Longer than all that the tests do beside it.
+LONG = {"num_inference_steps": 100, "input_quality": "resized"}
+
+
+async def until_it_runs(client: WebClient, job: str) -> None:
+    async for event in client.events(job):
+        assert event["status"] in ("queued", "processing"), event
+        if event["current_step"] >= 1:
+            return
+
+
+async def ends(client: WebClient, jobs: list[str]) -> list[Json]:
+    return [(await client.follow(job))[-1] for job in jobs]
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "code"),
+    [
+        ("tritonserver", "", 128 + signal.SIGKILL),
+        ("python_backend_stub", "/image_edit/", 1),
+        ("python_backend_stub", "/smart_mask/", 1),
+    ],
+)
+async def test_a_killed_process_brings_the_container_back_and_waiting_edits_are_served(
+    stack: Stack, client: WebClient, name: str, argument: str, code: int
+) -> None:
+    container = stack.container("triton-cpu")
+    restarts = stack.inspect("triton-cpu")["RestartCount"]
+    regions = stack.shared_memory()
+    assert regions
+    # As many as Triton has at once, which are lost with it.
+    taken = [await client.submit(edit(**LONG)) for _ in range(2)]
+    waiting = [await client.submit(edit(seed=number)) for number in range(3)]
+    await until_it_runs(client, taken[0])
+    await client.wait_status(taken[1], "processing")
+    since = engine.engine_time()
+    await asyncio.to_thread(stack.signal, signal.SIGKILL, name, argument)
+    for end in await ends(client, taken):
+        assert end["status"] == "error"
+        assert end["error"].startswith("503"), end
+    died, _, _ = await asyncio.to_thread(
+        engine.await_events, container, since, "die", "start", "health_status: healthy"
+    )
+    assert died["Actor"]["Attributes"]["exitCode"] == str(code)
+    assert [each["status"] for each in await ends(client, waiting)] == ["done"] * 3
+    assert stack.inspect("triton-cpu")["RestartCount"] == restarts + 1
+    assert not regions & stack.shared_memory()
+
+
+async def test_a_triton_that_is_stopped_finishes_its_edit(stack: Stack, client: WebClient) -> None:
+    container = stack.container("triton-cpu")
+    running = await client.submit(edit(num_inference_steps=20, input_quality="resized"))
+    waiting = [await client.submit(edit(seed=number)) for number in range(3)]
+    await until_it_runs(client, running)
+    since = engine.engine_time()
+    stopping = asyncio.create_task(asyncio.to_thread(stack.compose, "stop", "triton-cpu"))
+    try:
+        (end,) = await ends(client, [running])
+        assert end["status"] == "done"
+        await stopping
+        (died,) = await asyncio.to_thread(engine.await_events, container, since, "die")
+        assert died["Actor"]["Attributes"]["exitCode"] == "0"
+    finally:
+        await asyncio.gather(stopping, return_exceptions=True)
+        await asyncio.to_thread(stack.compose, "up", "--detach", "--wait")
+    assert [each["status"] for each in await ends(client, waiting)] == ["done"] * 3
+
+
+async def test_a_stack_that_is_stopped_finishes_a_direct_clients_edit(stack: Stack) -> None:
+    files = stack.volume_files()
+    containers = {service: stack.container(service) for service in SERVICES}
+    direct = [
+        *("docker", "run", "--rm", "--interactive", f"--network={stack.project}_models"),
+        *("--entrypoint=python", image("frontend"), "-c", (FOLDER / "direct_edit.py").read_text()),
+        "triton:8001",
+    ]
+
+    def edit_while_it_stops() -> list[str]:
+        with engine.following(direct, timeout_s=180, stdin=scene()) as lines:
+            for line in lines:
+                if line.startswith("denoising"):
+                    break
+            stack.compose("stop")
+            return list(lines)
+
+    since = engine.engine_time()
+    try:
+        assert (await asyncio.to_thread(edit_while_it_stops))[-1] == "done 20\n"
+        for container in containers.values():
+            (died,) = await asyncio.to_thread(engine.await_events, container, since, "die")
+            assert died["Actor"]["Attributes"]["exitCode"] == "0"
+        # Bundles as they were; nothing of the pictures.
+        assert stack.volume_files() == files
+    finally:
+        await asyncio.to_thread(stack.compose, "up", "--detach", "--wait")

@@ -1,0 +1,48 @@
+"""The launcher and the container's entry point start tritonserver alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import triton_entrypoint
+from frontend.launcher import tritonserver
+from frontend.settings import Settings
+
+REPOSITORY = Path(__file__).parents[2] / "model_repository"
+# The launcher's tritonserver comes from a wheel, and nothing but the launcher reaches it.
+LAUNCHER_ALONE = {
+    "--backend-directory",
+    "--cache-directory",
+    "--grpc-address",
+    "--grpc-port",
+    "--metrics-port",
+}
+# A container's metrics are for its network, a launched Triton's for this machine.
+DIFFERENT = {"--metrics-address"}
+
+
+def flags(command: list[str]) -> dict[str, str]:
+    found = dict(flag.partition("=")[::2] for flag in command[1:])
+    assert len(found) == len(command) - 1
+    return found
+
+
+def test_both_start_tritonserver_with_the_same_flags() -> None:
+    settings = Settings(
+        model_repository=REPOSITORY,
+        model_config_name="cpu",
+        triton_http_port=1234,
+        triton_stop_timeout_s=56,
+    )
+    launched = flags(tritonserver._command(settings))
+    options, _ = triton_entrypoint.parse(
+        [
+            f"--model-repository={REPOSITORY}",
+            *("--profile=cpu", "--http-port=1234", "--exit-timeout-secs=56"),
+        ]
+    )
+    contained = flags(triton_entrypoint.command(options))
+    assert launched.keys() - contained.keys() == LAUNCHER_ALONE
+    assert contained.keys() - launched.keys() == set()
+    unequal = {name for name in contained if contained[name] != launched[name]}
+    assert unequal == DIFFERENT

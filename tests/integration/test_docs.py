@@ -1,0 +1,72 @@
+"""Runs the pages' own commands against the shared server, so that they stay true."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.docs.pages import PAGES, README, ROOT, Block, blocks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .server import Server
+
+# What a block may need that this test does not have: ```bash needs=docker,gpu
+NEEDS = {
+    "docker": "a Docker engine",
+    "gpu": "an NVIDIA GPU",
+    "download": "files from the internet",
+    "minutes": "minutes",
+}
+EXAMPLES = [
+    block for page in PAGES for block in blocks(page) if block.language in ("bash", "python")
+]
+RUN = [block for block in EXAMPLES if not block.needs]
+
+
+def place(block: Block) -> str:
+    return block.place
+
+
+def test_the_pages_have_examples_of_each_kind() -> None:
+    of_the_readme = [each.language for each in RUN if each.place.startswith(README.name)]
+    assert sorted(of_the_readme) == ["bash", "bash", "python"]
+    assert len(RUN) >= 15
+
+
+@pytest.mark.parametrize("block", EXAMPLES, ids=place)
+def test_the_example_runs(request: pytest.FixtureRequest, tmp_path: Path, block: Block) -> None:
+    if block.needs:
+        needs = " and ".join(NEEDS[need] for need in block.needs)
+        pytest.skip(f"{block.place} needs {needs}")
+    server: Server = request.getfixturevalue("server")
+    text = block.text.replace("http://127.0.0.1:8080", server.url)
+    text = text.replace("127.0.0.1:8001", server.triton_url)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    command = (
+        ["bash", "-euo", "pipefail", "-c", text]
+        if block.language == "bash"
+        else [sys.executable, "-W", "error", "-c", text]
+    )
+    environment = {
+        "PATH": f"{sys.prefix}/bin:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "ARTMANCER_URL": server.url,
+    }
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    assert '"detail"' not in done.stdout, done.stdout
