@@ -33,10 +33,17 @@ LABEL org.opencontainers.image.title="artmancer-triton" \
 RUN install --directory --owner=1000 --group=1000 \
       /bundles /engines /run/artmancer /var/cache/artmancer
 COPY --from=packages /opt/venv /opt/venv
+# What the models share. Its layer is small, so that a change of it moves no gigabytes.
+WORKDIR /build
+COPY pyproject.toml README.md LICENSE ./
+COPY model_kit model_kit
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m pip --python /opt/venv/bin/python install --no-deps . \
+    # The command line is the frontend's.
+ && rm /opt/venv/bin/artmancer
 
 # Installs into the same venv, so that both images have its gigabytes as one layer.
 FROM models AS export
-WORKDIR /build
 COPY docker/tensorrt_requirement.py constraints.txt ./
 COPY --from=requirements /build/export.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.web_client import WebClient
+from tests.fakes.web_client import WebClient
 
 from . import engine
-from .stack import FOLDER, IMAGES, ROOT, Stack, image, running
+from .stack import BUILD_TIMEOUT_S, FOLDER, IMAGES, ROOT, Stack, image, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 SIZES_FILE = ROOT / "reports" / "image-sizes.json"
+TEST_TIMEOUT_S = 900.0
 SIZES = pytest.StashKey[dict[str, int]]()
 
 
@@ -25,6 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.containers)
+            # The first one waits for the images: gigabytes, through whatever network there is.
+            item.add_marker(pytest.mark.timeout(BUILD_TIMEOUT_S + TEST_TIMEOUT_S))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

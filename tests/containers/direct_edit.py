@@ -35,7 +35,7 @@ async def main(address: str, picture: bytes) -> None:
                 tensor("IMAGE", picture, "BYTES"),
                 tensor("TASK_TYPE", b"white-balance", "BYTES"),
                 tensor("INPUT_QUALITY", b"resized", "BYTES"),
-                tensor("NUM_INFERENCE_STEPS", 20, "INT32"),
+                tensor("NUM_INFERENCE_STEPS", 3, "INT32"),
             ],
         }
 

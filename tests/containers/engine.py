@@ -85,7 +85,7 @@ def engine_time() -> str:
     return docker("info", "--format={{.SystemTime}}").decode().strip()
 
 
-def await_events(container: str, since: str, *wanted: str, timeout_s: float = 180) -> list[Json]:
+def await_events(container: str, since: str, *wanted: str, timeout_s: float = 400) -> list[Json]:
     """Wait until a container has had these events in this order; return them.
 
     Args:
@@ -112,17 +112,17 @@ def await_events(container: str, since: str, *wanted: str, timeout_s: float = 18
 
 
 @contextlib.contextmanager
-def following(command: list[str], timeout_s: float, stdin: bytes = b"") -> Iterator[Iterator[str]]:
+def following(
+    command: list[str], timeout_s: float, stdin: bytes = b""
+) -> Iterator[Iterator[bytes]]:
     """Run a command and yield its lines as they come; they end after `timeout_s` at the latest."""
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         watchdog = threading.Timer(timeout_s, process.kill)
         watchdog.start()
         try:
-            process.stdin.write(stdin.decode())
+            process.stdin.write(stdin)
             process.stdin.close()
             yield iter(process.stdout)
         finally:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from concurrent import futures
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.web_client import WebClient, edit, scene
+from tests.fakes.web_client import WebClient, edit, scene
 
 from . import engine
 from .stack import FOLDER, SERVICES, Stack, image
 
 if TYPE_CHECKING:
-    from tests.integration.web_client import Json
+    from tests.fakes.web_client import Json
 
+EDIT_STUB = ("python_backend_stub", "/image_edit/")
 # Longer than all that the tests do beside it.
 LONG = {"num_inference_steps": 100, "input_quality": "resized"}
 
@@ -35,7 +37,7 @@ async def ends(client: WebClient, jobs: list[str]) -> list[Json]:
     ("name", "argument", "code"),
     [
         ("tritonserver", "", 128 + signal.SIGKILL),
-        ("python_backend_stub", "/image_edit/", 1),
+        (*EDIT_STUB, 1),
         ("python_backend_stub", "/smart_mask/", 1),
     ],
 )
@@ -67,24 +69,28 @@ async def test_a_killed_process_brings_the_container_back_and_waiting_edits_are_
 
 async def test_a_triton_that_is_stopped_finishes_its_edit(stack: Stack, client: WebClient) -> None:
     container = stack.container("triton-cpu")
-    running = await client.submit(edit(num_inference_steps=20, input_quality="resized"))
+    running = await client.submit(edit(num_inference_steps=8, input_quality="resized"))
     waiting = [await client.submit(edit(seed=number)) for number in range(3)]
     await until_it_runs(client, running)
     since = engine.engine_time()
     stopping = asyncio.create_task(asyncio.to_thread(stack.compose, "stop", "triton-cpu"))
     try:
+        await asyncio.to_thread(engine.await_events, container, since, "kill")
+        assert (await client.status(running))["status"] == "processing"
         (end,) = await ends(client, [running])
         assert end["status"] == "done"
-        await stopping
         (died,) = await asyncio.to_thread(engine.await_events, container, since, "die")
         assert died["Actor"]["Attributes"]["exitCode"] == "0"
     finally:
         await asyncio.gather(stopping, return_exceptions=True)
-        await asyncio.to_thread(stack.compose, "up", "--detach", "--wait")
+        await asyncio.to_thread(stack.compose, "start", "triton-cpu")
+    await asyncio.to_thread(
+        engine.await_events, container, since, "start", "health_status: healthy"
+    )
     assert [each["status"] for each in await ends(client, waiting)] == ["done"] * 3
 
 
-async def test_a_stack_that_is_stopped_finishes_a_direct_clients_edit(stack: Stack) -> None:
+def test_a_stack_that_is_stopped_finishes_a_direct_clients_edit(stack: Stack) -> None:
     files = stack.volume_files()
     containers = {service: stack.container(service) for service in SERVICES}
     direct = [
@@ -92,22 +98,24 @@ async def test_a_stack_that_is_stopped_finishes_a_direct_clients_edit(stack: Sta
         *("--entrypoint=python", image("frontend"), "-c", (FOLDER / "direct_edit.py").read_text()),
         "triton:8001",
     ]
-
-    def edit_while_it_stops() -> list[str]:
-        with engine.following(direct, timeout_s=180, stdin=scene()) as lines:
-            for line in lines:
-                if line.startswith("denoising"):
-                    break
-            stack.compose("stop")
-            return list(lines)
-
     since = engine.engine_time()
-    try:
-        assert (await asyncio.to_thread(edit_while_it_stops))[-1] == "done 20\n"
-        for container in containers.values():
-            (died,) = await asyncio.to_thread(engine.await_events, container, since, "die")
-            assert died["Actor"]["Attributes"]["exitCode"] == "0"
-        # Bundles as they were; nothing of the pictures.
-        assert stack.volume_files() == files
-    finally:
-        await asyncio.to_thread(stack.compose, "up", "--detach", "--wait")
+    with (
+        futures.ThreadPoolExecutor() as threads,
+        engine.following(direct, timeout_s=180, stdin=scene()) as stages,
+    ):
+        assert any(line.startswith(b"denoising") for line in stages)
+        # Until Triton has been told, so that the edit cannot be done before.
+        stack.signal(signal.SIGSTOP, *EDIT_STUB)
+        stopping = threads.submit(stack.compose, "stop")
+        try:
+            engine.await_events(containers["triton-cpu"], since, "kill")
+        finally:
+            stack.signal(signal.SIGCONT, *EDIT_STUB)
+        assert list(stages)[-1] == b"done 3\n"
+        stopping.result()
+    for container in containers.values():
+        (died,) = engine.await_events(container, since, "die")
+        assert died["Actor"]["Attributes"]["exitCode"] == "0"
+    # The bundles as they were, and nothing of the pictures.
+    assert stack.volume_files() == files
+    stack.compose("up", "--detach", "--wait")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.fakes.web_client import decode, scene, square_mask
 from tests.integration.mask_scenes import scene as drawn_scene
-from tests.integration.web_client import decode, scene, square_mask
 
 from .stack import FOLDER, SERVICES, running
 
