@@ -44,8 +44,9 @@ test-slow: $(BUNDLES)  ## the tests that take minutes
 soak: $(BUNDLES)  ## thousands of jobs with cancels and faults
 	$(BIN)/pytest -m soak
 
-test-gpu: $(BUNDLES)  ## the tests that need an NVIDIA GPU
-	$(BIN)/pytest -m gpu
+test-gpu: $(READY)  ## the tests that need an NVIDIA GPU; without one they do not run
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; \
+	then $(BIN)/pytest -m gpu; else echo "no NVIDIA GPU here: the GPU tests did not run"; fi
 
 test-containers: $(READY)  ## build the images and try the stack on a Docker engine
 	$(BIN)/pytest -m containers tests/containers

@@ -1,1 +1,1 @@
-"""Measures a running server and keeps what it measured in results/."""
+"""Owns measuring a running server; results/ keeps what was measured."""

@@ -1,4 +1,4 @@
-"""The command line of the benchmarks: `python -m benchmarks all`."""
+"""Owns the command line of the benchmarks: `python -m benchmarks all`."""
 
 import asyncio
 from collections.abc import Callable
@@ -92,7 +92,7 @@ BENCHMARKS: dict[Name, tuple[Measure, report.Draw]] = {
         ),
         perf_analyzer.draw,
     ),
-    # Starts a server of its own, which serves a network of FastSAM-s size.
+    # This one starts its own server, which serves a network of FastSAM-s size.
     Name.MASKS: (lambda _, __: masks.measure(pairs=21, throughput_s=8), masks.draw),
     Name.RUNTIMES: (
         lambda _, __: runtimes.measure(MASK_BUNDLE, rounds=21),
@@ -110,10 +110,11 @@ BENCHMARKS: dict[Name, tuple[Measure, report.Draw]] = {
 def main(
     name: Annotated[Name, typer.Argument(help="What to measure.")] = Name.ALL,
     url: Annotated[
-        str | None, typer.Option(help="REST address of a running server; else one is started.")
+        str | None,
+        typer.Option(help="REST address of a running server; else one is started."),
     ] = None,
     triton_url: Annotated[
-        str, typer.Option(help="That server's Triton gRPC, host:port.")
+        str, typer.Option(help="gRPC address of that server's Triton, host:port.")
     ] = "127.0.0.1:8001",
     bundle: Annotated[Path, typer.Option(help="The bundle that the server has loaded.")] = ROOT
     / "bundles"

@@ -1,4 +1,4 @@
-"""How good and how fast the edits are: held-out scenes by REST, beside what needs no network."""
+"""Owns measuring how good and fast edits are: held-out scenes by REST, beside simple methods."""
 
 import math
 import statistics
@@ -18,7 +18,7 @@ from export.scenes.edits import Pixels, as_pixels
 from export.serving_code import telea
 
 SERVER, UNEDITED = "server", "unedited"
-# Flow -> the score to show, in its unit, what it should reach.
+# Flow -> the score to show, its label with the unit, and the value to reach.
 SHOWN = {
     Flow.REMOVAL: ("inside", "PSNR in the mask, dB", 24.0),
     Flow.WHITE_BALANCE: ("angle", "angle to the true colours, degrees", None),
@@ -28,13 +28,13 @@ SHOWN = {
 
 
 def filled(sample: Sample) -> Pixels:
-    """The mask filled from its rim by OpenCV, as the server fills it for the model to see."""
+    """Fill the mask from its rim by OpenCV, as the server does for the model's conditions."""
     hole = np.uint8(255) * (sample.request.conditional_images[0][..., 0] > 0)
     return telea(sample.conditions.source, hole)
 
 
 def grey_world(sample: Sample) -> Pixels:
-    """Each channel scaled so that the picture's mean is grey (Buchsbaum 1980)."""
+    """Scale each channel so that the picture's mean is grey (Buchsbaum 1980)."""
     source = sample.conditions.source.astype(np.float32)
     means = source.mean(axis=(0, 1))
     return as_pixels(source * (means.mean() / np.maximum(means, 1)))
@@ -47,7 +47,7 @@ CLASSICAL: dict[Flow, tuple[str, Callable[[Sample], Pixels]]] = {
 
 
 def request(sample: Sample, steps: int) -> dict[str, Any]:
-    """The sample as a REST client sends it, with a fixed seed."""
+    """Write the sample as a REST client sends it, with a fixed seed."""
     asked = sample.request
 
     def encoded(pixels: Pixels | None) -> str | None:
@@ -68,17 +68,17 @@ def request(sample: Sample, steps: int) -> dict[str, Any]:
 
 
 async def measure(url: str, *, scenes: Mapping[int, int], steps: int) -> dict[str, Any]:
-    """Edits held-out scenes one after the other on an otherwise idle server.
+    """Edit held-out scenes one after the other on an otherwise idle server.
 
     Args:
         url: REST address of a server of the demo bundle.
         scenes: side of the square in pixels -> how many scenes of each flow.
-        steps: of denoising.
+        steps: how many denoising steps.
 
     Returns:
-        `scores`: flow -> size -> method -> score -> its mean and samples, as `scores` of
-        export.demo_edits.results defines them; null where nothing differs. Methods are the
-        server, the unedited picture and, for removal and white balance, one that needs no network.
+        `scores`: flow -> size -> method -> score -> mean and samples, as `scores` of
+        export.demo_edits.results defines them; null where nothing differs. The methods are the
+        server, the unedited picture and, for removal and white balance, one without a network.
         `seconds`: size -> the generation time that each edit reported.
     """
     found: dict[str, dict[int, dict[str, Any]]] = {}
@@ -111,7 +111,7 @@ async def measure(url: str, *, scenes: Mapping[int, int], steps: int) -> dict[st
 
 
 def by_score(each: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Score -> mean and samples over scenes; None where a scene's is infinite."""
+    """Gather mean and samples of each score over scenes; None where a scene's score is infinite."""
     found = {}
     for score in each[0]:
         samples = [result[score] for result in each]
@@ -127,7 +127,7 @@ def by_score(each: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws each flow's score by size and method, with what it should reach."""
+    """Draw each flow's score by size and method, with the value to reach."""
     axes.axis("off")
     axes.set_title(f"held-out scenes, {results['steps']} steps: means, with each scene a dot")
     for number, (flow, (score, label, aim)) in enumerate(SHOWN.items()):

@@ -1,4 +1,4 @@
-"""How soon a client hears something: the first event of a job, and the end of a cancelled one."""
+"""Owns measuring how soon a client hears: the first event of a job, and the end after a cancel."""
 
 import asyncio
 import statistics
@@ -13,7 +13,7 @@ from benchmarks import client as rest
 from benchmarks.client import Event
 from benchmarks.report import summary
 
-# Steps that a job has done when it is cancelled: enough to know how long one takes.
+# A job is cancelled after this many steps, which are enough to know how long a step takes.
 STEPS_BEFORE_CANCEL = 5
 LABELS = {
     "submit": "submission answered",
@@ -21,31 +21,31 @@ LABELS = {
     "cancel_answer": "cancel answered",
     "cancelled": "cancelled event",
     "step": "one step",
-    "beyond_step": "cancelled less one step",
+    "beyond_step": "cancelled minus one step",
 }
 
 
 async def measure(url: str, *, runs: int, size: int) -> dict[str, Any]:
-    """Submits and cancels jobs one after the other on an otherwise idle server.
+    """Submit and cancels jobs one after the other on an otherwise idle server.
 
     Returns:
-        Milliseconds: `submit` (request sent to task id received), `first_event` (request sent to
-        first event received, submission included), `cancel_answer` (cancel sent to answered),
-        `cancelled` (cancel sent to its event received), `step` (a job's median step) and
-        `beyond_step` (`cancelled` less the job's own step).
+        Milliseconds. `submit`: request sent to task id received. `first_event`: request sent to
+        first event received. `cancel_answer`: cancel sent to answered. `cancelled`: cancel sent to
+        its event received. `step`: a job's median step. `beyond_step`: `cancelled` minus the job's
+        own step.
     """
     samples: dict[str, list[float]] = {}
     async with rest.connect(url) as client:
         await rest.follow(client, await rest.submit(client, rest.edit_request(size, steps=2)))
         for run in range(runs):
-            # The fraction spreads the cancels over the phases of a step.
+            # `run / runs` spreads the cancels over the phases of a step.
             for name, seconds in (await _cancelled_job(client, size, run / runs)).items():
                 samples.setdefault(name, []).append(1000 * seconds)
     return {"runs": runs, "size": size, "ms": {name: summary(s) for name, s in samples.items()}}
 
 
 def step_seconds(events: Sequence[Event]) -> float:
-    """The median time between the events that end two steps in a row.
+    """Return the median time between the events that end two consecutive steps, in seconds.
 
     Raises:
         statistics.StatisticsError: there are no two such events.
@@ -59,7 +59,7 @@ def step_seconds(events: Sequence[Event]) -> float:
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws the distribution of each latency."""
+    """Draw the distribution of each latency."""
     latencies = {name: results["ms"][name] for name in reversed(LABELS)}
     axes.boxplot(
         [latency["samples"] for latency in latencies.values()],
@@ -89,7 +89,7 @@ async def _cancelled_job(client: httpx.AsyncClient, size: int, phase: float) -> 
             delay = phase * step_seconds(received)
             canceller = asyncio.create_task(_cancel(client, task_id, delay))
     if canceller is None or received[-1].message["status"] != "cancelled":
-        raise RuntimeError(f"{task_id} was to be cancelled: {received[-1].message}")
+        raise RuntimeError(f"{task_id} should have been cancelled: {received[-1].message}")
     cancel_sent, cancel_answered = await canceller
     cancelled = received[-1].at - cancel_sent
     step = step_seconds(received)

@@ -1,4 +1,4 @@
-"""Smart masks by REST beside ultralytics' FastSAM in one process, with a FastSAM-s each."""
+"""Owns measuring smart masks by REST beside ultralytics' FastSAM in this process."""
 
 import asyncio
 import base64
@@ -32,7 +32,7 @@ SIDE = 1024
 NETWORK_SIZE = 640
 DETECTIONS = 40
 CLIENTS = (1, 4, 16)
-# Of ten requests one brings a new picture.
+# One of ten requests brings a new picture.
 REPEATS = 9
 LABELS = {
     "ultralytics": "ultralytics, every click",
@@ -43,19 +43,19 @@ LABELS = {
 
 
 def measure(*, pairs: int, throughput_s: float) -> dict[str, Any]:
-    """Times clicks on a server with an untrained FastSAM-s and on ultralytics with it, by turns.
+    """Time clicks by turns on a server and on ultralytics; both run the same untrained FastSAM-s.
 
     The untrained network is bent to find about DETECTIONS things in the photograph, so that
-    both sides have masks to make. Ultralytics gets the decoded picture, and so does not decode;
-    the server gets JSON with a JPEG in base64 and answers with a PNG in base64.
+    both sides have masks to make. Ultralytics gets the decoded picture, so it does not decode.
+    The server gets JSON with a JPEG in base64 and answers with a PNG in base64.
 
     Args:
-        pairs: clicks of each kind.
+        pairs: how many clicks of each kind.
         throughput_s: seconds for each number of clients.
 
     Returns:
-        Seconds of every kind of click and their ratios to ultralytics, the server's stages,
-        throughput by number of clients, bytes that the cache holds for one picture.
+        Seconds of every kind of click, their ratios to ultralytics, the server's stages, the
+        throughput by number of clients, and the bytes that the cache holds for one picture.
     """
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder, "FastSAM-s.pt")
@@ -69,7 +69,7 @@ async def _measure(
     url: str, checkpoint: Path, picture: Image.Image, pairs: int, throughput_s: float
 ) -> dict[str, Any]:
     jpeg = _jpeg(picture)
-    # After a JPEG's end anything may follow: every number makes another file of the same picture.
+    # Any bytes may follow a JPEG's end, so every number makes another file of the same picture.
     images = (jpeg + number.to_bytes(4) for number in itertools.count())
     ultralytics = Ultralytics(checkpoint, picture)
     point = ultralytics.point()
@@ -77,7 +77,7 @@ async def _measure(
     stages: dict[str, list[dict[str, float]]] = {kind: [] for kind in LABELS}
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         _, answer = await _click(client, next(images), point)
-        share = _share(answer["mask_base64"])
+        fraction = _fraction(answer["mask_base64"])
         for _ in range(pairs):
             started = time.perf_counter()
             ultralytics.click(point)
@@ -99,7 +99,7 @@ async def _measure(
         "network_size": NETWORK_SIZE,
         "jpeg_bytes": len(jpeg),
         "pairs": pairs,
-        "mask_share": share,
+        "mask_share": fraction,
         "seconds": {kind: summary(samples) for kind, samples in seconds.items()},
         "to_ultralytics": {
             kind: summary(
@@ -124,8 +124,8 @@ class Ultralytics:
         self._picture = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
 
     def click(self, point: list[float]) -> Any:
-        """Returns the Results of one click, made with all cores."""
-        # It leaves one core unused by itself, which is half of two.
+        """Return ultralytics' Results of one click, computed with all cores."""
+        # By itself, ultralytics leaves one core unused: half of a machine with two.
         torch.set_num_threads(os.cpu_count() or 1)
         return self._model(
             self._picture,
@@ -137,7 +137,7 @@ class Ultralytics:
         )[0]
 
     def point(self) -> list[float]:
-        """A place in the picture that some mask holds; x and y."""
+        """Find a place in the picture that some mask covers; x and y in pixels."""
         result = self._model(self._picture, device="cpu", imgsz=NETWORK_SIZE, verbose=False)[0]
         mask = result.masks.data[0].numpy() > 0
         rows, columns = np.nonzero(mask)
@@ -147,7 +147,7 @@ class Ultralytics:
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws the median time of each kind of click, on a logarithmic scale."""
+    """Draw the median time of each kind of click, on a logarithmic scale."""
     kinds = list(reversed(LABELS))
     medians = [1000 * results["seconds"][kind]["median"] for kind in kinds]
     bars = axes.barh([LABELS[kind] for kind in kinds], medians)
@@ -161,7 +161,7 @@ def draw(axes: Axes, results: dict[str, Any]) -> None:
 
 
 def _prepare(folder: Path, checkpoint: Path, pixels: Any) -> Path:
-    """Writes a checkpoint, its bundle, and a model repository that serves it; returns the last."""
+    """Write a checkpoint and its bundle; return a model repository that serves them."""
     fastsam_untrained.write_untrained(
         checkpoint, "FastSAM-s", NETWORK_SIZE, pixels, detections=DETECTIONS
     )
@@ -187,7 +187,7 @@ def _jpeg(picture: Image.Image) -> bytes:
 async def _click(
     client: httpx.AsyncClient, image: bytes | str, point: list[float]
 ) -> tuple[float, dict[str, Any]]:
-    """Seconds from before the picture is put into JSON to the mask as a PNG, and the answer."""
+    """Click once; return the seconds from raw picture to decoded mask, and the answer."""
     started = time.perf_counter()
     if isinstance(image, str):
         source = {"image_id": image}
@@ -206,7 +206,7 @@ async def _throughput(
     point: list[float],
     duration_s: float,
 ) -> dict[str, Any]:
-    """Has clients click as fast as they are answered, one new picture to REPEATS repeats."""
+    """Let clients click as fast as they are answered: one new picture, then REPEATS repeats."""
     ends = time.perf_counter() + duration_s
     taken: dict[str, list[float]] = {"new": [], "repeat": []}
 
@@ -229,8 +229,8 @@ async def _throughput(
     }
 
 
-def _share(mask: str) -> float:
-    """The part of the picture that a mask covers."""
+def _fraction(mask: str) -> float:
+    """Return the fraction of the picture that a mask covers."""
     values = np.asarray(Image.open(io.BytesIO(base64.b64decode(mask))))
     return round(float((values > 127).mean()), 3)
 
@@ -243,7 +243,7 @@ async def _cache(client: httpx.AsyncClient) -> dict[str, int]:
 
 
 def _stages(timings: list[dict[str, float]], seconds: list[float]) -> dict[str, float]:
-    """Median milliseconds of each of the model's stages, and of all that is not the model."""
+    """Return median milliseconds of each stage of the model, and of everything else."""
     outside = [total - sum(stages.values()) for stages, total in zip(timings, seconds, strict=True)]
     medians = {
         stage: statistics.median(stages[stage] for stages in timings) for stage in timings[0]

@@ -1,4 +1,4 @@
-"""What the server adds: one edit by REST and SSE beside the same edit by diffusers alone."""
+"""Owns measuring what the server adds: an edit by REST and SSE beside one by diffusers alone."""
 
 import time
 from pathlib import Path
@@ -19,26 +19,26 @@ from export.serving_code import Tuning, mark_picture_tokens, torch_dtype
 
 
 class BareDiffusers:
-    """diffusers' own pipeline over the same bundle, in this process."""
+    """diffusers' own pipeline with the same bundle, in this process."""
 
     def __init__(self, bundle: Path, size: int) -> None:
-        # The demo profile encodes conditions at the output's own area, for the text encoder too
-        # where that is smaller than what it reads otherwise.
+        # The demo profile encodes conditions at the output's area. The text encoder reads them at
+        # that area too, if it is smaller than the text encoder's usual one.
         edit_plus.VAE_IMAGE_SIZE = size * size
         edit_plus.CONDITION_IMAGE_SIZE = min(edit_plus.CONDITION_IMAGE_SIZE, size * size)
         self._pipeline = QwenImageEditPlusPipeline.from_pretrained(
             bundle / "pipeline",
-            dtype=torch_dtype(Tuning("auto"), "cpu"),  # as the demo's profile
+            dtype=torch_dtype(Tuning("auto"), "cpu"),  # as in the demo's profile
             local_files_only=True,
         )
-        mark_picture_tokens(self._pipeline.text_encoder)  # as the server must
+        mark_picture_tokens(self._pipeline.text_encoder)  # as the server must, too
         self._pipeline.load_lora_weights(
             bundle, weight_name="adapters/insertion_cp.safetensors", adapter_name="insertion"
         )
         self._pipeline.set_progress_bar_config(disable=True)
 
     def edit(self, conditions: list[Image.Image], request: dict[str, Any]) -> Image.Image:
-        """Runs `pipe()` with what the server makes of the same request."""
+        """Run `pipe()` with the same conditions and settings as the server."""
         width, height = conditions[-1].size
         picture: Image.Image = self._pipeline(
             image=conditions,
@@ -54,10 +54,10 @@ class BareDiffusers:
 
 
 async def measure(url: str, bundle: Path, *, pairs: int, steps: int, size: int) -> dict[str, Any]:
-    """Times both by turns, bare first, in one run.
+    """Time both by turns, diffusers first, in one run.
 
     An edit by REST lasts from sending the request to holding the decoded result: submission,
-    stream, result.
+    stream and result.
 
     Returns:
         Seconds of both, the ratio of each pair, and how far the two pictures differ.
@@ -90,7 +90,7 @@ async def measure(url: str, bundle: Path, *, pairs: int, steps: int, size: int) 
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws both times of every pair and the median ratio."""
+    """Draw both times of every pair and the median ratio."""
     for key, label in (("bare_s", "diffusers pipe()"), ("rest_s", "REST + SSE")):
         axes.plot(range(1, results["pairs"] + 1), results[key]["samples"], "o-", label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,4 +1,4 @@
-"""NVIDIA's perf_analyzer on our models: its binary, its input, its report."""
+"""Owns running NVIDIA's perf_analyzer on our models: its binary, its input, its report."""
 
 import base64
 import csv
@@ -33,13 +33,13 @@ COUNTS = ("Concurrency", "Inferences/Second", "Response Throughput")
 
 
 def install(folder: Path) -> Path:
-    """Fetches perf_analyzer and what it needs, unless they are there.
+    """Fetch perf_analyzer and the libraries that it needs, unless they are there.
 
     Args:
-        folder: where binary and libraries go.
+        folder: where the binary and the libraries go.
 
     Returns:
-        The binary; it starts with the folder in LD_LIBRARY_PATH.
+        The binary. It starts only with the folder in LD_LIBRARY_PATH.
 
     Raises:
         FileNotFoundError: nvidia-pytriton is not installed in this environment.
@@ -71,25 +71,22 @@ def install(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Profile:
-    """How perf_analyzer drives one model.
-
-    Attributes:
-        model: its name.
-        data: one request in perf_analyzer's format: tensor name -> content and shape.
-        options: what the model needs on the command line.
-        title: of the plot.
-        ylabel: what a request is, in the plural.
-    """
+    """How perf_analyzer drives one model."""
 
     model: str
+    """Name of the model."""
     data: dict[str, Any]
+    """One request in perf_analyzer's format: tensor name -> content and shape."""
     options: tuple[str, ...]
+    """Options that the model needs on perf_analyzer's command line."""
     title: str
+    """Title of the plot."""
     ylabel: str
+    """What a request is, in the plural."""
 
 
 def edits(size: int, steps: int) -> Profile:
-    """Insertions with a reference, on pictures of size x size; a response per step."""
+    """Describe insertions with a reference, on pictures of size x size; each step responds."""
     request = {
         "PROMPT": _text("put the object there"),
         "TASK_TYPE": _text("insertion"),
@@ -99,13 +96,13 @@ def edits(size: int, steps: int) -> Profile:
         "REFERENCE_IMAGE": _image(png(photograph(size, seed=2))),
         "NUM_INFERENCE_STEPS": {"content": [steps], "shape": [1]},
     }
-    # Decoupled models take streams only.
+    # Decoupled models only take streams.
     options = ("--async", "--streaming")
     return Profile("image_edit", request, options, f"{steps}-step edits at {size}²", "edits")
 
 
 def masks(size: int) -> Profile:
-    """Repeat clicks on one picture of size x size, which is sent with each."""
+    """Describe repeated clicks on one picture of size x size, which every click sends."""
     middle = size / 2
     request = {
         "IMAGE": _image(png(flat_disc(size))),
@@ -115,7 +112,7 @@ def masks(size: int) -> Profile:
 
 
 def networks(size: int) -> Profile:
-    """Single images for the network, of its own size."""
+    """Describe single images of the network's own size."""
     image = np.random.default_rng(0).random((3, size, size), dtype=np.float32)
     content = {"b64": base64.b64encode(image.tobytes()).decode()}
     request = {"images": {"content": content, "shape": [3, size, size]}}
@@ -125,13 +122,13 @@ def networks(size: int) -> Profile:
 def measure(
     grpc: str, profile: Profile, *, requests: int, concurrencies: Iterable[int]
 ) -> dict[str, Any]:
-    """Drives a model by gRPC, once per concurrency.
+    """Drive a model by gRPC, once per concurrency.
 
     Args:
         grpc: Triton's host:port.
-        profile: which model, and with what.
-        requests: number at each concurrency; perf_analyzer keeps every payload in memory.
-        concurrencies: requests in flight, within the model's queue.
+        profile: which model to drive, and with which request.
+        requests: how many at each concurrency; perf_analyzer keeps every payload in memory.
+        concurrencies: numbers of requests in flight; the model's queue must hold them.
 
     Returns:
         The last command, and perf_analyzer's own report for each concurrency.
@@ -140,7 +137,7 @@ def measure(
         subprocess.CalledProcessError: perf_analyzer failed; its output is in the error.
     """
     binary = install(TOOLS)
-    # Kept beside the binary, so that anyone can go on by hand.
+    # The data stays beside the binary, so that anyone can repeat the command by hand.
     data = TOOLS / f"{profile.model}.json"
     data.write_text(json.dumps({"data": [profile.data]}), encoding="utf-8")
     rows = []
@@ -173,10 +170,10 @@ def measure(
 
 
 def parse_report(text: str) -> list[dict[str, float]]:
-    """Reads what perf_analyzer's CSV tells of a model: one row per concurrency.
+    """Read perf_analyzer's CSV of a model: one row for each concurrency.
 
     Latencies are in microseconds, from a request to its last response. The server's own times
-    are left out: Triton counts them until `execute` has returned, which edits and masks outlive.
+    are left out. Triton counts them until `execute` returns, but edits and masks go on after it.
     """
     return [
         {name: float(row[name]) for name in row if name in COUNTS or name.endswith(" latency")}
@@ -185,7 +182,7 @@ def parse_report(text: str) -> list[dict[str, float]]:
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws latency and throughput over concurrency."""
+    """Draw latency and throughput over concurrency."""
     rows = results["concurrency"]
     places = [row["Concurrency"] for row in rows]
     for name in ("p50 latency", "p99 latency"):
@@ -208,6 +205,6 @@ def _text(text: str) -> dict[str, Any]:
 
 
 def _image(encoded: bytes) -> dict[str, Any]:
-    # An element of a BYTES tensor: its length in 4 bytes, then itself.
+    # An element of a BYTES tensor is its length in 4 bytes, then its bytes.
     element = struct.pack("<I", len(encoded)) + encoded
     return {"content": {"b64": base64.b64encode(element).decode()}, "shape": [1]}

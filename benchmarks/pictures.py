@@ -1,4 +1,4 @@
-"""The pictures that every benchmark sends, drawn from a fixed seed."""
+"""Owns the pictures that every benchmark sends, drawn from a fixed seed."""
 
 import base64
 import io
@@ -8,10 +8,10 @@ from PIL import Image, ImageDraw
 
 
 def photograph(size: int, seed: int) -> Image.Image:
-    """Draws smooth colours under sensor noise: as a PNG it is about as large as a photograph.
+    """Draw smooth colours under sensor noise; the PNG is about as large as a photograph's.
 
     Returns:
-        RGB, size x size.
+        An RGB image of size x size.
     """
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, (5, 5, 3), dtype=np.uint8))
@@ -21,31 +21,31 @@ def photograph(size: int, seed: int) -> Image.Image:
 
 
 def disc(size: int) -> Image.Image:
-    """Draws a mask, white in the middle: L, size x size."""
+    """Draw a mask with a white middle: L, size x size."""
     mask = Image.new("L", (size, size))
     ImageDraw.Draw(mask).ellipse([size / 4, size / 4, 3 * size / 4, 3 * size / 4], fill=255)
     return mask
 
 
 def flat_disc(size: int) -> Image.Image:
-    """Draws a light disc on smooth dark colours, an object that any network finds: RGB."""
+    """Draw a light disc on smooth dark colours, which any network finds: RGB, size x size."""
     picture = photograph(size, seed=3).point([value // 3 for value in range(256)] * 3)
     picture.paste((240, 235, 220), mask=disc(size))
     return picture
 
 
 def png(picture: Image.Image) -> bytes:
-    """Encodes a picture as PNG."""
+    """Encode a picture as PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def base64_png(picture: Image.Image) -> str:
-    """Encodes a picture as the REST interface takes it."""
+    """Encode a picture as the REST interface takes it."""
     return base64.b64encode(png(picture)).decode()
 
 
 def from_base64(text: str) -> Image.Image:
-    """Decodes a picture as the REST interface gives it: RGB."""
+    """Decode a picture as the REST interface gives it: RGB."""
     return Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB")

@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: dated JSON and a plot, with machine and versions."""
+"""Owns what a benchmark leaves behind: dated JSON and a plot, with machine and versions."""
 
 import datetime
 import json
@@ -25,7 +25,7 @@ Draw = Callable[[Axes, dict[str, Any]], None]
 
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:
-    """Median, extremes and quartiles of samples, with the samples in the order measured.
+    """Return median, extremes and quartiles of samples, and the samples as they were measured.
 
     Every number is rounded to 4 decimals.
 
@@ -43,7 +43,7 @@ def summary(samples: Sequence[float]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Cores, CPU model, memory and present load of this machine."""
+    """Return cores, CPU model, memory and present load of this machine."""
     return {
         "cores": os.cpu_count(),
         "cpu": _cpu_model(),
@@ -56,14 +56,14 @@ def machine() -> dict[str, Any]:
 def save(
     name: str, where: dict[str, Any], results: dict[str, Any], draw: Draw, folder: Path
 ) -> Path:
-    """Writes `<date>-<name>.json` and, beside it, its plot as PNG.
+    """Write `<date>-<name>.json` and, beside it, its plot as PNG.
 
     Args:
         name: the benchmark.
         where: the machine as it was before the benchmark put load on it.
-        results: what it measured, JSON-serialisable.
+        results: what the benchmark measured, JSON-serialisable.
         draw: draws the results into axes.
-        folder: where both go.
+        folder: where both files go.
 
     Returns:
         The path of the JSON file.

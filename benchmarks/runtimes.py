@@ -1,6 +1,5 @@
-"""What runs the mask network best on this processor: time, and masks beside those of FP32."""
+"""Owns comparing runtimes of the mask network on this processor: time, and masks against FP32."""
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,15 +30,15 @@ Run = Callable[[Floats], tuple[Floats, Floats]]
 
 
 def measure(bundle: Path, *, rounds: int) -> dict[str, Any]:
-    """Times a network of FastSAM-s size by turns, and compares the masks of a trained one.
+    """Time a network of FastSAM-s size by turns, and compare the masks of a trained one.
 
     Args:
-        bundle: of the trained network.
-        rounds: runs of each runtime.
+        bundle: bundle of the trained network.
+        rounds: how often each runtime runs.
 
     Returns:
-        By runtime: milliseconds for one image of TIMED_SIZE², and how the masks of the bundle's
-        network in photographs compare with those by REFERENCE: lowest and mean IoU.
+        By runtime, milliseconds for one image of TIMED_SIZE², and lowest and mean IoU with the
+        masks of REFERENCE. The masks are those of the bundle's network in photographs.
     """
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder, "FastSAM-s.pt")
@@ -63,7 +62,7 @@ def measure(bundle: Path, *, rounds: int) -> dict[str, Any]:
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws the median time of each runtime, and the lowest IoU of its masks."""
+    """Draw the median time of each runtime, and the lowest IoU of its masks."""
     names = list(reversed(results["ms"]))
     medians = [results["ms"][name]["median"] for name in names]
     bars = axes.barh(names, medians)
@@ -138,5 +137,5 @@ def _every_mask(features: Features) -> list[Any]:
 
 
 def image_side(bundle: Path) -> int:
-    """Of a mask network's images, in pixels."""
-    return int(json.loads((bundle / manifest.MANIFEST).read_text())["image_size"])
+    """Return the side of a mask network's images, in pixels."""
+    return int(manifest.read(bundle, "image_size")["image_size"])

@@ -1,9 +1,8 @@
-"""The server under measurement: one that runs already, or one started for the occasion."""
+"""Owns the server under measurement: a running one, or one that is started to be measured."""
 
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,33 +13,37 @@ from pathlib import Path
 
 import httpx
 
+from frontend.launcher import ports
+
 READY_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where the server listens: `rest` is a URL, `grpc` is Triton's host:port."""
+    """Where the server listens."""
 
     rest: str
+    """URL of the REST interface."""
     grpc: str
+    """Triton's host:port."""
 
 
 @contextlib.contextmanager
 def serving(endpoints: Endpoints | None, **settings: str) -> Iterator[Endpoints]:
-    """Yields the endpoints given, or those of an `artmancer serve` that ends with the block.
+    """Yield the given endpoints, or those of an `artmancer serve` that ends with the block.
 
     Args:
-        endpoints: of a running server; None: one is started.
-        settings: of the started server, names without the ARTMANCER_ prefix.
+        endpoints: endpoints of a running server; None: a server is started.
+        settings: settings of the started server, by name without the ARTMANCER_ prefix.
 
     Raises:
-        RuntimeError: the server ended or was not ready in time; the text holds its log's end.
+        RuntimeError: the server ended or was not ready in time; the text holds the end of its log.
     """
     if endpoints is not None:
         yield endpoints
         return
-    rest, http, grpc, metrics = _free_ports(4)
+    rest, http, grpc, metrics = ports.free(4)
     environment = {
         **os.environ,
         "ARTMANCER_PORT": str(rest),
@@ -77,11 +80,3 @@ def _becomes_ready(endpoints: Endpoints, process: subprocess.Popen[bytes]) -> bo
                 return True
         time.sleep(0.1)
     return False
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

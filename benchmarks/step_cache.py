@@ -1,4 +1,4 @@
-"""What the step cache saves and what it costs: time and pictures, beside every step computed."""
+"""Owns measuring what the step cache saves in time, and what it costs in the picture."""
 
 import math
 import statistics
@@ -20,20 +20,19 @@ FLOWS = tuple(SHOWN)
 def measure(
     bundle: Path, *, thresholds: tuple[float, ...], scenes: int, steps: int, size: int
 ) -> dict[str, Any]:
-    """Edits held-out scenes in this process at every threshold by turns.
+    """Edit held-out scenes in this process, at every threshold by turns.
 
     Args:
-        bundle: the demo's.
+        bundle: the demo's bundle.
         thresholds: values of STEP_CACHE, above 0.
-        scenes: of each flow.
-        steps: of denoising.
-        size: side of the square in pixels.
+        scenes: how many scenes of each flow.
+        steps: how many denoising steps.
+        size: side of the square, in pixels.
 
     Returns:
-        By threshold: `ratio`, each edit's seconds over those without the cache; `computed`, the
-        share of passes through the network that went beyond the first block; `psnr`, in dB,
-        flow -> of the picture against the one without the cache, the mean over scenes and the
-        lowest.
+        By threshold, `ratio`: each edit's seconds divided by those without the cache. `computed`:
+        the fraction of passes through the network that went beyond the first block. `psnr`: flow
+        -> mean and lowest PSNR against the picture without the cache, in dB.
     """
     plain = Editor(bundle, Tuning("auto"))
     cached = {
@@ -57,7 +56,7 @@ def measure(
                 picture = editor.edit(sample, steps)
                 ratios[threshold].append((time.perf_counter() - started) / whole)
                 found[threshold].setdefault(flow, []).append(psnr(picture, wanted))
-    # Two passes a step: with the prompt and without.
+    # A step has two passes: with the prompt and without.
     most = 2 * steps * scenes * len(FLOWS)
     return {
         "scenes": scenes,
@@ -78,7 +77,7 @@ def measure(
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws each flow's distance from the uncached picture by threshold, with the time saved."""
+    """Draw each flow's lowest PSNR by threshold, with the time saved."""
     thresholds = results["thresholds"]
     for flow in FLOWS:
         axes.plot(
@@ -96,20 +95,20 @@ def draw(axes: Axes, results: dict[str, Any]) -> None:
     )
     axes.set(
         title=f"STEP_CACHE, {results['steps']} steps at {results['size']}²",
-        ylabel="lowest PSNR to every step computed, dB",
+        ylabel="lowest PSNR against the uncached picture, dB",
     )
     axes.legend()
 
 
 def _count(editor: Editor) -> list[None]:
-    """Grows by one with every pass through the network's last block."""
+    """Return a list that grows by one with every pass through the network's last block."""
     passes: list[None] = []
-    # Of a part of the block: the cache replaces the block's own forward.
+    # The hook is on a part of the block, because the cache replaces the block's own forward.
     last = editor.transformer.transformer_blocks[-1].attn
     last.register_forward_hook(lambda *_: passes.append(None))
     return passes
 
 
 def _rounded(decibels: float) -> float | None:
-    """None where nothing differs, which JSON has no number for."""
+    """Round decibels; return None where nothing differs, because JSON has no infinity."""
     return round(decibels, 2) if math.isfinite(decibels) else None

@@ -1,4 +1,4 @@
-"""Many subscribers on one job: does each get every event, and how far apart in time."""
+"""Owns measuring many subscribers on one job: who gets every event, and how far apart in time."""
 
 import asyncio
 import itertools
@@ -15,11 +15,11 @@ from benchmarks.report import summary
 
 
 async def measure(url: str, *, subscribers: int, steps: int, size: int) -> dict[str, Any]:
-    """Subscribes to a job while it still waits behind another, then lets it run.
+    """Subscribe to a job while it still waits behind another, then let it run.
 
     Returns:
-        Events of the job, how many each subscriber missed in all, and, for every event sent
-        once all had subscribed, milliseconds from its first to its last receipt.
+        The job's events, the number of missed or repeated ones of all subscribers, and the
+        milliseconds from first to last receipt of every event after all had subscribed.
     """
     async with rest.connect(url) as client:
         blocker = await rest.submit(client, rest.edit_request(size, steps=100))
@@ -47,17 +47,18 @@ async def measure(url: str, *, subscribers: int, steps: int, size: int) -> dict[
 
 
 def out_of_sequence(events: Sequence[Event]) -> int:
-    """Counts the places where a stream's numbers do not rise by one."""
+    """Count the places where a stream's numbers do not rise by one."""
     numbers = (event.number for event in events)
     return sum(later != earlier + 1 for earlier, later in itertools.pairwise(numbers))
 
 
 def receipt_spreads(received: Sequence[Sequence[Event]], live_from: int) -> list[float]:
-    """Seconds from the first to the last receipt of each event.
+    """Return the seconds from the first to the last receipt of each event.
 
     Args:
         received: each subscriber's events.
-        live_from: the first number to count; earlier events were replayed to late subscribers.
+        live_from: the first event number that counts; earlier events were replayed to late
+            subscribers.
     """
     receipts: dict[int, list[float]] = {}
     for events in received:
@@ -68,7 +69,7 @@ def receipt_spreads(received: Sequence[Sequence[Event]], live_from: int) -> list
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draws the spread of every event."""
+    """Draw the spread of every event."""
     spreads = results["spread_ms"]
     axes.plot(range(1, len(spreads["samples"]) + 1), spreads["samples"], "o-")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -90,7 +91,7 @@ async def _subscribe(
         if len(received) == 1:
             await connected.wait()
         if event.terminal:
-            # Closing a connection costs this client more than an event does: nobody closes
-            # before all have noted the time of the last event.
+            # Closing a connection costs this client more than an event does. So all note the
+            # time of the last event before anyone closes.
             await ended.wait()
     return received

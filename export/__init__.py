@@ -1,1 +1,1 @@
-"""Builds what the models load: bundles and their manifests."""
+"""Owns building what the models load: bundles and their manifests."""

@@ -1,8 +1,9 @@
-"""The command line of export: `python -m export demo --out bundles/demo` and others."""
+"""Owns the command line of export, such as `python -m export demo --out bundles/demo`."""
 
 import typer
 
 from export.demo_edits import commands as demo_commands
+from export.demo_masks import commands as mask_commands
 from export.fastsam import commands as fastsam_commands
 from export.qwen import commands as qwen_commands
 
@@ -13,7 +14,7 @@ app.command("demo-sheet")(demo_commands.draw_sheet)
 app.command("fastsam")(fastsam_commands.export_fastsam)
 app.command("fastsam-demo")(fastsam_commands.place_demo)
 app.command("fastsam-plan")(fastsam_commands.build_plan)
-app.command("fastsam-train")(fastsam_commands.train)
+app.command("fastsam-train")(mask_commands.train)
 app.command("qwen")(qwen_commands.build)
 app.command("qwen-memory")(qwen_commands.estimate)
 

@@ -1,5 +1,5 @@
-"""The error that a command shows as one line."""
+"""Owns the error that a command shows as one line."""
 
 
 class ExportError(Exception):
-    """Why something cannot be built, in words for whoever runs the command."""
+    """Why something cannot be built, in words for the person who runs the command."""

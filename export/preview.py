@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 def synthetic_pictures(count: int, size: int) -> torch.Tensor:
-    """Draws smooth colour fields with hard-edged blocks over them.
+    """Draw smooth colour fields with hard-edged blocks over them.
 
     Returns:
         float32 [count, 3, size, size] in 0..1, from torch's global generator.
@@ -19,10 +19,10 @@ def synthetic_pictures(count: int, size: int) -> torch.Tensor:
 
 
 def fit_preview(vae: Any, latents: torch.Tensor) -> dict[str, list[Any]]:
-    """Fits the linear map from normalised latents to the colours that they decode to.
+    """Fit the linear map from normalised latents to the colours that the VAE decodes.
 
     Args:
-        vae: the autoencoder, its latent statistics set.
+        vae: the autoencoder; its latent statistics are set.
         latents: float32 [n, z_dim, 1, height, width], as the VAE encodes pictures.
 
     Returns:

@@ -1,6 +1,12 @@
-"""Owns the way to the code that serves edits: training and measuring use it, not a copy."""
+"""Owns the way to the code that serves edits: training and measuring use no copy of it."""
 
-from export import models_path  # noqa: F401
+import sys
+from pathlib import Path
+
+# The models' modules have names that are unique across models, so one path serves all of them.
+for _folder in sorted(Path(__file__).parents[1].glob("model_repository/*/1")):
+    if str(_folder) not in sys.path:
+        sys.path.append(str(_folder))
 
 # isort: split
 
@@ -12,7 +18,7 @@ from edit_conditions.quality import InputQuality
 from edit_conditions.request import EditRequest, MaskTool
 from edit_conditions.task import Task
 from image_edit.engine.bundle import load_bundle
-from image_edit.engine.engine import EditEngine
+from image_edit.engine.engine import EditEngine, EditState
 from image_edit.engine.positions import mark_picture_tokens
 from image_edit.engine.tuning import torch_dtype
 from image_edit.settings import Tuning
@@ -23,6 +29,7 @@ __all__ = [
     "EditEngine",
     "EditRequest",
     "EditSpec",
+    "EditState",
     "InputQuality",
     "MaskTool",
     "Task",

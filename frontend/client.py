@@ -15,50 +15,45 @@ from frontend.domain.jobs import JobStatus
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# The server pings an idle stream every few seconds: silence for this long is a lost connection.
+# Silence for this long is a lost connection, because the server pings an idle stream every few
+# seconds.
 _SILENCE_TIMEOUT_S = 30.0
 _RECONNECTS = 5
 _RECONNECT_PAUSE_S = 1.0
 
 
 class ApiError(Exception):
-    """The frontend refused a request, failed, or cannot be reached.
-
-    Attributes:
-        status: HTTP status code; None where there was no answer.
-    """
+    """The frontend refused a request, failed, or cannot be reached."""
 
     def __init__(self, detail: str, status: int | None = None) -> None:
         super().__init__(detail)
         self.status = status
+        """HTTP status code; None if there was no answer."""
 
 
 @dataclass(frozen=True)
 class JobUpdate:
-    """One event of a job.
-
-    Attributes:
-        status: the job's state.
-        progress: 0..1.
-        current_step: denoising steps finished.
-        total_steps: denoising steps of the job.
-        error: why it ended, where that is not plain success.
-        message: what happens before the first step, in words.
-    """
+    """One event of a job."""
 
     status: JobStatus
+    """The job's state."""
     progress: float
+    """0..1."""
     current_step: int
+    """Denoising steps finished."""
     total_steps: int
+    """Denoising steps of the job."""
     error: str | None
+    """Why the job ended; None unless it failed or was cancelled."""
     message: str | None
+    """What happens before the first step, in words."""
 
 
 class Client:
     """A connection to one frontend.
 
     Args:
-        url: where it listens, `http://host:port`.
+        url: its address, `http://host:port`.
     """
 
     def __init__(self, url: str) -> None:
@@ -87,7 +82,7 @@ class Client:
     def follow(self, task_id: str) -> Iterator[JobUpdate]:
         """Yield the job's events, each once and in order; the last one is its end.
 
-        A lost connection is taken up again where it broke off.
+        After a lost connection, it connects again and goes on with the next event.
 
         Raises:
             ApiError: no such job, or the connection was lost for good.
@@ -110,7 +105,7 @@ class Client:
             time.sleep(_RECONNECT_PAUSE_S)
 
     def cancel(self, task_id: str) -> None:
-        """Stop a job; a finished one stays as it is.
+        """Cancel a job; a finished one stays as it is.
 
         Raises:
             ApiError: no such job.
@@ -152,7 +147,7 @@ class Client:
                 source.response.read()
                 raise _api_error(source.response)
             for event in source.iter_sse():
-                if event.data:  # a sequence number comes in a block of its own
+                if event.data:  # the event's number comes in a block without data
                     yield event
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:

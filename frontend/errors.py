@@ -10,18 +10,15 @@ IMAGE_REFUSED = "Failed to cache image"
 
 
 class ServingError(Exception):
-    """A failure that a client is told about.
-
-    Attributes:
-        status: HTTP status code.
-        detail: one sentence for the user, without a traceback.
-    """
+    """A failure that a client is sent."""
 
     status: ClassVar[int] = 500
+    """HTTP status code."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+        """One sentence for the user, without a traceback."""
 
     @property
     def job_error(self) -> str:
@@ -30,13 +27,13 @@ class ServingError(Exception):
 
 
 class InvalidInputError(ServingError):
-    """The request cannot be served as it is; the detail names the field."""
+    """The request is wrong; the detail names the field."""
 
     status = 400
 
 
 class JobNotFinishedError(ServingError):
-    """A result was asked of a job that has none."""
+    """A client asked for the result of a job that has none."""
 
     status = 400
 
@@ -54,11 +51,11 @@ class JobNotFoundError(ServingError):
 
 
 class JobFailedError(ServingError):
-    """A result was asked of a failed job; the detail is the job's error text."""
+    """A client asked for the result of a failed job; the detail is the job's error text."""
 
 
 class ImageNotFoundError(ServingError):
-    """A picture was named that neither the server nor the model has, any more or at all."""
+    """A client named a picture that neither the server nor the model has."""
 
     status = 404
 
@@ -67,7 +64,7 @@ class ImageNotFoundError(ServingError):
 
 
 class MaskCancelledError(ServingError):
-    """A mask request ended because its client wanted it to."""
+    """A client cancelled its mask request."""
 
     status = 400
 
@@ -76,11 +73,11 @@ class MaskCancelledError(ServingError):
 
 
 class ModelCancelledError(ServingError):
-    """The model stopped because it was told to; ends a job, never an HTTP request."""
+    """The model ended a request because it was asked to; ends a job, never an HTTP request."""
 
 
 class NotCachedError(ServingError):
-    """The model does not have what it was asked for by name; never ends an HTTP request."""
+    """The model does not have the picture of this name; never ends an HTTP request."""
 
 
 class BackendError(ServingError):
@@ -88,27 +85,27 @@ class BackendError(ServingError):
 
 
 class UnsupportedError(ServingError):
-    """The server knows what is meant and cannot do it."""
+    """The server understands the request but cannot do this."""
 
     status = 501
 
 
 class UnavailableError(ServingError):
-    """Not now: full, or not there; clients should retry after RETRY_AFTER_S seconds."""
+    """Full, or down; clients should retry after RETRY_AFTER_S seconds."""
 
     status = 503
 
 
 class ClosingError(UnavailableError):
-    """The server is on its way out."""
+    """The server is stopping."""
 
     def __init__(self) -> None:
         super().__init__("The server is shutting down")
 
 
 class TritonDownError(UnavailableError):
-    """Triton or the model's process cannot be reached."""
+    """Triton is down: nothing reaches it or the model's process."""
 
 
 class TritonStoppingError(TritonDownError):
-    """Triton takes no more requests for the model; those that it has go on to their end."""
+    """Triton is stopping: it refuses new requests and finishes those that it has."""

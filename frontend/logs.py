@@ -1,4 +1,4 @@
-"""Owns the form of the frontend's log: one JSON object a line on stderr, bounded."""
+"""Owns the form of the frontend's log: one JSON object a line on stderr, of bounded length."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ MAX_VALUE_CHARS = 4000
 def configure(level: str) -> None:
     """Set up structlog for the process.
 
-    What is bound by `structlog.contextvars` (task_id) appears in every entry.
+    Values bound by `structlog.contextvars` appear in every entry. A job's id is `task_id` there,
+    because users report it by the API's name.
 
     Args:
         level: debug, info, warning or error.
@@ -40,7 +41,7 @@ def configure(level: str) -> None:
 
 
 def _shorten(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
-    """Keep the end of long texts: that is where a traceback says what happened."""
+    """Keep only the end of a long text, because a traceback says there what happened."""
     for key, value in entry.items():
         if isinstance(value, str) and len(value) > MAX_VALUE_CHARS:
             entry[key] = f"…{value[-MAX_VALUE_CHARS:]}"

@@ -1,4 +1,4 @@
-"""Owns running the frontend, over a Triton that it launches where none is named."""
+"""Owns running the frontend, and a Triton below it unless the settings name one."""
 
 from __future__ import annotations
 
@@ -23,45 +23,42 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.1
 _KEEP_ALIVE_S = 75
-_OPEN_STREAMS_S = 2  # event streams may go on for so long after a stop was asked for
+_OPEN_STREAMS_S = 2  # how long event streams may go on after the server begins to stop
 _STOP_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True)
 class Serving:
-    """A frontend that answers.
-
-    Attributes:
-        url: where, `http://host:port`.
-        triton: the Triton that was launched for it; None where it uses another.
-    """
+    """A frontend that answers."""
 
     url: str
+    """Its address, `http://host:port`."""
     triton: Supervisor | None
+    """The Triton launched for it; None if it uses another."""
     _http: threading.Thread
 
     def wait(self) -> None:
-        """Block for as long as all is well.
+        """Block while the frontend and its Triton run.
 
         Raises:
-            LaunchError: Triton could not be kept up, or the HTTP server ended.
+            LaunchError: Triton could not be kept running, or the HTTP server ended.
         """
         while self._http.is_alive():
             if self.triton is not None and self.triton.failure is not None:
                 raise self.triton.failure
-            # Not join: a KeyboardInterrupt in it makes Python 3.11 take the thread for ended.
+            # Not join: after a KeyboardInterrupt in it, Python 3.11 considers the thread ended.
             time.sleep(_POLL_S)
         raise LaunchError("the HTTP server ended by itself")
 
 
 @contextlib.contextmanager
 def running(settings: Settings) -> Iterator[Serving]:
-    """Run the frontend for as long as the context lasts; it is ready on entry.
+    """Run the frontend while the context lasts; it is ready on entry.
 
-    Stopped in the opposite order of the start, because Triton waits for its clients.
+    It stops before its Triton does, because Triton waits for its clients.
 
     Raises:
-        LaunchError: something cannot be started; nothing is left running.
+        LaunchError: a part cannot be started; nothing is left running.
     """
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_bind(settings.host, settings.port))
@@ -95,7 +92,7 @@ def running(settings: Settings) -> Iterator[Serving]:
 class _Server(uvicorn.Server):
     """Shuts the app down before it waits for open connections, not after.
 
-    The app ends all jobs then, and that ends the event streams that would stay open otherwise.
+    The app then ends all jobs. That ends the event streams, which would stay open otherwise.
     """
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -108,7 +105,7 @@ class _Server(uvicorn.Server):
 def _bind(host: str, port: int) -> socket.socket:
     """Take the port at once, so that a conflict shows before the models are loaded.
 
-    Nobody listens on it yet: until the frontend is ready, clients are refused.
+    Nothing listens yet, so clients are refused until the frontend is ready.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,13 +1,16 @@
-"""Owns every setting of the frontend: names, defaults and bounds."""
+"""Owns every setting of the frontend: names, defaults, bounds and descriptions."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+PREFIX = "ARTMANCER_"
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=1)]
@@ -22,108 +25,127 @@ class Settings(BaseSettings):
         pydantic.ValidationError: a variable is out of its range.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ARTMANCER_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    host: str = Field(default="127.0.0.1", description="address the frontend listens on")
-    port: Port = 8080
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    host: str = Field(default="127.0.0.1", description="address on which the frontend listens")
+    port: Port = Field(default=8080, description="port on which the frontend listens")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least important entries that the log holds"
+    )
     cors_origins: tuple[str, ...] = Field(
-        default=(), description='origins a browser may call from, as a JSON list; ["*"] means any'
+        default=(),
+        description='origins whose pages may call the API, as a JSON list; ["*"] allows any',
     )
 
     triton_url: str = Field(
         default="",
         description="host:port of an external Triton's gRPC, or of several with the same models, "
-        "separated by commas; empty: one is launched here",
+        "with commas between; empty: the frontend launches a Triton of its own",
     )
-    triton_http_port: Port = 8000
-    triton_grpc_port: Port = 8001
-    triton_metrics_port: Port = 8002
-    model_repository: Path = CHECKOUT / "model_repository"
-    model_config_name: str = Field(default="cpu", description="profile of the launched Triton")
-
+    triton_http_port: Port = Field(default=8000, description="HTTP port of the launched Triton")
+    triton_grpc_port: Port = Field(default=8001, description="gRPC port of the launched Triton")
+    triton_metrics_port: Port = Field(
+        default=8002, description="metrics port of the launched Triton"
+    )
+    model_repository: Path = Field(
+        default=CHECKOUT / "model_repository",
+        description="model repository of the launched Triton",
+    )
+    model_config_name: str = Field(
+        default="cpu",
+        description="profile of the launched Triton: the name of a file in the models' configs/; "
+        "empty: config.pbtxt",
+    )
     loading_file: Path | None = Field(
         default=None,
-        description="file in which Triton tells how far it is with loading the models, by the "
-        "same variable; empty: none of an external Triton, a launched one has its own",
+        description="file in which Triton writes what it is loading (give Triton the same "
+        "variable); empty: none for an external Triton, one of its own for a launched one",
     )
-
     triton_start_timeout_s: Seconds = Field(
-        default=180.0, description="how long the launched Triton may take to load its models"
+        default=180.0, description="seconds that the launched Triton may take to load its models"
     )
     triton_stop_timeout_s: Seconds = Field(
         default=10.0,
-        description="how long the launched Triton may take to stop before it is killed",
+        description="seconds that the launched Triton may take to stop before it is killed",
     )
     triton_restart_limit: int = Field(
         default=5, ge=0, description="restarts of the launched Triton in a row before giving up"
     )
 
-    ping_interval_s: Seconds = Field(
-        default=1.0, description="how often Triton is asked for its health"
-    )
+    ping_interval_s: Seconds = Field(default=1.0, description="seconds between two pings of Triton")
     ping_timeout_s: Seconds = Field(
-        default=1.5, description="two missed answers in a row: Triton is away"
+        default=1.5,
+        description="seconds until a ping counts as missed; after two in a row Triton is down",
     )
     recovery_timeout_s: Seconds = Field(
-        default=300.0, description="how long waiting jobs outlast an absent Triton"
+        default=300.0,
+        description="seconds of an outage after which the waiting jobs end with an error",
     )
     silence_timeout_s: Seconds = Field(
-        default=120.0, description="the oldest running job fails when it is silent for so long"
+        default=120.0,
+        description="seconds without a response after which the oldest running job fails",
     )
-    job_timeout_s: Seconds = Field(default=1800.0, description="longest a job may be with Triton")
+    job_timeout_s: Seconds = Field(
+        default=1800.0, description="seconds that a job may be with Triton"
+    )
     cancel_timeout_s: Seconds = Field(
-        default=2.0, description="how long the model may take to answer a cancel"
+        default=2.0, description="seconds that a model may take to answer a cancel"
     )
     cancel_grace_s: Seconds = Field(
         default=10.0,
-        description="how long a cancelled job may take to end before its stream is cut",
+        description="seconds that a cancelled job may take to end before its stream is cut",
     )
 
     max_queue_size: int = Field(
-        default=128, ge=1, le=512, description="most jobs that wait to start"
+        default=128, ge=1, le=512, description="maximum number of jobs that wait to start"
     )
     max_in_flight: int = Field(
-        default=2, ge=1, le=64, description="most jobs that Triton has at once"
+        default=2, ge=1, le=64, description="maximum number of jobs that one Triton has at once"
     )
-    result_ttl_s: Seconds = Field(default=3600.0, description="how long a finished job is kept")
+    result_ttl_s: Seconds = Field(default=3600.0, description="seconds that a finished job is kept")
     memory_bytes: Bytes = Field(
         default=2**30,
-        description="bound on all jobs' images and events; half may be unfinished jobs'",
+        description="maximum bytes of all jobs' images and events; unfinished jobs may take half",
     )
     heartbeat_s: Seconds = Field(
-        default=5.0, description="an idle event stream is pinged this often"
+        default=5.0, description="seconds between two pings on an idle event stream"
     )
 
     mask_timeout_s: Seconds = Field(
-        default=30.0, description="longest a mask request may be with Triton"
+        default=30.0, description="seconds that a mask request may be with Triton"
     )
     max_masks_in_flight: int = Field(
-        default=16, ge=1, le=64, description="most mask requests that Triton has at once"
+        default=16,
+        ge=1,
+        le=64,
+        description="maximum number of mask requests that one Triton has at once",
     )
     max_masks_waiting: int = Field(
-        default=64, ge=1, le=512, description="most mask requests that wait to start"
+        default=64, ge=1, le=512, description="maximum number of mask requests that wait to start"
     )
     image_store_bytes: Bytes = Field(
         default=256 * 2**20,
-        description="bound on the pictures kept for mask requests by image_id",
+        description="maximum bytes of the pictures kept for mask requests by image_id",
     )
     image_store_ttl_s: Seconds = Field(
-        default=3600.0, description="how long such a picture is kept after its last use"
+        default=3600.0, description="seconds that such a picture is kept after its last use"
     )
 
-    max_body_bytes: Bytes = Field(default=64 * 2**20, description="largest request body")
+    max_body_bytes: Bytes = Field(default=64 * 2**20, description="maximum bytes of a request body")
     max_pending_body_bytes: Bytes = Field(
-        default=256 * 2**20, description="most bytes of all bodies being handled at one moment"
+        default=256 * 2**20, description="maximum bytes of all bodies that are handled at one time"
     )
     max_image_pixels: Bytes = Field(
-        default=2**24, description="largest width x height of an edit's images"
+        default=2**24, description="maximum pixels, width x height, of each of an edit's images"
     )
     max_mask_pixels: Bytes = Field(
         default=2**26,
-        description="the same where an object is extracted; smart_mask has its own, as large",
+        description="maximum pixels of the images of extract-object; smart_mask has a bound of "
+        "its own, as large",
     )
-    max_conditional_images: int = Field(default=4, ge=1)
+    max_conditional_images: int = Field(
+        default=4, ge=1, description="maximum number of conditional_images of an edit"
+    )
     image_workers: int = Field(default=2, ge=1, description="threads that decode and encode images")
 
     @field_validator("loading_file", mode="before")
@@ -148,3 +170,51 @@ class Settings(BaseSettings):
     def triton_grpc_urls(self) -> list[str]:
         """host:port of each Triton's gRPC."""
         return (self.triton_url or f"127.0.0.1:{self.triton_grpc_port}").split(",")
+
+
+@dataclass(frozen=True)
+class SettingDescription:
+    """One setting as its documentation shows it; every field is text."""
+
+    name: str
+    """The environment variable."""
+    type: str
+    """What the variable may hold, with its bounds."""
+    default: str
+    """The text that means the default; a path inside the checkout is relative to it."""
+    description: str
+
+
+def describe() -> list[SettingDescription]:
+    """Return every setting of `Settings`, in the order of declaration."""
+    schemas = Settings.model_json_schema()["properties"]
+    return [
+        SettingDescription(
+            name=f"{PREFIX}{name.upper()}",
+            type=_type(schemas[name]),
+            default=_default(field.default),
+            description=field.description or "",
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:  # a path or none
+        return _type(schema["anyOf"][0])
+    if "enum" in schema:
+        return " or ".join(schema["enum"])
+    name = {"string": schema.get("format", "text"), "array": "JSON list"}.get(
+        schema["type"], schema["type"]
+    )
+    bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
+    words = [f"{bound} {schema[key]:g}" for key, bound in bounds.items() if key in schema]
+    return ", ".join([name, *words])
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Path):
+        return str(value.relative_to(CHECKOUT))
+    return json.dumps(value) if isinstance(value, tuple) else f"{value}".removesuffix(".0")

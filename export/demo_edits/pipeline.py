@@ -1,6 +1,6 @@
-"""A QwenImageEditPlusPipeline of the demo's size, built from configurations alone.
+"""Owns a QwenImageEditPlusPipeline of the demo's size, built from configurations alone.
 
-Every class is the one that Qwen/Qwen-Image-Edit-2509 uses; only the sizes differ:
+Every class is the one that Qwen/Qwen-Image-Edit-2509 uses. Only the sizes differ:
 2.5 M parameters in the transformer, 2.5 M in the VAE, 0.4 M in the text encoder.
 """
 
@@ -28,10 +28,10 @@ from export.serving_code import mark_picture_tokens
 TEXT_DIM = 64
 Z_DIM = 16
 # One vision token covers 28 x 28 pixels (patches of 14, merged 2 x 2). 4 x 4 tokens for a
-# condition are enough to tell what it is; the VAE latents carry its details.
+# condition are enough to tell what the condition shows; the VAE latents carry the details.
 VISION_TOKEN_PIXELS = 28 * 28
 MAX_VISION_TOKENS = 16
-# Training the tokenizer ends earlier, when every word of its text is one token.
+# More than the tokenizer needs: its training ends once every word of its text is one token.
 ENOUGH_TOKENS = 1000
 
 SPECIAL_TOKENS = [
@@ -48,12 +48,15 @@ SPECIAL_TOKENS = [
 def build_pipeline(
     num_layers: int = 4, num_attention_heads: int = 4, prompts: Sequence[str] = ()
 ) -> Any:
-    """Builds the pipeline in float32 on the CPU; its weights come from torch's global seed.
+    """Build the pipeline in float32 on the CPU; the weights come from torch's global generator.
 
     Args:
         num_layers: blocks of the transformer.
-        num_attention_heads: of each block, of 32 channels each.
+        num_attention_heads: attention heads of each block; each head has 32 channels.
         prompts: their words become tokens.
+
+    Returns:
+        A QwenImageEditPlusPipeline, in evaluation mode.
     """
     pipeline = QwenImageEditPlusPipeline(
         scheduler=_scheduler(),
@@ -61,8 +64,8 @@ def build_pipeline(
             base_dim=16,
             z_dim=Z_DIM,
             num_res_blocks=1,
-            # Three spatial halvings as in the original, without convolutions over time:
-            # a picture has one frame, which never reaches them.
+            # Three spatial halvings as in the original, but no convolutions over time: the
+            # only frame of a picture never reaches them.
             temperal_downsample=[False, False, False],
         ),
         text_encoder=None,
@@ -100,16 +103,19 @@ def build_pipeline(
 
 
 def build_tokenizer(template: str, prompts: Sequence[str] = ()) -> Any:
-    """Builds a byte-level Qwen2Tokenizer that knows the words of the pipeline's template.
+    """Build a byte-level Qwen2Tokenizer that knows the words of the pipeline's template.
 
-    The pipeline drops the first 64 hidden states, the length of its system prompt in the
-    original vocabulary, where each word of it is one token. Giving this small vocabulary the
-    same words makes the system prompt 64 tokens long here too, so nothing of it is left over
-    and nothing of the user's prompt is lost. Text of other words is bytes and parts of the known.
+    The pipeline drops the first 64 hidden states: its system prompt is 64 tokens long in the
+    original vocabulary, one token for each word. This small vocabulary has the same words, so the
+    system prompt is 64 tokens long here too. Nothing of the system prompt is left over, and
+    nothing of the user's prompt is lost. Other words become bytes and parts of known words.
 
     Args:
         template: the pipeline's `prompt_template_encode`.
         prompts: their words become tokens too.
+
+    Returns:
+        A Qwen2Tokenizer.
     """
     words = re.split("|".join(map(re.escape, SPECIAL_TOKENS)), template.replace("{}", ""))
     empty = Qwen2Tokenizer(additional_special_tokens=SPECIAL_TOKENS)
@@ -152,7 +158,7 @@ def _text_encoder(tokenizer: Any) -> Any:
 
 
 def _scheduler() -> Any:
-    """The scheduler of Qwen-Image-Edit-2509 (its published scheduler_config.json)."""
+    """Build the scheduler of Qwen-Image-Edit-2509 from its published scheduler_config.json."""
     return FlowMatchEulerDiscreteScheduler(
         shift=1.0,
         use_dynamic_shifting=True,

@@ -22,23 +22,23 @@ PREVIEW_SCENES, PREVIEW_SIZE = 16, 128
 
 
 def release(trained: Trained, recipe: Recipe, bundle: Path) -> None:
-    """Writes the bundle and puts it in place.
+    """Write the bundle and put it in place.
 
     Args:
-        trained: its pipeline is turned to float16.
-        recipe: how it was trained, for the manifest.
-        bundle: the folder; a bundle that lies there is replaced.
+        trained: what training left. Its pipeline is turned to float16.
+        recipe: how the bundle was trained, for the manifest.
+        bundle: the folder. A bundle that lies there is replaced.
 
     Raises:
         BundleError: the folder holds something that is no bundle.
     """
-    demo_bundle.refuse_other_content(bundle)
+    manifest.refuse_other_content(bundle)
     pipeline = trained.pipeline
     preview = _preview(pipeline.vae, recipe.seed)
     pipeline.to(dtype=torch.float16)
     with replacing(bundle) as folder:
-        pipeline.save_pretrained(folder / demo_bundle.PIPELINE)
-        for task, file in demo_bundle.ADAPTERS.items():
+        pipeline.save_pretrained(folder / manifest.PIPELINE)
+        for task, file in manifest.ADAPTERS.items():
             path = folder / file
             pipeline.save_lora_weights(
                 path.parent,
@@ -48,7 +48,7 @@ def release(trained: Trained, recipe: Recipe, bundle: Path) -> None:
                 weight_name=path.name,
             )
         for path in folder.rglob("*.safetensors"):
-            path.chmod(0o644)  # safetensors writes 0600, but the server may run as another user
+            path.chmod(0o644)  # safetensors writes 0600, but the server may be another user
         parameters = sum(
             weight.numel()
             for model in (pipeline.transformer, pipeline.vae, pipeline.text_encoder)
@@ -60,8 +60,8 @@ def release(trained: Trained, recipe: Recipe, bundle: Path) -> None:
                 "name": demo_bundle.NAME,
                 "base": f"QwenImageEditPlusPipeline, {parameters / 1e6:.1f} M parameters,"
                 " trained on drawn scenes by `python -m export demo-train`",
-                "pipeline": demo_bundle.PIPELINE,
-                "adapters": {task: {"file": file} for task, file in demo_bundle.ADAPTERS.items()},
+                "pipeline": manifest.PIPELINE,
+                "adapters": {task: {"file": file} for task, file in manifest.ADAPTERS.items()},
                 "preview": preview,
                 "training": {
                     "recipe": asdict(recipe),

@@ -1,7 +1,6 @@
-"""Owns editing samples with a bundle in this process, and how well a bundle does it."""
+"""Owns editing samples with a bundle in this process, and measuring how well it does."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,13 @@ import numpy as np
 from export.demo_edits.samples import Flow, Sample, draw_sample
 from export.demo_edits.score import angular_error, colour_difference, psnr
 from export.scenes.edits import Pixels, as_pixels
-from export.serving_code import EditEngine, EditSpec, Tuning, load_bundle
+from export.serving_code import EditEngine, EditSpec, EditState, Tuning, load_bundle
 
-# What clients get where they do not say otherwise, but for the steps.
+# The server's own values where a client names none, except for the steps.
 TRUE_CFG_SCALE = 4.0
 NEGATIVE_PROMPT = " "
 SCHEDULER_SHIFT = 3.0
-# First of a seed: scenes that no training draws, whose seeds begin with small numbers.
+# First number of a held-out seed. Seeds of training begin with small numbers.
 HELD_OUT = 2**31
 
 
@@ -24,8 +23,8 @@ class Editor:
     """A bundle on the CPU, with the condition area of the demo's profile.
 
     Args:
-        bundle: its folder.
-        tuning: else that of the demo's profile.
+        bundle: the bundle's folder.
+        tuning: how to run it; None: as the demo's profile does.
     """
 
     def __init__(self, bundle: Path, tuning: Tuning | None = None) -> None:
@@ -35,17 +34,8 @@ class Editor:
 
     @property
     def transformer(self) -> Any:
-        """The pipeline's QwenImageTransformer2DModel."""
+        """Return the pipeline's QwenImageTransformer2DModel."""
         return self._pipeline.transformer
-
-    @contextlib.contextmanager
-    def without_adapters(self) -> Iterator[None]:
-        """Edits with the base alone, whatever the task."""
-        self._pipeline.disable_lora()
-        try:
-            yield
-        finally:
-            self._pipeline.enable_lora()
 
     def edit(
         self,
@@ -55,68 +45,68 @@ class Editor:
         adapter: str | None = None,
         order: Sequence[int] | None = None,
     ) -> Pixels:
-        """Edits a sample.
+        """Edit a sample.
 
         Args:
             sample: its conditions go to the engine.
-            steps: of denoising.
-            true_cfg_scale: above 1 guides.
-            adapter: another task's than the sample's own.
-            order: of the condition images, other than their own.
+            steps: how many denoising steps.
+            true_cfg_scale: guidance scale; above 1 the edit is guided.
+            adapter: a task whose adapter is used; None: the sample's own task.
+            order: indices of the condition images; None: their own order.
 
         Returns:
-            RGB uint8 of the sample's size, composited where its flow does so.
+            RGB uint8 [height, width, 3] of the sample's size, composited where the flow does so.
         """
         conditions = sample.conditions
         images = np.stack(conditions.images)
         height, width = conditions.source.shape[:2]
-        preparing = self._engine.prepare(
-            EditSpec(
-                task_type=adapter or str(sample.request.task),
-                prompt=sample.request.prompt,
-                negative_prompt=NEGATIVE_PROMPT,
-                images=images if order is None else images[list(order)],
-                size=(width, height),
-                num_inference_steps=steps,
-                true_cfg_scale=true_cfg_scale,
-                guidance_scale=true_cfg_scale,
-                seed=0,
-                static_schedule=False,
-            )
+        spec = EditSpec(
+            task_type=adapter or str(sample.request.task),
+            prompt=sample.request.prompt,
+            negative_prompt=NEGATIVE_PROMPT,
+            images=images if order is None else images[list(order)],
+            size=(width, height),
+            num_inference_steps=steps,
+            true_cfg_scale=true_cfg_scale,
+            guidance_scale=true_cfg_scale,
+            seed=0,
+            static_schedule=False,
         )
-        while True:
-            try:
-                next(preparing)
-            except StopIteration as prepared:
-                state = prepared.value
-                break
+        *_, state = _with_result(self._engine.prepare(spec))
         for _ in range(steps):
             self._engine.step(state)
         generated: Pixels = self._engine.decode(state)
         if conditions.composite_mask is None:
             return generated
-        share = conditions.composite_mask[..., None] / np.float32(255)
-        return as_pixels(conditions.source + share * (generated - conditions.source.astype(float)))
+        fraction = conditions.composite_mask[..., None] / np.float32(255)
+        return as_pixels(
+            conditions.source + fraction * (generated - conditions.source.astype(float))
+        )
+
+
+def _with_result(stages: Generator[None, None, EditState]) -> Iterator[Any]:
+    """Yield what the stages yield, and then what they return."""
+    yield (yield from stages)
 
 
 def held_out(flow: Flow, index: int, size: int) -> Sample:
-    """A sample that no training sees: its scene has a seed of its own, and no photograph."""
+    """Draw a sample that no training sees: the seed is held out, and no photograph is used."""
     return draw_sample(flow, [HELD_OUT, list(Flow).index(flow), index], size)
 
 
 def on_photograph(flow: Flow, index: int, size: int, photograph: Pixels) -> Sample:
-    """A sample that no training sees, on a background that is cut from the photograph."""
+    """Draw a sample that no training sees; its background is cut from the photograph."""
     seed = [HELD_OUT, list(Flow).index(flow), index]
-    return draw_sample(flow, seed, size, [photograph], photograph_share=1.0)
+    return draw_sample(flow, seed, size, [photograph], photograph_fraction=1.0)
 
 
 def scores(sample: Sample, picture: Pixels) -> dict[str, float]:
-    """Measures one edit.
+    """Measure one edit.
 
     Returns:
-        white-balance: `angle` to the truth and `angle_before`, in degrees. Removal: `inside`,
-        `gain` over the unedited picture and `outside`, in dB. Insertion: `colour`, the
-        difference of mean colours inside the mask, 0..255, and `outside` in dB.
+        For white-balance `angle` to the truth and `angle_before`, in degrees. For removal
+        `inside`, `gain` over the unedited picture and `outside`, in dB. For insertion `colour`,
+        the difference of mean colours inside the mask, 0..255, and `outside` in dB.
     """
     source, truth = sample.conditions.source, sample.truth
     if not sample.request.task.needs_mask:

@@ -1,4 +1,4 @@
-"""Owns the samples of the demo's edits: a request, its conditions as served, the truth."""
+"""Owns the samples of the demo's edits: a request, its conditions as served, and the truth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from export.scenes.edit_textures import object_names
-from export.scenes.edits import PHOTOGRAPH_SHARE, Pixels, as_pixels, cast, draw_scene, extract
+from export.scenes.edits import PHOTOGRAPH_FRACTION, Pixels, as_pixels, cast, draw_scene, extract
 from export.serving_code import (
     Conditions,
     EditRequest,
@@ -22,16 +22,16 @@ from export.serving_code import (
     telea,
 )
 
-# How far a user's mask reaches beyond the object, as a share of the picture's side.
+# How far a user's mask reaches beyond the object, as a fraction of the picture's side.
 REMOVAL_MARGIN = (0.01, 0.035)
 INSERTION_MARGIN = (0.0, 0.012)
-# A brush mask grows by a fixed number of pixels, which would leave nothing of a small picture.
+# A brush mask grows by a fixed number of pixels, which would cover a whole small picture.
 MIN_BRUSH_SIZE = 256
-BRUSH_SHARE = 0.1
+BRUSH_FRACTION = 0.1
 
 
 class Flow(StrEnum):
-    """Each way in which conditions are ordered; insertion has three."""
+    """The ways in which conditions are ordered; insertion has three."""
 
     REMOVAL = "removal"
     DESCRIBED = "insertion, described"
@@ -41,7 +41,7 @@ class Flow(StrEnum):
 
     @property
     def task(self) -> Task:
-        """The task whose adapter serves the flow."""
+        """Return the task whose adapter serves the flow."""
         return Task(self.value.partition(",")[0])
 
 
@@ -77,14 +77,14 @@ PROMPTS = {
 
 
 def all_prompts() -> list[str]:
-    """Every prompt that a sample may have."""
+    """List every prompt that a sample may have."""
     asked = sorted({prompt for prompts in PROMPTS.values() for prompt in prompts})
     return [prompt.format(name=name) for prompt in asked for name in object_names()]
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One edit with its answer."""
+    """One edit with its right answer."""
 
     request: EditRequest
     conditions: Conditions
@@ -97,19 +97,19 @@ def draw_sample(
     seed: Sequence[int],
     size: int,
     photographs: Sequence[Pixels] = (),
-    photograph_share: float = PHOTOGRAPH_SHARE,
+    photograph_fraction: float = PHOTOGRAPH_FRACTION,
 ) -> Sample:
-    """Draws a scene, asks for one edit of it, and lets the serving code build its conditions.
+    """Draw a scene, ask for one edit of it, and let the serving code build the conditions.
 
     Args:
-        flow: the way the conditions are ordered.
-        seed: names the sample.
-        size: side of every picture in pixels.
-        photographs: RGB; some of the backgrounds are cut from them.
-        photograph_share: how many, where there are photographs.
+        flow: the way in which the conditions are ordered.
+        seed: names the sample; the same arguments give the same pixels.
+        size: side of every picture, in pixels.
+        photographs: RGB uint8 [height, width, 3] each.
+        photograph_fraction: fraction of the backgrounds that are cut from photographs, 0..1.
     """
     rng = np.random.default_rng([*seed, 1])
-    scene = draw_scene([*seed, 2], size, photographs, photograph_share)
+    scene = draw_scene([*seed, 2], size, photographs, photograph_fraction)
     image, mask, reference, reference_mask = scene.picture, scene.mask, None, None
     truth = scene.picture
     name = scene.name
@@ -122,7 +122,7 @@ def draw_sample(
             image, mask = scene.background, _grown(rng, scene.mask, INSERTION_MARGIN)
             reference = extract(scene.picture, scene.mask)
         case Flow.TWO_SOURCE:
-            other = draw_scene([*seed, 3], size, photographs, photograph_share)
+            other = draw_scene([*seed, 3], size, photographs, photograph_fraction)
             image, mask = scene.background, _region(rng, scene.centre, other.mask)
             reference, reference_mask, name = other.picture, other.mask, other.name
         case Flow.WHITE_BALANCE:
@@ -144,14 +144,14 @@ def draw_sample(
 
 
 def _inserted(request: EditRequest, conditions: Conditions) -> Pixels:
-    """The source with the reference's object where the flow has positioned its mask."""
+    """Draw the reference's object onto the source, where the flow has positioned the mask."""
     positioned, reference = conditions.composite_mask, request.reference_image
     if positioned is None or reference is None or request.reference_mask is None:
         raise ValueError("not a two-source insertion")
     found, placed = object_box(request.reference_mask[..., 0]), object_box(positioned)
     if found is None or placed is None:
         raise ValueError("an empty mask")
-    # Where the one box lies on the other, the pictures lie on one another.
+    # Laying one box on the other lays the one picture on the other.
     scale = max(placed.width / found.width, placed.height / found.height)
     onto = np.array(
         [
@@ -161,8 +161,8 @@ def _inserted(request: EditRequest, conditions: Conditions) -> Pixels:
     )
     size = positioned.shape[1], positioned.shape[0]
     moved = cv2.warpAffine(reference, onto, size, borderMode=cv2.BORDER_REPLICATE)
-    share = positioned[..., None] / np.float32(255)
-    mixed = conditions.source + share * (moved - conditions.source.astype(np.float32))
+    fraction = positioned[..., None] / np.float32(255)
+    mixed = conditions.source + fraction * (moved - conditions.source.astype(np.float32))
     return as_pixels(mixed)
 
 
@@ -171,17 +171,17 @@ def _grown(rng: np.random.Generator, mask: Pixels, margin: tuple[float, float]) 
 
 
 def _region(rng: np.random.Generator, centre: tuple[float, float], wanted: Pixels) -> Pixels:
-    """A box or an ellipse about a place, as a user marks it, no larger than the wanted object.
+    """Draw a box or an ellipse around a place, as a user marks it.
 
-    A larger one would enlarge the whole reference beyond the picture, and its object could land
-    outside.
+    The region is no larger than the wanted object. A larger region would enlarge the reference
+    beyond the picture, and its object could land outside.
     """
     mask = np.zeros_like(wanted)
     found = object_box(wanted)
     if found is None:
         raise ValueError("an empty mask")
-    share = rng.uniform(0.65, 0.95, 2)
-    half = [max(6, int(length / 2 * s)) for length, s in zip(found[2:], share, strict=True)]
+    fraction = rng.uniform(0.65, 0.95, 2)
+    half = [max(6, int(length / 2 * s)) for length, s in zip(found[2:], fraction, strict=True)]
     x, y = (
         min(max(round(place), margin), len(mask) - margin)
         for place, margin in zip(centre, half, strict=True)
@@ -194,7 +194,7 @@ def _region(rng: np.random.Generator, centre: tuple[float, float], wanted: Pixel
 
 
 def _mask_tool(rng: np.random.Generator, size: int) -> MaskTool | None:
-    return MaskTool.BRUSH if rng.random() < BRUSH_SHARE and size >= MIN_BRUSH_SIZE else None
+    return MaskTool.BRUSH if rng.random() < BRUSH_FRACTION and size >= MIN_BRUSH_SIZE else None
 
 
 def _rgb(mask: Pixels) -> Pixels:

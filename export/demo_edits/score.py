@@ -1,4 +1,4 @@
-"""Owns the measures by which an edit is compared with its truth."""
+"""Owns the measures that compare an edit with its truth."""
 
 import math
 
@@ -11,12 +11,12 @@ Region = npt.NDArray[np.bool_]
 
 
 def psnr(picture: Pixels, truth: Pixels, where: Region | None = None) -> float:
-    """Peak signal-to-noise ratio in dB, infinite where nothing differs.
+    """Return the peak signal-to-noise ratio in dB; infinite where nothing differs.
 
     Args:
         picture: RGB uint8 [height, width, 3].
         truth: of the same shape.
-        where: [height, width], the pixels that count; None: all.
+        where: bool [height, width], the pixels that count; None: all.
     """
     squared = (picture.astype(np.float64) - truth) ** 2
     error = float(squared.mean() if where is None else squared[where].mean())
@@ -24,9 +24,9 @@ def psnr(picture: Pixels, truth: Pixels, where: Region | None = None) -> float:
 
 
 def angular_error(picture: Pixels, truth: Pixels) -> float:
-    """Mean angle between the colours of two pictures as RGB vectors, in degrees.
+    """Return the mean angle between the colours of two pictures as RGB vectors, in degrees.
 
-    Black has no direction; pixels that are black in either picture do not count.
+    A pixel that is black in either picture does not count, because black has no direction.
     """
     first, second = (pixels.reshape(-1, 3).astype(np.float64) for pixels in (picture, truth))
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
@@ -35,5 +35,5 @@ def angular_error(picture: Pixels, truth: Pixels) -> float:
 
 
 def colour_difference(picture: Pixels, truth: Pixels, where: Region) -> float:
-    """How far the mean colours of a region differ, in the channel that differs most, 0..255."""
+    """Return how far the mean colours of a region differ, 0..255, in the most different channel."""
     return float(np.abs(picture[where].mean(axis=0) - truth[where].mean(axis=0)).max())

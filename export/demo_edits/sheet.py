@@ -22,12 +22,12 @@ HEADING = "input | conditions in order | result | truth"
 
 
 def draw_sheet(editor: Editor, path: Path, on_edit: Callable[[int, int], None]) -> None:
-    """Edits held-out scenes and held-out photographs in every flow, and draws them side by side.
+    """Edit held-out scenes and photographs in every flow, and draw them side by side.
 
     Args:
         editor: the bundle.
         path: the picture to write.
-        on_edit: called after every edit with the number of edits done and of all.
+        on_edit: called after every edit with the number of edits done and the number of all edits.
     """
     pictures = photographs.load(photographs.HELD_OUT)
     each = SCENES + len(pictures)

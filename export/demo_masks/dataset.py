@@ -1,4 +1,4 @@
-"""The training set of the mask network: a pool of scenes on disk, and batches changed at random."""
+"""Owns the training set of the mask network: scenes on disk, and batches changed at random."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -10,20 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from export.fastsam.sheet import GREY
+from export.folders import replacing_file
 from export.scenes.masks import draw_scene
 
 SCENE_SIZE = 256
 SHARD = 500
-# What a letterbox is filled with.
-GREY = 114
-# Objects with fewer pixels in the picture that the network sees are no targets.
+# An object with fewer pixels in the picture that the network sees is no target.
 MIN_PIXELS = 30
 
 Pixels = npt.NDArray[np.uint8]
 
 
 class ScenePool:
-    """Scenes kept on disk, RGB and label side by side, and read by memory map."""
+    """Scenes kept on disk, RGB beside label, and read by memory map."""
 
     def __init__(self, shards: list[Path]) -> None:
         self._shards = [np.load(shard, mmap_mode="r") for shard in shards]
@@ -33,7 +33,7 @@ class ScenePool:
         return self._shard * len(self._shards)
 
     def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
-        """Gives a scene: uint8 [256, 256, 3] RGB, and uint8 [256, 256] labels."""
+        """Return a scene: uint8 [256, 256, 3] RGB, and uint8 [256, 256] labels."""
         scene = self._shards[index // self._shard][index % self._shard]
         return np.ascontiguousarray(scene[..., :3]), np.ascontiguousarray(scene[..., 3])
 
@@ -46,12 +46,12 @@ def scene_pool(
     on_scenes: Callable[[int], None],
     shard: int = SHARD,
 ) -> ScenePool:
-    """Draws the scenes that are not in the folder yet.
+    """Draw the scenes that are not in the folder yet.
 
     Args:
-        folder: holds the scenes in .npy files, which appear complete or not at all.
+        folder: holds the scenes in .npy files; each appears complete or not at all.
         count: how many scenes, rounded up to whole files.
-        seed: scenes of different seeds have nothing in common.
+        seed: two seeds have no scene in common.
         workers: how many processes draw.
         on_scenes: called with the number of scenes that were just found or drawn.
         shard: scenes per file.
@@ -66,7 +66,7 @@ def scene_pool(
     }
     missing = [(start, shard, path) for start, path in shards.items() if not path.exists()]
     on_scenes(shard * (len(shards) - len(missing)))
-    # Not forked: a fork of a process with torch's threads can hang.
+    # A forked process that inherits torch's threads can hang, so the processes are spawned.
     with multiprocessing.get_context("spawn").Pool(workers) as processes:
         for _ in processes.imap_unordered(_draw_shard, missing):
             on_scenes(shard)
@@ -80,38 +80,33 @@ def _draw_shard(job: tuple[int, int, Path]) -> None:
     for offset, row in enumerate(scenes):
         scene = draw_scene(start + offset, SCENE_SIZE)
         row[..., :3], row[..., 3] = scene.picture, scene.labels
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("wb") as file:
+    with replacing_file(path) as unfinished, unfinished.open("wb") as file:
         np.save(file, scenes)
-    unfinished.replace(path)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step sees, as ultralytics' loss wants it.
-
-    Attributes:
-        images: float32 [n, 3, size, size], RGB in 0..1.
-        targets: batch_idx float32 [objects], cls float32 [objects, 1], bboxes float32
-            [objects, 4] (centre x, centre y, width, height in 0..1), masks uint8
-            [n, size / stride, size / stride] (number of the object in its image, 0 none).
-    """
+    """What one training step sees, in the form that ultralytics' loss takes."""
 
     images: torch.Tensor
+    """float32 [n, 3, size, size], RGB in 0..1."""
     targets: dict[str, torch.Tensor]
+    """`batch_idx` float32 [objects]: which image. `cls` float32 [objects, 1]: always 0. `bboxes`
+    float32 [objects, 4]: centre x, centre y, width, height in 0..1. `masks` uint8
+    [n, size / stride, size / stride]: number of the object in its image, 0 for none."""
 
 
 def draw_batch(
     pool: ScenePool, rng: np.random.Generator, count: int, size: int, mask_stride: int
 ) -> Batch:
-    """Takes scenes at random and changes each: mirrored, turned, zoomed, recoloured.
+    """Take scenes at random and change each: mirror, turn, zoom, recolour.
 
     Args:
         pool: the scenes.
         rng: the source of randomness.
         count: images in the batch.
         size: side of the images, in pixels.
-        mask_stride: the masks are this much smaller than the images.
+        mask_stride: factor by which the masks are smaller than the images.
 
     Returns:
         The batch.
@@ -163,16 +158,16 @@ def _changed(
 
 
 def _zoom(rng: np.random.Generator, from_size: int, to_size: int) -> npt.NDArray[np.float32]:
-    """Draws an affine map that zooms, stretches and shifts; what lies outside becomes the fill."""
+    """Draw an affine map that zooms, stretches and shifts."""
     scale = to_size / from_size * np.exp(rng.uniform(np.log(0.65), np.log(1.6)))
     scales = scale * np.exp(rng.uniform(-0.2, 0.2) * np.array([1, -1]))
-    # From flush with one edge to flush with the other.
+    # The shift reaches from flush with one edge to flush with the other.
     shift = rng.uniform(0, 1, 2) * (to_size - scales * from_size)
     return np.array([[scales[0], 0, shift[0]], [0, scales[1], shift[1]]], np.float32)
 
 
 def _objects(labels: Pixels) -> tuple[Pixels, list[tuple[float, float, float, float]]]:
-    """Numbers the objects anew, leaving out the tiny ones, and gives their boxes in pixels."""
+    """Number the objects again without the tiny ones, and return their boxes in pixels."""
     objects, boxes = np.zeros_like(labels), []
     for label in range(1, int(labels.max()) + 1):
         mask = (labels == label).astype(np.uint8)

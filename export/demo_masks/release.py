@@ -1,4 +1,4 @@
-"""What training hands over: the network as it is shipped, and a report of how it was made."""
+"""Owns what training hands over: the shipped network, and a report of how it was made."""
 
 import hashlib
 import importlib.metadata
@@ -24,22 +24,22 @@ from export.folders import replacing
 REPORT = "report.json"
 IMAGE_SIZE = 320
 HELD_OUT = 300
-# What is asked of a detection: ultralytics' default, and a lower bar.
+# A detection must score more: ultralytics' default, and a lower bar.
 CONFIDENCES = (0.25, 0.1)
 PACKAGES = ("torch", "ultralytics", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 SHEET_SCENES, SHEET_COLUMNS = 10, 5
 
 
 def release(trained: Trained, plan: Plan, folder: Path, scenes: int) -> list[Score]:
-    """Writes `network.onnx`, its weights in FP16, and `report.json` with what it scores.
+    """Write `network.onnx` with weights in FP16, and `report.json` with the network's scores.
 
-    The score is that of the shipped network, run by ONNX Runtime.
+    ONNX Runtime runs the shipped network to measure the scores.
 
     Args:
         trained: the network.
-        plan: how it was trained.
-        folder: what lies there is replaced once all is written.
-        scenes: how many scenes that training has not seen are measured.
+        plan: how the network was trained.
+        folder: its content is replaced once everything is written.
+        scenes: how many scenes are measured; training has seen none of them.
 
     Returns:
         The score at each of `CONFIDENCES`.
@@ -72,10 +72,10 @@ def release(trained: Trained, plan: Plan, folder: Path, scenes: int) -> list[Sco
 
 
 def draw_sheet(folder: Path, path: Path, photographs: Sequence[Path]) -> None:
-    """Draws what a shipped network finds on held-out scenes and on photographs.
+    """Draw what a shipped network finds on held-out scenes and on photographs.
 
     Args:
-        folder: as `release` wrote it.
+        folder: what `release` wrote.
         path: the PNG to write.
         photographs: picture files, shown after the scenes.
     """
@@ -86,7 +86,7 @@ def draw_sheet(folder: Path, path: Path, photographs: Sequence[Path]) -> None:
 
 
 def onnx_network(network: onnx.ModelProto) -> Network:
-    """Lets ONNX Runtime run a network on the CPU."""
+    """Let ONNX Runtime run a network on the CPU."""
     session = onnxruntime.InferenceSession(
         network.SerializeToString(), providers=["CPUExecutionProvider"]
     )

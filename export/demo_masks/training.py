@@ -1,4 +1,4 @@
-"""Trains the demo's mask network: the loop, its schedule and its checkpoints."""
+"""Owns training the demo's mask network: the loop, its schedule and its checkpoints."""
 
 import copy
 import math
@@ -11,52 +11,50 @@ from typing import Any
 import numpy as np
 import torch
 
-from export.demo_edits.training.fitting import autocast
 from export.demo_masks.dataset import ScenePool, draw_batch
+from export.devices import autocast
 from export.errors import ExportError
 from export.fastsam.yolo import segmentation_loss, segmentation_network
+from export.folders import replacing_file
 
 # About 2 M parameters.
 DEPTH, WIDTH, MAX_CHANNELS = 0.33, 0.25, 512
 LEARNING_RATE = 2e-3
-FINAL_RATE = 0.01  # of the learning rate
+FINAL_RATE = 0.01  # fraction of the learning rate
 WARM_UP = 100  # iterations
 WEIGHT_DECAY = 0.02
 MAX_GRADIENT = 10.0
 AVERAGE_DECAY = 0.998
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 60.0
-# Up to which share of the training the images have which side: small ones teach the same at a
-# fraction of the time, the last ones are as large as those that are served.
+# (fraction of the training at which the size ends, side of the images). Small images teach the same
+# in less time; the last images are as large as served ones.
 SIZES = ((0.6, 192), (0.88, 256), (1.0, 320))
-# From here on masks are compared at half of the image's size instead of a quarter.
+# From this fraction on, masks are compared at half the image's size instead of a quarter.
 FINE_MASKS = 0.65
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and on what to train; two runs of one plan by iterations are the same run.
-
-    Attributes:
-        seed: of the weights, the scenes and the batches.
-        scenes: how many scenes the pool holds.
-        batch: images per iteration.
-        iterations: where to stop, whatever the time; None leaves it to the time.
-        minutes: where to stop, whatever the iterations; None leaves it to the iterations.
-    """
+    """How long and on what to train. Two runs of one plan by iterations give the same weights."""
 
     seed: int
+    """Seed of the weights, the scenes and the batches."""
     scenes: int
+    """How many scenes the pool holds."""
     batch: int
+    """Images per iteration."""
     iterations: int | None
+    """Stop after this many iterations; None: only `minutes` decides."""
     minutes: float | None
+    """Stop after this many minutes; None: only `iterations` decides."""
 
     def __post_init__(self) -> None:
         if self.iterations is None and self.minutes is None:
             raise ValueError("iterations or minutes must be given")
 
-    def share_done(self, iteration: int, seconds: float) -> float:
-        """Tells how much of the training lies behind, 1.0 being its end."""
+    def fraction_done(self, iteration: int, seconds: float) -> float:
+        """Return the fraction of the training that is done, 0..1."""
         by_iterations = iteration / self.iterations if self.iterations else 0.0
         by_time = seconds / 60 / self.minutes if self.minutes else 0.0
         return min(1.0, max(by_iterations, by_time))
@@ -64,26 +62,23 @@ class Plan:
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration, as reported while training.
-
-    Attributes:
-        iteration: counted from 1.
-        share: of the training that is done, 0..1.
-        seconds: spent training, in earlier runs too.
-        size: side of the images.
-        losses: box, mask, class and distribution, averaged over recent iterations.
-    """
+    """One iteration, as reported while training."""
 
     iteration: int
-    share: float
+    """Counted from 1."""
+    fraction: float
+    """The fraction of the training that is done, 0..1."""
     seconds: float
+    """Time spent training, earlier runs included."""
     size: int
+    """Side of the images, in pixels."""
     losses: dict[str, float]
+    """Box, mask, class and distribution, averaged over recent iterations."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves: the averaged network and how long it took."""
+    """What training leaves: the averaged network, and how long the training took."""
 
     network: Any
     iterations: int
@@ -93,9 +88,9 @@ class Trained:
 def train(
     plan: Plan, pool: ScenePool, workspace: Path, device: str, on_step: Callable[[Step], None]
 ) -> Trained:
-    """Trains from the last checkpoint in the workspace, or from the beginning.
+    """Train from the last checkpoint in the workspace, or from the beginning.
 
-    The process may be killed at any moment: what is lost is the last minute.
+    A process that is killed at any moment loses at most the last minute.
 
     Args:
         plan: how long and on what.
@@ -105,7 +100,7 @@ def train(
         on_step: called after every iteration.
 
     Returns:
-        The network, its weights averaged over the last iterations, ready for export.
+        The network, ready for export; its weights are averaged over the last iterations.
 
     Raises:
         ExportError: the workspace holds a checkpoint of another plan.
@@ -115,9 +110,9 @@ def train(
     if checkpoint.exists():
         run.load(checkpoint)
     saved = time.monotonic()
-    while run.share < 1.0:
+    while run.fraction < 1.0:
         on_step(run.step(pool))
-        if time.monotonic() - saved > CHECKPOINT_SECONDS or run.share >= 1.0:
+        if time.monotonic() - saved > CHECKPOINT_SECONDS or run.fraction >= 1.0:
             run.save(checkpoint)
             saved = time.monotonic()
     return Trained(run.average, run.iteration, run.seconds)
@@ -150,25 +145,25 @@ class _Run:
         self.losses: dict[str, float] = {}
 
     @property
-    def share(self) -> float:
-        return self.plan.share_done(self.iteration, self.seconds)
+    def fraction(self) -> float:
+        return self.plan.fraction_done(self.iteration, self.seconds)
 
     def step(self, pool: ScenePool) -> Step:
         started = time.monotonic()
-        share = self.share
-        size = next(size for limit, size in SIZES if share <= limit)
-        # By iteration, so that a run that goes on after a kill sees the batches it would have.
+        fraction = self.fraction
+        size = next(size for limit, size in SIZES if fraction <= limit)
+        # Seeded by iteration, so that a run continued after a kill sees the same batches.
         rng = np.random.default_rng([self.plan.seed, self.iteration])
-        batch = draw_batch(pool, rng, self.plan.batch, size, 4 if share < FINE_MASKS else 2)
+        batch = draw_batch(pool, rng, self.plan.batch, size, 4 if fraction < FINE_MASKS else 2)
         images = batch.images.to(self.device, memory_format=torch.channels_last)
         with autocast(self.device):
             predictions = self.network(images)
         terms, named = self.loss(_float32(predictions), batch.targets)
-        rate = _learning_rate(self.iteration, share)
+        rate = _learning_rate(self.iteration, fraction)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad()
-        # The library multiplies by the batch's size.
+        # Ultralytics multiplies the loss by the size of the batch.
         (terms.sum() / self.plan.batch).backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT)
         self.optimiser.step()
@@ -178,11 +173,11 @@ class _Run:
             self.losses[name] = 0.98 * recent + 0.02 * float(value)
         self.iteration += 1
         self.seconds += time.monotonic() - started
-        return Step(self.iteration, self.share, self.seconds, size, dict(self.losses))
+        return Step(self.iteration, self.fraction, self.seconds, size, dict(self.losses))
 
     @torch.no_grad()
     def _take_average(self) -> None:
-        # Short at first: the earliest weights are not worth remembering.
+        # The average is short at first, because the earliest weights are worth nothing.
         decay = AVERAGE_DECAY * (1 - math.exp(-(self.iteration + 1) / 400))
         current = self.network.state_dict()
         for name, value in self.average.state_dict().items():
@@ -190,20 +185,17 @@ class _Run:
                 value.lerp_(current[name], 1 - decay)
 
     def save(self, path: Path) -> None:
-        unfinished = path.with_suffix(".part")
-        torch.save(
-            {
-                "plan": asdict(self.plan),
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "iteration": self.iteration,
-                "seconds": self.seconds,
-                "losses": self.losses,
-            },
-            unfinished,
-        )
-        unfinished.replace(path)
+        state = {
+            "plan": asdict(self.plan),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "iteration": self.iteration,
+            "seconds": self.seconds,
+            "losses": self.losses,
+        }
+        with replacing_file(path) as unfinished:
+            torch.save(state, unfinished)
 
     def load(self, path: Path) -> None:
         state = torch.load(path, map_location=self.device, weights_only=True)
@@ -216,8 +208,8 @@ class _Run:
         self.losses = state["losses"]
 
 
-def _learning_rate(iteration: int, share: float) -> float:
-    cosine = 0.5 * (1 + math.cos(math.pi * share))
+def _learning_rate(iteration: int, fraction: float) -> float:
+    cosine = 0.5 * (1 + math.cos(math.pi * fraction))
     falling = FINAL_RATE + (1 - FINAL_RATE) * cosine
     return LEARNING_RATE * falling * min(1.0, (iteration + 1) / WARM_UP)
 

@@ -1,4 +1,4 @@
-"""The bundle of the mask network: what is in it, and putting one in place."""
+"""Owns the bundle of the mask network: what is in it, and putting one in place."""
 
 import json
 from pathlib import Path
@@ -11,29 +11,29 @@ from export.folders import replacing
 NETWORK = "network.onnx"
 PARITY = "parity.json"
 DEMO_NAME = "artmancer-demo-masks"
-# Less than FastSAM's: the demo's small network is less sure.
+# Lower than FastSAM's, because the demo's small network is less sure.
 DEMO_CONFIDENCE = 0.1
-# As `python -m export fastsam-train` left it.
+# What `python -m export fastsam-train` made.
 DEMO = Path(__file__).parents[1] / "demo_masks" / "weights"
 
 
 def place(
     bundle: Path, name: str, base: str, image_size: int, network: bytes, parity: dict[str, Any]
 ) -> None:
-    """Puts an exported network in place; a bundle that lies there is replaced.
+    """Put an exported network in place of the bundle that lies there.
 
     Args:
         bundle: the folder.
         name: what the network is called, such as "FastSAM-s".
-        base: where it comes from, in words.
-        image_size: side of its images, in pixels.
+        base: where the network comes from, in words.
+        image_size: side of the network's images, in pixels.
         network: the ONNX file.
-        parity: how it compares with the network it was exported from.
+        parity: how the ONNX file compares with the network that it was exported from.
 
     Raises:
         BundleError: the folder holds something that is no bundle.
     """
-    _refuse_other_folders(bundle)
+    manifest.refuse_other_content(bundle)
     with replacing(bundle) as folder:
         (folder / NETWORK).write_bytes(network)
         (folder / PARITY).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
@@ -41,22 +41,23 @@ def place(
 
 
 def place_demo(bundle: Path, force: bool) -> str:
-    """Puts the shipped network in place, unless a network of the operator's lies there.
+    """Put the shipped network in place, unless another network lies there.
 
     Args:
         bundle: the folder.
-        force: replaces a bundle of any name.
+        force: replace a bundle of any name.
 
     Returns:
-        "placed", "current" where it lay there already, or "kept" where another bundle does.
+        "placed"; "current" where the shipped network lay there already; "kept" where another
+        bundle lies there.
 
     Raises:
-        BundleError: the folder holds something that is no bundle, or one whose name cannot be
-            read and that is not to be replaced by force.
+        BundleError: the folder holds something that is no bundle, or, without `force`, a bundle
+            whose name cannot be read.
     """
-    _refuse_other_folders(bundle)
+    manifest.refuse_other_content(bundle)
     if not force and (bundle / manifest.MANIFEST).exists():
-        if _name(bundle) != DEMO_NAME:
+        if manifest.read(bundle, "name")["name"] != DEMO_NAME:
             return "kept"
         if _is_current(bundle):
             return "current"
@@ -75,19 +76,6 @@ def place_demo(bundle: Path, force: bool) -> str:
 def _write_manifest(folder: Path, name: str, base: str, image_size: int, confidence: float) -> None:
     fields = {"name": name, "base": base, "network": NETWORK, "image_size": image_size}
     manifest.write(folder, {**fields, "confidence": confidence})
-
-
-def _refuse_other_folders(bundle: Path) -> None:
-    if bundle.exists() and any(bundle.iterdir()) and not (bundle / manifest.MANIFEST).exists():
-        raise manifest.BundleError(f"{bundle}: holds something that is no bundle")
-
-
-def _name(bundle: Path) -> Any:
-    path = bundle / manifest.MANIFEST
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["name"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise manifest.BundleError(f"{path}: {error!r}") from None
 
 
 def _is_current(bundle: Path) -> bool:

@@ -1,4 +1,4 @@
-"""From a checkpoint of FastSAM to ONNX: the only place that opens a pickle."""
+"""Owns the way from a checkpoint of FastSAM to ONNX; only here is a pickle opened."""
 
 import copy
 import tempfile
@@ -17,42 +17,44 @@ OPSET = 18
 
 
 def open_checkpoint(path: Path, trusted: bool = False) -> Any:
-    """Opens a checkpoint of FastSAM-s, FastSAM-x or another network of their family.
+    """Open a checkpoint of FastSAM-s, FastSAM-x or another network of their family.
 
     Args:
-        path: a .pt file as ultralytics writes it: a pickle.
-        trusted: lets the pickle build anything; else only layers that ultralytics knows.
+        path: a .pt file as ultralytics writes it, which is a pickle.
+        trusted: let the pickle build anything; else only layers that ultralytics knows.
 
     Returns:
         The network, in evaluation mode.
 
     Raises:
-        ExportError: the file is missing, unreadable, or holds another kind of network.
+        ExportError: the file is missing or unreadable, or holds another kind of network.
     """
     if not path.is_file():
         raise ExportError(f"{path}: no such file")
     try:
         network = load_network(path, trusted)
-    # Whatever a damaged or foreign pickle makes of itself.
+    # A damaged or foreign pickle may raise anything.
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise ExportError(f"{path}: cannot be opened: {reason}") from error
     head = network.model[-1] if hasattr(network, "model") else network
     kind = type(head).__name__, getattr(head, "nc", None), getattr(head, "nm", None)
     if kind != ("Segment", 1, 32):
-        raise ExportError(f"{path}: no FastSAM: ends in {kind[0]}, not in Segment of one class")
+        raise ExportError(
+            f"{path}: no FastSAM: the network ends in {kind[0]}, not in Segment of one class"
+        )
     return network
 
 
 def export_onnx(network: Any, size: int) -> onnx.ModelProto:
-    """Traces a network for one image size and any batch.
+    """Trace a network for one image size and for any batch.
 
     Args:
-        network: an ultralytics SegmentationModel; stays as it is.
+        network: an ultralytics SegmentationModel, which stays as it is.
         size: side of the images, a multiple of 32.
 
     Returns:
-        The ONNX network, checked, all of it in FP32.
+        The ONNX network, checked, with all weights in FP32.
     """
     traced = copy.deepcopy(network).float().cpu().eval().requires_grad_(False)
     traced = traced.fuse(verbose=False)
@@ -64,9 +66,9 @@ def export_onnx(network: Any, size: int) -> onnx.ModelProto:
     traced(images)  # fills the head's anchors, which become constants
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         file = Path(folder, "network.onnx")
-        # The newer exporter needs onnxscript and would not keep the names of layers.
+        # The newer exporter needs onnxscript and does not keep the names of layers.
         warnings.simplefilter("ignore", DeprecationWarning)
-        # Of the image's size, which is meant to be fixed.
+        # The tracer warns that the image size becomes fixed, which is wanted.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         torch.onnx.export(
             traced,

@@ -1,4 +1,4 @@
-"""What the outputs of a FastSAM network say: detections, and the mask of each."""
+"""Owns reading the outputs of a FastSAM network: detections, and the mask of each."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
-# Ultralytics' defaults for FastSAM.
+# These three are ultralytics' defaults for FastSAM.
 CONFIDENCE = 0.25
 OVERLAP = 0.7
 MAX_DETECTIONS = 300
@@ -15,19 +15,21 @@ MAX_DETECTIONS = 300
 
 @dataclass(frozen=True)
 class Detections:
-    """Detections of one image, the surest first.
-
-    Attributes:
-        boxes: float32 [n, 4], x0, y0, x1, y1 in pixels of the network's input.
-        scores: float32 [n].
-        masks: bool [n, size, size].
-        anchors: int64 [n], where in the network's predictions each was.
-    """
+    """Detections of one image, the surest first."""
 
     boxes: FloatArray
+    """float32 [n, 4], x0, y0, x1, y1 in pixels of the network's input."""
     scores: FloatArray
+    """float32 [n], 0..1."""
     masks: npt.NDArray[np.bool_]
+    """bool [n, size, size]."""
     anchors: npt.NDArray[np.int64]
+    """int64 [n], index of each detection in the network's predictions."""
+
+
+def network_input(picture: npt.NDArray[np.uint8]) -> FloatArray:
+    """Turn RGB uint8 [height, width, 3] into float32 [1, 3, height, width] in 0..1."""
+    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / 255
 
 
 def decode(
@@ -37,18 +39,18 @@ def decode(
     confidence: float = CONFIDENCE,
     overlap: float = OVERLAP,
 ) -> Detections:
-    """Reads the network's outputs for one image.
+    """Read the network's outputs for one image.
 
     Args:
         predictions: float32 [37, anchors]: centre x, centre y, width, height, score, coefficients.
         prototypes: float32 [32, size / 4, size / 4].
         size: side of the network's input, in pixels.
-        confidence: detections must score more than this.
-        overlap: of two boxes with a greater IoU the surer one stays.
+        confidence: a detection must score more than this.
+        overlap: of two boxes with a larger IoU, only the surer one stays.
 
     Returns:
-        At most 300 detections; a mask is where coefficients times prototypes are positive,
-        within the box.
+        At most 300 detections. A mask is true where coefficients times prototypes are positive
+        and inside the box.
     """
     sure = np.flatnonzero(predictions[4] > confidence)
     order = sure[np.argsort(-predictions[4, sure], kind="stable")]
@@ -62,7 +64,7 @@ def decode(
 def masks_at(
     anchors: npt.NDArray[np.int64], predictions: FloatArray, prototypes: FloatArray, size: int
 ) -> npt.NDArray[np.bool_]:
-    """Gives the masks of given anchors, bool [n, size, size], by the outputs of `decode`."""
+    """Return the masks of given anchors, bool [n, size, size]; arguments as for `decode`."""
     chosen = predictions[:, anchors]
     logits = np.tensordot(chosen[5:].T, prototypes, axes=1)
     masks = np.zeros((len(anchors), size, size), bool)
@@ -75,14 +77,14 @@ def masks_at(
 
 
 def suppress(boxes: FloatArray, overlap: float) -> list[int]:
-    """Keeps each box that overlaps no earlier kept one by more than a given IoU.
+    """Keep each box that overlaps no box kept before it by more than a given IoU.
 
     Args:
         boxes: float32 [n, 4], x0, y0, x1, y1, the surest first.
-        overlap: the IoU above which the later box goes.
+        overlap: the IoU above which the later box is dropped.
 
     Returns:
-        Indices of the boxes that stay, ascending.
+        Indices of the kept boxes, ascending.
     """
     kept: list[int] = []
     rest = np.arange(len(boxes))
@@ -94,7 +96,7 @@ def suppress(boxes: FloatArray, overlap: float) -> list[int]:
 
 
 def box_iou(box: FloatArray, boxes: FloatArray) -> FloatArray:
-    """Gives the IoU of one box [4] with each of [n, 4], float32 [n]; 0 where both are empty."""
+    """Return the IoU of one box [4] with each of [n, 4], float32 [n]; 0 where both are empty."""
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     shared = np.prod(np.maximum(sides, 0), axis=1)
     union = np.prod(box[2:] - box[:2]) + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) - shared
@@ -103,7 +105,7 @@ def box_iou(box: FloatArray, boxes: FloatArray) -> FloatArray:
 
 
 def mask_iou(mask: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
-    """Gives the IoU of two masks of one shape; 1 where both are empty."""
+    """Return the IoU of two masks of one shape; 1 where both are empty."""
     union = np.count_nonzero(mask | other)
     return np.count_nonzero(mask & other) / union if union else 1.0
 

@@ -1,4 +1,4 @@
-"""FastSAM's network as ONNX: what is known of it, and its variants that are stored and served.
+"""Owns FastSAM's network as ONNX: its borders, and the variants that are stored and served.
 
 Every variant has the same borders: `images` FP32 [n, 3, size, size], RGB in 0..1, in; `output0`
 FP32 [n, 37, anchors] (centre x, centre y, width, height in pixels of the input, score, 32
@@ -19,37 +19,37 @@ STRIDES = (8, 16, 32)
 
 
 def image_size(network: onnx.ModelProto) -> int:
-    """Gives the side of a network's images, in pixels.
+    """Return the side of a network's images, in pixels.
 
     Raises:
-        ExportError: it is not a network as `with_free_batch` makes it.
+        ExportError: `with_free_batch` makes no network with such inputs and outputs.
     """
     try:
         (images,) = network.graph.input
         _, channels, height, width = (dim.dim_value for dim in images.type.tensor_type.shape.dim)
         outputs = tuple(output.name for output in network.graph.output)
     except ValueError:
-        raise ExportError("the network has not one picture as its input") from None
+        raise ExportError("the network does not take exactly one picture as its input") from None
     if (images.name, outputs, channels) != (INPUT, OUTPUTS, 3) or height != width:
         raise ExportError("the network's inputs and outputs are not those of FastSAM")
     return int(height)
 
 
 def anchors(size: int) -> int:
-    """Gives how many detections a network of that image size proposes: one per cell and stride."""
+    """Count the detections that a network of that image size proposes: one per cell and stride."""
     return sum((size // stride) ** 2 for stride in STRIDES)
 
 
 def with_free_batch(traced: onnx.ModelProto) -> onnx.ModelProto:
-    """Frees the batch of a network that was traced with one image, and tidies its weights."""
+    """Free the batch of a network that was traced with one image, and tidy its weights."""
     freed = copy.deepcopy(traced)
     graph = freed.graph
     _inline_constants(graph)
     weights = {weight.name: weight for weight in graph.initializer}
-    # Only reshapes know that the batch was 1.
+    # Only reshapes have kept the batch of 1.
     for name in {node.input[1] for node in graph.node if node.op_type == "Reshape"}:
         _, *rest = numpy_helper.to_array(weights[name]).tolist()
-        keeping_batch = np.array([0, *rest], np.int64)  # 0 means: as it comes in
+        keeping_batch = np.array([0, *rest], np.int64)  # 0 means: as in the input
         weights[name].CopyFrom(numpy_helper.from_array(keeping_batch, name))
     for tensor in (*graph.input, *graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "n"
@@ -59,7 +59,7 @@ def with_free_batch(traced: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_stored_half(network: onnx.ModelProto) -> onnx.ModelProto:
-    """Stores the weights in FP16; computing stays in FP32, so that only the file gets smaller."""
+    """Store the weights in FP16. The network still computes in FP32; only the file gets smaller."""
     stored = copy.deepcopy(network)
     graph = stored.graph
     casts = []
@@ -75,19 +75,19 @@ def with_stored_half(network: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_half_inside(network: onnx.ModelProto) -> onnx.ModelProto:
-    """Lets a network compute in FP16, for runtimes that take types as they stand in the graph.
+    """Let a network compute in FP16, for runtimes that take the types from the graph.
 
-    Inputs and outputs stay FP32, and so does everything from the head's first reshape on: box
-    positions above 512 pixels would be rounded to half a pixel in FP16.
+    Inputs and outputs stay FP32, and so does everything from the head's first reshape on. In
+    FP16, box positions above 512 pixels would be rounded to half a pixel.
 
     Args:
         network: as `with_free_batch` or `with_stored_half` makes it.
 
     Returns:
-        The network with weights and activations of its convolutions in FP16.
+        The network, with weights and activations of its convolutions in FP16.
 
     Raises:
-        ExportError: a weight lies beyond FP16's range.
+        ExportError: a weight lies outside the range of FP16.
     """
     half = copy.deepcopy(network)
     graph = half.graph
@@ -119,7 +119,7 @@ def with_half_inside(network: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _decoding(graph: onnx.GraphProto) -> set[str]:
-    """Names the nodes from the head's first reshape on: all that turns its maps into boxes."""
+    """Name the nodes from the head's first reshape on: they turn the head's maps into boxes."""
     names: set[str] = set()
     reached: set[str] = set()
     for node in graph.node:
@@ -142,12 +142,12 @@ def _halve_weights(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
 def _to_half(weight: TensorProto) -> None:
     values = numpy_helper.to_array(weight)
     if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-        raise ExportError(f"{weight.name}: beyond the range of FP16")
+        raise ExportError(f"{weight.name}: outside the range of FP16")
     weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), weight.name))
 
 
 def _inline_constants(graph: onnx.GraphProto) -> None:
-    """Turns what only names, copies or widens a weight into weights of their own."""
+    """Turn each node that only names, copies or widens a weight into a weight of its own."""
     weights = {weight.name: weight for weight in graph.initializer}
     nodes = []
     for node in graph.node:

@@ -1,4 +1,4 @@
-"""How an exported network compares with the PyTorch network that it came from."""
+"""Owns comparing an exported network with the PyTorch network that it came from."""
 
 import importlib.metadata
 from typing import Any
@@ -8,30 +8,36 @@ import onnx
 import onnxruntime
 import torch
 
-from export.fastsam.decoding import CONFIDENCE, FloatArray, decode, mask_iou, masks_at
+from export.fastsam.decoding import (
+    CONFIDENCE,
+    FloatArray,
+    decode,
+    mask_iou,
+    masks_at,
+    network_input,
+)
 from export.fastsam.onnx_network import INPUT, image_size
-from export.fastsam.score import network_input
 from export.scenes.masks import draw_scene
 
 SCENES = 4
-# Where the network is sure of fewer objects in a scene, this many of its best guesses are taken.
+# At least this many masks are compared in each scene, even where the network is unsure of them.
 MIN_MASKS = 20
-# Rows of the predictions.
+# Which rows of the predictions hold what.
 PARTS = {"boxes": slice(0, 4), "scores": slice(4, 5), "coefficients": slice(5, None)}
 
 
 def compare(network: Any, exported: onnx.ModelProto, scenes: int) -> dict[str, Any]:
-    """Runs both networks, ONNX Runtime against PyTorch on the CPU, on drawn scenes.
+    """Run both networks on drawn scenes: ONNX Runtime against PyTorch, on the CPU.
 
     Args:
         network: the ultralytics network, in evaluation mode.
-        exported: what was exported from it.
+        exported: the ONNX network that was exported from it.
         scenes: how many scenes.
 
     Returns:
-        difference: of boxes (pixels of the input), scores, coefficients and prototypes, the
-        greatest and the mean absolute one. masks: how many final masks were compared, and the
-        least and the mean IoU.
+        `difference`: the largest and the mean absolute difference of boxes (pixels of the
+        input), scores, coefficients and prototypes. `masks`: how many final masks were compared,
+        with the lowest and the mean IoU.
     """
     size = image_size(exported)
     session = onnxruntime.InferenceSession(
@@ -69,7 +75,7 @@ def compare(network: Any, exported: onnx.ModelProto, scenes: int) -> dict[str, A
 def _mask_ious(
     expected: tuple[FloatArray, FloatArray], found: tuple[FloatArray, FloatArray], size: int
 ) -> list[float]:
-    """Compares the first network's final masks with the second's of the same anchors."""
+    """Compare the first network's final masks with the second network's at the same anchors."""
     best = np.sort(expected[0][0, 4])[-MIN_MASKS]
     confidence = min(CONFIDENCE, 0.999 * float(best))
     final = decode(expected[0][0], expected[1][0], size, confidence)

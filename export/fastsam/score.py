@@ -1,4 +1,4 @@
-"""How well a mask network does on scenes that it has not seen."""
+"""Owns measuring a mask network on scenes that it has not seen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from export.fastsam.decoding import FloatArray, box_iou, decode, mask_iou
+from export.fastsam.decoding import FloatArray, box_iou, decode, mask_iou, network_input
 from export.scenes.masks import Scene, draw_scene
 
-# Far from every training seed.
+# No training seed comes near this number.
 FIRST_HELD_OUT = 2**40
 # Images [n, 3, size, size] -> predictions and prototypes, as export.fastsam.decoding reads them.
 Network = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
@@ -18,39 +18,36 @@ Network = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
 @dataclass(frozen=True)
 class Score:
-    """Means over all objects; an object that gets no mask counts as IoU 0.
-
-    Attributes:
-        scenes: how many scenes.
-        objects: how many objects in them.
-        confidence: detections had to score more than this.
-        click_mean: IoU of the surest mask at the object's innermost point.
-        click_median: its median.
-        click_missed: the share of objects at whose innermost point there is no mask.
-        box_mean: IoU of the mask whose box fits the object's best.
-    """
+    """Means over all objects. An object that gets no mask counts as IoU 0."""
 
     scenes: int
+    """How many scenes."""
     objects: int
+    """How many objects in them."""
     confidence: float
+    """Each detection had to score more than this, 0..1."""
     click_mean: float
+    """Mean IoU of the surest mask at the object's innermost point."""
     click_median: float
+    """Median of the same IoU."""
     click_missed: float
+    """The fraction of objects that have no mask at their innermost point."""
     box_mean: float
+    """Mean IoU of the mask whose box fits the object's box best."""
 
 
 def held_out_scenes(count: int, size: int) -> list[Scene]:
-    """Draws the first of the scenes that are kept for measuring."""
+    """Draw the first scenes of those that are kept for measuring."""
     return [draw_scene(FIRST_HELD_OUT + index, size) for index in range(count)]
 
 
 def score(network: Network, scenes: list[Scene], confidence: float) -> Score:
-    """Asks the network for every object of every scene, by a click and by a box.
+    """Ask the network for every object of every scene, by a click and by a box.
 
     Args:
-        network: the network, its input as large as the scenes.
-        scenes: at least one object among them.
-        confidence: detections must score more than this.
+        network: the network. Its input is as large as the scenes.
+        scenes: they show at least one object.
+        confidence: a detection must score more than this.
 
     Returns:
         The score.
@@ -80,13 +77,8 @@ def score(network: Network, scenes: list[Scene], confidence: float) -> Score:
     )
 
 
-def network_input(picture: npt.NDArray[np.uint8]) -> FloatArray:
-    """Turns RGB uint8 [height, width, 3] into float32 [1, 3, height, width] in 0..1."""
-    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / 255
-
-
 def innermost(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """Gives x and y of the pixel that lies deepest in a mask, the picture's edge being its rim."""
+    """Return x and y of the pixel deepest inside a mask; the picture's edge counts as a rim."""
     padded = np.pad(mask.astype(np.uint8), 1)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     y, x = np.unravel_index(depth.argmax(), depth.shape)

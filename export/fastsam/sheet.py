@@ -1,4 +1,4 @@
-"""The contact sheet of a mask network: pictures beside the masks that it finds."""
+"""Owns the contact sheet of a mask network: pictures above the masks that it finds."""
 
 from pathlib import Path
 
@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from export.demo_masks.dataset import GREY
-from export.fastsam.decoding import Detections, decode
-from export.fastsam.score import Network, network_input
+from export.fastsam.decoding import Detections, decode, network_input
+from export.fastsam.score import Network
 
-TILE = 176
-GAP = 4
+TILE = 176  # pixels
+GAP = 4  # pixels
+# The value that fills a letterbox.
+GREY = 114
 
 Picture = npt.NDArray[np.uint8]
 
@@ -19,13 +20,13 @@ Picture = npt.NDArray[np.uint8]
 def write_sheet(
     path: Path, network: Network, pictures: list[Picture], size: int, columns: int
 ) -> None:
-    """Draws every picture above its masks, each mask in a colour of its own.
+    """Draw every picture above its masks; each mask has its own colour.
 
     Args:
         path: the PNG to write.
         network: the mask network.
-        pictures: uint8 [height, width, 3] each, RGB, of any size.
-        size: side of the network's input.
+        pictures: uint8 [height, width, 3] each, RGB, any size.
+        size: side of the network's input, in pixels.
         columns: pictures in a row.
     """
     tiles = [_tile(network, letterboxed(picture, size)) for picture in pictures]
@@ -40,14 +41,14 @@ def write_sheet(
 
 
 def letterboxed(picture: Picture, size: int) -> Picture:
-    """Fits a picture into a grey square.
+    """Fit a picture into a grey square.
 
     Args:
         picture: uint8 [height, width, 3].
-        size: side of the square.
+        size: side of the square, in pixels.
 
     Returns:
-        uint8 [size, size, 3], the picture in its middle, its sides in proportion.
+        uint8 [size, size, 3]: the picture in the middle, in its own proportions.
     """
     height, width = picture.shape[:2]
     scale = size / max(height, width)
@@ -74,7 +75,7 @@ def _tile(network: Network, picture: Picture) -> Picture:
 
 def _painted(picture: Picture, found: Detections) -> Picture:
     painted: Picture = picture // np.uint8(2)
-    # The largest first, so that what lies within another mask stays visible.
+    # The largest comes first, so that a mask inside another mask stays visible.
     order = np.argsort([-mask.sum() for mask in found.masks], kind="stable")
     for rank, index in enumerate(order):
         mask = found.masks[index]

@@ -1,6 +1,6 @@
-"""Ultralytics' network definition and loss, imported so that it stays offline and writes nothing.
+"""Owns the import of ultralytics, which must stay offline and write nothing.
 
-Ultralytics is AGPL-3.0. Export and tests use it; nothing that serves does.
+Ultralytics is AGPL-3.0. Export and tests use it; the code that serves does not.
 """
 
 import atexit
@@ -13,8 +13,8 @@ from typing import Any
 
 from PIL import Image
 
-# Read when ultralytics is imported. It would write settings under the user's home, look for a
-# network, and print what it built.
+# Ultralytics reads these variables at its import. Without them it writes settings under the user's
+# home, looks for the internet, and prints what it built.
 if "YOLO_CONFIG_DIR" not in os.environ:
     _settings = tempfile.mkdtemp(prefix="artmancer-ultralytics-")
     atexit.register(shutil.rmtree, _settings, ignore_errors=True)
@@ -30,9 +30,9 @@ from ultralytics.nn.tasks import SegmentationModel, torch_safe_load, yaml_model_
 from ultralytics.utils.loss import v8SegmentationLoss
 from ultralytics.utils.ops import scale_masks
 
-# It replaces this by a function that installs packages when it meets a file that is no picture.
+# Ultralytics replaces Image.open by a function that installs packages when a file is no picture.
 Image.open = _pillow_open
-# It sets this to 1, which processes that are started later would inherit: a Triton for one.
+# Ultralytics sets this to 1. Processes started later, such as a Triton, would inherit it.
 if _threads is None:
     os.environ.pop("OMP_NUM_THREADS", None)
 
@@ -45,20 +45,20 @@ __all__ = [
     "segmentation_network",
 ]
 
-# The library's own weights of the loss terms.
+# Ultralytics' own weights of the loss terms.
 _LOSS_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "overlap_mask": True}
 
 
 def segmentation_network(depth: float, width: float, max_channels: int) -> Any:
-    """Builds a network of FastSAM's family, untrained: yolov8-seg with the one class "object".
+    """Build an untrained network of FastSAM's family: yolov8-seg with the one class "object".
 
     Args:
-        depth: multiplies how often blocks repeat; 0.33 in FastSAM-s, 1.0 in FastSAM-x.
-        width: multiplies the channels; 0.5 in FastSAM-s, 1.25 in FastSAM-x.
-        max_channels: bound of the channels before they are multiplied.
+        depth: factor on how often blocks repeat; 0.33 in FastSAM-s, 1.0 in FastSAM-x.
+        width: factor on the number of channels; 0.5 in FastSAM-s, 1.25 in FastSAM-x.
+        max_channels: largest number of channels before `width` applies.
 
     Returns:
-        An ultralytics SegmentationModel, its weights from torch's global generator.
+        An ultralytics SegmentationModel; its weights come from torch's global generator.
     """
     definition = yaml_model_load("yolov8n-seg.yaml")
     definition |= {"nc": 1, "scale": "n", "scales": {"n": [depth, width, max_channels]}}
@@ -70,22 +70,22 @@ def segmentation_network(depth: float, width: float, max_channels: int) -> Any:
 
 
 def segmentation_loss(network: Any) -> Any:
-    """Gives ultralytics' loss for a network: (predictions, targets) -> (terms, named terms)."""
+    """Return ultralytics' loss of a network: (predictions, targets) -> (terms, named terms)."""
     return v8SegmentationLoss(network)
 
 
 def load_network(path: Path, trusted: bool) -> Any:
-    """Opens a checkpoint as ultralytics writes it.
+    """Open a checkpoint that ultralytics wrote.
 
     Args:
         path: the .pt file.
-        trusted: lets the pickle build anything; else only layers that ultralytics knows.
+        trusted: let the pickle build anything; else only layers that ultralytics knows.
 
     Returns:
         The network in FP32, in evaluation mode.
 
     Raises:
-        Exception: whatever a damaged or foreign pickle makes of itself.
+        Exception: any, where the pickle is damaged or foreign.
     """
     checkpoint, _ = torch_safe_load(str(path), safe_only=not trusted)
     return (checkpoint.get("ema") or checkpoint["model"]).float().eval()

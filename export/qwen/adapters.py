@@ -1,4 +1,4 @@
-"""Whether a LoRA file fits the transformer, known before anything is served."""
+"""Owns checking that a LoRA file fits the transformer, before anything is served."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,27 +16,27 @@ _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 @dataclass(frozen=True)
 class Adapter:
-    """What a LoRA changes.
-
-    Attributes:
-        ranks: of all its layers, each once, ascending.
-        layers: how many layers of the transformer it changes.
-    """
+    """What a LoRA changes."""
 
     ranks: tuple[int, ...]
+    """Ranks of the layers, each once, ascending."""
     layers: int
+    """How many layers of the transformer the LoRA changes."""
 
 
 def inspect(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Adapter:
-    """Compares a LoRA with the transformer that shall carry it.
+    """Compare a LoRA with the transformer that is to carry it.
 
     Args:
         path: a safetensors file in any of the formats that diffusers reads for Qwen-Image.
         shapes: [out, in] of the transformer's linear layers, by name.
 
+    Returns:
+        What the LoRA changes.
+
     Raises:
-        BundleError: it is no LoRA, or a layer of it is unknown, has another shape or lacks one of
-            its two matrices, or it is a DoRA; the text names the layer.
+        BundleError: the file is no LoRA or is a DoRA, or a layer is unknown, has another shape or
+            lacks one of its two matrices. The text names the layer.
     """
     weights = _read(path)
     layers = {_layer(path, key) for key in weights}
@@ -48,25 +48,25 @@ def inspect(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Adapter:
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix != ".safetensors":
-        # Other formats are pickles, which run code when they are opened.
+        # Other formats are pickles, and opening a pickle runs code.
         raise BundleError(f"{path}: not a safetensors file")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             names = list(file.keys())
-        # diffusers' own reader, so that what passes here is what it will load.
+        # diffusers' own reader: what passes here is what the server will load.
         weights: dict[str, torch.Tensor] = QwenImageEditPlusPipeline.lora_state_dict(
             str(path.parent), weight_name=path.name, local_files_only=True
         )
     except Exception as error:
-        # It raises whatever the parsing of the file happens to meet.
+        # diffusers may raise anything that the parsing of the file meets.
         raise BundleError(f"{path}: diffusers cannot read it as a LoRA: {error}") from error
     if dora := next((name for name in names if "dora_scale" in name), None):
-        raise BundleError(f"{path}: a DoRA, whose {dora} diffusers would leave out")
+        raise BundleError(f"{path}: a DoRA; diffusers would ignore {dora}")
     return weights
 
 
 def _layer(path: Path, key: str) -> str:
-    """The transformer's layer that a weight belongs to."""
+    """Return the transformer's layer that a weight belongs to."""
     layer = key.removeprefix(_PREFIX).removesuffix(_DOWN).removesuffix(_UP)
     if not key.startswith(_PREFIX) or not key.endswith((_DOWN, _UP)):
         raise BundleError(f"{path}: {key} is no LoRA weight of the transformer")

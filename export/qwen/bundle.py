@@ -1,4 +1,4 @@
-"""The bundle of the real model: Qwen-Image-Edit-2509 and the adapters that an operator has."""
+"""Owns the bundle of the real model: Qwen-Image-Edit-2509 and the operator's adapters."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,15 +12,8 @@ from export.qwen.adapters import Adapter, inspect
 from export.qwen.hub import expected_sha256, fetch_file, fetch_pipeline, place
 from export.qwen.transformer import empty_transformer, linear_shapes, read_config
 
-PIPELINE = "pipeline"
 PIPELINE_CLASS = "QwenImageEditPlusPipeline"
 LARGE_BYTES = 2**28
-# Task type -> name in the bundle.
-ADAPTERS = {
-    "insertion": "adapters/insertion_cp.safetensors",
-    "removal": "adapters/removal_cp.safetensors",
-    "white-balance": "adapters/wb_cp.safetensors",
-}
 
 
 def build(
@@ -30,17 +23,17 @@ def build(
     adapters: Mapping[str, str],
     on_stage: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Downloads what is missing, checks it, and puts the bundle in place.
+    """Download what is missing, check everything, and put the bundle in place.
 
-    A bundle that lies there with the same base and the same adapters is checked, and kept.
+    A bundle that lies there with the same base and the same adapters is checked and kept.
 
     Args:
         bundle: the folder; another bundle that lies there is replaced.
         repository: owner/name of the base on the hub.
         revision: its commit.
-        adapters: task type -> path, or file on the hub; at least one. A second one after a comma
-            serves the task together with the first, such as a Lightning adapter.
-        on_stage: called with what begins, in words.
+        adapters: task type -> path, or file on the hub; at least one entry. A second adapter after
+            a comma, such as a Lightning adapter, serves the task together with the first.
+        on_stage: called with the stage that begins, in words.
 
     Returns:
         The manifest.
@@ -51,9 +44,8 @@ def build(
             that is no bundle.
     """
     if not adapters:
-        raise BundleError("no adapter: without one, no task can be served")
-    if bundle.exists() and any(bundle.iterdir()) and not (bundle / manifest.MANIFEST).exists():
-        raise BundleError(f"{bundle}: holds something that is no bundle")
+        raise BundleError("no adapter: no task can be served without one")
+    manifest.refuse_other_content(bundle)
     on_stage("finding the adapters")
     files = {task_type: _find(task_type, source) for task_type, source in adapters.items()}
     base = f"{repository} at {revision}"
@@ -71,44 +63,42 @@ def build(
         on_stage("placing the files")
         stated = {}
         for path in sorted(path for path in snapshot.rglob("*") if path.is_file()):
-            name = f"{PIPELINE}/{path.relative_to(snapshot).as_posix()}"
+            name = f"{manifest.PIPELINE}/{path.relative_to(snapshot).as_posix()}"
             place(path, folder / name)
             stated[name] = expected_sha256(path)
         for name, path in {name: each[name] for each in files.values() for name in each}.items():
             place(path, folder / name)
         on_stage("fitting the preview")
-        preview = _fit_preview(folder / PIPELINE)
+        preview = _fit_preview(folder / manifest.PIPELINE)
         on_stage("hashing the files")
-        manifest.write(
+        written = manifest.write(
             folder,
             {
                 "name": repository.rpartition("/")[2].lower(),
                 "base": base,
-                "pipeline": PIPELINE,
+                "pipeline": manifest.PIPELINE,
                 "adapters": {
                     task_type: _entry(adapters[task_type], list(named), inspected)
                     for task_type, named in files.items()
                 },
                 "preview": preview,
             },
-            _tell_large(on_stage),
+            _announce_large(on_stage),
         )
-        written = _read(folder)
         _compare_with_hub(written, stated)
     return written
 
 
 def _find(task_type: str, source: str) -> dict[str, Path]:
-    """Name in the bundle -> file: the task's own adapter, then the second where there is one."""
+    """Find a task's own adapter, then its second one where given: name in the bundle -> file."""
     first, *others = (fetch_file(part.strip()) for part in source.split(","))
     if len(others) > 1:
         raise BundleError(f"{task_type}: {source}: at most two adapters serve a task")
-    # By content, so that tasks that share one load it once.
+    # Named by content, so that two tasks with the same adapter load one file.
     named = {
-        f"adapters/lightning-{str(manifest.fingerprint(path)['sha256'])[:12]}.safetensors": path
-        for path in others
+        f"adapters/lightning-{manifest.sha256(path)[:12]}.safetensors": path for path in others
     }
-    return {ADAPTERS[task_type]: first, **named}
+    return {manifest.ADAPTERS[task_type]: first, **named}
 
 
 def _entry(source: str, names: list[str], inspected: Mapping[str, Adapter]) -> dict[str, Any]:
@@ -127,32 +117,32 @@ def _present(
     adapters: Mapping[str, Mapping[str, Path]],
     on_stage: Callable[[str], None],
 ) -> dict[str, Any] | None:
-    """The manifest of a bundle that holds just this, every file intact."""
+    """Return the manifest of a bundle that holds exactly this, every file intact; else None."""
     try:
-        found = _read(bundle)
+        found = manifest.read(bundle, "base", "files")
     except BundleError:
         return None
     # A mask network's bundle has no adapters.
     if (found["base"], set(found.get("adapters", ()))) != (base, set(adapters)):
         return None
     on_stage("checking the files")
-    tell = _tell_large(on_stage)
+    announce = _announce_large(on_stage)
     for task_type, named in adapters.items():
         entry = found["adapters"][task_type]
         if [entry[key] for key in ("file", "lightning") if key in entry] != list(named):
             return None
         for name, path in named.items():
-            tell(path)
+            announce(path)
             if manifest.fingerprint(path) != found["files"].get(name):
                 return None
     try:
-        return manifest.verify(bundle, tell)
+        return manifest.verify(bundle, announce)
     except BundleError:
         return None
 
 
-def _tell_large(on_stage: Callable[[str], None]) -> Callable[[Path], None]:
-    """Tells of each file that takes a while, of which there are a dozen."""
+def _announce_large(on_stage: Callable[[str], None]) -> Callable[[Path], None]:
+    """Announce each file that takes a while; a bundle has a dozen of them."""
 
     def on_file(path: Path) -> None:
         size = path.stat().st_size
@@ -160,15 +150,6 @@ def _tell_large(on_stage: Callable[[str], None]) -> Callable[[Path], None]:
             on_stage(f"hashing {path.parent.name}/{path.name}, {size / 1e9:.1f} GB")
 
     return on_file
-
-
-def _read(bundle: Path) -> dict[str, Any]:
-    path = bundle / manifest.MANIFEST
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: {error}") from None
-    return found
 
 
 def _check_class(snapshot: Path) -> None:

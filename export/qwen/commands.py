@@ -1,4 +1,4 @@
-"""The commands that concern the real model: its bundle, and what it needs of a GPU."""
+"""Owns the commands of the real model: its bundle, and the GPU memory that it needs."""
 
 from math import isqrt
 from pathlib import Path
@@ -6,15 +6,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from export.manifest import BundleError
+from export.console import one_line_errors
 from export.qwen import hub as qwen_hub
 
-LORA = "LoRA: a file, or owner/name:file; a second after a comma, such as Lightning's, joins it."
+LORA = (
+    "LoRA: a file, or owner/name:file; a second one after a comma, such as Lightning's, joins it."
+)
 
-# torch and diffusers take seconds to import: each command imports what it needs.
+# torch and diffusers take seconds to import, so each command imports what it needs.
 
 
 def build(
@@ -29,13 +30,13 @@ def build(
 ) -> None:
     """Download Qwen-Image-Edit-2509 (58 GB), check the adapters against it, write the bundle.
 
-    A download that broke off goes on. HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are respected. A task
-    without an adapter is answered 501.
+    A broken download continues. HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are respected. The server
+    answers 501 to a task without an adapter.
     """
     console = Console()
     sources = {"insertion": insertion, "removal": removal, "white-balance": white_balance}
     given = {task_type: source for task_type, source in sources.items() if source}
-    try:
+    with one_line_errors(console):
         from export.qwen import bundle as qwen_bundle
 
         manifest = qwen_bundle.build(
@@ -45,9 +46,6 @@ def build(
             given,
             on_stage=lambda stage: console.print(f"{stage}...", soft_wrap=True),
         )
-    except BundleError as error:
-        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
-        raise typer.Exit(1) from None
     console.print(f"{out}: {manifest['base']}", soft_wrap=True)
     for task_type, source in sources.items():
         adapter = manifest["adapters"].get(task_type)
@@ -63,8 +61,8 @@ def estimate(
     repository: Annotated[Path, typer.Option(help="The model's folder.")] = Path(
         "model_repository/image_edit"
     ),
-    conditions: Annotated[int, typer.Option(help="Condition images of a job.")] = 3,
-    rank: Annotated[int, typer.Option(help="Of each of the three adapters.")] = 64,
+    conditions: Annotated[int, typer.Option(help="How many condition images a job has.")] = 3,
+    rank: Annotated[int, typer.Option(help="Rank of each of the three adapters.")] = 64,
 ) -> None:
     """Print what the full-size model needs of a GPU in each profile. No weights, no GPU."""
     console = Console()
@@ -94,4 +92,4 @@ def estimate(
             gib = (f"{figure / 2**30:.1f}" for figure in figures)
             table.add_row(profile.name, f"{side} x {side}", *gib)
     console.print(table)
-    console.print("Beside it: the device's context, workspaces of its kernels, fragmentation.")
+    console.print("Not included: the device's context, the kernels' workspaces, fragmentation.")

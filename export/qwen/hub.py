@@ -1,4 +1,4 @@
-"""What comes from the Hugging Face hub, or out of its cache where there is no network."""
+"""Owns what comes from the Hugging Face hub, or from the hub's cache without a network."""
 
 import os
 import re
@@ -11,9 +11,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundEr
 from export.manifest import BundleError
 
 BASE = "Qwen/Qwen-Image-Edit-2509"
-# The commit whose configurations stand in `qwen_published`.
+# The commit whose configurations `export.qwen.published` holds.
 REVISION = "d3968ef930e841f4c73640fb8afa3b306a78167e"
-# What a diffusers pipeline consists of; pictures and readme files stay where they are.
+# The files of a diffusers pipeline; pictures and readme files are not downloaded.
 PATTERNS = [
     "model_index.json",
     *(f"*/*.{kind}" for kind in ("json", "safetensors", "txt", "jinja")),
@@ -23,35 +23,38 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def fetch_pipeline(repository: str, revision: str) -> Path:
-    """Downloads a pipeline into the hub's cache, from where an earlier download broke off.
+    """Download a pipeline into the hub's cache, or continue a broken download.
 
-    HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are respected; progress is shown by the hub's own bars.
+    HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are respected. The hub's client shows its own bars.
 
     Args:
         repository: owner/name.
         revision: a commit.
 
     Returns:
-        The folder in the cache; its files are links to the cache's blobs.
+        The folder in the cache. Its files are links to the cache's blobs.
 
     Raises:
-        BundleError: it cannot be had; the text says whether for want of a network.
+        BundleError: the download failed; the text says whether the hub cannot be reached.
     """
     try:
         folder = snapshot_download(repository, revision=revision, allow_patterns=PATTERNS)
-    except Exception as error:  # the hub's, its HTTP client's and hf_xet's have no base in common
+    except Exception as error:  # errors of the hub, HTTP and hf_xet share no base
         raise BundleError(_reason(f"{repository} at {revision}", error)) from error
     return Path(folder)
 
 
 def fetch_file(source: str) -> Path:
-    """Finds a file, on this machine or on the hub.
+    """Find a file, on this machine or on the hub.
 
     Args:
-        source: a path, or `owner/name:file`, with `@revision` behind it where not the newest.
+        source: a path, or `owner/name:file`; `@revision` after it asks for an older version.
+
+    Returns:
+        The path of the file, perhaps in the hub's cache.
 
     Raises:
-        BundleError: it is neither, or cannot be had.
+        BundleError: the source is neither, or the download failed.
     """
     if (path := Path(source)).is_file():
         return path
@@ -65,7 +68,7 @@ def fetch_file(source: str) -> Path:
 
 
 def place(source: Path, target: Path) -> None:
-    """Puts a file at its place: by a link where both lie in one file system, else as a copy."""
+    """Link a file to its place, or copy it where the two lie in different file systems."""
     target.parent.mkdir(parents=True, exist_ok=True)
     blob = source.resolve()
     try:
@@ -75,9 +78,9 @@ def place(source: Path, target: Path) -> None:
 
 
 def expected_sha256(path: Path) -> str | None:
-    """The SHA-256 that the hub states for a file in its cache; None where it states another hash.
+    """Return the SHA-256 that the hub states for a file in its cache; None where it states none.
 
-    The cache names a large file's blob by it, but does not compare it with what arrived.
+    The cache names a large file's blob by its SHA-256, but compares no hash after the download.
     """
     name = path.resolve().name
     return name if _SHA256.fullmatch(name) else None

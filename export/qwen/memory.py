@@ -1,7 +1,7 @@
-"""What the full-size pipeline needs of a device, found on tensors that have no memory.
+"""Owns measuring the memory that the full-size pipeline needs, on tensors without memory.
 
-Weights are counted; the rest is the most that is alive at one moment while a forward pass runs on
-fake tensors. What a device adds is not in it: its context, kernels' workspaces, fragmentation.
+Weights are counted. The rest is the peak of all bytes that are alive while a forward pass runs on
+fake tensors. Not included is what a device adds: context, kernels' workspaces, fragmentation.
 """
 
 import contextlib
@@ -23,70 +23,61 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from export.qwen import published as qwen_published
 from export.qwen.transformer import linear_shapes
 
-# Of a prompt with three condition images: 3 x 196 tokens of 384² pixels, the template, the words.
+# Tokens of a prompt with three condition images: 3 x 196 of 384² pixels, the template, the words.
 TEXT_TOKENS = 1024
-# Pixels of a token's side: the VAE's factor of 8, packed 2 x 2.
+# A token's side in pixels: the VAE's factor of 8, packed 2 x 2.
 TOKEN_SIDE = 16
-# What people train for this model: all attention projections of both streams.
+# The layers that people train for this model: all attention projections of both streams.
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj")
 BYTES = 2  # of a bfloat16
-# Their linear layers take 1 byte a weight in 8 bits; the scales are a thousandth of that.
+# In 8 bits, their linear layers take 1 byte a weight; the scales take a thousandth of that.
 QUANTISED = ("transformer", "text_encoder")
 _PARAMETER = re.compile(r'key: "(\w+)" value { string_value: "([^"]*)" }')
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the whole pipeline.
-
-    Attributes:
-        parameters: component -> count.
-        linear: component -> how many of them are weights of linear layers.
-        lora: parameters of one LoRA of rank 1 on `LORA_TARGETS`, and how many layers it changes.
-    """
+    """Sizes of the whole pipeline."""
 
     parameters: Mapping[str, int]
+    """Component -> number of parameters."""
     linear: Mapping[str, int]
+    """Component -> how many of its parameters are weights of linear layers."""
     lora: tuple[int, int]
+    """Parameters of one LoRA of rank 1 on `LORA_TARGETS`, and how many layers it changes."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What a configuration of image_edit decides about memory.
-
-    Attributes:
-        name: of its file; `config` is the default.
-        on_gpu: whether it serves the full-size model at all.
-        quantised: whether linear layers of transformer and text encoder are kept in 8 bits.
-        vae_tiling: whether the VAE works on tiles.
-        condition_area: pixels of a condition image; None: the output's own area.
-    """
+    """What a profile of image_edit decides about memory."""
 
     name: str
+    """Name of the profile's file; `config` is the default."""
     on_gpu: bool
+    """Whether the profile serves the full-size model at all."""
     quantised: bool
+    """Whether linear layers of transformer and text encoder have 8 bits."""
     vae_tiling: bool
+    """Whether the VAE works on tiles."""
     condition_area: int | None
+    """Pixels of a condition image; None: the output's own area."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a job is made of, as far as memory goes.
-
-    Attributes:
-        side: of the picture, pixels.
-        conditions: how many condition images.
-        condition_side: of each, pixels.
-    """
+    """The sizes of a job that decide about memory."""
 
     side: int
+    """Side of the picture, in pixels."""
     conditions: int
+    """How many condition images."""
     condition_side: int
+    """Side of each condition image, in pixels."""
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """Most bytes alive at once beside the weights, by stage of a job."""
+    """Peak of the bytes that are alive beside the weights, by stage of a job."""
 
     encode: int
     step: int
@@ -94,7 +85,7 @@ class Peaks:
 
 
 def read_profile(path: Path) -> Profile:
-    """Reads a config.pbtxt of image_edit.
+    """Read a config.pbtxt of image_edit.
 
     Raises:
         KeyError: a parameter is missing.
@@ -112,13 +103,13 @@ def read_profile(path: Path) -> Profile:
 
 
 def weight_bytes(sizes: Sizes, profile: Profile, adapters: int, rank: int) -> dict[str, int]:
-    """Bytes of the weights that stay on the device, by component.
+    """Return the bytes of the weights that stay on the device, by component.
 
     Args:
-        sizes: of the pipeline.
-        profile: decides which of them are quantised.
-        adapters: how many are resident.
-        rank: of each.
+        sizes: sizes of the pipeline.
+        profile: decides which components are quantised.
+        adapters: how many adapters are resident.
+        rank: rank of each adapter.
     """
     saved = 1 if profile.quantised else 0
     found = {
@@ -129,7 +120,7 @@ def weight_bytes(sizes: Sizes, profile: Profile, adapters: int, rank: int) -> di
 
 
 def measure_sizes() -> Sizes:
-    """Builds all three components and counts."""
+    """Build all three components and count their parameters."""
     with _fake_bfloat16():
         components = {
             "transformer": QwenImageTransformer2DModel(**qwen_published.TRANSFORMER),
@@ -157,10 +148,10 @@ def measure_sizes() -> Sizes:
 
 
 def measure_peaks(job: Job, vae_tiling: bool) -> Peaks:
-    """Runs each stage of a job once on fake tensors.
+    """Run each stage of a job once on fake tensors.
 
     Args:
-        job: its sizes.
+        job: the job's sizes.
         vae_tiling: whether the VAE works on tiles.
     """
     with _fake_bfloat16():
@@ -210,13 +201,13 @@ def _fake_bfloat16() -> Iterator[None]:
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the memory of all tensors that operations make, until they are gone.
 
-    Attributes:
-        peak: the most so far, in bytes; a model's weights, seen as views, are not in it.
+    A model's weights, which operations return as views, do not count.
     """
 
     def __init__(self, model: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
+        """Largest number of bytes alive at once so far."""
         self._live = 0
         weights = (weight.untyped_storage() for weight in model.parameters())
         self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet(weights)
@@ -242,7 +233,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Attention as GPUs run it: no matrix of all scores. Without a device, torch would take one."""
+    """Attention as GPUs run it, without a matrix of all scores; fake tensors would build one."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.nn.functional.scaled_dot_product_attention:

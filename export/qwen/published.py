@@ -1,7 +1,7 @@
-"""Qwen-Image-Edit-2509 as published: its configurations, and the sizes of its files.
+"""Owns Qwen-Image-Edit-2509 as published: its configurations, and the sizes of its files.
 
-From transformer/config.json, vae/config.json, text_encoder/config.json and the file list of
-https://huggingface.co/Qwen/Qwen-Image-Edit-2509 at the commit `qwen_hub.REVISION`.
+Copied from transformer/config.json, vae/config.json, text_encoder/config.json and the file list of
+https://huggingface.co/Qwen/Qwen-Image-Edit-2509 at the commit `export.qwen.hub.REVISION`.
 """
 
 from typing import Any

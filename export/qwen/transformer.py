@@ -1,4 +1,4 @@
-"""The shapes of a QwenImageTransformer2DModel, known from its configuration without weights."""
+"""Owns the shapes of a QwenImageTransformer2DModel, found from its configuration alone."""
 
 import json
 from collections.abc import Mapping
@@ -10,17 +10,20 @@ from diffusers import QwenImageTransformer2DModel
 
 
 def empty_transformer(config: Mapping[str, Any]) -> Any:
-    """Builds the transformer on the meta device, where weights have shapes and no memory.
+    """Build the transformer on the meta device, where weights have shapes and no memory.
 
     Args:
-        config: as `transformer/config.json` holds it.
+        config: the content of `transformer/config.json`.
+
+    Returns:
+        A QwenImageTransformer2DModel.
     """
     with torch.device("meta"):
         return QwenImageTransformer2DModel.from_config(dict(config))
 
 
 def linear_shapes(transformer: Any) -> dict[str, tuple[int, int]]:
-    """Gives [out, in] of every linear layer, by the layer's name."""
+    """Return [out, in] of every linear layer, by the layer's name."""
     return {
         name: (module.out_features, module.in_features)
         for name, module in transformer.named_modules()
@@ -29,7 +32,7 @@ def linear_shapes(transformer: Any) -> dict[str, tuple[int, int]]:
 
 
 def read_config(pipeline: Path) -> dict[str, Any]:
-    """Reads the transformer's configuration out of a pipeline's folder."""
+    """Read the transformer's configuration out of a pipeline's folder."""
     path = pipeline / "transformer" / "config.json"
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return config

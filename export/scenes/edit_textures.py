@@ -10,7 +10,7 @@ FloatArray = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
 
 SHAPES = ("ball", "box", "star", "triangle", "pebble")
-# Shares of the picture's side: finer detail is what a latent of one eighth of the side loses.
+# Fraction of the picture's side. Latents have an eighth of the side and lose finer detail.
 FINEST_STRIPE = 1 / 14
 # cv2.fillPoly takes fixed-point coordinates with this many binary places.
 _PLACES = 4
@@ -24,7 +24,7 @@ class Paint(NamedTuple):
     """float32 [3], 0..255."""
 
 
-# Hue in degrees, saturation and value from and to.
+# Hue in degrees; lowest and highest saturation and value, 0..1.
 _PAINTS = {
     "red": (0, (0.75, 1.0), (0.6, 0.95)),
     "orange": (28, (0.8, 1.0), (0.8, 1.0)),
@@ -40,12 +40,12 @@ _PAINTS = {
 
 
 def object_names() -> list[str]:
-    """Every colour and shape in words, such as `red ball`."""
+    """List every colour and shape in words, such as `red ball`."""
     return [f"{colour} {shape}" for colour in _PAINTS for shape in SHAPES]
 
 
 def paint(rng: np.random.Generator) -> Paint:
-    """Draws a colour that has a common name."""
+    """Draw a colour that has a common name."""
     name = list(_PAINTS)[int(rng.integers(len(_PAINTS)))]
     hue, saturation, value = _PAINTS[name]
     return Paint(
@@ -54,7 +54,7 @@ def paint(rng: np.random.Generator) -> Paint:
 
 
 def surface_colour(rng: np.random.Generator) -> FloatArray:
-    """Draws the colour of a wall, floor or sky: pale, any hue, never near black.
+    """Draw the colour of a wall, floor or sky: pale, of any hue, never near black.
 
     Returns:
         float32 [3], RGB in 0..255.
@@ -63,11 +63,11 @@ def surface_colour(rng: np.random.Generator) -> FloatArray:
 
 
 def clouds(rng: np.random.Generator, size: int, cells: int, octaves: int) -> FloatArray:
-    """Draws smooth noise: random grids, each twice as fine and half as strong as the last.
+    """Draw smooth noise: random grids, each twice as fine and half as strong as the last.
 
     Args:
         rng: the source of randomness.
-        size: side in pixels.
+        size: side, in pixels.
         cells: cells along one side of the coarsest grid.
         octaves: how many grids.
 
@@ -83,7 +83,7 @@ def clouds(rng: np.random.Generator, size: int, cells: int, octaves: int) -> Flo
 
 
 def surface(rng: np.random.Generator, size: int) -> FloatArray:
-    """Draws a background: one or two textured surfaces under uneven light.
+    """Draw a background: one or two textured surfaces under uneven light.
 
     Returns:
         float32 [size, size, 3], RGB in 0..255.
@@ -92,14 +92,18 @@ def surface(rng: np.random.Generator, size: int) -> FloatArray:
     if rng.random() < 0.4:  # a table's edge, a horizon, a corner
         along = ramp(rng, size) - np.float32(rng.uniform(0.3, 0.7))
         softness = np.float32(rng.choice([2, 2, 20]) / size)
-        share = np.clip(along / softness + 0.5, 0, 1)[..., None]
-        canvas += share * (_textured(rng, size) - canvas)
+        fraction = np.clip(along / softness + 0.5, 0, 1)[..., None]
+        canvas += fraction * (_textured(rng, size) - canvas)
     light = 1 + np.float32(rng.uniform(0.1, 0.5)) * (ramp(rng, size) - np.float32(0.5))
     return np.clip(canvas * light[..., None], 0, 255)
 
 
 def ramp(rng: np.random.Generator, size: int) -> FloatArray:
-    """Draws a linear ramp in a random direction, 0 to 1 across the picture."""
+    """Draw a linear ramp in a random direction.
+
+    Returns:
+        float32 [size, size], 0..1.
+    """
     angle = rng.uniform(0, 2 * np.pi)
     axis = np.linspace(-0.5, 0.5, size, dtype=np.float32)
     along = axis[:, None] * np.float32(np.sin(angle)) + axis[None] * np.float32(np.cos(angle))
@@ -107,25 +111,29 @@ def ramp(rng: np.random.Generator, size: int) -> FloatArray:
 
 
 def coverage(points: Points, size: int) -> FloatArray:
-    """Fills a closed polygon, anti-aliased.
+    """Fill a closed polygon, anti-aliased.
 
     Args:
         points: [n, 2], x and y in pixels.
-        size: side of the picture in pixels.
+        size: side of the picture, in pixels.
 
     Returns:
-        float32 [size, size]: the share of each pixel that is covered, 0..1.
+        float32 [size, size]: the covered fraction of each pixel, 0..1.
     """
     fine = np.zeros((2 * size, 2 * size), np.uint8)
     fixed = np.round(points * (2 << _PLACES)).astype(np.int32)
     cv2.fillPoly(fine, [fixed], 255, cv2.LINE_AA, _PLACES)
     covered = cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
-    share: FloatArray = covered.astype(np.float32) / np.float32(255)
-    return share
+    fraction: FloatArray = covered.astype(np.float32) / np.float32(255)
+    return fraction
 
 
 def outline(rng: np.random.Generator, shape: str) -> Points:
-    """Draws the outline of one of SHAPES about the origin, within -1..1, randomly turned."""
+    """Draw the outline of one of SHAPES around the origin, within -1..1, turned at random.
+
+    Returns:
+        float64 [n, 2], x and y.
+    """
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     if shape == "ball":
         points = _polar(np.ones(64), turn)
@@ -157,18 +165,18 @@ def _textured(rng: np.random.Generator, size: int) -> FloatArray:
     second = np.clip(first + rng.normal(0, 1, 3) * rng.uniform(5, 28), 0, 255).astype(np.float32)
     kind = rng.random()
     if kind < 0.3:
-        share = ramp(rng, size)
+        fraction = ramp(rng, size)
     elif kind < 0.7:
-        share = clouds(rng, size, int(rng.integers(1, 6)), int(rng.integers(1, 4)))
+        fraction = clouds(rng, size, int(rng.integers(1, 6)), int(rng.integers(1, 4)))
     elif kind < 0.85:
         bend = np.float32(rng.uniform(0, 2)) * clouds(rng, size, 2, 1)
         waves = np.float32(rng.uniform(2, 0.5 / FINEST_STRIPE)) * ramp(rng, size)
-        share = np.float32(0.5) + np.float32(0.35) * np.sin(2 * np.pi * waves + bend)
+        fraction = np.float32(0.5) + np.float32(0.35) * np.sin(2 * np.pi * waves + bend)
     else:
         grain = rng.random((size, size), dtype=np.float32)
         grain = cv2.GaussianBlur(grain, (0, 0), rng.uniform(1, 3))
-        share = np.clip((grain - np.float32(0.5)) * np.float32(3) + np.float32(0.5), 0, 1)
-    return first + (second - first) * share[..., None].astype(np.float32)
+        fraction = np.clip((grain - np.float32(0.5)) * np.float32(3) + np.float32(0.5), 0, 1)
+    return first + (second - first) * fraction[..., None].astype(np.float32)
 
 
 def _polar(radius: Points, angle: Points) -> Points:

@@ -1,4 +1,4 @@
-"""Owns the scenes of the demo's edits: a background, one object with its mask, a cast of light."""
+"""Owns the scenes of the demo's edits: a background, an object with its mask, a cast of light."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,47 +21,49 @@ from export.scenes.edit_textures import (
 
 Pixels = npt.NDArray[np.uint8]
 
-# Radius of an object and the distance of its centre from the rim, as shares of the side.
+# Smallest and largest radius of an object, as fractions of the side.
 RADII = (0.13, 0.27)
-# An object must differ from what it covers by this much on average, or there is nothing to see.
+# An object that differs less than this on average from what it covers cannot be seen.
 MIN_CONTRAST = 55.0
-PHOTOGRAPH_SHARE = 0.15
-# Logarithms of the gains of red against blue, and of both against green.
+PHOTOGRAPH_FRACTION = 0.15
+# Logarithms of gains: of red against blue (smallest, largest), and of both against green.
 WARMTH, TINT = (0.12, 0.42), 0.12
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture of one object, and the same place without it; all uint8, [size, size(, 3)], RGB."""
+    """A picture of one object, and the same place without the object."""
 
     picture: Pixels
+    """RGB uint8 [size, size, 3]."""
     background: Pixels
+    """RGB uint8 [size, size, 3]."""
     mask: Pixels
-    """The object's coverage, 255 = object, soft at its rim."""
+    """uint8 [size, size]: how much of a pixel the object covers, 255 = all; the rim is soft."""
     name: str
     """Colour and shape in words, such as `red ball`."""
     centre: tuple[float, float]
-    """Of the object, x and y in pixels."""
+    """Centre of the object, x and y in pixels."""
     radius: float
-    """Of the object, in pixels."""
+    """Radius of the object, in pixels."""
 
 
 def draw_scene(
     seed: Sequence[int],
     size: int,
     photographs: Sequence[Pixels] = (),
-    photograph_share: float = PHOTOGRAPH_SHARE,
+    photograph_fraction: float = PHOTOGRAPH_FRACTION,
 ) -> Scene:
-    """Draws a scene.
+    """Draw a scene.
 
     Args:
         seed: names the scene; the same seed, size and photographs give the same pixels.
-        size: side in pixels.
-        photographs: RGB; some of the backgrounds are cut from them.
-        photograph_share: how many, where there are photographs.
+        size: side, in pixels.
+        photographs: RGB uint8 [height, width, 3] each.
+        photograph_fraction: fraction of the backgrounds that are cut from photographs, 0..1.
     """
     rng = np.random.default_rng(list(seed))
-    if photographs and rng.random() < photograph_share:
+    if photographs and rng.random() < photograph_fraction:
         background = _cut(rng, photographs[int(rng.integers(len(photographs)))], size)
     else:
         background = surface(rng, size)
@@ -87,14 +89,14 @@ def draw_scene(
 
 
 def cast(seed: Sequence[int], picture: Pixels) -> Pixels:
-    """Puts a picture under warm or cold, greenish or pinkish light.
+    """Put a picture under warm or cold, greenish or pinkish light.
 
     Args:
         seed: names the light.
         picture: RGB uint8 [height, width, 3].
 
     Returns:
-        The same shape and dtype, about as bright; what exceeds 255 is clipped.
+        RGB uint8 of the same shape, about as bright; values above 255 are clipped.
     """
     rng = np.random.default_rng(list(seed))
     warmth = rng.uniform(*WARMTH) * rng.choice([-1, 1])
@@ -105,14 +107,14 @@ def cast(seed: Sequence[int], picture: Pixels) -> Pixels:
 
 
 def extract(picture: Pixels, mask: Pixels) -> Pixels:
-    """The object on a white square, as extract-object and the client give it for a reference.
+    """Cut the object out onto a white square, as extract-object gives a reference.
 
     Args:
         picture: RGB uint8 [height, width, 3].
         mask: uint8 [height, width], not empty.
 
     Returns:
-        RGB uint8, a square as large as the picture's longer side.
+        RGB uint8 [side, side, 3], where side is the picture's longer side.
     """
     left, top, width, height = cv2.boundingRect((mask > 128).astype(np.uint8))
     box = slice(top, top + height), slice(left, left + width)
@@ -128,7 +130,7 @@ def extract(picture: Pixels, mask: Pixels) -> Pixels:
 
 
 def as_pixels(values: npt.NDArray[Any]) -> Pixels:
-    """Rounds and clips values of 0..255 to uint8."""
+    """Round and clips values of 0..255 to uint8."""
     rounded: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     return rounded
 
@@ -136,7 +138,7 @@ def as_pixels(values: npt.NDArray[Any]) -> Pixels:
 def _painted(
     rng: np.random.Generator, rgb: FloatArray, alpha: FloatArray, shape: str
 ) -> FloatArray:
-    """The surface of an object: its colour, marbled, lit from one side, round where a ball is."""
+    """Draw an object's surface: its colour, marbled, lit from one side, round for a ball."""
     size = len(alpha)
     marbling = 1 + np.float32(rng.uniform(0, 0.25)) * (clouds(rng, size, 6, 2) - np.float32(0.5))
     light = 1 + np.float32(rng.uniform(0.2, 0.8)) * (ramp(rng, size) - np.float32(0.5))

@@ -1,4 +1,4 @@
-"""Outlines of the objects in the synthetic scenes: closed polygons, filled or cut out."""
+"""Owns outlines of the objects in synthetic scenes: closed polygons, filled or cut out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,25 +15,22 @@ _PLACES = 4
 
 @dataclass(frozen=True)
 class Part:
-    """One closed polygon of an outline.
-
-    Attributes:
-        points: float64 [n, 2], x and y about the centre, mostly in -1..1.
-        filled: False cuts the polygon out of the parts before it.
-    """
+    """One closed polygon of an outline."""
 
     points: Points
+    """float64 [n, 2], x and y around the centre, mostly in -1..1."""
     filled: bool = True
+    """False cuts the polygon out of the parts before it."""
 
 
 def outline(rng: np.random.Generator) -> list[Part]:
-    """Draws an outline: round, angular, blob, star, silhouette, ring, cup, stroke or a union."""
+    """Draw an outline: round, angular, blob, star, silhouette, ring, cup, stroke or a union."""
     kind = rng.random()
     return next(draw for limit, draw in _KINDS if kind < limit)(rng)
 
 
 def coverage(parts: list[Part], height: int, width: int) -> FloatArray:
-    """Paints polygons, anti-aliased.
+    """Paint polygons, anti-aliased.
 
     Args:
         parts: polygons, their points in pixels of the picture.
@@ -41,7 +38,7 @@ def coverage(parts: list[Part], height: int, width: int) -> FloatArray:
         width: columns of the picture.
 
     Returns:
-        float32 [height, width]: the share of each pixel that is covered, in 0..1.
+        float32 [height, width]: the covered fraction of each pixel, 0..1.
     """
     fine = np.zeros((2 * height, 2 * width), np.uint8)
     for part in parts:
@@ -91,7 +88,7 @@ def _star(rng: np.random.Generator) -> list[Part]:
 
 
 def _silhouette(rng: np.random.Generator) -> list[Part]:
-    """Two mirrored profiles, as bottles, vases, rockets and people have."""
+    """Draw two mirrored profiles, as bottles, vases, rockets and people have."""
     knots = int(rng.integers(4, 9))
     widths = rng.uniform(0.1, 0.6, knots)
     if rng.random() < 0.4:
@@ -139,7 +136,7 @@ def _union(rng: np.random.Generator) -> list[Part]:
     return parts
 
 
-# Up to which draw from 0..1 each kind is taken.
+# A kind is taken where the draw from 0..1 is below its limit.
 _KINDS: tuple[tuple[float, Callable[[np.random.Generator], list[Part]]], ...] = (
     (0.22, _superellipse),
     (0.40, _blob),

@@ -1,4 +1,4 @@
-"""Colours and textures of the synthetic scenes, each drawn from a random generator."""
+"""Owns colours and textures of the synthetic scenes, each drawn from a random generator."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 def colour(rng: np.random.Generator) -> FloatArray:
-    """Draws a colour: any hue, pale more often than vivid, bright more often than dark.
+    """Draw a colour of any hue, pale more often than vivid, bright more often than dark.
 
     Returns:
         float32 [3], RGB in 0..255.
@@ -23,14 +23,14 @@ def colour(rng: np.random.Generator) -> FloatArray:
 
 
 def similar(rng: np.random.Generator, to: FloatArray, spread: float) -> FloatArray:
-    """Draws a colour whose channels lie about `spread` from the given one's."""
+    """Draw a colour whose channels differ from the given ones by about `spread`."""
     return np.clip(to + rng.normal(0, spread, 3), 0, 255).astype(np.float32)
 
 
 def clouds(
     rng: np.random.Generator, height: int, width: int, octaves: int, cells: int
 ) -> FloatArray:
-    """Draws smooth noise: random grids, each twice as fine and half as strong as the last.
+    """Draw smooth noise: random grids, each twice as fine and half as strong as the last.
 
     Args:
         rng: the source of randomness.
@@ -53,13 +53,13 @@ def clouds(
 def texture(
     rng: np.random.Generator, height: int, width: int, base: FloatArray | None = None
 ) -> FloatArray:
-    """Draws a textured surface: a base colour and a second one, mixed by a pattern.
+    """Draw a textured surface: a base colour and a second one, mixed by a pattern.
 
     Args:
         rng: the source of randomness.
         height: rows, in pixels.
         width: columns, in pixels.
-        base: RGB in 0..255; drawn where not given.
+        base: RGB in 0..255; None: a colour is drawn.
 
     Returns:
         float32 [height, width, 3], RGB in 0..255.
@@ -110,7 +110,7 @@ def _grain(rng: np.random.Generator, height: int, width: int) -> FloatArray:
 def _rotated_axes(
     rng: np.random.Generator, height: int, width: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Gives two perpendicular coordinates of each pixel, 1 being the longer side."""
+    """Return two perpendicular coordinates of each pixel; the longer side has length 1."""
     angle = rng.uniform(0, 2 * np.pi)
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     scale = np.float32(1 / max(height, width))
@@ -120,7 +120,7 @@ def _rotated_axes(
 
 
 Pattern = Callable[[np.random.Generator, int, int], FloatArray]
-# Up to which draw from 0..1 each pattern is taken; below the first stands the flat surface.
+# A pattern is taken where the draw from 0..1 is below its limit; `texture` draws flat surfaces.
 _PATTERNS: tuple[tuple[float, Pattern], ...] = (
     (0.42, _ramp),
     (0.70, _clouds),

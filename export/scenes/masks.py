@@ -1,4 +1,4 @@
-"""Synthetic scenes with the mask of every object: what the demo's mask network learns from."""
+"""Owns synthetic scenes with the mask of every object; the demo's mask network learns from them."""
 
 from dataclasses import dataclass
 
@@ -10,33 +10,31 @@ from export.scenes.mask_outlines import Part, coverage, outline
 from export.scenes.mask_textures import FloatArray, clouds, colour, similar, texture
 
 MAX_OBJECTS = 9
-# Of the picture: anything smaller is not drawn, and not labelled where little of it is seen.
+# Smallest area of a drawn or labelled object, as a fraction of the picture.
 MIN_AREA = 0.0012
+# An object gets a label only where at least this fraction of it is seen.
 MIN_VISIBLE = 0.3
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and what it shows.
-
-    Attributes:
-        picture: uint8 [size, size, 3], RGB.
-        labels: uint8 [size, size]: 0 is background, 1 to n the object seen at that pixel.
-    """
+    """A picture and what it shows."""
 
     picture: npt.NDArray[np.uint8]
+    """uint8 [size, size, 3], RGB."""
     labels: npt.NDArray[np.uint8]
+    """uint8 [size, size]: 0 is background, 1 to n is the object seen at that pixel."""
 
 
 def draw_scene(seed: int, size: int = 256) -> Scene:
-    """Draws a scene: a background and up to nine objects that cover one another in part.
+    """Draw a scene: a background and up to nine objects, which partly cover one another.
 
     Args:
         seed: names the scene; the same seed and size give the same pixels.
-        size: side in pixels.
+        size: side, in pixels.
 
     Returns:
-        The scene. An object that is nearly hidden stays in the picture but gets no label.
+        The scene. A nearly hidden object stays in the picture but gets no label.
     """
     rng = np.random.default_rng(seed)
     canvas = _background(rng, size)
@@ -66,15 +64,15 @@ def _background(rng: np.random.Generator, size: int) -> FloatArray:
         if rng.random() < 0.4:
             distance = distance + size * (clouds(rng, size, size, 2, 3) - 0.5) / 2
         softness = rng.choice([1.0, 2.0, 20.0, 60.0])
-        share = np.clip(distance / softness + 0.5, 0, 1).astype(np.float32)[..., None]
-        canvas += share * (texture(rng, size, size) - canvas)
+        fraction = np.clip(distance / softness + 0.5, 0, 1).astype(np.float32)[..., None]
+        canvas += fraction * (texture(rng, size, size) - canvas)
     if rng.random() < 0.2:  # out of focus
         canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(1, 6))
     return canvas
 
 
 def _extents(rng: np.random.Generator, alike: bool) -> list[float]:
-    """Draws how large each object is, 1 spanning the picture."""
+    """Draw how large each object is; 1 spans the picture."""
     count = int(rng.integers(1, MAX_OBJECTS + 1))
     kind = rng.random()
     if alike:
@@ -85,7 +83,7 @@ def _extents(rng: np.random.Generator, alike: bool) -> list[float]:
         extents = rng.uniform(0.35, 0.95, count)
     else:
         extents = np.exp(rng.uniform(np.log(0.1), np.log(0.95), count))
-    if rng.random() < 0.5:  # small things lie on large ones more often than under them
+    if rng.random() < 0.5:  # small things more often lie on large ones than under them
         extents = np.sort(extents)[::-1]
     return [float(extent) for extent in extents]
 
@@ -97,11 +95,11 @@ def _add_object(
     light: FloatArray,
     kin: FloatArray | None,
 ) -> tuple[Box, Solid] | None:
-    """Paints one object over the canvas.
+    """Paint one object over the canvas.
 
     Returns:
-        The region it was painted in and which pixels of the region it takes, or None where too
-        little of it lies within the picture.
+        The region that the object was painted in, and which pixels of the region it covers. None
+        where too little of the object lies inside the picture.
     """
     size = len(canvas)
     parts = _placed(rng, outline(rng), extent, size)
@@ -128,7 +126,7 @@ def _add_object(
 
 
 def _placed(rng: np.random.Generator, parts: list[Part], extent: float, size: int) -> list[Part]:
-    """Stretches, turns, scales and moves an outline."""
+    """Stretch, turn, scale and move an outline."""
     stretch = np.exp(rng.uniform(-0.45, 0.45))
     cosine, sine = _direction(rng) if rng.random() < 0.7 else (1.0, 0.0)
     turned = np.array([[cosine, sine], [-sine, cosine]]) * [[stretch], [1 / stretch]]
@@ -141,7 +139,7 @@ def _placed(rng: np.random.Generator, parts: list[Part], extent: float, size: in
 def _surface(
     rng: np.random.Generator, behind: FloatArray, solid: Solid, kin: FloatArray | None
 ) -> FloatArray:
-    """Textures an object so that its rim can be told from what lies behind it, where it can."""
+    """Texture an object so that, if possible, its rim differs from what lies behind."""
     height, width = solid.shape
     rim = cv2.morphologyEx(solid.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     needed = rng.choice([18, 35, 60])
@@ -151,12 +149,12 @@ def _surface(
         if np.abs(surface - behind)[rim > 0].max(axis=1).mean() > needed:
             break
     if rng.random() < 0.35:
-        for _ in range(int(rng.integers(1, 4))):  # painted details: part of the object
+        for _ in range(int(rng.integers(1, 4))):  # painted details are part of the object
             scale = rng.uniform(0.1, 0.4) * np.array([width, height])
             centre = np.array([width, height]) * rng.normal(0.5, 0.15, 2)
             parts = [Part(part.points * scale + centre, part.filled) for part in outline(rng)]
-            share = coverage(parts, height, width)[..., None]
-            surface += share * (texture(rng, height, width) - surface)
+            fraction = coverage(parts, height, width)[..., None]
+            surface += fraction * (texture(rng, height, width) - surface)
     return surface
 
 
@@ -171,7 +169,7 @@ def _shaded(
         slope = (x * light[0] + y * light[1]) * np.float32(rng.uniform(0.3, 1.3))
         sloping: FloatArray = surface * (1 + slope)[..., None]
         return sloping
-    if kind < 0.65:  # as if inflated: the height follows from the distance to the rim
+    if kind < 0.65:  # as if inflated: height grows with the distance from the rim
         raised = np.sqrt(cv2.distanceTransform(solid.astype(np.uint8), cv2.DIST_L2, 3) + 0.1)
         raised = cv2.GaussianBlur(raised, (0, 0), max(1, 0.04 * max(height, width)))
         across = cv2.Sobel(raised, cv2.CV_32F, 1, 0, scale=0.375)
@@ -189,7 +187,7 @@ def _shaded(
 def _cast_shadow(
     rng: np.random.Generator, canvas: FloatArray, box: Box, alpha: FloatArray, light: FloatArray
 ) -> None:
-    """Darkens what lies behind an object, away from the light."""
+    """Darken what lies behind an object, away from the light."""
     size = len(canvas)
     unit = size / 256
     shadow = np.zeros((size, size), np.float32)
@@ -202,7 +200,7 @@ def _cast_shadow(
 
 
 def _photographed(rng: np.random.Generator, canvas: FloatArray) -> npt.NDArray[np.uint8]:
-    """Adds what a camera adds: uneven light, blur, noise, a tone curve, JPEG."""
+    """Add what a camera adds: uneven light, blur, noise, a tone curve, JPEG."""
     size = len(canvas)
     if rng.random() < 0.3:
         canvas = canvas * (0.6 + 0.8 * clouds(rng, size, size, 1, 2))[..., None]
@@ -225,7 +223,7 @@ def _photographed(rng: np.random.Generator, canvas: FloatArray) -> npt.NDArray[n
 
 
 def _visible(order: npt.NDArray[np.uint8], areas: list[int]) -> npt.NDArray[np.uint8]:
-    """Numbers anew the objects of which enough is seen; the others become background."""
+    """Number the objects again that are visible enough; the others become background."""
     seen = np.bincount(order.ravel(), minlength=len(areas) + 1)
     names = np.zeros(len(areas) + 1, np.uint8)
     for index, area in enumerate(areas, start=1):

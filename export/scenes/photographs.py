@@ -9,7 +9,7 @@ from PIL import Image
 from export.manifest import BundleError
 from export.scenes.edits import Pixels
 
-# Package and path in it. What is held out is for looking at results.
+# Package, and path inside the package. Held-out photographs are only used to judge results.
 TRAINING = (
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
     ("skimage", "data/motorcycle_left.png"),
@@ -25,19 +25,22 @@ HELD_OUT = (
 
 
 def load(names: tuple[tuple[str, str], ...]) -> list[Pixels]:
-    """Opens photographs.
+    """Open photographs.
+
+    Args:
+        names: package and path inside the package, of each photograph.
 
     Returns:
         RGB uint8 [height, width, 3] each.
 
     Raises:
-        BundleError: a package is not installed, or has no such file any more.
+        BundleError: a package is not installed, or no longer has the file.
     """
     return [_open(package, path) for package, path in names]
 
 
 def _open(package: str, path: str) -> Pixels:
-    # Found, not imported: nothing but the file is needed.
+    # Only the file is needed, so the package is found but not imported.
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise BundleError(f"training takes {path} from {package}, which is not installed")

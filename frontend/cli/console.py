@@ -1,4 +1,4 @@
-"""Owns what the commands share: what they print, read and write, and how they exit."""
+"""Owns what the commands share: how they print, read, write and exit."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def read_settings() -> Settings:
 
 
 def stop_on_signals() -> None:
-    """Make the first SIGINT, SIGTERM or SIGHUP a KeyboardInterrupt, and ignore the others.
+    """Make the first SIGINT, SIGTERM or SIGHUP a KeyboardInterrupt, and ignore later ones.
 
-    What stops then has its own limits of time, and must not be left half done.
+    The stop that follows bounds its own time, and must not be left half done.
     """
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is

@@ -1,4 +1,4 @@
-"""Owns `artmancer edit`."""
+"""Owns the command `artmancer edit`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def edit(
     prompt: Annotated[str, typer.Option(help="The edit in words.")] = "",
     negative_prompt: Annotated[str | None, typer.Option(help="What to avoid, in words.")] = None,
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("edited.png"),
-    steps: Annotated[int, typer.Option(help="Denoising steps, 1 to 100.")] = 10,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 100.")] = None,
     guidance: Annotated[float | None, typer.Option(help="True guidance scale, 0.5 to 15.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same picture.")] = None,
     width: Annotated[int | None, typer.Option(help="Of the result, 256 to 2048.")] = None,

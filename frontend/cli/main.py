@@ -1,4 +1,4 @@
-"""Owns the command line `artmancer`: run a server, or edit and mask pictures on one.
+"""Owns the command line `artmancer`, and its command that runs a server.
 
 Exit codes: 0 done; 1 the server or the request failed; 2 bad input; 130 interrupted.
 """

@@ -1,4 +1,4 @@
-"""Owns `artmancer mask`."""
+"""Owns the command `artmancer mask`."""
 
 from __future__ import annotations
 
@@ -39,9 +39,13 @@ def mask(
     box: Annotated[
         str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="Around the object.")
     ] = None,
-    guidance: Annotated[Path | None, typer.Option(help="A rough mask of the object.")] = None,
+    rough_mask: Annotated[Path | None, typer.Option(help="A rough mask of the object.")] = None,
+    # The name that --rough-mask once had; `artmancer edit` has a --guidance of another meaning.
+    guidance: Annotated[Path | None, typer.Option(hidden=True)] = None,
     auto: Annotated[bool, typer.Option("--auto", help="Find the most salient object.")] = False,
-    border: Annotated[int, typer.Option(help="Grow the mask, or shrink it: -50 to 50.")] = 0,
+    border: Annotated[
+        int | None, typer.Option(help="Grow the mask, or shrink it: -50 to 50.")
+    ] = None,
     blur: Annotated[bool, typer.Option("--blur", help="Softer edges.")] = False,
     out: Annotated[Path, typer.Option(help="Where to write the mask.")] = Path("mask.png"),
     overlay_out: Annotated[
@@ -60,16 +64,17 @@ def mask(
         "points": [*inside, *outside] or None,
         "point_labels": [1] * len(inside) + [0] * len(outside) or None,
         "bbox": corners,
-        "mask": as_base64(read(guidance)) if guidance else None,
-        "auto_detect": auto,
+        "mask": as_base64(read(rough)) if (rough := rough_mask or guidance) else None,
+        "auto_detect": auto or None,
         "border_adjustment": border,
-        "use_blur": blur,
+        "use_blur": blur or None,
         "request_id": str(uuid.uuid4()),
     }
+    given = {name: value for name, value in request.items() if value is not None}
     started = time.perf_counter()
     try:
         with Client(url) as client:
-            answer = _run_mask(client, request)
+            answer = _run_mask(client, given)
     except ApiError as error:
         fail(str(error), BAD_INPUT if error.status == 400 else FAILED)
     seconds = time.perf_counter() - started
@@ -77,7 +82,7 @@ def mask(
     with opened(found) as picture:
         save(picture, out)
     beside = overlay_out or out.with_name(f"{out.stem}-overlay.png")
-    # Beside points, the box does not count.
+    # Not drawn beside points, because the server then ignores the box.
     box_shown = None if request["points"] else corners
     save(overlay.draw(data, found, inside=inside, outside=outside, box=box_shown), beside)
     console.print(f"{out}  {beside}  (score {answer['score']:.2f}, {seconds * 1000:.0f} ms)")

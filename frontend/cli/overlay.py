@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 TINT, OUTLINE = (255, 64, 160), (255, 255, 255)
 INSIDE, OUTSIDE, BOX = (40, 200, 80), (230, 50, 40), (255, 200, 0)
 TINT_STRENGTH = 0.5
-# Of the longer side; so an overlay looks the same at every size.
-LINE_SHARE, MARK_SHARE = 1 / 400, 1 / 90
+# Fractions of the longer side, so that an overlay looks the same at every size.
+LINE_FRACTION, MARK_FRACTION = 1 / 400, 1 / 90
 
 Point = tuple[float, float]
 
@@ -29,7 +29,7 @@ def draw(
     outside: Sequence[Point] = (),
     box: Sequence[float] | None = None,
 ) -> Image.Image:
-    """Tint what a mask covers, and outline it.
+    """Draw a photograph with its mask tinted and outlined.
 
     Args:
         image: the encoded photograph.
@@ -45,14 +45,14 @@ def draw(
         picture = upright(opened).convert("RGB")
     with Image.open(io.BytesIO(mask)) as opened:
         cover = opened.convert("L")
-    line = max(1, round(max(picture.size) * LINE_SHARE))
+    line = max(1, round(max(picture.size) * LINE_FRACTION))
     tint = Image.new("RGB", picture.size, TINT)
     picture.paste(tint, mask=cover.point(lambda value: value * TINT_STRENGTH))
     picture.paste(OUTLINE, mask=_edge(cover, line))
     pen = ImageDraw.Draw(picture)
     if box is not None:
         pen.rectangle(box, outline=BOX, width=line)
-    radius = max(2.0, max(picture.size) * MARK_SHARE)
+    radius = max(2.0, max(picture.size) * MARK_FRACTION)
     for points, colour in ((inside, INSIDE), (outside, OUTSIDE)):
         for x, y in points:
             corners = (x - radius, y - radius, x + radius, y + radius)
@@ -61,8 +61,9 @@ def draw(
 
 
 def _edge(cover: Image.Image, width: int) -> Image.Image:
-    """Return where a mask ends, as a line of `width` pixels on its inside."""
+    """Return the edge of a mask, as a line of `width` pixels on its inside."""
     solid = cover.point(lambda value: 255 if value > 128 else 0)
-    # Whatever a neighbour has dimmed is near the end; a rank filter would take ten times as long.
+    # A pixel that a neighbour has dimmed is near the edge. A rank filter would take ten times as
+    # long.
     inner = solid.filter(ImageFilter.BoxBlur(width)).point(lambda value: 255 if value == 255 else 0)
     return ImageChops.subtract(solid, inner)

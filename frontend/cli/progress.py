@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def show(updates: Iterable[JobUpdate], title: str, console: Console) -> JobUpdate:
-    """Draw a job's progress until its end; without a terminal, print only how it ended.
+    """Draw a job's progress until its end; without a terminal, print only the end.
 
     Args:
         updates: the job's events, at least one.
-        title: what stands before the bar.
-        console: where to draw.
+        title: the text before the bar.
+        console: the terminal to draw on.
 
     Returns:
         The last event.

@@ -135,7 +135,7 @@ class EditService:
             UnavailableError: Triton is down, or the queue or the job store is full.
             UnsupportedError: the loaded bundle cannot run the task.
         """
-        # A second time: decoding the images took a while, and the queue may have filled up.
+        # A second time, because the queue may have filled up while the images were decoded.
         self.admit(params.task_type)
         job = LiveJob(str(uuid.uuid4()), params.num_inference_steps)
         self._queue.enter(job)
@@ -353,7 +353,7 @@ class EditService:
         await self._react_to_outage()
 
     async def _react_to_outage(self) -> None:
-        """Tell waiting jobs of an outage's begin, stages and end; end them where it lasts."""
+        """Announce an outage's begin, stages and end to waiting jobs; end them if it lasts."""
         down = self._down
         stage = loading_stage(self._settings.loading_file) if down else None
         consequences = self._outage.note(self._clock(), down=down, stage=stage)

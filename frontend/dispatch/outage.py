@@ -16,7 +16,7 @@ class Consequences:
 
 
 class Outage:
-    """One outage after the other, as the pings show them.
+    """Follows the pings from one outage to the next.
 
     Args:
         longest_s: how long waiting jobs outlast an outage, in seconds.
@@ -30,19 +30,19 @@ class Outage:
 
     @property
     def stage(self) -> str | None:
-        """The loading stage announced last in this outage; None where there is none."""
+        """The loading stage announced last in this outage; None if there is none."""
         return self._stages[-1] if self._stages else None
 
     def note(self, now: float, *, down: bool, stage: str | None) -> Consequences:
-        """Take note of how things stand.
+        """Take note of the latest pings.
 
         Args:
             now: the time in seconds; only differences count.
             down: whether no Triton can run a job.
-            stage: what Triton is loading, in words, where it writes that.
+            stage: what Triton is loading, in words; None if it has not written that.
 
         Returns:
-            What follows from it.
+            What follows for the waiting jobs.
         """
         if not down:
             ended = self._since is not None

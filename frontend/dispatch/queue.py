@@ -1,4 +1,4 @@
-"""Owns the order of the jobs that have not ended: who waits, who runs, and how long it takes."""
+"""Owns the order of the jobs that have not ended: which wait, which run, and for how long."""
 
 from __future__ import annotations
 
@@ -17,64 +17,58 @@ if TYPE_CHECKING:
     from frontend.errors import ServingError
     from frontend.triton.stream import InferStream
 
-# Stages in which a job waits for its turn on the engine, silently.
+# In these stages a job waits for the engine and sends nothing.
 BEFORE_ENGINE = (Stage.LOADING, Stage.CONDITIONING)
-# Weight of the newest job in the pace: high, as jobs differ by size more than by time of day.
+# High, because the next job is more like the newest one than like the average.
 NEWEST_WEIGHT = 0.5
 
 
 @dataclass(eq=False)
 class Lane:
-    """One engine, which runs its jobs one after the other.
-
-    Attributes:
-        turn_at: when a job last left it; seconds of the queue's clock.
-        ready: whether it may be given jobs now.
-        full: whether it has refused one, and may do so again.
-        running: by job_id, in the order of their start.
-    """
+    """One Triton's engine, which runs its jobs one after the other."""
 
     turn_at: float
+    """When a job last left this engine; seconds of the queue's clock."""
     ready: bool = True
+    """Whether the queue may start a job here now."""
     full: bool = False
+    """Whether Triton has refused a job for lack of room, and may do so again."""
     running: dict[str, LiveJob] = field(default_factory=dict)
+    """Jobs by job_id, in the order of their start."""
 
 
 @dataclass(eq=False)
 class LiveJob:
-    """A job that has not ended.
-
-    Attributes:
-        job_id: its job.
-        steps: denoising steps.
-        number: in the order of entering.
-        position: 1 for the next to start.
-        startable: its job is in the store, and no cancel has been asked for.
-        end_reason: what ends it before its time, once that is known.
-        starts: how often it has been given to Triton.
-        lane: where it runs.
-        stream: its responses, once it has been given to Triton.
-        last: the newest response.
-        heard_at: when that came, or when it was given to Triton; seconds of the queue's clock.
-        engine_since: when the engine began to work on it.
-        accepted: set when the model has answered, and so knows its job_id, and at its end.
-        ended: set at its end.
-    """
+    """A job that has not ended."""
 
     job_id: str
+    """The id under which the store knows it."""
     steps: int
+    """Denoising steps of the job."""
     number: int = 0
+    """Its number in the order of entering."""
     position: int = 0
+    """1 for the next to start."""
     startable: bool = False
+    """Whether the store has it and no client has cancelled it."""
     end_reason: ServingError | None = None
+    """Why it ends early, once that is known."""
     starts: int = 0
+    """How often it has been sent to a Triton."""
     lane: Lane | None = None
+    """The engine that runs it."""
     stream: InferStream | None = None
+    """Its responses, once it has been sent to Triton."""
     last: EditProgress | None = None
+    """The newest response."""
     heard_at: float = 0.0
+    """When `last` came, or else when the job was sent; seconds of the queue's clock."""
     engine_since: float | None = None
+    """When the engine began to work on it; seconds of the queue's clock."""
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the model has answered and so knows the job_id, and at the job's end."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set at the job's end."""
 
     def hear(self, update: EditProgress, now: float) -> None:
         """Take note of a response."""
@@ -87,10 +81,10 @@ class JobQueue:
     """Edits in the order of their start.
 
     Args:
-        max_waiting: most jobs that wait.
-        max_running: most jobs of a lane.
+        max_waiting: maximum number of waiting jobs.
+        max_running: maximum number of running jobs of one lane.
         clock: the time in seconds; only differences count.
-        lanes: how many engines there are.
+        lanes: number of engines.
     """
 
     def __init__(
@@ -117,7 +111,7 @@ class JobQueue:
         job.position = len(self.waiting)
 
     def start_next(self) -> LiveJob | None:
-        """Give the first job that may start to the idlest lane and return it, if there is one."""
+        """Give the first startable job to the idlest lane; return it, or None."""
         ready = [lane for lane in self.lanes if lane.ready]
         lane = min(ready, key=lambda lane: len(lane.running), default=None)
         if lane is None or len(lane.running) >= self._max_running:
@@ -131,17 +125,17 @@ class JobQueue:
         return None
 
     def put_back(self, job: LiveJob) -> None:
-        """Have `job`, which was started and not taken, wait where it had been."""
+        """Return `job`, which Triton has not accepted, to its place among the waiting."""
         del self.running[job.job_id]
         assert job.lane is not None, "it has not started"
         del job.lane.running[job.job_id]
         job.lane = job.stream = None
-        job.position = 0  # it has to be told anew
+        job.position = 0  # none: so moved_up announces it again
         in_order = sorted([job, *self.waiting.values()], key=lambda job: job.number)
         self.waiting = {job.job_id: job for job in in_order}
 
     def leave(self, job: LiveJob) -> None:
-        """Take `job` out, wherever it is, and tell whoever waits for its end."""
+        """Take `job` out, wherever it is, and wake what waits for its end."""
         self.waiting.pop(job.job_id, None)
         self.running.pop(job.job_id, None)
         if job.lane:
@@ -151,7 +145,7 @@ class JobQueue:
         job.ended.set()
 
     def learn(self, job: LiveJob) -> None:
-        """Let later estimates profit from a job that has just got through."""
+        """Improve later estimates by a job that has just been done."""
         if job.engine_since is not None:
             newest = (self._clock() - job.engine_since) / job.steps
             known = newest if math.isnan(self._seconds_per_step) else self._seconds_per_step
@@ -160,8 +154,8 @@ class JobQueue:
     def silent(self, longest_s: float) -> list[LiveJob]:
         """Return the running jobs that have been silent for longer than `longest_s`.
 
-        Only one of a lane owes a sign of life, the one that the engine works on or else the
-        oldest: the others may be waiting for it.
+        Of each lane only one job has to respond: the one that the engine works on, or else the
+        oldest. The others may be waiting for it.
         """
         silent = []
         for lane in self.lanes:
@@ -173,7 +167,7 @@ class JobQueue:
         return silent
 
     def seconds_left(self, job: LiveJob) -> float:
-        """Return how long it will take until `job` is done; NaN where that is unknown."""
+        """Return the seconds until `job` is done; NaN if unknown."""
         return next(seconds for each, seconds in self._schedule() if each is job)
 
     def moved_up(self) -> list[tuple[LiveJob, float]]:

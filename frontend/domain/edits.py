@@ -21,8 +21,8 @@ class Stage(StrEnum):
 class EditParams:
     """One edit as it is sent to the model; each field is the input tensor of the same name.
 
-    Images are encoded files (PNG, JPEG, WebP, BMP, GIF or TIFF). None is not sent: the model
-    applies its own default.
+    Images are encoded files (PNG, JPEG, WebP, BMP, GIF or TIFF). A field that is None is not sent,
+    and the model applies its default.
     """
 
     prompt: str
@@ -43,7 +43,7 @@ class EditParams:
     true_cfg_scale: float | None = None
     seed: int
     enable_flowmatch_scheduler: bool | None = None
-    preview: bool = False
+    preview: bool | None = None
 
     @property
     def image_bytes(self) -> int:
@@ -54,32 +54,26 @@ class EditParams:
 
 @dataclass(frozen=True)
 class EditProgress:
-    """One response of the model before the last.
-
-    Attributes:
-        stage: what the model is doing.
-        step: denoising steps finished, 0..total_steps.
-        total_steps: denoising steps of the job.
-        progress: share of the job's time that is over, 0..1.
-        preview: a small WebP of the current latents, or empty.
-    """
+    """One response of the model before the last."""
 
     stage: Stage
+    """What the model is doing."""
     step: int
+    """Denoising steps finished, 0..total_steps."""
     total_steps: int
+    """Denoising steps of the job."""
     progress: float
+    """Fraction of the job's time that is over, 0..1."""
     preview: bytes = field(default=b"", repr=False)
+    """A small WebP of the current latents, or empty."""
 
 
 @dataclass(frozen=True)
 class EditResult:
-    """The model's last response.
-
-    Attributes:
-        image: the edited picture, PNG.
-        info: a JSON object (UTF-8, not empty) with debug_info, parameters_used, model_used,
-            generation_time (s) and timings (s by stage).
-    """
+    """The model's last response."""
 
     image: bytes = field(repr=False)
+    """The edited picture, PNG."""
     info: bytes = field(repr=False)
+    """A JSON object (UTF-8, not empty) with debug_info, parameters_used, model_used,
+    generation_time (s) and timings (s by stage)."""

@@ -27,32 +27,29 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobEvent:
-    """One entry of a job's log: everything that a client may know about the job then.
-
-    Attributes:
-        status: the job's state.
-        total_steps: denoising steps of the job.
-        current_step: steps finished.
-        progress: 0..1, never falling; 1 exactly when done.
-        stage: what the model is doing; None before Triton has the job and after its end.
-        error: why the job ended, of `error` and `cancelled` only.
-        queue_position: 1 for the next job to start; None unless waiting.
-        triton_down: whether it waits because Triton cannot run the model now.
-        triton_loading: what Triton is doing to run it again, where it tells.
-        eta_seconds: seconds from `at` to the job's expected end, where known.
-        preview: a small WebP, or empty.
-        at: time.time() of the event.
-    """
+    """One entry of a job's log: everything that a client may know about the job then."""
 
     status: JobStatus
+    """The state of the job."""
     total_steps: int
+    """Denoising steps of the job."""
     current_step: int = 0
+    """Steps finished."""
     progress: float = 0.0
+    """0..1, never falling; 1 exactly when done."""
     stage: Stage | None = None
+    """What the model is doing; None before Triton has the job and after its end."""
     error: str | None = None
+    """Why the job ended; only for `error` and `cancelled`."""
     queue_position: int | None = None
+    """1 for the next job to start; None unless waiting."""
     triton_down: bool = False
+    """Whether the job waits because every Triton is down."""
     triton_loading: str | None = None
+    """What Triton is loading, in words, if it has written that."""
     eta_seconds: float | None = None
+    """Seconds from `at` to the job's expected end, if known."""
     preview: bytes = field(default=b"", repr=False)
+    """A small WebP of the picture so far, or empty."""
     at: float
+    """Seconds since 1970."""

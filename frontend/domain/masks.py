@@ -7,58 +7,50 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture that a client has sent.
-
-    Attributes:
-        data: the file (PNG, JPEG, WebP, BMP, GIF or TIFF), or what was sent for one.
-        image_id: SHA-256 of `data`, hexadecimal.
-        text_digest: SHA-256 of the base64 that it came as; tells the same upload at once.
-    """
+    """An encoded picture that a client has sent."""
 
     data: bytes = field(repr=False)
+    """The file: PNG, JPEG, WebP, BMP, GIF or TIFF, unless the client sent something else."""
     image_id: str
+    """SHA-256 of `data`, hexadecimal."""
     text_digest: bytes = field(repr=False)
+    """SHA-256 of the base64 that the client sent; recognises the same upload at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskPrompts:
     """What to find in a picture; each field is the input tensor of the same name.
 
-    Coordinates are pixels of the upright picture. None is not sent.
-
-    Attributes:
-        points: x and y each.
-        point_labels: of each point, 1 inside the object, 0 outside; empty: all 1.
-        bbox: x0, y0, x1, y1.
-        mask: a rough mask of the object, an encoded file.
-        auto_detect: take the most salient object.
-        border_adjustment: grows the mask, or shrinks it where negative; in pixels.
-        use_blur: softer edges.
+    Coordinates are pixels of the upright picture. A field that is None is not sent.
     """
 
     points: tuple[tuple[float, float], ...] = ()
+    """x and y of each, in pixels."""
     point_labels: tuple[int, ...] = ()
+    """For each point, 1 inside the object, 0 outside; empty: all 1."""
     bbox: tuple[float, ...] | None = None
+    """x0, y0, x1, y1 in pixels."""
     mask: bytes | None = field(default=None, repr=False)
+    """A rough mask of the object, an encoded file."""
     auto_detect: bool | None = None
+    """Find the most salient object."""
     border_adjustment: int | None = None
+    """Pixels by which the mask grows; it shrinks if negative."""
     use_blur: bool | None = None
+    """Softer edges."""
 
 
 @dataclass(frozen=True)
 class MaskResult:
-    """The model's answer to a mask request.
-
-    Attributes:
-        mask: PNG, grey, of the upright picture's size; 255 = object.
-        image_id: of the picture.
-        score: the network's confidence in the object, 0..1.
-        cached: whether the network did not have to run.
-        timings: seconds by stage.
-    """
+    """The model's answer to a mask request."""
 
     mask: bytes = field(repr=False)
+    """PNG, grey, of the upright picture's size; 255 = object."""
     image_id: str
+    """The picture's."""
     score: float
+    """The network's confidence in the object, 0..1."""
     cached: bool
+    """Whether the mask was made without running the network."""
     timings: dict[str, float]
+    """Seconds by stage."""

@@ -7,42 +7,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ModelState:
-    """A model's answer to a ping or a cancel.
-
-    Attributes:
-        cancelled: whether the job named by the request was found and told to stop.
-        bundle: name of the loaded weights.
-        waiting: jobs in the model's own queue.
-        running: jobs that the model works on.
-        max_queue_size: most jobs its queue takes.
-    """
+    """A model's answer to a ping or a cancel."""
 
     cancelled: bool
+    """Whether the model knew the job to cancel, and is ending it."""
     bundle: str
+    """Name of the bundle: the weights that the model has loaded."""
     waiting: int
+    """Jobs in the model's own queue."""
     running: int
+    """Jobs that the model works on."""
     max_queue_size: int
+    """Maximum number of jobs in that queue."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EditModelState(ModelState):
-    """image_edit's answer.
-
-    Attributes:
-        adapters: task types that the bundle can run.
-    """
+    """image_edit's answer."""
 
     adapters: frozenset[str]
+    """Task types that the bundle can run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskModelState(ModelState):
-    """smart_mask's answer.
-
-    Attributes:
-        network_answers: whether fastsam answered it the last time.
-        cache: counters of its cache of features, by name.
-    """
+    """smart_mask's answer."""
 
     network_answers: bool
+    """Whether fastsam answered smart_mask's last question."""
     cache: dict[str, int]
+    """Counters of the feature cache, by name."""

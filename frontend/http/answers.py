@@ -1,4 +1,4 @@
-"""Owns how errors are answered."""
+"""Owns the answers to errors: their status and their one sentence."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ async def _answer_invalid_request(_request: Request, error: Exception) -> JSONRe
 async def _answer_http_exception(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.__cause__ is not None:
-        # FastAPI's own: nested too deeply, or a number of too many digits.
+        # FastAPI raised it: the JSON is nested too deeply, or a number has too many digits.
         return _json_error(error.status_code, "body: not readable as JSON")
     return _json_error(error.status_code, error.detail, error.headers)
 
 
 async def _answer_crash(_request: Request, _error: Exception) -> JSONResponse:
-    # Starlette raises it again after this answer, and the HTTP server logs it.
+    # Not logged here: Starlette raises it again, and the HTTP server logs it.
     return _json_error(500, "Internal server error")
 
 
 def _sentence(error: dict[str, Any]) -> str:
-    """Put one of pydantic's errors into words, its field first."""
+    """Return one of pydantic's errors as a sentence that begins with the field."""
     place, *path = error["loc"]
     if error["type"] == CROSS_FIELD:
         return str(error["msg"])
@@ -65,4 +65,4 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
     HTTPException: _answer_http_exception,
     Exception: _answer_crash,
 }
-"""What answers each kind of error, for FastAPI(exception_handlers=...)."""
+"""What answers each class of error, for FastAPI(exception_handlers=...)."""

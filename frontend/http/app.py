@@ -1,4 +1,4 @@
-"""Owns the FastAPI app: what it is built from."""
+"""Owns the FastAPI app, and the services that it is built from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
-from frontend import logs
+from frontend import __version__, logs
 from frontend.dispatch.dispatcher import EditService
 from frontend.http import answers
 from frontend.http.body_limit import BodyLimit
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Build the app; it connects to Triton when it is started.
+    """Build the app; it connects to Triton when it starts.
 
     Args:
-        settings: read from the environment where not given.
+        settings: None: read from the environment.
     """
     settings = settings or Settings()
     logs.configure(settings.log_level)
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPIOffline(
         title="ArtMancer",
         summary="Image editing and smart masks on Triton, with progress by server-sent events.",
-        version="1",
+        version=__version__,
         lifespan=lifespan,
         exception_handlers=answers.HANDLERS,
     )

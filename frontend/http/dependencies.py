@@ -1,4 +1,4 @@
-"""Owns what the endpoints are given: the services, and a finished job's result."""
+"""Owns what FastAPI passes to endpoints: the services, and a finished job's result."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
@@ -25,7 +25,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class AppServices:
-    """What a running app consists of."""
+    """The parts of a running app."""
 
     settings: Settings
     images: ImageWorkers
@@ -47,8 +47,8 @@ async def _finished(task_id: str, services: Services) -> EditResult:
 
     Raises:
         JobNotFoundError: no such job.
-        JobFailedError: it ended in `error`.
-        JobNotFinishedError: it has not ended, or was cancelled.
+        JobFailedError: the job ended in `error`.
+        JobNotFinishedError: the job has not ended, or was cancelled.
     """
     _, event = await services.jobs.last(task_id)
     if event.status is JobStatus.ERROR:

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 class _Request(Request):
     async def json(self) -> Any:
-        """Return the parsed body; what cannot be parsed is left to the standard parser's words."""
+        """Return the parsed body; the standard parser words the error of a broken one."""
         try:
             return pydantic_core.from_json(await self.body())
         except ValueError:

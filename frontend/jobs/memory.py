@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from frontend.domain.jobs import JobEvent
     from frontend.jobs.store import Entry
 
-# Entries of one log. A job has at most 100 steps, a few stages and one entry for each place in
-# the queue (512 at most), so only a model gone wild loses its oldest ones.
+# Maximum number of entries in one log. A job has at most 100 steps, a few stages and one entry for
+# each of at most 512 places in the queue. So only a faulty model loses its oldest entries.
 MAX_EVENTS = 1024
-# What an entry takes beside its preview.
+# Estimated memory of an entry without its preview.
 EVENT_BYTES = 1024
 
 
@@ -29,12 +29,12 @@ class _Job:
     events: deque[JobEvent]
     params: EditParams | None
     original: bytes
-    # Bytes held: the images still needed, the log and the result.
     size: int = 0
+    """Bytes of the images still needed, the log and the result."""
     appended: int = 1
     result: EditResult | None = None
-    # Set, and replaced, by every new entry.
     grown: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set, and replaced by a new one, with every entry."""
     expiry: asyncio.TimerHandle | None = None
 
     @property
@@ -51,16 +51,16 @@ class MemoryJobStore:
     """A JobStore in this process; its methods suspend only to wait.
 
     Args:
-        memory_bytes: bound on what it holds. Unfinished jobs may be created up to half of it;
-            beyond it, the jobs that finished first are forgotten.
-        ttl_s: how long a finished job is kept.
+        memory_bytes: maximum bytes to hold; unfinished jobs may take half. If more is needed, the
+            jobs that finished first are forgotten.
+        ttl_s: seconds that a finished job is kept.
     """
 
     def __init__(self, memory_bytes: int, ttl_s: float) -> None:
         self._memory_bytes = memory_bytes
         self._ttl_s = ttl_s
         self._jobs: dict[str, _Job] = {}
-        # In the order in which they finished.
+        # In the order of their ends.
         self._finished: dict[str, _Job] = {}
         self._size = 0
         self._unfinished_size = 0
@@ -152,7 +152,7 @@ class MemoryJobStore:
     def _make_space(self, size: int) -> None:
         while self._finished and self._size + size > self._memory_bytes:
             self._forget(next(iter(self._finished)))
-        # An event without a picture is never refused: every job must be able to end.
+        # An event without a picture is always accepted, because every job must be able to end.
         if size and self._size + size > self._memory_bytes:
             raise UnavailableError("The server holds as many pictures as it may")
 

@@ -1,4 +1,4 @@
-"""Owns what a job may become: one pure function over its log."""
+"""Owns which event may follow which in a job's log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from frontend.domain.jobs import JobEvent, JobStatus
 
-# What progress may reach before the job is done.
+# Maximum progress of a job that is not done.
 MAX_UNFINISHED_PROGRESS = 0.999
 
 _ENDS = {JobStatus.ERROR, JobStatus.CANCELLED}
@@ -20,7 +20,7 @@ _SUCCESSORS: dict[JobStatus, set[JobStatus]] = {
 
 
 def follow_up(last: JobEvent, event: JobEvent) -> JobEvent | None:
-    """Return `event` as it may follow `last` in a log, or None where it may not.
+    """Return `event` as it follows `last` in a log, or None if it must not.
 
     Nothing follows a final event. Steps and progress never fall, and progress is 1 exactly at
     `done`.

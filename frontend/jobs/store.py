@@ -1,7 +1,7 @@
-"""Owns what a store of jobs is: their logs, inputs and results.
+"""Owns the protocol of a store of jobs: their logs, inputs and results.
 
-A store keeps a log per job that obeys `rules.follow_up`. A job's state is nowhere else, so that
-another store can take the place of the one in memory.
+A store keeps one log per job, and the log obeys `rules.follow_up`. Nothing else holds a job's
+state, so another store can replace the one in memory.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from frontend.domain.jobs import JobEvent
 if TYPE_CHECKING:
     from frontend.domain.edits import EditParams, EditResult
 
-# A sequence number, from 1 without gaps, and its event.
+# An event and its number in the log, from 1 without gaps.
 Entry = tuple[int, JobEvent]
 
 
 class JobStore(Protocol):
-    """All jobs. Every method but `create` raises JobNotFoundError for an unknown or expired id."""
+    """All jobs. Every method except `create` raises JobNotFoundError for an unknown job_id."""
 
     async def create(self, job_id: str, params: EditParams, event: JobEvent) -> None:
         """Add a job whose log begins with `event`.
 
         Raises:
-            UnavailableError: its images do not fit into the store now.
+            UnavailableError: the job's images do not fit into the store now.
         """
 
     async def append(self, job_id: str, event: JobEvent, result: EditResult | None = None) -> bool:
-        """Add `event` to the log, with the job's result where it ends in one.
+        """Add `event` to the log, and the job's result beside its last event if it is done.
 
         Returns:
-            Whether it was added; False where `follow_up` forbids it.
+            Whether it was added; False if `follow_up` forbids it.
 
         Raises:
             UnavailableError: the result or the preview does not fit into the store now.
@@ -40,24 +40,24 @@ class JobStore(Protocol):
     async def read(self, job_id: str, after: int = 0, wait_s: float = 0) -> list[Entry]:
         """Return the entries numbered above `after`, oldest first.
 
-        Where there are none yet, wait up to `wait_s` seconds for the first.
+        If there are none yet, wait for the first, at most `wait_s` seconds.
         """
 
     async def last(self, job_id: str) -> Entry:
         """Return the newest entry."""
 
     async def params(self, job_id: str) -> EditParams:
-        """Return what the job was created with.
+        """Return the edit that the job was created with.
 
         Raises:
-            LookupError: it was released.
+            LookupError: the inputs were released.
         """
 
     async def release(self, job_id: str) -> None:
-        """Forget the inputs that only the model needs; a final event does it as well."""
+        """Forget the inputs that only the model needs; the final event does so too."""
 
     async def original(self, job_id: str) -> bytes:
-        """Return the picture that the job edits, encoded as the client sent it."""
+        """Return the picture that the job edits, the file as the client sent it."""
 
     async def result(self, job_id: str) -> EditResult | None:
-        """Return what the job ended in; None unless it is done."""
+        """Return the job's result; None unless the job is done."""

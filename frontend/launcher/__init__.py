@@ -1,1 +1,1 @@
-"""Runs the real tritonserver that the package nvidia-pytriton carries: no Docker, no GPU."""
+"""Owns running the real tritonserver of the package nvidia-pytriton: no Docker, no GPU."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 
 class LaunchError(Exception):
-    """Triton cannot be started, or kept up.
-
-    Attributes:
-        problems: one line each, saying what is wrong and what to do about it.
-        log_tail: the last lines of Triton's log, where it got as far as writing one.
-    """
+    """Triton cannot be started, or not be kept running."""
 
     def __init__(self, *problems: str, log_tail: str = "") -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+        """One line each: what is wrong, and what to do about it."""
         self.log_tail = log_tail
+        """The last lines of Triton's log, if it has written any."""

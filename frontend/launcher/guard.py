@@ -1,8 +1,8 @@
-"""Owns one run of tritonserver: its log, its end, and that nothing of it outlives it.
+"""Owns one run of tritonserver: its log, its end, and the removal of all that it leaves.
 
-Runs as a process of its own, between the launcher and tritonserver, because only a process
-that survives the launcher can clean up after a `kill -9` of it. Its standard input is a pipe
-that the launcher holds open: end of file means that the launcher is gone.
+The guard is a process of its own between the launcher and tritonserver, because only a process
+that survives the launcher can clean up after a `kill -9` of it. The launcher holds the guard's
+standard input open: end of file means that the launcher is gone.
 
 SIGTERM stops tritonserver gracefully, SIGQUIT at once. Exits with tritonserver's exit code.
 """
@@ -51,7 +51,7 @@ def main() -> int:
         arguments.log, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8"
     )
     log.doRollover()
-    # Blocked before any thread or child exists: waiting for them then misses none.
+    # Blocked before any thread or child exists, so that waiting for them misses none.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
@@ -80,19 +80,19 @@ def main() -> int:
         server.wait()
         _kill_descendants()
         leftovers.remove(os.getpid())
-        logger.join(timeout=1.0)  # nobody is left to write; this lets the last lines through
+        logger.join(timeout=1.0)  # lets the last lines through; all writers have ended
     return server.returncode if server.returncode >= 0 else 128 - server.returncode
 
 
 def _before_exec() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    # A guard that is itself killed takes tritonserver with it. Its main thread forks, so the
-    # signal cannot come early: the kernel ties it to the life of the forking thread.
+    # If the guard is killed, the kernel kills tritonserver. The kernel watches the thread that
+    # forked, which is the guard's main thread, so the signal cannot come early.
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _wait(server: subprocess.Popen[bytes], grace_s: float) -> None:
-    """Wait until `server` ended by itself, or was told to and had its time to do so."""
+    """Wait until `server` has ended, or the time to do so after a signal is over."""
     deadline: float | None = None
     received: signal.struct_siginfo | None
     while server.poll() is None:

@@ -1,4 +1,4 @@
-"""Owns where the parts of the local tritonserver are, and how they are put together.
+"""Owns the places of the local tritonserver's parts, and putting the parts together.
 
 The wheel keeps one stub per Python version apart from the Python backend. Triton looks for
 both in one folder, so that folder is assembled from links in the user's cache.
@@ -93,7 +93,7 @@ def cache_folder() -> Path:
 
 
 def backends() -> Path:
-    """Return a folder for `--backend-directory`, assembled where it is not there yet.
+    """Return a folder for `--backend-directory`; assemble it if it is missing.
 
     Its name is derived from what it links to, so it never has to change once it exists, and
     it appears by a rename, so that two launchers may start at once.
@@ -128,7 +128,7 @@ def backends() -> Path:
 
 
 def log_file(grpc_port: int) -> Path:
-    """Return the log of the tritonserver on this port; only the latest few logs are kept."""
+    """Return the log of the tritonserver on this port, and delete all but the latest few logs."""
     folder = cache_folder()
     logs = sorted(folder.glob("triton-*.log*"), key=lambda path: path.stat().st_mtime)
     for path in logs[:-_LOGS_KEPT]:
@@ -137,5 +137,5 @@ def log_file(grpc_port: int) -> Path:
 
 
 def loading_file(grpc_port: int) -> Path:
-    """Return where the tritonserver on this port tells how far it is with loading its models."""
+    """Return the file in which the tritonserver on this port writes what it is loading."""
     return cache_folder() / f"triton-{grpc_port}.loading"

@@ -1,8 +1,8 @@
 """Owns what a killed tritonserver leaves behind: orphaned processes and shared memory.
 
-Everything that belongs to one run of tritonserver carries one prefix: its shared memory
-regions in their names, tritonserver and its stubs on their command lines. The prefix holds the
-process id of the run's guard, so whoever finds it can tell whether the run still has an owner.
+All that belongs to one run of tritonserver carries one prefix: shared memory regions in their
+names, tritonserver and its stubs on their command lines. The prefix holds the process id of the
+run's guard, and so shows whether the run still has an owner.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def remove(guard_pid: int) -> None:
 
 
 def remove_stale() -> None:
-    """Remove what is left of every run whose guard is no longer alive."""
+    """Remove the leftovers of every run whose guard is no longer alive."""
     owners = {owner for _, owner in [*_processes(), *_regions()]}
     for guard_pid in owners:
         if not _is_guard(guard_pid):
@@ -56,7 +56,7 @@ def _is_guard(pid: int) -> bool:
 def _processes() -> list[tuple[psutil.Process, int]]:
     found = []
     for process in psutil.process_iter(["name", "cmdline"]):
-        # Only Triton's own: an editor or a grep may carry the prefix too.
+        # Only Triton's own processes, because an editor or a grep may carry the prefix too.
         if (process.info["name"] or "").startswith("triton"):
             match = _PREFIX.search(" ".join(process.info["cmdline"] or []))
             if match:

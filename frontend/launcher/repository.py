@@ -16,15 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """One model as a server started with a certain `--model-config-name` sees it.
-
-    Attributes:
-        name: its folder's name.
-        bundle: the folder that its parameter BUNDLE names, None where it has none.
-    """
+    """One model as a server with a certain `--model-config-name` sees it."""
 
     name: str
+    """Its folder's name."""
     bundle: Path | None
+    """The folder that its parameter BUNDLE names; None if it has no such parameter."""
 
 
 def config_names(repository: Path) -> set[str]:
@@ -35,7 +32,7 @@ def config_names(repository: Path) -> set[str]:
 def models(repository: Path, config_name: str) -> list[Model]:
     """Return the models in `repository`, sorted by name.
 
-    Triton takes `configs/<config_name>.pbtxt` where a model has one, `config.pbtxt` elsewhere.
+    Triton takes `configs/<config_name>.pbtxt` if a model has one, and else `config.pbtxt`.
 
     Raises:
         LaunchError: a config is not a valid model configuration.

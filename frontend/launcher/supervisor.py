@@ -1,4 +1,4 @@
-"""Owns keeping tritonserver up: one start, restarts after faults, one stop."""
+"""Owns keeping tritonserver running: one start, restarts after faults, one stop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from frontend.settings import Settings
 
 WATCH_INTERVAL_S = 0.25
-STABLE_AFTER_S = 60.0  # a server that lived this long has earned all its restarts again
+STABLE_AFTER_S = 60.0  # after this time without a fault, restarts are counted from 0 again
 MAX_BACKOFF_S = 30.0
 
 log = structlog.get_logger(__name__)
@@ -26,10 +26,9 @@ log = structlog.get_logger(__name__)
 class Supervisor:
     """Starts tritonserver, watches it from a thread, and restarts it after a fault.
 
-    A dead stub counts as a fault of the whole server: Triton never brings a stub back, keeps
-    calling itself ready, and the requests that went down with it would keep their clients
-    waiting for ever. So every fault has one remedy, which also ends every stream: kill, and
-    start again.
+    A dead stub counts as a fault of the whole server. Triton never starts a stub again, still
+    calls itself ready, and never answers the requests that the stub had. So every fault has one
+    remedy, which also ends every stream: kill the server and start it again.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -39,13 +38,13 @@ class Supervisor:
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="triton-watch", daemon=True)
         self.failure: LaunchError | None = None
-        """Why it gave up; None while it has not."""
+        """Why the supervisor gave up; None if it has not."""
 
     def __enter__(self) -> Self:
         """Start tritonserver and return once all models are ready.
 
         Raises:
-            LaunchError: it cannot be started.
+            LaunchError: tritonserver cannot be started.
         """
         leftovers.remove_stale()
         self._models = preflight.check(self._settings)
@@ -98,7 +97,7 @@ class Supervisor:
                     restarts = 0
 
     def _wait_for_fault(self) -> LaunchError | None:
-        """Return the next fault; None once the supervisor is told to stop."""
+        """Return the next fault; None once the supervisor has to stop."""
         assert self._server is not None
         while not self._stopping.wait(WATCH_INTERVAL_S):
             if (fault := self._server.fault()) is not None:

@@ -32,7 +32,7 @@ _GUARD_TIMEOUT_S = 10.0  # beyond tritonserver's own time to stop
 
 
 class TritonServer:
-    """One run of tritonserver; a stopped one is not started again."""
+    """One run of tritonserver; it cannot be started again after its end."""
 
     def __init__(self, settings: Settings, models: Sequence[Model]) -> None:
         self._log = installation.log_file(settings.triton_grpc_port)
@@ -57,10 +57,10 @@ class TritonServer:
         """Block until every model is ready, or `stopping` is set.
 
         Raises:
-            LaunchError: the server ended, or was not ready in time; with the log's tail.
+            LaunchError: the server ended, or was not ready in time; it holds the log's tail.
         """
         deadline = time.monotonic() + timeout_s
-        # trust_env: a proxy of the user's must not stand between us and the loopback address.
+        # trust_env: a proxy of the user must not get requests to the loopback address.
         with httpx.Client(base_url=self._url, trust_env=False, timeout=5.0) as client:
             while not self._is_ready(client):
                 if (code := self._guard.poll()) is not None:
@@ -79,7 +79,7 @@ class TritonServer:
             raise self._error("a process of tritonserver died while starting") from error
 
     def fault(self) -> LaunchError | None:
-        """Return what is wrong with a server that was ready, None where it is well."""
+        """Return what is wrong with a server that was ready; None if nothing is."""
         code = self._guard.poll()
         if code is not None:
             return self._error(f"tritonserver ended with exit code {code}")
@@ -89,11 +89,11 @@ class TritonServer:
         return None
 
     def stop(self) -> None:
-        """End the server gracefully, by force where that takes too long; leave nothing."""
+        """Stop the server gracefully, by force if that takes too long; leave nothing."""
         self._end(signal.SIGTERM, self._stop_timeout_s + _GUARD_TIMEOUT_S)
 
     def kill(self) -> None:
-        """End the server at once; leave nothing."""
+        """Kill the server at once; leave nothing."""
         self._end(signal.SIGQUIT, _GUARD_TIMEOUT_S)
 
     def _end(self, number: signal.Signals, timeout_s: float) -> None:
@@ -109,7 +109,7 @@ class TritonServer:
 
     def _is_ready(self, client: httpx.Client) -> bool:
         try:
-            # Another server may have taken the port since it was found free.
+            # Checked, because another server may have taken the port meanwhile.
             if client.get("/v2").json()["name"] != leftovers.prefix(self._guard.pid):
                 return False
             paths = (f"/v2/models/{model.name}/ready" for model in self._models)
@@ -163,7 +163,7 @@ def _command(settings: Settings) -> list[str]:
         f"--grpc-port={settings.triton_grpc_port}",
         f"--metrics-address={LOOPBACK}",
         f"--metrics-port={settings.triton_metrics_port}",
-        # A client that froze is noticed by these alone; until then its responses pile up.
+        # Only these notice a client that froze; until then its responses pile up in memory.
         "--grpc-keepalive-time=1000",
         "--grpc-keepalive-timeout=5000",
         "--grpc-http2-max-pings-without-data=0",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from frontend.domain.masks import Picture
 
-# What an entry takes beside its picture.
+# Estimated memory of an entry without its picture.
 ENTRY_BYTES = 1024
 
 
@@ -23,11 +23,11 @@ class _Entry:
 
 
 class ImageStore:
-    """Pictures in memory; beyond a bound, those unused for longest are forgotten.
+    """Pictures in memory; beyond a bound, those unused for the longest time are forgotten.
 
     Args:
-        max_bytes: bound on what it holds.
-        ttl_s: how long a picture is kept after its last use.
+        max_bytes: maximum bytes to hold.
+        ttl_s: seconds that a picture is kept after its last use.
         clock: the time in seconds; only differences count.
     """
 
@@ -51,7 +51,7 @@ class ImageStore:
         return len(self._entries)
 
     def get(self, image_id: str) -> Picture | None:
-        """Return the picture of that id, if it is held; counts as a use of it."""
+        """Return the picture of that id, or None; this is a use of it."""
         self.expire()
         if (entry := self._entries.get(image_id)) is None:
             return None
@@ -60,12 +60,16 @@ class ImageStore:
         return entry.picture
 
     def recognise(self, text_digest: bytes) -> Picture | None:
-        """Return the picture that came as that very text, if it is held; counts as a use of it."""
+        """Return the picture that came as this base64, or None; this is a use of it.
+
+        Args:
+            text_digest: SHA-256 of the base64.
+        """
         image_id = self._ids.get(text_digest)
         return None if image_id is None else self.get(image_id)
 
     def put(self, picture: Picture) -> None:
-        """Hold a picture, unless it alone is beyond the bound; counts as a use of it."""
+        """Hold a picture, unless it alone exceeds the bound; this is a use of it."""
         self._forget(picture.image_id)
         size = _size(picture)
         if size > self._max_bytes:
@@ -77,7 +81,7 @@ class ImageStore:
         self._size += size
 
     def expire(self) -> None:
-        """Forget what has not been used for too long."""
+        """Forget the pictures that were last used more than ttl_s ago."""
         oldest = self._clock() - self._ttl_s
         while self._entries and next(iter(self._entries.values())).used_at <= oldest:
             self._forget(next(iter(self._entries)))

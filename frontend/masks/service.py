@@ -1,4 +1,4 @@
-"""Owns the way of a mask request through its bounds and Triton to its answer."""
+"""Owns the way of a mask request through the bounds and Triton to its answer."""
 
 from __future__ import annotations
 
@@ -38,46 +38,42 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# The model's words for a picture in which it has found nothing that fits.
+# The model's text if nothing in the picture fits the prompts.
 NOTHING_FOUND = "FastSAM did not generate any masks"
-# A cancel may overtake its request on the way to the model, and is sent again after so long.
+# A cancel may overtake its request on the way to the model, so it is repeated after this time.
 CANCEL_REPEAT_S = 0.02
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(eq=False)
 class Ticket:
-    """A mask request that has not been answered.
-
-    Attributes:
-        request_id: what cancels name.
-        ready: all that was sent with it has been read, and it may start.
-        running: it may ask the model.
-        end_reason: what ends it before its time, once that is known.
-        watch: the Triton that it asks.
-        call_id: its name at the model, a new one for each call.
-        call: what it waits for at the model.
-        turn: set once it runs or is stopped.
-        ended: set at its end.
-    """
+    """A mask request that has not been answered."""
 
     request_id: str
+    """The name by which a client cancels it."""
     ready: bool = False
+    """Whether all that the client sent has been read, so that it may start."""
     running: bool = False
+    """Whether it may ask the model."""
     end_reason: ServingError | None = None
+    """Why it ends early, once that is known."""
     watch: TritonWatch[MaskModelState] | None = None
+    """The Triton that it asks."""
     call_id: str = ""
+    """Its name at the model; each call has a new one."""
     call: InferCall | None = None
+    """The call to the model that it waits for."""
     turn: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it may run, or has to end."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set at its end."""
 
 
 class MaskService:
     """Gives the model a few requests at a time, and each picture once.
 
-    The model keeps what its network found in a picture, and this service the picture: so a
-    picture that was accepted before is asked for by its id, and sent again only where the model
-    has forgotten it.
+    The model caches what its network found in a picture, and this service keeps the picture. So
+    it sends a known picture's id first, and the picture again only if the model has forgotten it.
 
     An asynchronous context manager: Triton is watched only inside it, and all requests have
     ended after it.
@@ -85,7 +81,7 @@ class MaskService:
     Args:
         settings: bounds and times.
         store: where accepted pictures are kept.
-        watches: the Tritons that make masks, all of the same network; at least one.
+        watches: the Tritons that make masks, all with the same bundle; at least one.
     """
 
     def __init__(
@@ -133,7 +129,7 @@ class MaskService:
         """Return the last answers of the models that can make masks now.
 
         Raises:
-            TritonDownError: there is none; the detail says why.
+            TritonDownError: no model can; the detail gives the reason.
         """
         return [watch.require() for watch in self._ready()]
 
@@ -142,10 +138,10 @@ class MaskService:
         """Hold a place for one request, from before its pictures are read until its answer.
 
         Args:
-            request_id: as the client chose it; None: one is made.
+            request_id: the client's name for it; None: a new one is made.
 
         Raises:
-            UnavailableError: Triton is away, or there is no place.
+            UnavailableError: Triton is down, or there is no place.
             InvalidInputError: another request of that id has not been answered.
         """
         self.require()
@@ -172,10 +168,10 @@ class MaskService:
         Args:
             ticket: the request's, from `admitted`.
             prompts: what to find.
-            image: where: a picture, or the image_id of an earlier one.
+            image: the picture, or the image_id of an earlier one.
 
         Raises:
-            ServingError: no mask; the details name fields of the REST request.
+            ServingError: there is no mask; the detail names fields of the REST request.
         """
         image_id = image if isinstance(image, str) else image.image_id
         if not _IMAGE_ID.fullmatch(image_id):
@@ -215,7 +211,7 @@ class MaskService:
     # --- waiting ---
 
     def _start_waiting(self) -> None:
-        """Let requests run while there may be more."""
+        """Let waiting requests run while there is room."""
         free = self._most_running - self.running
         waiting = [each for each in self._live.values() if each.ready and not each.running]
         for ticket in waiting[: max(free, 0)]:
@@ -237,9 +233,9 @@ class MaskService:
         *,
         accepted: bool,
     ) -> MaskResult:
-        """Ask by id where the model may know the picture, and send it where it does not."""
+        """Ask by id if the model may know the picture; send it if the model does not."""
         deadline = self._clock() + self._settings.mask_timeout_s
-        # What is not held here may still be known to the model.
+        # The model may still know a picture that is not held here.
         if accepted or picture is None:
             with contextlib.suppress(NotCachedError):
                 return await self._ask(ticket, prompts, image_id, image_id, deadline)
@@ -255,7 +251,7 @@ class MaskService:
         image: bytes | str,
         deadline: float,
     ) -> MaskResult:
-        """Make one call to the model that may know the picture."""
+        """Make one call, to the Triton that may know the picture."""
         if ticket.end_reason:
             raise ticket.end_reason
         ticket.call_id = str(uuid.uuid4())
@@ -279,7 +275,7 @@ class MaskService:
         return result
 
     async def _end_early(self, ticket: Ticket, grace_s: float) -> None:
-        """End a marked request: ask the model, and cut the call only where that does not help."""
+        """End a marked request: ask the model first, and cut the call only if that fails."""
         try:
             async with asyncio.timeout(self._settings.cancel_timeout_s):
                 while ticket.call and ticket.watch:
@@ -296,10 +292,10 @@ class MaskService:
                 ticket.call.cut(ticket.end_reason or ClosingError())
 
     def _ready(self) -> list[TritonWatch[MaskModelState]]:
-        """The Tritons that can make masks now.
+        """Return the Tritons that can make masks now.
 
         Raises:
-            TritonDownError: there is none; the detail says why.
+            TritonDownError: no Triton can; the detail gives the reason.
         """
         states = [(watch, watch.state) for watch in self._watches]
         if ready := [watch for watch, state in states if state and state.network_answers]:
@@ -309,7 +305,7 @@ class MaskService:
         raise outage_error(self._watches[0].reason, self._settings.loading_file)
 
     def _watch_for(self, image_id: str) -> TritonWatch[MaskModelState]:
-        """One Triton for each picture while none comes or goes: there its features are cached."""
+        """Return the Triton that caches this picture, the same one while the same ones are up."""
         ready = self._ready()
         return ready[int(image_id[:8], 16) % len(ready)]
 
@@ -319,7 +315,7 @@ class MaskService:
         await asyncio.gather(*(watch.ping() for watch in self._watches))
 
     async def _supervise(self) -> None:
-        """Ask for Triton's health for ever, and end the requests that would not end themselves."""
+        """Ping Triton for ever, and end the requests that would not end by themselves."""
         while True:
             await asyncio.sleep(self._settings.ping_interval_s)
             try:

@@ -1,4 +1,4 @@
-"""Owns decoding and encoding of images, bounded."""
+"""Owns decoding and encoding of images, within bounds."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 WEBP_MAX_SIDE = 2560
 WEBP_QUALITY = 80
 WEBP_METHOD = 6
-# Photographs hardly get smaller beyond it, and take several times as long.
+# Higher levels take several times as long and hardly make a photograph smaller.
 EXTRACT_COMPRESS_LEVEL = 1
-# Brighter pixels of a mask belong to its object.
+# Pixels of a mask that are brighter than this belong to its object.
 MASK_THRESHOLD = 128
 EMPTY_MASK = "No object found in mask (no white pixels)"
 
-# Pillow's own limit warns instead of refusing; ImageWorkers checks the size of every image.
+# Pillow's own limit only warns. `refusal` checks the size of every image instead.
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -41,12 +41,12 @@ def read(field: str, text: str, max_pixels: int) -> bytes:
     """Return the encoded image that a client sent as base64 or as a data URL.
 
     Args:
-        field: where it was sent; named by the error.
-        text: as it was sent.
+        field: the request's field, for the error text.
+        text: base64 or a data URL.
         max_pixels: largest width x height.
 
     Raises:
-        InvalidInputError: it is not one whole image of FORMATS within the bounds.
+        InvalidInputError: the text is not one whole image of FORMATS within the bounds.
     """
     data = from_base64(field, text)
     with _decoded(field, data, max_pixels):
@@ -54,20 +54,20 @@ def read(field: str, text: str, max_pixels: int) -> bytes:
 
 
 def digest(text: str) -> bytes:
-    """Return the SHA-256 of an image's base64: all that it takes to recognise it."""
-    # JSON may hold half a surrogate pair; decoding refuses it.
+    """Return the SHA-256 of an image's base64: enough to recognise an upload."""
+    # JSON may hold half a surrogate pair; the decoder refuses that text later.
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def picture(text: str, text_digest: bytes) -> Picture:
-    """Return what a client sent as base64 or as a data URL, its pixels unseen.
+    """Return the file that a client sent, without looking at its pixels.
 
     Args:
-        text: as it was sent.
+        text: base64 or a data URL.
         text_digest: its `digest`.
 
     Raises:
-        InvalidInputError: not base64.
+        InvalidInputError: the text is not base64.
     """
     try:
         data = _base64_bytes(text)
@@ -80,15 +80,15 @@ def extract(image: str, mask: str, max_pixels: int) -> bytes:
     """Cut an object out of a picture.
 
     Args:
-        image: the picture, as base64 or as a data URL.
-        mask: white on the object, likewise; stretched to the picture where sizes differ.
+        image: the picture, base64 or a data URL.
+        mask: white on the object, likewise; stretched to the picture if the sizes differ.
         max_pixels: largest width x height of either.
 
     Returns:
         PNG, RGBA, of the upright picture's size, whose alpha is the mask.
 
     Raises:
-        InvalidInputError: one is no whole image of FORMATS within the bounds, or the mask
+        InvalidInputError: one is not a whole image of FORMATS within the bounds, or the mask
             is empty.
     """
     with _decoded("image", from_base64("image", image), max_pixels) as opened:
@@ -106,17 +106,17 @@ def extract(image: str, mask: str, max_pixels: int) -> bytes:
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF orientation says, if that can be read."""
+    """Return a picture turned as its EXIF orientation says, if Pillow can read that."""
     try:
         return ImageOps.exif_transpose(picture)
-    except Exception:  # whatever a broken EXIF block makes Pillow stumble over
+    except Exception:  # a broken EXIF block makes Pillow raise almost anything
         return picture
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
-    """Return it in RGB, what is transparent on white, as the models see it."""
+    """Return a picture in RGB, transparent parts on white, as the models see it."""
     if picture.mode.startswith("I;16"):
-        # Of big-endian pixels Pillow cannot compute.
+        # By way of "I", because Pillow cannot compute with big-endian pixels.
         whole = picture.convert("I")
         return whole.point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
     if not picture.has_transparency_data:
@@ -128,12 +128,20 @@ def _on_white(picture: Image.Image) -> Image.Image:
 def _base64_bytes(text: str) -> bytes:
     if text.startswith("data:"):
         _, _, text = text.partition(",")
-    # Some encoders break lines; everything else outside the alphabet is an error.
+    # Some encoders break lines. Any other byte outside the alphabet is an error.
     return base64.b64decode("".join(text.split()), validate=True)
 
 
 def from_base64(field: str, text: str) -> bytes:
-    """As `picture`, for an image that need not be recognised; the error names `field`."""
+    """Return the bytes that a client sent, without looking at them.
+
+    Args:
+        field: the request's field, for the error text.
+        text: base64 or a data URL.
+
+    Raises:
+        InvalidInputError: the text is not base64.
+    """
     try:
         return _base64_bytes(text)
     except ValueError as error:
@@ -142,7 +150,7 @@ def from_base64(field: str, text: str) -> bytes:
 
 @contextlib.contextmanager
 def _decoded(field: str, data: bytes, max_pixels: int) -> Iterator[Image.Image]:
-    """Open an image and decode all of it; only that shows a truncated file."""
+    """Open an image and decode all of it, because only that finds a truncated file."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if reason := refusal(image, data, max_pixels):
@@ -153,7 +161,7 @@ def _decoded(field: str, data: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError:
         raise _invalid(field, f"not one of {', '.join(FORMATS)}") from None
-    # Pillow's decoders raise almost anything at a broken file.
+    # Pillow's decoders raise almost anything for a broken file.
     except Exception as error:
         raise _invalid(field, f"damaged ({error})") from None
 
@@ -168,7 +176,7 @@ def webp(png: bytes) -> tuple[bytes, str]:
     """Encode a PNG for display, its longest side at most WEBP_MAX_SIDE.
 
     Returns:
-        The image and its media type: WebP, or the PNG itself where encoding fails.
+        The image and its media type: WebP, or the PNG itself if it cannot be encoded.
     """
     buffer = io.BytesIO()
     try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from frontend.domain.masks import Picture
     from frontend.settings import Settings
 
-# Cut-outs and pictures for display that wait for the thread that makes them.
+# Maximum number of exports, cut-outs and pictures for display, that wait or run.
 MAX_EXPORTS = 16
 
 T = TypeVar("T")
@@ -32,8 +32,8 @@ class ImageWorkers:
         self._max_pixels = settings.max_image_pixels
         self._max_mask_pixels = settings.max_mask_pixels
         self._threads = ThreadPoolExecutor(settings.image_workers, thread_name_prefix="image")
-        # Nothing bounds how many ask for these, each takes up to seconds, and nobody's edit or
-        # mask depends on them.
+        # A thread of their own: nothing bounds how many clients ask for exports, each takes up
+        # to seconds, and no edit or mask depends on one.
         self._export_thread = ThreadPoolExecutor(1, thread_name_prefix="image-export")
         self._exports = 0
 
@@ -43,62 +43,39 @@ class ImageWorkers:
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def read(self, field: str, text: str) -> bytes:
-        """Return the encoded image that a client sent as base64 or as a data URL.
-
-        Raises:
-            InvalidInputError: it is not one whole image of FORMATS within the bounds.
-        """
-        return await self._run(lambda: codecs.read(field, text, self._max_pixels))
+        """Run `codecs.read`; an image may have `max_image_pixels`."""
+        return await self.run(lambda: codecs.read(field, text, self._max_pixels))
 
     async def digest(self, text: str) -> bytes:
-        """Return the SHA-256 of an image's base64: all that it takes to recognise it."""
-        return await self._run(lambda: codecs.digest(text))
+        """Run `codecs.digest`."""
+        return await self.run(lambda: codecs.digest(text))
 
     async def picture(self, text: str, text_digest: bytes) -> Picture:
-        """Return what a client sent as base64 or as a data URL, its pixels unseen.
+        """Run `codecs.picture`."""
+        return await self.run(lambda: codecs.picture(text, text_digest))
 
-        Args:
-            text: as it was sent.
-            text_digest: its `digest`.
-
-        Raises:
-            InvalidInputError: not base64.
-        """
-        return await self._run(lambda: codecs.picture(text, text_digest))
-
-    async def encoded(self, field: str, text: str) -> bytes:
-        """As `picture`, for an image that need not be recognised; the error names `field`."""
-        return await self._run(lambda: codecs.from_base64(field, text))
+    async def from_base64(self, field: str, text: str) -> bytes:
+        """Run `codecs.from_base64`."""
+        return await self.run(lambda: codecs.from_base64(field, text))
 
     async def extract(self, image: str, mask: str) -> bytes:
-        """Cut an object out of a picture.
-
-        Args:
-            image: the picture, as base64 or as a data URL.
-            mask: white on the object, likewise; stretched to the picture where sizes differ.
-
-        Returns:
-            PNG, RGBA, of the upright picture's size, whose alpha is the mask.
-
-        Raises:
-            InvalidInputError: one is no whole image of FORMATS within the bounds, or the mask
-                is empty.
-            UnavailableError: too many wait for this.
-        """
-        return await self._export(lambda: codecs.extract(image, mask, self._max_mask_pixels))
+        """Export with `codecs.extract`; either image may have `max_mask_pixels`."""
+        return await self.export(lambda: codecs.extract(image, mask, self._max_mask_pixels))
 
     async def webp(self, png: bytes) -> tuple[bytes, str]:
-        """Encode a PNG for display, its longest side at most WEBP_MAX_SIDE.
+        """Export with `codecs.webp`."""
+        return await self.export(lambda: codecs.webp(png))
 
-        Returns:
-            The image and its media type: WebP, or the PNG itself where encoding fails.
+    async def run(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns; it runs on one of the threads for uploads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def export(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns; it runs on the thread for exports.
 
         Raises:
-            UnavailableError: too many wait for this.
+            UnavailableError: MAX_EXPORTS wait or run already.
         """
-        return await self._export(lambda: codecs.webp(png))
-
-    async def _export(self, work: Callable[[], T]) -> T:
         if self._exports >= MAX_EXPORTS:
             raise UnavailableError("The server is busy with pictures")
         self._exports += 1
@@ -106,6 +83,3 @@ class ImageWorkers:
             return await asyncio.get_running_loop().run_in_executor(self._export_thread, work)
         finally:
             self._exports -= 1
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -1,1 +1,1 @@
-"""Triton seen from the frontend: tensors, calls, health."""
+"""Owns Triton as the frontend sees it: tensors, calls, health."""

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Call:
-    """A call that can be ended from this side, with a reason.
+    """A call that this side can cut, with a reason.
 
     Args:
-        call: a fresh one of the generated stub; owned from here on.
+        call: a new call of the generated stub; this object owns it from now on.
     """
 
     def __init__(self, call: Any) -> None:
@@ -25,9 +25,9 @@ class Call:
         self._cut_reason: ServingError | None = None
 
     def cut(self, reason: ServingError) -> None:
-        """End the call from this side; who waits gets `reason`, the first one where several.
+        """End the call from this side; the code that waits for it gets the first `reason`.
 
-        Under load, cutting live calls can crash Triton 2.51: ask the model to cancel first.
+        Ask the model to cancel first: under load, cutting live calls can crash Triton 2.51.
         """
         self._cut_reason = self._cut_reason or reason
         self._call.cancel()
@@ -38,7 +38,7 @@ class Call:
         except grpc.aio.AioRpcError as error:
             raise self._cut_reason or status_error(error) from error
         except asyncio.CancelledError:
-            # A cut call raises this too; it must not look like the cancelling of this task.
+            # A cut call raises this too, and must not look as if this task were cancelled.
             task = asyncio.current_task()
             if self._cut_reason is None or (task is not None and task.cancelling()):
                 raise
@@ -46,12 +46,12 @@ class Call:
 
 
 class InferCall(Call):
-    """A request with one response, on its way from its making on."""
+    """A request with one response; it is sent at once."""
 
     async def response(self) -> Any:
         """Return the ModelInferResponse.
 
         Raises:
-            ServingError: what the model or Triton answered, or the reason it was cut for.
+            ServingError: the answer of the model or of Triton, or the reason of the cut.
         """
         return await self._translate(self._call)

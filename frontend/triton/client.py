@@ -1,4 +1,4 @@
-"""Owns the connection to Triton and all that is asked of it."""
+"""Owns the connection to Triton and every request sent over it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # A Triton that returns is found within a second, not after gRPC's default two minutes.
+    # Find a Triton that returns within a second; gRPC's default is two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # Despite its name: how long one attempt to connect may take.
+    # Despite its name, this bounds how long one attempt to connect may take.
     ("grpc.min_reconnect_backoff_ms", 2000),
-    # A machine that is gone without a word is noticed, not after the kernel's quarter of an hour.
-    # Triton allows it, because it answers a ping of ours in between: those that a server gets
-    # without having sent anything meanwhile it takes for abuse.
+    # Notice a machine that vanishes; the kernel alone needs a quarter of an hour. Triton accepts
+    # these pings because it answers our own pings in between. A gRPC server that has sent
+    # nothing meanwhile takes such pings for abuse.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
 ]
@@ -37,8 +37,8 @@ _CHANNEL_OPTIONS = [
 class TritonClient:
     """One channel to Triton's gRPC port; create and close it in the same event loop.
 
-    It speaks to Triton through tritonclient's generated stubs: the aio client on top of them
-    hides why a stream ended and refuses the reserved parameters.
+    It uses tritonclient's generated stubs. The aio client on top of them hides why a stream ended
+    and refuses the reserved parameters.
 
     Args:
         url: host:port.
@@ -49,27 +49,27 @@ class TritonClient:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def close(self) -> None:
-        """Close the channel; streams that are still open are cut."""
+        """Close the channel and cut the streams that are still open."""
         await self._channel.close()
 
     def edit(self, job_id: str, params: EditParams, timeout_s: float) -> InferStream:
-        """Start one edit; nothing is sent before its responses are read.
+        """Start one edit; it is sent once its responses are read.
 
         Args:
             job_id: names the job for `cancel_edit`.
-            params: what to do.
-            timeout_s: the stream fails when it takes longer.
+            params: the edit.
+            timeout_s: seconds after which the stream fails.
         """
         request = edit_tensors.edit_request(job_id, params)
         return InferStream(self._stub.ModelStreamInfer(timeout=timeout_s), request)
 
     async def cancel_edit(self, job_id: str) -> EditModelState:
-        """Tell image_edit to stop the job `job_id`; "" stops none and is a ping.
+        """Have image_edit cancel the job `job_id`; "" cancels none and is a ping.
 
         The caller bounds the wait.
 
         Raises:
-            ServingError: no answer, or not the promised one.
+            ServingError: there is no answer, or an unreadable one.
         """
         stream = InferStream(self._stub.ModelStreamInfer(), edit_tensors.cancel_request(job_id))
         states = [edit_tensors.model_state(response) async for response in stream.responses()]
@@ -83,32 +83,32 @@ class TritonClient:
         """Send one mask request.
 
         Args:
-            call_id: names it for `cancel_mask`.
+            call_id: names the call for `cancel_mask`.
             prompts: what to find.
-            image: where: an encoded file, or its image_id.
-            timeout_s: the call fails when it takes longer.
+            image: the picture, an encoded file or its image_id.
+            timeout_s: seconds after which the call fails.
         """
         request = mask_tensors.mask_request(call_id, prompts, image)
         return InferCall(self._stub.ModelInfer(request, timeout=timeout_s))
 
     async def cancel_mask(self, call_id: str) -> MaskModelState:
-        """Tell smart_mask to stop the request `call_id`; "" stops none and is a ping.
+        """Have smart_mask cancel the call `call_id`; "" cancels none and is a ping.
 
         The caller bounds the wait.
 
         Raises:
-            ServingError: no answer, or not the promised one.
+            ServingError: there is no answer, or an unreadable one.
         """
         call = InferCall(self._stub.ModelInfer(mask_tensors.cancel_request(call_id)))
         return mask_tensors.model_state(await call.response())
 
     async def mismatches(self, table: tensors.ModelTensors) -> list[str]:
-        """Compare a table of ours with the loaded model's tensors; empty where they agree.
+        """Compare a table of ours with the loaded model's tensors; empty if they agree.
 
         The caller bounds the wait.
 
         Raises:
-            ServingError: no answer.
+            ServingError: there is no answer.
         """
         request: Any = service_pb2.ModelConfigRequest(name=table.model)
         try:

@@ -54,12 +54,12 @@ IMAGE_EDIT = ModelTensors(
 )
 
 
-# Inputs whose field has another name than the tensor in lower case.
+# Fields whose name is not the tensor's in lower case.
 _FIELDS = {"IMAGE": "input_image", "REFERENCE_MASK_R": "reference_mask_R"}
 
 
 def edit_request(job_id: str, params: EditParams) -> Any:
-    """Build the ModelInferRequest of one edit; fields that are None or empty are not sent."""
+    """Build the ModelInferRequest of one edit, without the fields that are None or empty."""
     request = service_pb2.ModelInferRequest(model_name=IMAGE_EDIT.model, id=job_id)
     for spec in EDIT_INPUTS:
         value = getattr(params, spec.name.lower())
@@ -69,7 +69,7 @@ def edit_request(job_id: str, params: EditParams) -> Any:
 
 
 def cancel_request(job_id: str) -> Any:
-    """Build the ModelInferRequest that stops the job `job_id`; "" names none and is a ping."""
+    """Build the ModelInferRequest that cancels the job `job_id`; "" names none and is a ping."""
     request = service_pb2.ModelInferRequest(model_name=IMAGE_EDIT.model)
     add_input(request, CANCEL, (job_id,))
     return request
@@ -79,14 +79,14 @@ def edit_update(response: Any) -> EditProgress | EditResult:
     """Read one ModelInferResponse of an edit.
 
     Raises:
-        BackendError: the response is not what the model promises.
+        BackendError: the response is not readable.
     """
     try:
         read = outputs(response)
         stage = Stage(read["STAGE"][0].decode())
         if stage is Stage.DONE:
             info = read["INFO"][0]
-            # Not parsed: it may have tens of megabytes.
+            # Not parsed, because it may have tens of megabytes.
             if not (info.startswith(b'{"') and info.endswith(b"}")):
                 raise ValueError("INFO is no JSON object")
             return EditResult(read["IMAGE"][0], info)
@@ -94,7 +94,7 @@ def edit_update(response: Any) -> EditProgress | EditResult:
             stage=stage,
             step=read["STEP"][0],
             total_steps=read["TOTAL_STEPS"][0],
-            # What FP32 can tell.
+            # To the digits that FP32 holds.
             progress=round(read["PROGRESS"][0], 6),
             preview=next(iter(read.get("PREVIEW_IMAGE", ())), b""),
         )
@@ -106,7 +106,7 @@ def model_state(response: Any) -> EditModelState:
     """Read the ModelInferResponse to a CANCEL.
 
     Raises:
-        BackendError: the response is not what the model promises.
+        BackendError: the response is not readable.
     """
     try:
         info = json.loads(outputs(response)["INFO"][0])
@@ -123,5 +123,5 @@ def model_state(response: Any) -> EditModelState:
 
 
 def in_field_names(text: str) -> str:
-    """Word the model's refusal of an edit for users of REST, who know fields and not tensors."""
+    """Return the model's error text with fields for tensors, because REST knows only fields."""
     return IMAGE_EDIT.with_field_names(text, _FIELDS)

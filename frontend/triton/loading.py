@@ -1,4 +1,4 @@
-"""Owns reading how far a Triton is with loading its models, of which it tells in a file."""
+"""Owns reading the file in which Triton writes what it is loading."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_CHARS = 200
-# image_edit writes it every two seconds.
+# Older content is a killed load's, because image_edit writes the file every two seconds.
 FRESH_S = 15.0
 
 
 def loading_stage(file: Path | None) -> str | None:
-    """Return what goes on, in words; None where nothing is told, or no longer.
+    """Return what Triton is loading, in words; None if it has not written that lately.
 
-    No port of Triton is open before all models are loaded, so it cannot be asked.
+    Triton cannot be asked, because it opens no port before all models are loaded.
     """
     if file is None:
         return None
@@ -36,8 +36,8 @@ def outage_error(reason: str, file: Path | None) -> TritonDownError:
     """Return the error for work that no Triton can take now.
 
     Args:
-        reason: why one is away, where none is loading.
-        file: where Triton tells how far it is with loading, if anywhere.
+        reason: why a Triton is down, for the case that none is loading.
+        file: where Triton writes what it is loading; None: nowhere.
     """
     stage = loading_stage(file)
     return TritonDownError(f"Triton is loading the models: {stage}" if stage else reason)

@@ -44,12 +44,12 @@ SMART_MASK = ModelTensors(
 
 
 def mask_request(call_id: str, prompts: MaskPrompts, image: bytes | str) -> Any:
-    """Build the ModelInferRequest of one mask; prompts that are None or empty are not sent.
+    """Build the ModelInferRequest of one mask, without the prompts that are None or empty.
 
     Args:
-        call_id: names the request for `cancel_request`.
+        call_id: names the call for `cancel_request`.
         prompts: what to find.
-        image: where: an encoded file, or its image_id.
+        image: the picture, an encoded file or its image_id.
     """
     request = service_pb2.ModelInferRequest(model_name=SMART_MASK.model, id=call_id)
     add_input(request, IMAGE_ID if isinstance(image, str) else IMAGE, (image,))
@@ -64,7 +64,7 @@ def mask_request(call_id: str, prompts: MaskPrompts, image: bytes | str) -> Any:
 
 
 def cancel_request(call_id: str) -> Any:
-    """Build the ModelInferRequest that stops the request `call_id`; "" names none and is a ping."""
+    """Build the ModelInferRequest that cancels the call `call_id`; "" names none and is a ping."""
     request = service_pb2.ModelInferRequest(model_name=SMART_MASK.model)
     add_input(request, CANCEL, (call_id,))
     return request
@@ -74,7 +74,7 @@ def mask_result(response: Any) -> MaskResult:
     """Read the ModelInferResponse of a mask.
 
     Raises:
-        BackendError: the response is not what the model promises.
+        BackendError: the response is not readable.
     """
     try:
         read = outputs(response)
@@ -82,7 +82,7 @@ def mask_result(response: Any) -> MaskResult:
         return MaskResult(
             mask=read["MASK_IMAGE"][0],
             image_id=read["IMAGE_ID"][0].decode(),
-            # What FP32 can tell.
+            # To the digits that FP32 holds.
             score=round(read["SCORE"][0], 6),
             cached=read["CACHED"][0],
             timings={str(stage): float(seconds) for stage, seconds in info["timings"].items()},
@@ -95,7 +95,7 @@ def model_state(response: Any) -> MaskModelState:
     """Read the ModelInferResponse to a CANCEL.
 
     Raises:
-        BackendError: the response is not what the model promises.
+        BackendError: the response is not readable.
     """
     try:
         info = json.loads(outputs(response)["INFO"][0])
@@ -113,10 +113,10 @@ def model_state(response: Any) -> MaskModelState:
 
 
 def in_field_names(text: str) -> str:
-    """Word the model's refusal of a request for users of REST, who know fields and not tensors.
+    """Return the model's error text with fields for tensors, because REST knows only fields.
 
-    Each field of a request is the tensor of the same name; a refused picture has a sentence of
-    its own in the contract.
+    Each tensor is the field of the same name. For a refused picture the contract has a sentence of
+    its own.
     """
     if text.startswith("IMAGE: "):
         return f"{IMAGE_REFUSED}: {text.removeprefix('IMAGE: ')}"

@@ -1,4 +1,4 @@
-"""Owns turning what Triton and the models say of a failure, as text or status, into errors."""
+"""Owns turning the texts and status codes of Triton and the models into errors."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from frontend.errors import (
 )
 
 _MAX_FOREIGN_CHARS = 300
-# What Triton says, with various codes, for a model whose process has died.
+# Part of Triton's text, with various codes, for a model whose process has died.
 DEAD_STUB = "is not healthy"
-# What it says when it is on its way out, or the model is.
+# Part of its text while it stops, or unloads the model.
 UNLOADED = "has no available versions"
 _BY_CODE: dict[str, type[ServingError]] = {
     "INVALID_ARGUMENT": InvalidInputError,
@@ -38,10 +38,11 @@ _CODED = re.compile(rf"\[({'|'.join(_BY_CODE)})\] (.+)", re.DOTALL)
 def coded(message: str) -> ServingError | None:
     """Turn a model's own error text, `[INVALID_ARGUMENT] field: text`, into an error.
 
-    Triton may wrap words of its own around it; of those after it only a line can be told apart.
+    Triton may put words of its own around it. Words that follow are cut off at the first line
+    break, the only border between the two.
 
     Returns:
-        None where the text has no code, and so is all Triton's.
+        None if the text has no code, and so is Triton's alone.
     """
     if not (found := _CODED.search(message)):
         return None
@@ -52,7 +53,7 @@ def coded(message: str) -> ServingError | None:
 def from_model(message: str) -> ServingError:
     """Turn the error text of a Triton response into an error.
 
-    Triton's own may carry a traceback, so only its first line is kept.
+    Only the first line of Triton's own text is kept, because a traceback may follow.
     """
     if error := coded(message):
         return error

@@ -1,4 +1,4 @@
-"""Owns one request's stream with Triton: its order of calls and its end."""
+"""Owns one request's stream to Triton: the order of its calls and its end."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ DRAIN_TIMEOUT_S = 1.0
 class InferStream(Call):
     """The responses to one request on a stream of its own.
 
-    With one request per stream, whose sending side is closed at once, the end of the stream is
-    the end of the request: no final flag needs to be asked for, and cutting it harms no other.
+    A stream carries one request, and this side closes its half at once. So the end of the stream
+    is the end of the request, no final flag is needed, and a cut harms no other request.
 
     Args:
-        call: a fresh ModelStreamInfer call; the stream owns it.
+        call: a new ModelStreamInfer call; the stream owns it from now on.
         request: the ModelInferRequest; forgotten once it is sent.
     """
 
@@ -38,7 +38,7 @@ class InferStream(Call):
         """Send the request and yield each ModelInferResponse until Triton closes the stream.
 
         Raises:
-            ServingError: what the model or Triton answered, or the reason it was cut for.
+            ServingError: the answer of the model or of Triton, or the reason of the cut.
         """
         try:
             await self._send()
@@ -48,12 +48,13 @@ class InferStream(Call):
                     raise from_model(message.error_message)
                 yield message.infer_response
         finally:
-            # Does nothing where the stream has ended, as it has on every good path.
+            # Without effect after the end of the stream, as on every good path.
             self._call.cancel()
 
     async def _send(self) -> None:
         request, self._request = self._request, None
-        # A write to a call that has failed already says only so; the read tells why.
+        # Writing to a failed call raises only InvalidStateError. The next read raises the real
+        # reason.
         with contextlib.suppress(asyncio.InvalidStateError):
             await self._translate(self._call.write(request))
             await self._translate(self._call.done_writing())
@@ -62,7 +63,7 @@ class InferStream(Call):
         return await self._translate(self._call.read())
 
     async def _drain(self) -> None:
-        """Let Triton close the stream, so that this side need not cut it."""
+        """Wait until Triton closes the stream, so that this side need not cut it."""
         with contextlib.suppress(TimeoutError, ServingError):
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 while await self._read() is not grpc.aio.EOF:

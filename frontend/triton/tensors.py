@@ -1,7 +1,6 @@
-"""Owns what a table of a model's tensors is, and their bytes on the wire.
+"""Owns tables of a model's tensors, and the tensors' bytes on the wire.
 
-Each model's `config.pbtxt` is the source of names, types and shapes; `mismatches` compares a
-table with it.
+Each model's `config.pbtxt` owns names, types and shapes; `mismatches` compares a table with it.
 """
 
 from __future__ import annotations
@@ -28,50 +27,44 @@ _STRUCT_CODES = {"INT32": "i", "INT64": "q", "FP32": "f", "BOOL": "?"}
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor of a model.
-
-    Attributes:
-        name: as in config.pbtxt.
-        datatype: as on the wire (BYTES, INT32, INT64, FP32, BOOL).
-        shape: as in config.pbtxt; the first number may be -1, which means any.
-    """
+    """One tensor of a model."""
 
     name: str
+    """Its name in config.pbtxt."""
     datatype: str
+    """Its type on the wire: BYTES, INT32, INT64, FP32 or BOOL."""
     shape: tuple[int, ...] = (1,)
+    """Its shape in config.pbtxt; the first number may be -1, which means any."""
 
 
 @dataclass(frozen=True)
 class ModelTensors:
-    """All tensors of one model.
-
-    Attributes:
-        model: its name.
-        inputs: every one optional.
-        outputs: of all its responses.
-        decoupled: whether a request has any number of responses, instead of one.
-    """
+    """All tensors of one model."""
 
     model: str
+    """The model's name."""
     inputs: tuple[TensorSpec, ...]
+    """All inputs; each is optional."""
     outputs: tuple[TensorSpec, ...]
+    """The outputs of all its responses."""
     decoupled: bool
+    """Whether a request has any number of responses instead of one."""
 
     def with_field_names(self, text: str, names: Mapping[str, str]) -> str:
-        """Word a text about inputs for users of REST, who know fields and not tensors.
+        """Return a text in which each input of this model is replaced by its REST field.
 
         Args:
-            text: names inputs of this model.
-            names: input -> its field, where that is not the input's name in lower case.
+            text: any text.
+            names: input -> field; an input that is missing here has its name in lower case.
         """
         inputs = "|".join(spec.name for spec in self.inputs)
         return re.sub(rf"\b({inputs})\b", lambda name: names.get(name[1], name[1].lower()), text)
 
 
 def mismatches(table: ModelTensors, config: Any) -> list[str]:
-    """Compare a table with the model's ModelConfig; an empty list means that they agree.
+    """Compare a table with the model's ModelConfig; return one line for each difference.
 
-    A tensor that only the config has is no mismatch as long as it is optional.
+    An optional tensor that only the config has is no difference.
     """
     found = []
     if config.model_transaction_policy.decoupled != table.decoupled:
@@ -100,8 +93,8 @@ def add_input(request: Any, spec: TensorSpec, values: Sequence[Any]) -> None:
     """Add a tensor to a ModelInferRequest.
 
     Args:
-        request: where to.
-        spec: which one.
+        request: the ModelInferRequest.
+        spec: the tensor.
         values: its elements in row-major order; text for BYTES is encoded as UTF-8.
     """
     *rows, columns = spec.shape
@@ -114,7 +107,7 @@ def outputs(response: Any) -> dict[str, list[Any]]:
     """Return the elements of each tensor of a ModelInferResponse, by the tensor's name.
 
     Raises:
-        ValueError, struct.error: its bytes are not what it says they are.
+        ValueError, struct.error: the bytes do not fit the tensor's type.
     """
     pairs = zip(response.outputs, response.raw_output_contents, strict=True)
     return {tensor.name: list(_unpack(tensor.datatype, raw)) for tensor, raw in pairs}

@@ -1,4 +1,4 @@
-"""Owns the frontend's opinion whether Triton can run a model."""
+"""Owns the frontend's knowledge of whether a Triton can run a model."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ State = TypeVar("State", bound=ModelState)
 
 
 class TritonWatch(Generic[State]):
-    """Asks the model itself, because Triton's own health stays good when a model's process dies.
+    """Pings the model itself, because Triton's own health stays good when a model's process dies.
 
-    An error is believed at once; of missing answers, only the second in a row, since a busy
-    machine may miss one. No error but a lost Triton's says anything of the requests that the
-    model has already: a Triton that is told to stop refuses pings until they are answered.
+    One error means that Triton is down. Of missed pings it takes two in a row, because a busy
+    machine may miss one. Only some errors mean that Triton's requests are lost: a Triton that
+    stops refuses pings but still finishes its requests.
 
     Args:
-        client: how to ask.
+        client: the connection to Triton.
         table: the tensors that the model should have.
-        cancel: how `client` cancels a job of the model; cancelling "" is a ping.
-        timeout_s: how long an answer may take.
+        cancel: cancels a job of the model; cancelling "" is a ping.
+        timeout_s: seconds until a ping counts as missed.
     """
 
     def __init__(
@@ -52,39 +52,39 @@ class TritonWatch(Generic[State]):
 
     @property
     def state(self) -> State | None:
-        """The model's last answer; None while Triton is away."""
+        """The model's last answer; None while Triton is down."""
         return self._state
 
     @property
     def reason(self) -> str:
-        """Why Triton is away, or last was."""
+        """Why Triton is down, or was the last time."""
         return self._error.detail
 
     @property
     def requests_lost(self) -> bool:
-        """Whether the requests that Triton has will not be answered; `reason` says why."""
-        away = isinstance(self._error, TritonDownError)
-        leaving = isinstance(self._error, TritonStoppingError)
-        return self._state is None and away and not leaving
+        """Whether Triton will never answer the requests that it has; `reason` gives the reason."""
+        down = isinstance(self._error, TritonDownError)
+        stopping = isinstance(self._error, TritonStoppingError)
+        return self._state is None and down and not stopping
 
     def require(self) -> State:
         """Return the model's last answer.
 
         Raises:
-            TritonDownError: Triton is away; the detail says why.
+            TritonDownError: Triton is down; the detail gives the reason.
         """
         if self._state is None:
             raise TritonDownError(self.reason)
         return self._state
 
     def mark_down(self, error: ServingError) -> None:
-        """Hold Triton for away until it answers again."""
+        """Consider Triton down until it answers again."""
         if self._state is not None:
             log.warning("triton_down", model=self._table.model, reason=error.detail)
         self._state, self._error = None, error
 
     async def ping(self) -> None:
-        """Ask once and update `state`."""
+        """Ping once and update `state`."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 state = await self._ask()
@@ -101,7 +101,7 @@ class TritonWatch(Generic[State]):
             self._missed, self._state = 0, state
 
     async def _ask(self) -> State:
-        # A Triton that returns may serve another repository.
+        # Compared anew, because a Triton that returns may serve another repository.
         if self._state is None and (found := await self.client.mismatches(self._table)):
             raise TritonDownError(
                 f"the loaded {self._table.model} is not the promised one: {found[0]}"

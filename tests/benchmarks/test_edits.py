@@ -1,4 +1,4 @@
-"""Methods without a network do what their names say; scores are kept as JSON takes them."""
+"""Methods without a network do what their names say; scores are valid JSON."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What the benchmarks compute from their samples, against cases worked out by hand."""
+"""Figures that the benchmarks compute, against cases worked out by hand."""
 
 import json
 from pathlib import Path

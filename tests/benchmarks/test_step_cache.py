@@ -1,4 +1,4 @@
-"""The step cache's benchmark counts passes and compares pictures with those computed in full."""
+"""The step cache's benchmark counts passes and compares pictures with fully computed ones."""
 
 import json
 

@@ -1,9 +1,9 @@
-"""A folder is exchanged as a whole or stays as it was."""
+"""A folder or file is exchanged as a whole or stays as it was."""
 
 import contextlib
 from pathlib import Path
 
-from export.folders import replacing
+from export.folders import replacing, replacing_file
 
 
 def names(folder: Path) -> list[str]:
@@ -34,3 +34,17 @@ def test_others_may_read_the_folder(tmp_path: Path) -> None:
     with replacing(tmp_path / "bundle"):
         pass
     assert (tmp_path / "bundle").stat().st_mode & 0o055 == 0o055
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "checkpoint.pt"
+    for content in ("first", "second"):
+        with replacing_file(target) as unfinished:
+            unfinished.write_text(content)
+            assert not target.exists() or target.read_text() == "first"
+        assert target.read_text() == content
+    with contextlib.suppress(RuntimeError), replacing_file(target) as unfinished:
+        unfinished.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "second"
+    assert names(tmp_path) == ["checkpoint.pt"]

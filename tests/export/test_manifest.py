@@ -49,3 +49,18 @@ def test_an_unreadable_manifest_is_named(bundle: Path, text: str) -> None:
 def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(manifest.BundleError, match=r"manifest\.json"):
         manifest.verify(tmp_path)
+
+
+def test_a_manifest_is_read_without_its_files(bundle: Path) -> None:
+    (bundle / "pipeline" / "weights").unlink()
+    assert manifest.read(bundle, "name", "files")["name"] == "test"
+    with pytest.raises(manifest.BundleError, match=r"manifest\.json: lacks base, adapters"):
+        manifest.read(bundle, "name", "base", "adapters")
+
+
+def test_only_a_bundle_or_an_empty_folder_may_be_replaced(bundle: Path, tmp_path: Path) -> None:
+    manifest.refuse_other_content(bundle)
+    manifest.refuse_other_content(tmp_path / "nowhere")
+    (bundle / "manifest.json").unlink()
+    with pytest.raises(manifest.BundleError, match="holds something that is no bundle"):
+        manifest.refuse_other_content(bundle)

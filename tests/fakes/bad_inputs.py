@@ -18,19 +18,16 @@ MASK_TEXT = "conditional_images must include at least one image (mask)"
 
 
 class BadInput(NamedTuple):
-    """One request that must be refused.
-
-    Attributes:
-        name: what is wrong with it.
-        content: the body.
-        field: what the detail must name.
-        content_type: of the body.
-    """
+    """One request that must be refused."""
 
     name: str
+    """What is wrong with it."""
     content: bytes
+    """The body."""
     field: str
+    """What the detail must name."""
     content_type: str = "application/json"
+    """Of the body."""
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

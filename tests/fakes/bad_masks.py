@@ -17,23 +17,20 @@ NOT_AN_IMAGE = "Invalid base64 image data or unsupported format"
 
 
 class BadMask(NamedTuple):
-    """One request that must be refused.
-
-    Attributes:
-        name: what is wrong with it.
-        content: the body.
-        detail: how the refusal begins.
-        status: its status.
-        path: where it goes.
-        content_type: of the body.
-    """
+    """One request that must be refused."""
 
     name: str
+    """What is wrong with it."""
     content: bytes
+    """The body."""
     detail: str
+    """How the refusal begins."""
     status: int = 400
+    """Its status."""
     path: str = SMART_MASK
+    """Where it goes."""
     content_type: str = "application/json"
+    """Of the body."""
 
 
 def mask_request(**changes: Any) -> dict[str, Any]:

@@ -21,29 +21,26 @@ NOTHING_FOUND = "[INVALID_ARGUMENT] FastSAM did not generate any masks"
 
 @dataclass
 class MaskBehaviour:
-    """What the fake does; change it at any time.
-
-    Attributes:
-        delay_s: time that any answer to a mask request takes.
-        refuse: a status and its text for every mask.
-        cancels_missed: so many cancels come before the requests that they name.
-        stubborn: does not obey cancels, though it answers them.
-        deaf: answers neither pings nor cancels.
-        dead: answers everything as Triton does for a model whose process died.
-        garbled: answers a mask without its tensors.
-        network_answers: what it says of fastsam.
-        config: what it says its config is.
-    """
+    """What the fake does; change it at any time."""
 
     delay_s: float = 0.0
+    """Time that any answer to a mask request takes."""
     refuse: tuple[grpc.StatusCode, str] | None = None
+    """A status and its text for every mask."""
     cancels_missed: int = 0
+    """So many cancels come before the requests that they name."""
     stubborn: bool = False
+    """Does not obey cancels, though it answers them."""
     deaf: bool = False
+    """Answers neither pings nor cancels."""
     dead: bool = False
+    """Answers everything as Triton does for a model whose process died."""
     garbled: bool = False
+    """Answers a mask without its tensors."""
     network_answers: bool = True
+    """What it says of fastsam."""
     config: Any = field(default_factory=lambda: model_config("smart_mask/config.pbtxt"))
+    """What it says its config is."""
 
 
 class FakeMaskModel:

@@ -166,7 +166,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                 if await self._is_cancelled(task_id):
                     yield error("[CANCELLED] the job was cancelled")
                     return
-                preview = b"RIFF" if inputs["PREVIEW"][0] else b""
+                preview = b"RIFF" if inputs.get("PREVIEW", [False])[0] else b""
                 yield response("denoising", step, steps, 0.9 * step / steps, PREVIEW_IMAGE=preview)
                 if step == self.behaviour.fail_at:
                     yield error(self.behaviour.failure)

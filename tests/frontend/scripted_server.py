@@ -42,29 +42,26 @@ def picture(mode: str = "RGB", colour: str | int = "red") -> bytes:
 
 @dataclass
 class Script:
-    """What the server answers, and what it was asked.
-
-    Attributes:
-        events: the job's log: events, and DROP between them.
-        refusal: status and body for every submission, where set.
-        hold: keep the stream open after the last scripted event until the job is cancelled, and
-            a mask request without an answer.
-        submitted: body of the last submission, of an edit or a mask.
-        last_event_ids: that header of each connection to the stream, in order.
-        masking: set once a mask was asked for.
-        cancelled: set once the job or the mask request was cancelled.
-        cancel_path: where that cancel went.
-    """
+    """What the server answers, and what it was asked."""
 
     events: list[Any] = field(default_factory=list)
+    """The job's log: events, and DROP between them."""
     refusal: tuple[int, bytes] | None = None
+    """Status and body for every submission, where set."""
     hold: bool = False
+    """Keep the stream open after the last scripted event until the job is cancelled, and a mask
+    request without an answer."""
     submitted: dict[str, Any] = field(default_factory=dict)
+    """Body of the last submission, of an edit or a mask."""
     last_event_ids: list[str | None] = field(default_factory=list)
+    """That header of each connection to the stream, in order."""
     streaming: threading.Event = field(default_factory=threading.Event)
     masking: threading.Event = field(default_factory=threading.Event)
+    """Set once a mask was asked for."""
     cancelled: threading.Event = field(default_factory=threading.Event)
+    """Set once the job or the mask request was cancelled."""
     cancel_path: str = ""
+    """Where that cancel went."""
 
 
 @contextlib.contextmanager

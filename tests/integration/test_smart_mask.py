@@ -15,7 +15,7 @@ from PIL import Image
 from skimage import data as photographs
 from skimage import filters, measure
 
-from frontend.http.schemas.edits import EXAMPLE_MASK
+from frontend.http.schemas.fields import EXAMPLE_MASK
 from tests.fakes.web_client import b64, png
 
 from .mask_scenes import enlarged, iou, mask_of, scene

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from export.folders import replacing_file
 from export.manifest import BundleError
-from export.serving_code import Tuning, torch_dtype
 
 WARM_UP = 30  # iterations
 MAX_GRADIENT = 1.0
@@ -18,7 +18,7 @@ CHECKPOINT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast to train; two runs of one plan are the same run."""
+    """How long and how fast to train. Two runs of one plan give the same weights."""
 
     iterations: int
     learning_rate: float
@@ -34,10 +34,10 @@ class Step:
     loss: float
     """Averaged over recent iterations."""
     seconds: float
-    """Spent training, in earlier runs too."""
+    """Time spent training, earlier runs included."""
 
 
-# (iteration from 0, share of the training that is done) -> the loss, a scalar with its gradient.
+# (iteration from 0, fraction of the training that is done) -> the loss: a scalar with a gradient.
 Loss = Callable[[int, float], Tensor]
 
 
@@ -49,25 +49,25 @@ def fit(
     checkpoint: Path,
     on_step: Callable[[Step], None],
 ) -> float:
-    """Trains in place, from the checkpoint where there is one.
+    """Train in place, from the checkpoint where there is one.
 
-    The process may be killed at any moment: what is lost is the last minute. A training that
-    has ended is not repeated, its weights are read.
+    A process that is killed at any moment loses at most the last minute. A training that has
+    ended is not repeated: its weights are read.
 
     Args:
         plan: how long and how fast.
-        weights: what is trained, by name.
+        weights: the weights to train, by name.
         matrices: names of the weights that Muon moves: matrices between hidden layers. AdamW
             moves the others.
-        loss: must depend on its arguments and the weights alone.
-        checkpoint: the file; its folder exists.
+        loss: depends on nothing but its arguments and the weights.
+        checkpoint: the file. Its folder exists.
         on_step: called after every iteration.
 
     Returns:
-        The seconds spent training, in earlier runs too.
+        The seconds spent training, earlier runs included.
 
     Raises:
-        BundleError: the checkpoint is of another plan or other weights.
+        BundleError: the checkpoint belongs to another plan or to other weights.
     """
     run = _Run(plan, weights, set(matrices))
     if checkpoint.exists():
@@ -79,15 +79,6 @@ def fit(
             run.save(checkpoint)
             saved = time.monotonic()
     return run.seconds
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """Lets a network compute in bfloat16 where the device has it in hardware.
-
-    A processor that emulates bfloat16 takes many times longer than in float32.
-    """
-    dtype = torch_dtype(Tuning("auto"), str(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
 
 
 class _Run:
@@ -103,7 +94,7 @@ class _Run:
             torch.optim.AdamW(others, rate, betas=(0.9, 0.98), weight_decay=0.0)
         ]
         if moved:
-            # Its steps are scaled to the size that AdamW's have, so that one rate serves both.
+            # Muon's steps are scaled to the size of AdamW's, so one rate serves both.
             self.optimisers.append(
                 torch.optim.Muon(moved, rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
             )
@@ -113,9 +104,9 @@ class _Run:
 
     def step(self, loss: Loss) -> Step:
         started = time.monotonic()
-        share = self.iteration / self.plan.iterations
-        rate = self.plan.learning_rate * min(1.0, (self.iteration + 1) / WARM_UP) * (1 - share)
-        value = loss(self.iteration, share)
+        fraction = self.iteration / self.plan.iterations
+        rate = self.plan.learning_rate * min(1.0, (self.iteration + 1) / WARM_UP) * (1 - fraction)
+        value = loss(self.iteration, fraction)
         for optimiser in self.optimisers:
             optimiser.zero_grad()
             for group in optimiser.param_groups:
@@ -131,19 +122,16 @@ class _Run:
         return Step(self.iteration, self.plan.iterations, self.loss, self.seconds)
 
     def save(self, path: Path) -> None:
-        unfinished = path.with_suffix(".part")
-        torch.save(
-            {
-                "plan": asdict(self.plan),
-                "weights": {name: weight.detach() for name, weight in self.weights.items()},
-                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-                "iteration": self.iteration,
-                "seconds": self.seconds,
-                "loss": self.loss,
-            },
-            unfinished,
-        )
-        unfinished.replace(path)
+        state = {
+            "plan": asdict(self.plan),
+            "weights": {name: weight.detach() for name, weight in self.weights.items()},
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "iteration": self.iteration,
+            "seconds": self.seconds,
+            "loss": self.loss,
+        }
+        with replacing_file(path) as unfinished:
+            torch.save(state, unfinished)
 
     @torch.no_grad()
     def load(self, path: Path) -> None:

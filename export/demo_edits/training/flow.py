@@ -16,20 +16,21 @@ from torch.nn import functional
 
 from export.demo_edits.samples import Flow
 from export.demo_edits.training import attention_start
-from export.demo_edits.training.fitting import Plan, Step, autocast, fit
+from export.demo_edits.training.fitting import Plan, Step, fit
 from export.demo_edits.training.pool import Encoded, Pool
+from export.devices import autocast
 from export.serving_code import Task
 
-# How often the prompt is dropped: guidance compares with the answer to a blank one.
-BLANK_SHARE = 0.2
-# How often the base is asked for the edit; else for one of the conditions as it is. It learns to
-# find its way in all of them, and which picture is wanted is for the adapters to know.
-EDIT_SHARE = 0.5
-# Below this share of noise the way from a wrong picture to the wanted one would be too steep to
-# learn from.
+# How often the prompt is blank: guidance compares with the answer to a blank prompt.
+BLANK_FRACTION = 0.2
+# How often the base is asked for the edit; otherwise it is asked to copy one of the conditions. The
+# base learns to find its way in all pictures; the adapters know which picture is wanted.
+EDIT_FRACTION = 0.5
+# With less noise than this, the way from a wrong picture to the wanted one is too steep to learn
+# from.
 LEAST_OWN_NOISE = 0.15
-# A token is seen where a condition is this close to it at the same place: mean squared difference
-# of latents, which vary by about 0.15.
+# A condition shows a token if it is this close to the token at the same place. The measure is the
+# mean squared difference of latents, which vary by about 0.15.
 SEEN = 0.005
 LORA_RANK = 16
 LORA_TARGETS = [
@@ -41,40 +42,46 @@ LORA_TARGETS = [
 
 @dataclass(frozen=True)
 class Course:
-    """What is trained on up to which share of the training.
+    """What is trained on, up to some fraction of the training.
 
     Courses that end together take turns.
     """
 
     until: float
+    """Fraction of the training at which the course ends, 0..1."""
     size: int
+    """Side of the pictures, in pixels."""
     batch: int
+    """Samples per iteration."""
     flows: tuple[Flow, ...] = ()
-    """In turn; empty: all of the training."""
+    """Flows that take turns; empty: all flows of the training."""
     edits_only: tuple[Flow, ...] = ()
-    """Those of which the base is asked for nothing but the edit."""
+    """Flows in which the base is only asked for the edit, never for a condition."""
 
 
 @dataclass(frozen=True)
 class Emphasis:
-    """What an adapter's training dwells on."""
+    """What an adapter's training dwells on.
+
+    The manifests of shipped bundles hold the names of these fields.
+    """
 
     unseen_share: float = 0.0
-    """How much of a sample's loss is about the tokens that no condition shows at their place,
-    however few they are, 0..1; 0: every token counts the same."""
+    """Fraction of a sample's loss that is about the tokens that no condition shows at their place,
+    however few these are, 0..1; 0: every token counts the same."""
     start_share: float = 0.0
-    """How often the noise hides all of the picture, as where an edit starts. Later steps find
-    colours in the picture on its way and stay with them, so here they must be right."""
+    """How often noise hides the whole picture, as at the start of an edit, 0..1. The first steps
+    decide the colours, and later steps keep them."""
     own_share: float = 0.0
-    """How often the transformer's own steps have led to the picture on its way, as while an edit
-    is served; else nothing teaches it to mend what they have done wrong."""
+    """How often the transformer's own steps have led to the noisy picture, 0..1, as in serving.
+    Otherwise nothing teaches the transformer to correct its own errors."""
     own_steps: int = 1
-    """The most of such steps."""
+    """At most this many of its own steps."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of an adapter's training; it goes on from the weights of the one before."""
+    """A part of an adapter's training; it continues from the weights of the part before."""
 
     plan: Plan
     courses: tuple[Course, ...]
@@ -86,13 +93,13 @@ class Batch:
     """Samples of one flow and size."""
 
     noisy: Tensor
-    """float32 [n, tokens, channels]: the wanted picture on its way to noise."""
+    """float32 [n, tokens, channels]: the wanted picture, mixed with noise."""
     velocity: Tensor
-    """As `noisy`: noise minus wanted picture."""
+    """float32, shaped as `noisy`: noise minus wanted picture."""
     conditions: Tensor
     """float32 [n, conditions x tokens, channels]"""
     sigma: Tensor
-    """float32 [n], the share of noise, 0..1."""
+    """float32 [n]: the fraction of noise, 0..1."""
     prompts: list[Tensor]
     """float16 [length, dim] each."""
 
@@ -107,16 +114,16 @@ def train_base(
     checkpoint: Path,
     on_step: Callable[[Step], None],
 ) -> float:
-    """Trains all of the transformer's weights in place, on every flow in turn.
+    """Train all of the transformer's weights in place, on every flow in turn.
 
     Args:
         transformer: as `build_pipeline` makes it.
-        scheduler: the one that serves; noise is drawn at the levels that it visits.
+        scheduler: the scheduler that serves; noise is drawn at its levels.
         plan: how long and how fast.
-        courses: sizes in order, the last until 1.0; the pool has samples of each.
+        courses: sizes in order, the last until 1.0. The pool has samples of each size.
         pool: encoded samples of every flow.
-        seed: of the batches and the noise.
-        checkpoint: the file to go on from.
+        seed: seed of the batches and the noise.
+        checkpoint: the file to continue from.
         on_step: called after every iteration.
 
     Returns:
@@ -129,7 +136,7 @@ def train_base(
         for name, weight in weights.items()
         if weight.ndim == 2 and name.startswith("transformer_blocks") and "_mod." not in name
     ]
-    loss = _loss(transformer, scheduler, courses, pool, list(Flow), EDIT_SHARE, Emphasis(), seed)
+    loss = _loss(transformer, scheduler, courses, pool, list(Flow), EDIT_FRACTION, Emphasis(), seed)
     seconds = fit(plan, weights, matrices, loss, checkpoint, on_step)
     transformer.requires_grad_(False)
     return seconds
@@ -145,16 +152,17 @@ def train_adapter(
     checkpoint: Path,
     on_step: Callable[[Step], None],
 ) -> tuple[dict[str, Tensor], float]:
-    """Trains a LoRA adapter for one task on the frozen transformer, which is left as it was.
+    """Train a LoRA adapter for one task; the frozen transformer stays as it was.
 
     Args:
-        transformer: trained.
-        scheduler: the one that serves.
-        task: its flows are trained on, and nothing but the edit is asked for.
-        stages: in order, the last course of each until 1.0; the pool has samples of each size.
+        transformer: a trained transformer.
+        scheduler: the scheduler that serves.
+        task: its flows are trained on, and the adapter is only asked for the edit.
+        stages: in order; the last course of each lasts until 1.0. The pool has samples of each
+            size.
         pool: encoded samples of the task's flows.
-        seed: of the adapter's first weights, the batches and the noise.
-        checkpoint: the file to go on from; those of later stages lie beside it.
+        seed: seed of the adapter's first weights, the batches and the noise.
+        checkpoint: the file to continue from. The files of later stages lie beside it.
         on_step: called after every iteration.
 
     Returns:
@@ -172,14 +180,14 @@ def train_adapter(
     total, done, seconds = sum(stage.plan.iterations for stage in stages), 0, 0.0
     for number, stage in enumerate(stages):
 
-        def tell(step: Step, done: int = done, seconds: float = seconds) -> None:
+        def report(step: Step, done: int = done, seconds: float = seconds) -> None:
             on_step(Step(done + step.iteration, total, step.loss, seconds + step.seconds))
 
         loss = _loss(
             transformer, scheduler, stage.courses, pool, flows, 1.0, stage.emphasis, seed + number
         )
         own = checkpoint.with_stem(f"{checkpoint.stem}-{number + 1}") if number else checkpoint
-        seconds += fit(stage.plan, weights, (), loss, own, tell)
+        seconds += fit(stage.plan, weights, (), loss, own, report)
         done += stage.plan.iterations
     state = get_peft_model_state_dict(transformer, adapter_name=name)
     trained = {key: value.detach().clone() for key, value in state.items()}
@@ -190,20 +198,20 @@ def train_adapter(
 def draw_batch(
     samples: Sequence[Encoded],
     count: int,
-    edit_share: float,
+    edit_fraction: float,
     start_share: float,
     shift: float,
     generator: torch.Generator,
 ) -> Batch:
-    """Draws samples, what each is asked for, how noisy it is, and the noise.
+    """Draw samples, what each is asked for, the level of noise, and the noise.
 
     Args:
-        samples: of one flow and size.
-        count: how many, with repetition.
-        edit_share: how often the edit is asked for instead of one of the conditions.
-        start_share: how often there is nothing but noise.
-        shift: the scheduler's `mu`, by which it prefers high levels of noise.
-        generator: all that is random comes from it.
+        samples: samples of one flow and size.
+        count: how many to draw, with repetition.
+        edit_fraction: how often the edit is asked for instead of one of the conditions, 0..1.
+        start_share: how often there is only noise, 0..1.
+        shift: the scheduler's `mu`; a larger one prefers high levels of noise.
+        generator: everything random comes from it.
     """
     chosen = [
         samples[index]
@@ -211,18 +219,18 @@ def draw_batch(
     ]
     pictures = torch.stack([sample.pictures for sample in chosen]).float()
     asked = 1 + torch.randint(pictures.shape[1] - 1, (count,), generator=generator)
-    asked[torch.rand(count, generator=generator) < edit_share] = 0
+    asked[torch.rand(count, generator=generator) < edit_fraction] = 0
     wanted = pictures[torch.arange(count), asked]
-    # More of the high levels, where what to draw is decided from conditions and prompt alone.
+    # High levels come more often: there, conditions and prompt alone decide what to draw.
     level = torch.rand(count, generator=generator).sqrt()
     if start_share:
         level[torch.rand(count, generator=generator) < start_share] = 1.0
     sigma = math.exp(shift) * level / (1 + (math.exp(shift) - 1) * level)
     noise = torch.randn(wanted.shape, generator=generator)
-    share = sigma[:, None, None]
-    blank = (torch.rand(count, generator=generator) < BLANK_SHARE).tolist()
+    fraction = sigma[:, None, None]
+    blank = (torch.rand(count, generator=generator) < BLANK_FRACTION).tolist()
     return Batch(
-        noisy=(1 - share) * wanted + share * noise,
+        noisy=(1 - fraction) * wanted + fraction * noise,
         velocity=noise - wanted,
         conditions=pictures[:, 1:].flatten(1, 2),
         sigma=sigma,
@@ -234,9 +242,9 @@ def draw_batch(
 
 
 def predict(transformer: Any, batch: Batch) -> Tensor:
-    """The velocity that the transformer predicts, float32 [n, tokens, channels].
+    """Return the velocity that the transformer predicts, float32 [n, tokens, channels].
 
-    Tokens of square pictures are put one after the other, as the pipeline does it.
+    Tokens of square pictures follow one another, as in the pipeline.
     """
     device = transformer.device
     tokens = batch.noisy.shape[1]
@@ -263,16 +271,16 @@ def predict(transformer: Any, batch: Batch) -> Tensor:
 def with_own_pictures(
     transformer: Any, batch: Batch, emphasis: Emphasis, generator: torch.Generator
 ) -> Batch:
-    """Starts some samples where the transformer's own steps from their noise lead.
+    """Start some samples where the transformer's own steps from their noise lead.
 
-    The velocity then leads from there to the wanted picture, over the noise that is left. This
-    is against what Ning et al. 2023 (arXiv:2301.11706) call exposure bias.
+    Their velocity then leads from there to the wanted picture. This counters what Ning et al. 2023
+    (arXiv:2301.11706) call exposure bias.
 
     Args:
         transformer: takes Euler's steps, from pure noise.
-        batch: as drawn.
-        emphasis: how often, of the samples with at least LEAST_OWN_NOISE, and the most steps.
-        generator: draws which, and how many steps.
+        batch: what `draw_batch` drew.
+        emphasis: how many of the samples with at least LEAST_OWN_NOISE, and at most how many steps.
+        generator: draws which samples, and how many steps.
     """
     sigma = batch.sigma[:, None, None]
     wanted = batch.noisy - sigma * batch.velocity
@@ -292,22 +300,22 @@ def with_own_pictures(
 
 
 def token_weights(batch: Batch, unseen_share: float) -> Tensor:
-    """How much each token's error counts, float32 [n, tokens], 1 on average in every sample.
+    """Weigh each token's error, float32 [n, tokens], 1 on average in every sample.
 
-    What a condition shows at the same place is easily copied, and is most of the picture: were
-    every token to count the same, a small object's would hardly count.
+    Most tokens are easily copied, because a condition shows them at the same place. With equal
+    weights, the tokens of a small object would hardly count.
 
     Args:
-        batch: of one flow.
-        unseen_share: what the tokens that no condition shows weigh together, of a sample's all.
+        batch: samples of one flow.
+        unseen_share: fraction of a sample's weight for the tokens that no condition shows, 0..1.
     """
     wanted = batch.noisy - batch.sigma[:, None, None] * batch.velocity
     conditions = batch.conditions.reshape(len(wanted), -1, *wanted.shape[1:])
     nearest = (conditions - wanted[:, None]).square().mean(-1).amin(1)
     unseen = nearest > SEEN
-    share = unseen.float().mean(1, keepdim=True)
-    weights = torch.where(unseen, unseen_share / share, (1 - unseen_share) / (1 - share))
-    mixed = (share > 0) & (share < 1)
+    fraction = unseen.float().mean(1, keepdim=True)
+    weights = torch.where(unseen, unseen_share / fraction, (1 - unseen_share) / (1 - fraction))
+    mixed = (fraction > 0) & (fraction < 1)
     return torch.where(mixed, weights, torch.ones_like(weights))
 
 
@@ -317,17 +325,17 @@ def _loss(
     courses: Sequence[Course],
     pool: Pool,
     flows: Sequence[Flow],
-    edit_share: float,
+    edit_fraction: float,
     emphasis: Emphasis,
     seed: int,
 ) -> Callable[[int, float], Tensor]:
     config = scheduler.config
     importance = _importance(pool, courses[0].size, flows).to(transformer.device)
 
-    def loss(iteration: int, share: float) -> Tensor:
-        # By iteration, so that a run that goes on after a kill sees the batches it would have.
+    def loss(iteration: int, fraction: float) -> Tensor:
+        # Seeded by iteration, so that a run continued after a kill sees the same batches.
         generator = torch.Generator().manual_seed(seed * 1_000_003 + iteration)
-        until = next(course.until for course in courses if share < course.until)
+        until = next(course.until for course in courses if fraction < course.until)
         together = [course for course in courses if course.until == until]
         turns = together[0].flows or flows
         turn, number = divmod(iteration, len(turns))
@@ -340,7 +348,7 @@ def _loss(
             config.base_shift,
             config.max_shift,
         )
-        asked = 1.0 if flow in course.edits_only else edit_share
+        asked = 1.0 if flow in course.edits_only else edit_fraction
         batch = draw_batch(samples, course.batch, asked, emphasis.start_share, shift, generator)
         if emphasis.own_share:
             batch = with_own_pictures(transformer, batch, emphasis, generator)
@@ -357,10 +365,10 @@ def _loss(
 
 
 def _importance(pool: Pool, size: int, flows: Sequence[Flow]) -> Tensor:
-    """How much an error counts in each channel of a token, 1 on average.
+    """Weigh an error in each channel of a token, float32 [channels], 1 on average.
 
-    As much as the channel deviates: by then it counts more the more it shows in the picture,
-    while the fine channels, which show little, are still learned.
+    A channel weighs as much as it deviates. So an error counts more the more the picture shows
+    it, and the fine channels, which show little, are still learned.
     """
     samples = [sample for flow in flows for sample in pool[size, flow]]
     deviation = torch.cat([sample.pictures[0] for sample in samples]).float().std(dim=0)

@@ -13,23 +13,24 @@ from torch import Tensor
 from export.demo_edits.samples import Flow, Sample, draw_sample
 from export.demo_edits.training.single_frame import single_frame
 from export.demo_edits.training.vae import as_values
+from export.folders import replacing_file
 from export.scenes.edits import Pixels
 
-# What the transformer reads where no prompt is given; the pipeline's own negative prompt.
+# A blank prompt; the pipeline's own negative prompt is the same.
 BLANK = " "
 SHARD = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A sample as the transformer sees it; float16."""
+    """A sample as the transformer sees it, in float16."""
 
     pictures: Tensor
-    """[1 + conditions, tokens, 4 x z_dim], packed: the truth, then the conditions in order."""
+    """float16 [1 + conditions, tokens, 4 x z_dim], packed: the truth, then the conditions."""
     prompt: Tensor
-    """[length, dim]"""
+    """float16 [length, dim]."""
     blank: Tensor
-    """[length, dim]: the same conditions without a prompt."""
+    """float16 [length, dim]: the same conditions without a prompt."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,20 @@ def encoded_pool(
     folder: Path,
     on_sample: Callable[[int], None],
 ) -> Pool:
-    """Draws and encodes samples, or reads what an earlier run has encoded.
+    """Draw and encode samples, or read what an earlier run has encoded.
 
     Args:
-        pipeline: its VAE and text encoder are used, as they are when an edit is served.
+        pipeline: its VAE and text encoder encode the samples, as they do in serving.
         portions: how many samples at which sizes.
-        flows: of which.
-        seed: of the scenes.
-        photographs: RGB; a share of the backgrounds is cut from them.
-        folder: where the shards lie; those of another VAE must not.
-        on_sample: called with the number of samples that are ready now.
+        flows: the flows to draw.
+        seed: seed of the scenes.
+        photographs: RGB uint8 [height, width, 3] each; a fraction of the backgrounds is cut from
+            them.
+        folder: where the shards lie. It holds no shard of another VAE.
+        on_sample: called with the number of samples that have just become ready.
+
+    Returns:
+        The pool: a list of samples for each size and flow.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pool: Pool = {}
@@ -77,9 +82,8 @@ def encoded_pool(
                     seeds = [[seed, 3, number, portion.size, first + at] for at in range(count)]
                     samples = [draw_sample(flow, each, portion.size, photographs) for each in seeds]
                     encoded = [encode(pipeline, sample) for sample in samples]
-                    unfinished = path.with_suffix(".part")
-                    torch.save([vars(each) for each in encoded], unfinished)
-                    unfinished.replace(path)
+                    with replacing_file(path) as unfinished:
+                        torch.save([vars(each) for each in encoded], unfinished)
                 found += [Encoded(**each) for each in torch.load(path, weights_only=True)]
                 on_sample(count)
     return pool
@@ -87,7 +91,7 @@ def encoded_pool(
 
 @torch.no_grad()
 def encode(pipeline: Any, sample: Sample) -> Encoded:
-    """Encodes a sample as the pipeline encodes an edit's inputs, at the size that they have."""
+    """Encode a sample as the pipeline encodes an edit's inputs, without a change of size."""
     pictures = [sample.truth, *sample.conditions.images]
     values = as_values(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
     with single_frame():

@@ -24,16 +24,16 @@ RECIPE = "recipe.json"
 NUM_LAYERS, NUM_ATTENTION_HEADS = 3, 8
 PICTURE_SIZE = 128
 
-# Where nothing but the prompt tells what to draw, reading it must be learned: half of the time.
+# Half of the time only the prompt says what to draw, so that the base learns to read it.
 READING = tuple(
     flow for other in Flow if other is not Flow.DESCRIBED for flow in (Flow.DESCRIBED, other)
 )
-# To find the object in a whole reference picture takes longest among the insertions.
+# Among the insertions, finding the object in a whole reference picture takes longest to learn.
 SEARCHING = (Flow.TWO_SOURCE, Flow.REFERENCE, Flow.TWO_SOURCE, Flow.DESCRIBED)
 BALANCED = (Flow.TWO_SOURCE, Flow.REFERENCE, Flow.TWO_SOURCE, Flow.REFERENCE, Flow.DESCRIBED)
 ENDING = (*SEARCHING, Flow.TWO_SOURCE, Flow.REFERENCE)
 
-# (phase, share of it that is done, what it does now)
+# (phase, fraction of it that is done, what it does now)
 Report = Callable[[str, float, str], None]
 
 
@@ -43,16 +43,16 @@ class AdapterRecipe:
 
     stages: tuple[Stage, ...]
     portions: tuple[Portion, ...]
-    """Samples of each of its flows."""
+    """Samples of each flow of its task."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights; the same recipe gives the same on one machine."""
+    """Everything that decides the weights. One machine gives one recipe the same weights."""
 
     seed: int
     vae_samples: int
-    """Samples whose pictures the VAE learns from."""
+    """How many samples' pictures the VAE learns from."""
     portions: tuple[Portion, ...]
     """Samples of each flow that the base learns from."""
     vae: Plan
@@ -71,15 +71,15 @@ class Trained:
     adapters: dict[str, dict[str, Tensor]]
     """Task -> its adapter's weights as peft names them."""
     seconds: dict[str, float]
-    """Phase -> time spent training, the drawing and encoding of samples not counted."""
+    """Phase -> time spent training, without drawing and encoding samples."""
 
 
 def recipe(seed: int, length: float) -> Recipe:
-    """The demo's recipe.
+    """Return the demo's recipe.
 
     Args:
-        seed: of the weights, the scenes and the batches.
-        length: 1 takes about two hours on two cores; every phase's iterations follow it.
+        seed: seed of the weights, the scenes and the batches.
+        length: factor on every phase's iterations; 1 takes about two hours on two cores.
     """
 
     def plan(iterations: int, learning_rate: float) -> Plan:
@@ -137,11 +137,11 @@ def recipe(seed: int, length: float) -> Recipe:
 
 
 def train(recipe: Recipe, workspace: Path, device: str, report: Report) -> Trained:
-    """Trains VAE, transformer and adapters, going on where an earlier run was stopped.
+    """Train VAE, transformer and adapters; continue where an earlier run was stopped.
 
     Args:
-        recipe: what to do.
-        workspace: a folder of this training's own.
+        recipe: what to train, and how.
+        workspace: a folder that only this training uses.
         device: "cpu" or "cuda".
         report: called after every sample and iteration.
 
@@ -190,7 +190,7 @@ def train(recipe: Recipe, workspace: Path, device: str, report: Report) -> Train
 def _pools(
     pipeline: Any, recipe: Recipe, pictures: Sequence[Pixels], folder: Path, report: Report
 ) -> dict[Task | None, Pool]:
-    """What the base (None) and each task's adapter learn from."""
+    """Encode what the base (None) and each task's adapter learn from."""
     wanted: dict[Task | None, tuple[Sequence[Portion], Sequence[Flow]]] = {
         None: (recipe.portions, list(Flow))
     }

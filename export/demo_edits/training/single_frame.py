@@ -12,10 +12,10 @@ from torch.nn import functional
 
 @contextlib.contextmanager
 def single_frame() -> Iterator[None]:
-    """Computes causal convolutions as the two-dimensional ones that they are for one frame.
+    """Compute causal convolutions as two-dimensional ones, which is the same for one frame.
 
-    Before the first frame lies nothing: only the last of a kernel's three slices in time meets
-    values that are not zero, so only that one is multiplied, and trained.
+    Nothing lies before the first frame. Only the last of a kernel's three slices in time meets
+    values other than zero, so only this slice is multiplied and trained.
     """
     with mock.patch.object(QwenImageCausalConv3d, "forward", _last_slice):
         yield

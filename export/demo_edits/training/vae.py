@@ -16,14 +16,20 @@ from export.scenes.edits import Pixels
 
 CROP = 64
 BATCH = 16
-# Deviation of the noise on the latents in training: the transformer's answers are no better.
+# Deviation of the noise on the latents in training; the transformer's answers are as noisy.
 NOISE = 0.05
-# Of the pictures that the closed-form start is computed from.
+# How many pictures the closed-form start is computed from.
 START_PICTURES = 250
 
 
 def training_pictures(seed: int, samples: int, size: int, photographs: list[Pixels]) -> Tensor:
-    """Draws what the VAE will see: truths and condition images of every flow.
+    """Draw what the VAE will see: truths and condition images of every flow.
+
+    Args:
+        seed: seed of the samples and their order.
+        samples: how many samples to draw.
+        size: side of the pictures, in pixels.
+        photographs: RGB uint8 [height, width, 3] each.
 
     Returns:
         uint8 [n, 3, size, size], shuffled.
@@ -45,14 +51,14 @@ def train_vae(
     checkpoint: Path,
     on_step: Callable[[Step], None],
 ) -> float:
-    """Trains in place; the encoder keeps the principal components that it starts with.
+    """Train the decoder in place; the encoder keeps the principal components of its start.
 
     Args:
         vae: an AutoencoderKLQwenImage as `build_pipeline` makes it.
         plan: how long and how fast.
         pictures: uint8 [n, 3, size, size] on the CPU, the size a multiple of 8, at least CROP.
-        seed: of the batches and the noise.
-        checkpoint: the file to go on from.
+        seed: seed of the batches and the noise.
+        checkpoint: the file to continue from.
         on_step: called after every iteration.
 
     Returns:
@@ -67,13 +73,13 @@ def train_vae(
         )
         vae.to(device)
         vae.requires_grad_(False)
-        # Its attention has seen crops of this size only, and would meet pictures of every size.
+        # Attention stays as it is: it would only see crops here, but later meets whole pictures.
         vae.decoder.requires_grad_(True).mid_block.attentions.requires_grad_(False)
         trained = {name: weight for name, weight in vae.named_parameters() if weight.requires_grad}
         positions = (pictures.shape[-1] - CROP) // vae_start.PATCH + 1
 
-        def loss(iteration: int, share: float) -> Tensor:
-            del share
+        def loss(iteration: int, fraction: float) -> Tensor:
+            del fraction
             generator = torch.Generator().manual_seed(seed * 1_000_003 + iteration)
             chosen = torch.randint(len(pictures), (BATCH,), generator=generator)
             top, left = (
@@ -90,13 +96,13 @@ def train_vae(
 
         seconds = fit(plan, trained, (), loss, checkpoint, on_step)
     vae.requires_grad_(False)
-    # The start has scaled them already, each channel by how much it matters.
+    # The start has already scaled each latent channel by how much it matters.
     channels = vae.config.z_dim
     vae.register_to_config(latents_mean=[0.0] * channels, latents_std=[1.0] * channels)
     return seconds
 
 
 def as_values(pictures: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 -1..1, as the VAE takes pictures."""
+    """Turn uint8 0..255 into float32 -1..1, as the VAE takes pictures."""
     values: Tensor = pictures.float() / 127.5 - 1
     return values

@@ -1,8 +1,8 @@
 """Owns the closed-form start of the demo's VAE: principal components in, least squares out.
 
-An autoencoder of this class learns for days from random weights. Its convolutions can hold a
-linear transform of 8 x 8 patches exactly on the way in, and a linear interpolation of it on the
-way out; the residual branches start at zero, and training the decoder begins from there.
+From random weights, an autoencoder of this class learns for days. But its encoder can hold a linear
+transform of 8 x 8 patches exactly, and its decoder a linear interpolation of that transform. The
+residual branches start at zero, and training the decoder begins from there.
 """
 
 from typing import Any
@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 PATCH = 8
-# A constant channel beside the signal makes the last normalisation of a pixel's channels a
-# division by that constant: all but linear in the encoder, nearly so in the decoder, which trains.
+# A large constant channel turns the last normalisation into a division by that constant. So the
+# encoder becomes almost exactly linear, and the decoder, which is trained, nearly so.
 ENCODER_CONSTANT = 512.0
 DECODER_CONSTANT = 8.0
-# The deviation of a latent channel is its component's to this power: 1 would leave the finest
-# details invisible among the noise until the last step, 0 would make them as loud as the colours.
+# A latent channel's deviation is its component's deviation to this power. With 1, noise would hide
+# the finest details until the last step. With 0, details would be as loud as the colours.
 FLATTENING = 0.5
-# What the encoder reports as log variance: about how far the transformer misses a latent.
+# The log variance that the encoder reports: about how far the transformer misses a latent.
 LOG_VARIANCE = -6.0
 RIDGE = 1e-3
 SAMPLES = 60_000
@@ -27,12 +27,12 @@ SAMPLES = 60_000
 
 @torch.no_grad()
 def start(vae: Any, pictures: Tensor, generator: torch.Generator) -> None:
-    """Sets all weights of the VAE, so that it reproduces pictures about as linear coding can.
+    """Set all weights of the VAE, so that it reproduces pictures about as well as linear coding.
 
     Args:
         vae: an AutoencoderKLQwenImage of three halvings, without convolutions over time.
         pictures: float32 [n, 3, size, size] in -1..1, the size a multiple of 8.
-        generator: draws which pixels are compared and the context that the decoder looks at.
+        generator: draws which pixels are compared, and which context the decoder looks at.
     """
     for module in vae.modules():
         if hasattr(module, "conv2"):  # a residual block: its branch begins at zero
@@ -49,17 +49,21 @@ def start(vae: Any, pictures: Tensor, generator: torch.Generator) -> None:
 
 
 def principal_components(pictures: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Finds the directions in which 8 x 8 patches differ most.
+    """Find the directions in which 8 x 8 patches differ most.
+
+    Args:
+        pictures: float32 [n, 3, size, size], the size a multiple of 8.
+        count: how many directions.
 
     Returns:
-        float32 [count, 3, 8, 8], scaled so that patch times component has the deviation that
-        FLATTENING leaves it, the first one's being 1; and the mean patch, [3, 8, 8].
+        The components, float32 [count, 3, 8, 8], and the mean patch, float32 [3, 8, 8]. Patch
+        times component has the deviation that FLATTENING leaves; the first deviation is 1.
     """
     patches = functional.unfold(pictures, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)
     mean = patches.mean(dim=0)
     values, vectors = torch.linalg.eigh((patches - mean).T.double().cov())
     values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
-    # An eigenvector's sign is the library's choice; a fixed one repeats everywhere.
+    # Libraries choose an eigenvector's sign freely; a fixed sign repeats everywhere.
     vectors = vectors * vectors.sum(dim=0).sign()
     deviations = (values / values[0]).sqrt() ** FLATTENING
     scaled = (vectors / values.sqrt() * deviations).T
@@ -73,14 +77,14 @@ def _start_encoder(vae: Any, components: Tensor, mean: Tensor) -> None:
         layer.resample[1] for layer in encoder.down_blocks if hasattr(layer, "resample")
     )
     _pass_on(encoder.conv_in)
-    # 2 x 2 pixels of three colours are 12 channels; nothing is lost yet.
+    # The first convolution loses nothing: 2 x 2 pixels of three colours become 12 channels.
     for convolution in (first, second, third):
         convolution.weight.zero_()
         convolution.bias.zero_()
     for index in range(4):
         for colour in range(3):
             first.weight[3 * index + colour, colour, index // 2, index % 2] = 1
-    # Of 4 x 4 pixels the second keeps what the components use most of.
+    # The second convolution keeps the part of 4 x 4 pixels that the components use most.
     blocks = _quartered(components, PATCH // 2)  # [count, 4 blocks, 48]
     kept = min(second.out_channels, 48)
     basis = torch.linalg.svd(blocks.reshape(-1, 48), full_matrices=False).Vh[:kept]
@@ -102,7 +106,7 @@ def _start_decoder(vae: Any, pictures: Tensor, generator: torch.Generator) -> No
     _pass_on(vae.post_quant_conv)
     latents = vae.encode(pictures[:, :, None]).latent_dist.mode()[:, :, 0]
     count = latents.shape[1]
-    # Beside the latents themselves: mixtures of each one's neighbourhood.
+    # The first channels are the latents themselves, the others mixtures of their neighbourhoods.
     mixing = decoder.conv_in.weight
     mixing.zero_()
     decoder.conv_in.bias.zero_()
@@ -115,7 +119,7 @@ def _start_decoder(vae: Any, pictures: Tensor, generator: torch.Generator) -> No
             break
         convolution = block.upsamplers[0].resample[1]
         targets = _coefficients(pictures, side, convolution.out_channels)
-        # The last one gives every colour twice, once negated, for the activation to cancel.
+        # The last convolution gives every colour twice, once negated, to cancel the activation.
         targets = torch.cat([targets, -targets], dim=1) if side == 1 else targets
         features = _fit(convolution, features, targets, generator)
     convolution.bias[6] = DECODER_CONSTANT
@@ -123,7 +127,7 @@ def _start_decoder(vae: Any, pictures: Tensor, generator: torch.Generator) -> No
 
 
 def _coefficients(pictures: Tensor, side: int, most: int) -> Tensor:
-    """The pictures in blocks of side x side pixels, as their principal coefficients."""
+    """Return the principal coefficients of the pictures in blocks of side x side pixels."""
     blocks = functional.pixel_unshuffle(pictures, side)
     flat = blocks.transpose(0, 1).flatten(1)
     vectors = torch.linalg.eigh(flat.double().cov()).eigenvectors.flip(1).float()
@@ -131,9 +135,9 @@ def _coefficients(pictures: Tensor, side: int, most: int) -> Tensor:
 
 
 def _fit(convolution: Any, features: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
-    """Sets a convolution so that it turns the enlarged features into the targets, and applies it.
+    """Set a convolution that turns the enlarged features into the targets, and apply it.
 
-    Channels that have no target start at zero; the residual branches will use them.
+    Channels without a target start at zero; the residual branches will use them.
     """
     enlarged = functional.interpolate(features, scale_factor=2, mode="nearest-exact")
     known, wanted = enlarged.shape[1], targets.shape[1]
@@ -154,7 +158,7 @@ def _fit(convolution: Any, features: Tensor, targets: Tensor, generator: torch.G
 
 
 def _cancel_activation(coder: Any, count: int, constant: float) -> None:
-    """Makes the last normalisation, SiLU and convolution pass on `count` channels.
+    """Make the last normalisation, SiLU and convolution pass on `count` channels.
 
     They take x from channel i and -x from channel count + i: silu(x) - silu(-x) = x.
     """
@@ -169,7 +173,7 @@ def _cancel_activation(coder: Any, count: int, constant: float) -> None:
 
 
 def _pass_on(convolution: Any) -> None:
-    """Lets a causal convolution pass its channels on, as many as fit, from the frame itself."""
+    """Let a causal convolution pass on the frame's own channels, as many as fit."""
     weight = convolution.weight
     weight.zero_()
     convolution.bias.zero_()
@@ -179,7 +183,7 @@ def _pass_on(convolution: Any) -> None:
 
 
 def _quartered(kernels: Tensor, half: int) -> Tensor:
-    """[n, 3, 8, 8] -> [n, 4 blocks, 4 inner blocks x 3 colours x ...] in the second's order."""
+    """Reorder [n, 3, 8, 8] into [n, 4 blocks, 48], in the second convolution's order."""
     blocks = kernels.unfold(2, half, half).unfold(3, half, half)  # [n, 3, 2, 2, 4, 4]
     pairs = blocks.unfold(4, 2, 2).unfold(5, 2, 2)  # [n, 3, 2, 2, 2, 2, 2, 2]
     # Outer block, then place among the 2 x 2 of the second, then the 12 channels of the first.
@@ -188,5 +192,5 @@ def _quartered(kernels: Tensor, half: int) -> Tensor:
 
 
 def _halved(basis: Tensor) -> Tensor:
-    """[n, 48] in the order of `_quartered` -> kernels [n, 12, 2, 2]."""
+    """Reorder [n, 48] in the order of `_quartered` into kernels [n, 12, 2, 2]."""
     return basis.view(len(basis), 2, 2, 12).permute(0, 3, 1, 2)

@@ -1,1 +1,1 @@
-"""The HTTP endpoints."""
+"""Owns the HTTP endpoints."""

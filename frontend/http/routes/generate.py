@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -14,7 +14,6 @@ from frontend.http import sse
 from frontend.http.dependencies import REFUSALS, Finished, Services
 from frontend.http.json_route import JsonRoute
 from frontend.http.schemas.edits import (
-    DEFAULT_STEPS,
     GenerationRequest,
     GenerationResult,
     StreamEvent,
@@ -26,7 +25,7 @@ from frontend.http.schemas.edits import (
     task_status,
 )
 
-# A drawn seed stays short enough to be typed again.
+# Small, so that people can type a drawn seed again.
 DRAWN_SEEDS = 2**32
 
 router = APIRouter(
@@ -101,9 +100,9 @@ async def stream(
     after = last_event_id if last_event_id_header is None else last_event_id_header
     newest, event = await services.jobs.last(task_id)
     if event.status.terminal and after >= newest:
-        # The standard's only way to stop an EventSource from coming back for ever.
+        # By the standard, only 204 keeps an EventSource from connecting again for ever.
         return Response(status_code=204)
-    # A number that the job has not reached is another job's.
+    # A number beyond the newest event belongs to another job.
     events = _events(task_id, min(after, newest), services)
     return StreamingResponse(events, headers=sse.HEADERS)
 
@@ -118,49 +117,40 @@ async def cancel(task_id: str, services: Services) -> Response:
     body = TaskCancelled(
         message=f"Async generation task {task_id} marked for cancellation", task_id=task_id
     )
-    # After the answer: the known web client shows an error where its stream ends before.
+    # In the background, because the known web client shows an error if its stream ends before
+    # the answer to its cancel.
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
 
 
 async def _submit(request: GenerationRequest, services: Services) -> str:
-    """Check what is cheap to check first, then decode the images, then queue the job."""
+    """Refuse early what would be refused, then decode the images, then queue the job."""
     services.edits.admit(request.resolved_task_type)
     return await services.edits.submit(await _params(request, services))
 
 
 async def _params(request: GenerationRequest, services: Services) -> EditParams:
-    masks = request.conditional_images or []
-    if len(masks) > (most := services.settings.max_conditional_images):
+    conditions = request.conditional_images or []
+    if len(conditions) > (most := services.settings.max_conditional_images):
         raise InvalidInputError(f"conditional_images: more than {most} images")
     read = services.images.read
-    return EditParams(
-        prompt=request.prompt,
-        image=await read("input_image", request.input_image),
-        conditional_images=tuple(
-            [await read(f"conditional_images.{i}", mask) for i, mask in enumerate(masks)]
-        ),
+
+    async def read_optional(field: str, text: str | None) -> bytes | None:
         # Clients send an empty string for no picture.
-        reference_image=await read("reference_image", request.reference_image)
-        if request.reference_image
-        else None,
-        reference_mask_r=await read("reference_mask_R", request.reference_mask_r)
-        if request.reference_mask_r
-        else None,
-        negative_prompt=request.negative_prompt,
-        task_type=request.resolved_task_type,
-        angle=request.angle,
-        background_preset=request.background_preset,
-        input_quality=request.input_quality,
-        mask_tool_type=request.mask_tool_type,
-        width=request.width,
-        height=request.height,
-        num_inference_steps=request.num_inference_steps or DEFAULT_STEPS,
-        guidance_scale=request.guidance_scale,
-        true_cfg_scale=request.true_cfg_scale,
-        seed=secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed,
-        enable_flowmatch_scheduler=request.enable_flowmatch_scheduler,
-        preview=bool(request.preview),
-    )
+        return await read(field, text) if text else None
+
+    pictures: dict[str, Any] = {
+        "image": await read("input_image", request.input_image),
+        "conditional_images": tuple(
+            [await read(f"conditional_images.{i}", text) for i, text in enumerate(conditions)]
+        ),
+        "reference_image": await read_optional("reference_image", request.reference_image),
+        "reference_mask_r": await read_optional("reference_mask_R", request.reference_mask_r),
+    }
+    parameters = request.parameters
+    # Drawn here and not in the model, so that a job that starts again makes the same picture.
+    if parameters.get("seed") is None:
+        parameters["seed"] = secrets.randbelow(DRAWN_SEEDS)
+    return EditParams(**parameters, **pictures)
 
 
 async def _events(task_id: str, after: int, services: Services) -> AsyncIterator[bytes]:
@@ -176,5 +166,5 @@ async def _events(task_id: str, after: int, services: Services) -> AsyncIterator
                     return
                 after = seq
     except JobNotFoundError:
-        # It ended and expired while the subscriber was not reading.
+        # The job ended and expired while the subscriber was not reading.
         return

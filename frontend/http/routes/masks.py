@@ -34,7 +34,7 @@ async def smart_mask(request: SmartMaskRequest, services: Services) -> SmartMask
         raise UnsupportedError("model_type: birefnet is not built")
     with services.masks.admitted(request.request_id) as ticket:
         image = await _image(request, services)
-        mask = await services.images.encoded("mask", request.mask) if request.mask else None
+        mask = await services.images.from_base64("mask", request.mask) if request.mask else None
         found = await services.masks.find(ticket, request.prompts(mask), image)
     return SmartMaskAnswer(
         mask_base64=base64.b64encode(found.mask).decode(),
@@ -85,8 +85,7 @@ async def extract_object(request: ExtractRequest, services: Services) -> Extract
 async def _image(request: SmartMaskRequest | DetectRequest, services: Services) -> Picture | str:
     """Return the picture that was sent, or else the image_id.
 
-    Clients send the same picture at every click, and an upload that was seen before need not be
-    decoded.
+    Clients send the same picture at every click, so a known upload is recognised and not decoded.
     """
     if not request.image:
         return request.image_id or ""

@@ -19,8 +19,16 @@ from frontend.http.schemas.fields import (
     Prompt,
 )
 
+# The models own these defaults; a contract test compares them. They stand here for the
+# documentation, and the steps also because the queue has to know them.
 DEFAULT_STEPS = 10
+DEFAULT_GUIDANCE_SCALE = 1.0
+DEFAULT_TRUE_CFG_SCALE = 4.0
 MAX_SEED = 2**63 - 1
+
+# Fields that hold pictures; these are decoded before they are sent.
+_PICTURES = {"input_image", "conditional_images", "reference_image", "reference_mask_r"}
+_GUIDANCE = {"guidance_scale", "true_cfg_scale"}
 
 NO_MASK = "conditional_images must include at least one image (mask) for insertion/removal tasks."
 LOADING_MESSAGES: dict[Stage | None, str] = {
@@ -90,10 +98,10 @@ class GenerationRequest(BaseModel):
     ] = DEFAULT_STEPS
     guidance_scale: Annotated[
         float | None, Field(ge=0.5, le=20, description="used where true_cfg_scale is null")
-    ] = 1.0
+    ] = DEFAULT_GUIDANCE_SCALE
     true_cfg_scale: Annotated[
         float | None, Field(ge=0.5, le=15, description="strength of classifier-free guidance")
-    ] = 4.0
+    ] = DEFAULT_TRUE_CFG_SCALE
     negative_prompt: Prompt | None = None
     seed: Annotated[
         Int | None, Field(ge=0, le=MAX_SEED, description="null: one is drawn and reported")
@@ -120,8 +128,25 @@ class GenerationRequest(BaseModel):
 
     @property
     def resolved_task_type(self) -> str:
-        """The task, decided where the request leaves it open."""
+        """The task; the reference image decides if the request does not name one."""
         return self.task_type or ("insertion" if self.reference_image else "removal")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The fields of EditParams, except the pictures.
+
+        A field that the client has left out is missing, because the model owns its default. The
+        task and the number of steps are always there: the queue admits and orders jobs by them.
+        """
+        given = self.model_dump(exclude=_PICTURES, exclude_unset=True)
+        if _GUIDANCE & given.keys():
+            # Both or none: the model uses guidance_scale if true_cfg_scale is absent, and this API
+            # only if it is null.
+            given |= self.model_dump(include=_GUIDANCE)
+        return given | {
+            "task_type": self.resolved_task_type,
+            "num_inference_steps": self.num_inference_steps or DEFAULT_STEPS,
+        }
 
     @model_validator(mode="after")
     def _require_what_belongs_together(self) -> Self:

@@ -1,4 +1,4 @@
-"""Owns what the JSON of several endpoints shares."""
+"""Owns the fields and examples that the JSON of several endpoints shares."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 MAX_PROMPT_CHARS = 4096
 MAX_LABEL_CHARS = 256
 
-# The type of an error between fields, whose text names them itself.
+# The type of an error between fields; its text names the fields itself.
 CROSS_FIELD = "cross_field"
 
 # A red ball on a table, 96x96 pixels, so that the examples at /docs can be sent as they are.
@@ -31,7 +31,7 @@ EXAMPLE_MASK = (
 
 
 def _whole(value: object) -> object:
-    """JSON has one kind of number: 10.0 is an integer there."""
+    """Return 10.0 as 10, because JSON has only one kind of number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -1,6 +1,6 @@
 """Owns the JSON of requests for masks and of their answers, as documented at /docs."""
 
-from typing import Annotated, Literal, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -11,7 +11,7 @@ from frontend.http.schemas.fields import CROSS_FIELD, EXAMPLE_IMAGE, EXAMPLE_MAS
 MAX_POINTS = 256
 MAX_BORDER = 50
 MAX_ID_CHARS = 128
-# Pixels; far beyond any picture, and exact in the model's FP32.
+# Pixels: far beyond any picture, and still exact in the model's FP32.
 MAX_COORDINATE = 2**24
 
 NO_IMAGE = "Either 'image' or 'image_id' must be provided"
@@ -51,6 +51,11 @@ class _Request(BaseModel):
         ),
     ] = None
 
+    @property
+    def finishing(self) -> dict[str, Any]:
+        """The fields of MaskPrompts that shape the mask, as far as the client has sent them."""
+        return self.model_dump(include={"border_adjustment", "use_blur"}, exclude_unset=True)
+
     @model_validator(mode="after")
     def _require_an_image(self) -> Self:
         if not self.image and not self.image_id:
@@ -65,12 +70,8 @@ class DetectRequest(_Request):
 
     @property
     def prompts(self) -> MaskPrompts:
-        """What is sent to the model beside the picture."""
-        return MaskPrompts(
-            auto_detect=True,
-            border_adjustment=self.border_adjustment,
-            use_blur=self.use_blur,
-        )
+        """What the model is asked to find."""
+        return MaskPrompts(auto_detect=True, **self.finishing)
 
 
 class SmartMaskRequest(_Request):
@@ -136,24 +137,23 @@ class SmartMaskRequest(_Request):
     def _has_a_sensible_bbox(self) -> bool:
         match self.bbox:
             case [left, top, right, bottom]:
-                # Beside points it does not count, and around a straight stroke it has no area.
+                # Beside points the box is ignored, and around a straight stroke it has no area.
                 return bool(self.points) or (left < right and top < bottom)
         return False
 
     def prompts(self, mask: bytes | None) -> MaskPrompts:
-        """Return what is sent to the model beside the picture.
+        """Return what the model is asked to find.
 
         Args:
-            mask: the decoded file.
+            mask: the file of the rough mask, or None.
         """
         return MaskPrompts(
             points=tuple((x, y) for x, y in self.points or ()),
             point_labels=tuple(self.point_labels or ()),
             bbox=tuple(self.bbox) if self.bbox and not self.points else None,
             mask=mask,
-            auto_detect=self.auto_detect,
-            border_adjustment=self.border_adjustment,
-            use_blur=self.use_blur,
+            **self.model_dump(include={"auto_detect"}, exclude_unset=True),
+            **self.finishing,
         )
 
 

@@ -14,23 +14,13 @@ import torch
 from diffusers import QwenImageEditPlusPipeline
 from PIL import Image
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 from export import manifest
-from export.__main__ import app
 from export.demo_edits import bundle as demo_bundle
 from export.demo_edits.samples import all_prompts
 from export.preview import synthetic_pictures
 
 SIZE = 128
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +36,9 @@ def pipeline(bundle: Path) -> Iterator[Any]:
         bundle / "pipeline", dtype=torch.float32, local_files_only=True
     )
     with warnings.catch_warnings():
-        # peft finds it worth a warning that a model has several adapters.
+        # peft warns when a model has several adapters.
         warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
-        for task_type, file in demo_bundle.ADAPTERS.items():
+        for task_type, file in manifest.ADAPTERS.items():
             pipeline.load_lora_weights(
                 bundle, weight_name=file, adapter_name=task_type, local_files_only=True
             )
@@ -203,7 +193,7 @@ def test_an_altered_or_outdated_bundle_is_not_current(bundle: Path, tmp_path: Pa
     assert demo_bundle.is_current(bundle)
     copy = tmp_path / "copy"
     shutil.copytree(bundle, copy)
-    (copy / demo_bundle.ADAPTERS["removal"]).write_bytes(b"")
+    (copy / manifest.ADAPTERS["removal"]).write_bytes(b"")
     assert not demo_bundle.is_current(copy)
     shutil.rmtree(copy)
     shutil.copytree(bundle, copy)
@@ -218,33 +208,3 @@ def test_a_folder_of_something_else_is_never_deleted(tmp_path: Path) -> None:
     with pytest.raises(manifest.BundleError, match="no bundle"):
         demo_bundle.place(tmp_path)
     assert (tmp_path / "letter.txt").read_text() == "dear"
-
-
-def test_the_command_keeps_an_intact_bundle_and_replaces_a_damaged_one(
-    bundle: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "demo"
-    shutil.copytree(bundle, out)
-    arguments = ["demo", "--out", str(out)]
-    before = out.stat().st_ino
-
-    kept = CliRunner().invoke(app, arguments)
-    assert kept.exit_code == 0
-    assert "every file intact" in kept.output
-    assert out.stat().st_ino == before
-
-    (out / demo_bundle.ADAPTERS["insertion"]).unlink()
-    rebuilt = CliRunner().invoke(app, arguments)
-    assert rebuilt.exit_code == 0
-    assert "put in place" in rebuilt.output
-    assert contents(out) == contents(bundle)
-
-    forced = CliRunner().invoke(app, [*arguments, "--force"])
-    assert "put in place" in forced.output
-
-
-def test_the_command_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
-    (tmp_path / "letter.txt").touch()
-    refused = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
-    assert refused.exit_code == 1
-    assert "no bundle" in refused.output

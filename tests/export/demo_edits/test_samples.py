@@ -1,4 +1,4 @@
-"""Samples hold what serving would see, in its order, and a truth that fits it."""
+"""Samples hold the conditions of serving in the order of serving, and a truth that fits."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_a_reference_has_the_colours_of_the_object_that_is_wanted() -> None:
         assert sample.request.reference_image is not None
         differs = (sample.truth != sample.conditions.source).any(axis=2)
         shown = (sample.request.reference_image < 250).any(axis=2)
-        if shown.mean() > 0.2:  # else a white object on white
+        if shown.mean() > 0.2:  # otherwise the object is white on white
             wanted = np.median(sample.truth[differs], axis=0)
             found = np.median(sample.request.reference_image[shown], axis=0)
             np.testing.assert_allclose(found, wanted, atol=30)

@@ -17,7 +17,7 @@ from export.scenes.edits import Pixels
 
 
 class Perfect:
-    """An editor that gives every truth."""
+    """An editor whose results are the truths."""
 
     def __init__(self, bundle: Path) -> None:
         assert bundle.name == "demo"

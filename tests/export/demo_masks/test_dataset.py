@@ -1,4 +1,4 @@
-"""Scenes are kept on disk, and batches say of every object where it is."""
+"""Scenes are kept on disk, and batches say where every object is."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import torch
 
 from export.demo_masks import dataset as mask_dataset
 from export.demo_masks.dataset import ScenePool, draw_batch, scene_pool
+from export.fastsam.sheet import GREY
 from export.scenes.masks import draw_scene
 
 
@@ -74,7 +75,7 @@ def test_zooming_out_shows_the_letterbox_grey_without_objects() -> None:
     blank = np.zeros((256, 256, 3), np.uint8), np.ones((256, 256), np.uint8)
     for seed in range(40):
         picture, labels = mask_dataset._changed(np.random.default_rng(seed), *blank, 128)
-        grey = (picture == mask_dataset.GREY).all(axis=2)
+        grey = (picture == GREY).all(axis=2)
         if grey.any():
             assert not labels[grey].any()
             return

@@ -1,4 +1,4 @@
-"""What training hands over is complete, and says what was measured of the very file."""
+"""Training hands over a network with a report of what was measured on this very file."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Training repeats by its seed, goes on after a kill as if nothing had been, and learns."""
+"""Training repeats by its seed, continues after a kill with the same result, and learns."""
 
 import signal
 import subprocess
@@ -133,7 +133,7 @@ def test_images_grow_and_every_loss_is_reported(pool: ScenePool, tmp_path: Path)
         (5, 96),
         (6, 96),
     ]
-    assert [step.share for step in steps] == pytest.approx([n / 6 for n in range(1, 7)])
+    assert [step.fraction for step in steps] == pytest.approx([n / 6 for n in range(1, 7)])
     assert {"box_loss", "seg_loss", "cls_loss", "dfl_loss"} <= steps[-1].losses.keys()
     assert steps[-1].seconds > steps[0].seconds > 0
 
@@ -146,19 +146,19 @@ def test_every_trained_weight_moves(pool: ScenePool, tmp_path: Path) -> None:
         train(replace(PLAN, iterations=iterations), pool, folder, "cpu", lambda step: None)
         states.append(torch.load(folder / CHECKPOINT, weights_only=True)["network"])
     still = {name for name, value in states[0].items() if torch.equal(value, states[1][name])}
-    # One part is fixed, the other draws the boxes of objects larger than these pictures.
+    # `dfl` is fixed, and `cv2.2` draws boxes of objects larger than these pictures.
     assert all(".dfl." in name or ".cv2.2." in name for name in still)
 
 
 @pytest.mark.parametrize(
-    ("iterations", "minutes", "share"),
+    ("iterations", "minutes", "fraction"),
     [(10, None, 0.5), (None, 2.0, 0.25), (10, 2.0, 0.5), (100, 2.0, 0.25), (3, None, 1.0)],
 )
 def test_whichever_bound_comes_first_ends_the_training(
-    iterations: int | None, minutes: float | None, share: float
+    iterations: int | None, minutes: float | None, fraction: float
 ) -> None:
     plan = replace(PLAN, iterations=iterations, minutes=minutes)
-    assert plan.share_done(iteration=5, seconds=30.0) == share
+    assert plan.fraction_done(iteration=5, seconds=30.0) == fraction
 
 
 def test_a_plan_needs_an_end() -> None:

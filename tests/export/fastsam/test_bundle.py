@@ -1,4 +1,4 @@
-"""The demo's bundle is put in place, and never over a network of the operator's."""
+"""The demo's bundle is put in place, and never over an operator's own network."""
 
 import json
 from pathlib import Path

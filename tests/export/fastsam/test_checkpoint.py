@@ -1,4 +1,4 @@
-"""Checkpoints are opened without running what they carry; what is exported equals PyTorch's."""
+"""Opening a checkpoint runs no code of it; the exported network equals PyTorch's."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from export.errors import ExportError
 from export.fastsam.checkpoint import export_onnx, open_checkpoint
 from export.fastsam.decoding import FloatArray
 from export.fastsam.onnx_network import anchors, image_size
-from tests.export.networks import borders, expected_borders, run
+from tests.export.fastsam.networks import borders, expected_borders, run
 
 
 def test_equals_pytorch(network: Any, exported: onnx.ModelProto, images: FloatArray) -> None:
     with torch.no_grad():
         (predictions, prototypes), _ = network(torch.from_numpy(images))
     found = run(exported, images)
-    # Random weights pass rounding errors on less gently than trained ones.
+    # Random weights amplify rounding errors more than trained weights do.
     np.testing.assert_allclose(found[0][:, :4], predictions[:, :4], atol=0.2)
     np.testing.assert_allclose(found[0][:, 4:], predictions[:, 4:], atol=5e-3)
     np.testing.assert_allclose(found[1], prototypes, atol=5e-3)

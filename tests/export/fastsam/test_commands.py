@@ -1,19 +1,17 @@
 """The commands do what they say, and say in one line why they cannot."""
 
-import functools
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from export import manifest
-from export.__main__ import app
 from export.fastsam import commands as fastsam_commands
 from export.fastsam import download as fastsam_download
 from export.fastsam import parity as fastsam_parity
+from tests.export.command_line import refused, run
 
 
 @pytest.fixture(autouse=True)
@@ -21,27 +19,14 @@ def one_scene(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastsam_parity, "SCENES", 1)
 
 
-def run(*arguments: str | Path) -> Result:
-    # Wide, so that what is one line stays one.
-    environment = {"COLUMNS": "400"}
-    return CliRunner().invoke(app, [str(each) for each in arguments], env=environment)
-
-
-def refused(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 1
-    (line,) = result.output.strip().splitlines()
-    return line
-
-
 def test_a_checkpoint_becomes_a_bundle_with_its_parity(checkpoint: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "fastsam"
     result = run("fastsam", "--checkpoint", checkpoint, "--out", bundle, "--size", "640")
     assert result.exit_code == 0, result.output
-    assert "FastSAM-s, 640 x 640; greatest difference to PyTorch" in result.output
+    assert "FastSAM-s, 640 x 640; largest difference from PyTorch" in result.output
     found = manifest.verify(bundle)
     assert (found["name"], found["image_size"]) == ("FastSAM-s", 640)
-    assert fastsam_download.digest(checkpoint) in found["base"]
+    assert manifest.sha256(checkpoint) in found["base"]
     assert json.loads((bundle / "parity.json").read_text())["masks"]["compared"] >= 20
 
 
@@ -82,7 +67,7 @@ def test_a_download_lands_beside_the_bundles(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fastsam_download, "URL", f"file://{checkpoint.parent}/{{name}}.pt")
-    digest = fastsam_download.digest(checkpoint)
+    digest = manifest.sha256(checkpoint)
     result = run("fastsam", "--download", "FastSAM-s", "--sha256", digest, "--size", "640")
     assert result.exit_code == 0, result.output
     assert manifest.verify(tmp_path / "bundles" / "fastsam")["name"] == "FastSAM-s"
@@ -127,31 +112,3 @@ def test_the_plan_and_the_demo_need_no_ultralytics() -> None:
         "import sys; sys.modules['ultralytics'] = None\nfrom export.fastsam import commands, plan"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
-
-
-def test_training_runs_from_scenes_to_sheet_and_not_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from export.demo_masks import dataset as mask_dataset
-    from export.demo_masks import release as mask_release
-    from export.demo_masks import training as mask_training
-
-    monkeypatch.setattr(mask_training, "SIZES", ((1.0, 64),))
-    monkeypatch.setattr(mask_release, "HELD_OUT", 2)
-    small_shards = functools.partial(mask_dataset.scene_pool, shard=4)
-    monkeypatch.setattr(mask_dataset, "scene_pool", small_shards)
-    arguments = (
-        *("fastsam-train", "--workspace", tmp_path / "work", "--out", tmp_path / "demo"),
-        *("--sheet", tmp_path / "sheet.png", "--photographs", tmp_path),
-        *("--iterations", "2", "--scenes", "4", "--batch", "2", "--workers", "1"),
-    )
-    first = run(*arguments, "--threads", "2")
-    assert first.exit_code == 0, first.output
-    assert "at confidence 0.25: click IoU 0.000" in first.output
-    assert (tmp_path / "sheet.png").exists()
-    report = json.loads((tmp_path / "demo" / "report.json").read_text())
-    assert report["training"]["iterations"] == 2
-    assert run(*arguments).exit_code == 0
-    again = json.loads((tmp_path / "demo" / "report.json").read_text())
-    assert again["training"]["minutes"] == report["training"]["minutes"]
-    assert "another training" in refused(*arguments, "--seed", "2")

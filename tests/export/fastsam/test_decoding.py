@@ -11,8 +11,7 @@ from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import process_mask
 
 from export.demo_masks.release import onnx_network
-from export.fastsam.decoding import FloatArray, box_iou, decode, mask_iou, suppress
-from export.fastsam.score import network_input
+from export.fastsam.decoding import FloatArray, box_iou, decode, mask_iou, network_input, suppress
 from export.scenes.masks import draw_scene
 
 SIZE = 16
@@ -99,3 +98,10 @@ def test_reads_outputs_as_ultralytics_does(
         assert differing.max(initial=0) < 1e-4
         compared += len(found.boxes)
     assert compared > 15
+
+
+def test_pictures_become_planes_of_fractions() -> None:
+    picture = np.arange(12, dtype=np.uint8).reshape(1, 4, 3)
+    planes = network_input(picture)
+    assert planes.shape == (1, 3, 1, 4)
+    np.testing.assert_allclose(planes[0, 1, 0], np.array([1, 4, 7, 10]) / 255)

@@ -7,11 +7,10 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from export.errors import ExportError
-from export.fastsam.decoding import FloatArray, box_iou, decode, mask_iou
+from export.fastsam.decoding import FloatArray, box_iou, decode, mask_iou, network_input
 from export.fastsam.onnx_network import image_size, with_half_inside, with_stored_half
-from export.fastsam.score import network_input
 from export.scenes.masks import draw_scene
-from tests.export.networks import borders, expected_borders, run
+from tests.export.fastsam.networks import borders, expected_borders, run
 
 SIZE = 320
 
@@ -38,7 +37,7 @@ def test_half_inside_is_fp16_up_to_the_decoding(exported: onnx.ModelProto) -> No
     types = {weight.name: weight.data_type for weight in half.graph.initializer}
     convolutions = [node for node in half.graph.node if node.op_type == "Conv"]
     kinds = [types[node.input[1]] for node in convolutions]
-    # All but the one that averages the box distribution.
+    # The exception averages the box distribution.
     assert kinds.count(TensorProto.FLOAT) == 1
     assert kinds.count(TensorProto.FLOAT16) == len(kinds) - 1
     shapes = onnx.shape_inference.infer_shapes(half, strict_mode=True)

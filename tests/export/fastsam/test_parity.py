@@ -1,4 +1,4 @@
-"""The parity report finds an equal network equal, and a changed one changed."""
+"""The parity report calls an equal network equal, and a changed one changed."""
 
 from pathlib import Path
 from typing import Any

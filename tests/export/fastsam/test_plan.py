@@ -1,11 +1,11 @@
-"""What stands around TensorRT's builder, and the calls to it, checked against a double."""
+"""What stands around TensorRT's builder: files, refusals, and the model's config."""
 
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import onnx
@@ -17,79 +17,36 @@ from export import manifest
 from export.fastsam import plan as fastsam_plan
 from export.fastsam.bundle import place
 from export.fastsam.checkpoint import export_onnx
-from export.fastsam.plan import PlanError, build_plan, check_config
+from export.fastsam.plan import build_plan, check_config
+from export.fastsam.tensorrt_builder import FLOAT32, PlanError
 
 REPOSITORY = Path(__file__).parents[3] / "model_repository"
 CONFIG = REPOSITORY / "fastsam" / "config.pbtxt"
+SHAPES = {"images": [3, 1024, 1024], "output0": [37, 21504], "output1": [32, 256, 256]}
 
 
-class FakeTensorRT(SimpleNamespace):
-    """Records what is asked of it; its plan is the network, the profile and the cache, as JSON."""
+class Builder:
+    """Stands in for TensorRT and a GPU, which tests/gpu uses for real."""
 
     def __init__(self) -> None:
-        super().__init__(__version__="10.9.0", float32="float32", calls=[])
-        self.knows_cache = True
-        self.parses = True
-        self.builds = True
-        self.built_type = "float32"
-        self.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
+        self.version, self.device, self.compute_capability = "10.9.0", "NVIDIA A100", "8.0"
+        self.fault: str | None = None
+        self.built_type = FLOAT32
+        self.builds = 0
 
-    class Logger:
-        WARNING = 2
+    def build(
+        self, network: bytes, batches: tuple[int, int, int], size: int, timings: bytes
+    ) -> tuple[bytes, bytes]:
+        if self.fault:
+            raise PlanError(self.fault)
+        self.network, self.batches, self.size = onnx.load_from_string(network), batches, size
+        self.timings = timings
+        self.builds += 1
+        return b"plan", b"timings"
 
-        def __init__(self, severity: int) -> None:
-            assert severity == self.WARNING
-
-    def Builder(self, logger: Any) -> Any:  # noqa: N802
-        return SimpleNamespace(
-            create_network=self._create_network,
-            create_builder_config=lambda: self._config,
-            create_optimization_profile=lambda: SimpleNamespace(set_shape=self._set_shape),
-            build_serialized_network=self._build_serialized_network,
-        )
-
-    def OnnxParser(self, network: Any, logger: Any) -> Any:  # noqa: N802
-        assert network == "network"
-        return SimpleNamespace(parse=self._parse, get_error=lambda index: f"error {index}")
-
-    def Runtime(self, logger: Any) -> Any:  # noqa: N802
-        return SimpleNamespace(deserialize_cuda_engine=self._deserialize)
-
-    def _create_network(self, flags: int) -> str:
-        self.calls.append(("create_network", flags))
-        return "network"
-
-    def _parse(self, content: bytes) -> bool:
-        self.network = onnx.load_from_string(content)
-        return self.parses
-
-    def _set_shape(self, name: str, *shapes: tuple[int, ...]) -> None:
-        self.calls.append(("set_shape", name, shapes))
-
-    @property
-    def _config(self) -> Any:
-        return SimpleNamespace(
-            add_optimization_profile=lambda profile: self.calls.append(("add_profile",)),
-            create_timing_cache=lambda known: known,
-            set_timing_cache=self._set_timing_cache,
-            get_timing_cache=lambda: SimpleNamespace(serialize=lambda: bytearray(b"timings")),
-        )
-
-    def _set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
-        assert not ignore_mismatch
-        self.calls.append(("set_timing_cache", cache))
-        return self.knows_cache or not cache
-
-    def _build_serialized_network(self, network: str, config: Any) -> bytearray | None:
-        self.calls.append(("build",))
-        return bytearray(b"plan") if self.builds else None
-
-    def _deserialize(self, plan: bytes) -> Any:
+    def tensors(self, plan: bytes, names: Iterable[str]) -> dict[str, tuple[str, list[int]]]:
         assert plan == b"plan"
-        shapes = {name: (-1, *shape) for name, shape in fastsam_plan._shapes(1024).items()}
-        return SimpleNamespace(
-            get_tensor_dtype=lambda name: self.built_type, get_tensor_shape=shapes.__getitem__
-        )
+        return {name: (self.built_type, [-1, *SHAPES[name]]) for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -107,28 +64,18 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def trt(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorRT]:
-    fake = FakeTensorRT()
-    monkeypatch.setitem(sys.modules, "tensorrt", fake)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100")
-    return fake
+def builder(monkeypatch: pytest.MonkeyPatch) -> Builder:
+    builder = Builder()
+    monkeypatch.setattr(fastsam_plan, "TensorRT", lambda: builder)
+    return builder
 
 
-def test_builds_what_the_config_describes(trt: FakeTensorRT, bundle: Path, model: Path) -> None:
+def test_builds_what_the_config_describes(builder: Builder, bundle: Path, model: Path) -> None:
     report, built = build_plan(bundle, model, force=False)
     assert built
     assert (model / "1" / "model.plan").read_bytes() == b"plan"
     assert (model / "1" / "model.timing").read_bytes() == b"timings"
-    sides = (1024, 1024)
-    assert trt.calls == [
-        ("create_network", 2),
-        ("set_shape", "images", ((1, 3, *sides), (1, 3, *sides), (8, 3, *sides))),
-        ("add_profile",),
-        ("set_timing_cache", b""),
-        ("build",),
-    ]
+    assert (builder.batches, builder.size, builder.timings) == ((1, 1, 8), 1024, b"")
     stored = json.loads((model / "1" / "model.json").read_text())
     network = manifest.verify(bundle)["files"]["network.onnx"]["sha256"]
     assert stored["onnx_sha256"] == report.onnx_sha256 == network
@@ -141,10 +88,10 @@ def test_builds_what_the_config_describes(trt: FakeTensorRT, bundle: Path, model
 
 
 def test_hands_over_a_network_of_fp16_with_fp32_borders(
-    trt: FakeTensorRT, bundle: Path, model: Path
+    builder: Builder, bundle: Path, model: Path
 ) -> None:
     build_plan(bundle, model, force=False)
-    graph = trt.network.graph
+    graph = builder.network.graph
     half = [weight for weight in graph.initializer if weight.data_type == TensorProto.FLOAT16]
     assert len(half) > 100
     for tensor in (*graph.input, *graph.output):
@@ -152,24 +99,23 @@ def test_hands_over_a_network_of_fp16_with_fp32_borders(
 
 
 def test_a_plan_that_is_there_is_not_built_again(
-    trt: FakeTensorRT, bundle: Path, model: Path
+    builder: Builder, bundle: Path, model: Path
 ) -> None:
     first, _ = build_plan(bundle, model, force=False)
-    trt.calls.clear()
     assert build_plan(bundle, model, force=False) == (first, False)
-    assert trt.calls == []
+    assert builder.builds == 1
     assert build_plan(bundle, model, force=True) == (first, True)
 
 
 @pytest.mark.parametrize("change", ["tensorrt", "gpu", "plan", "report"])
 def test_a_plan_of_something_else_is_built_anew(
-    trt: FakeTensorRT, bundle: Path, model: Path, monkeypatch: pytest.MonkeyPatch, change: str
+    builder: Builder, bundle: Path, model: Path, change: str
 ) -> None:
     build_plan(bundle, model, force=False)
     if change == "tensorrt":
-        trt.__version__ = "11.0.0"
+        builder.version = "11.0.0"
     elif change == "gpu":
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+        builder.compute_capability = "9.0"
     elif change == "plan":
         (model / "1" / "model.plan").write_bytes(b"damaged")
     else:
@@ -177,29 +123,25 @@ def test_a_plan_of_something_else_is_built_anew(
     assert build_plan(bundle, model, force=False)[1]
 
 
-def test_timings_are_used_again_unless_they_are_of_another_gpu(
-    trt: FakeTensorRT, bundle: Path, model: Path
+def test_the_timings_of_a_build_go_into_the_next(
+    builder: Builder, bundle: Path, model: Path
 ) -> None:
     build_plan(bundle, model, force=False)
-    for knows, given in ((True, [b"timings"]), (False, [b"timings", b""])):
-        trt.calls.clear()
-        trt.knows_cache = knows
-        build_plan(bundle, model, force=True)
-        assert [call[1] for call in trt.calls if call[0] == "set_timing_cache"] == given
+    build_plan(bundle, model, force=True)
+    assert builder.timings == b"timings"
 
 
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ({"parses": False}, "cannot read the network: error 0"),
-        ({"builds": False}, "cannot build"),
+        ({"fault": "TensorRT cannot build the network"}, "cannot build"),
         ({"built_type": "float16"}, "images is .*float16"),
     ],
 )
 def test_what_tensorrt_refuses_leaves_no_plan(
-    trt: FakeTensorRT, bundle: Path, model: Path, fault: dict[str, Any], said: str
+    builder: Builder, bundle: Path, model: Path, fault: dict[str, Any], said: str
 ) -> None:
-    vars(trt).update(fault)
+    vars(builder).update(fault)
     with pytest.raises(PlanError, match=said):
         build_plan(bundle, model, force=False)
     assert not (model / "1" / "model.plan").exists()
@@ -207,9 +149,10 @@ def test_what_tensorrt_refuses_leaves_no_plan(
 
 
 def test_without_tensorrt_or_a_gpu_it_says_so(
-    trt: FakeTensorRT, bundle: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setitem(sys.modules, "tensorrt", ModuleType("tensorrt"))
     with pytest.raises(PlanError, match="no GPU here"):
         build_plan(bundle, model, force=False)
     monkeypatch.setitem(sys.modules, "tensorrt", None)

@@ -1,11 +1,11 @@
-"""A network that knows the answer scores 1, and one that misses counts as 0."""
+"""A network that knows the answer scores 1, and an object that it misses counts as 0."""
 
 import numpy as np
 import pytest
 
 from export.fastsam import score as mask_score
 from export.fastsam.decoding import FloatArray
-from export.fastsam.score import held_out_scenes, innermost, network_input, score
+from export.fastsam.score import held_out_scenes, innermost, score
 from export.scenes.masks import Scene
 
 SIZE = 64
@@ -59,13 +59,6 @@ def test_the_innermost_pixel_is_deepest_and_the_pictures_edge_is_a_rim() -> None
     mask = np.zeros((20, 20), bool)
     mask[2:9, 3:10] = True
     assert innermost(mask) == (6, 5)
-
-
-def test_pictures_become_planes_of_shares() -> None:
-    picture = np.arange(12, dtype=np.uint8).reshape(1, 4, 3)
-    planes = network_input(picture)
-    assert planes.shape == (1, 3, 1, 4)
-    np.testing.assert_allclose(planes[0, 1, 0], np.array([1, 4, 7, 10]) / 255)
 
 
 def test_held_out_scenes_are_none_of_training() -> None:

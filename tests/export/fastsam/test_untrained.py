@@ -1,4 +1,4 @@
-"""The untrained checkpoint is one that ultralytics itself opens and runs."""
+"""Ultralytics itself opens and runs the untrained checkpoint."""
 
 from pathlib import Path
 

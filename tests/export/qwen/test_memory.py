@@ -1,4 +1,4 @@
-"""The full-size pipeline without its weights: as large as its published files, in every profile."""
+"""The full-size pipeline, measured without weights, is as large as its published files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ def sizes() -> qwen_memory.Sizes:
 @pytest.mark.parametrize("component", qwen_published.FILE_BYTES)
 def test_it_has_the_size_of_the_published_files(sizes: qwen_memory.Sizes, component: str) -> None:
     weights = 2 * sizes.parameters[component]
-    # What is more in the files is the tensors' names and shapes.
+    # Beyond the weights, the files hold the tensors' names and shapes.
     assert 0 < qwen_published.FILE_BYTES[component] - weights < 1e-4 * weights
 
 
@@ -77,7 +77,7 @@ def test_memory_is_counted_while_it_is_held() -> None:
         def run() -> None:
             first = model(torch.empty(1, 1000))  # 4 kB in, 4 kB out
             del first
-            model(torch.empty(250, 1000))  # 1 MB in, 1 MB out, while nothing else is left
+            model(torch.empty(250, 1000))  # 1 MB in, 1 MB out, and nothing else alive
 
         assert qwen_memory._peak(model, run) == pytest.approx(2e6, rel=0.01)
 

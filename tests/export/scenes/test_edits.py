@@ -1,4 +1,4 @@
-"""Scenes repeat by their seed, show what they say they show, and a cast is a cast."""
+"""Scenes repeat by their seed and show what their fields say; a cast changes the colours."""
 
 import numpy as np
 import pytest

@@ -5,7 +5,7 @@ import numpy as np
 from export.scenes.mask_outlines import Part, coverage, outline
 
 
-def test_a_rectangle_covers_its_pixels_and_shares_of_those_it_cuts() -> None:
+def test_a_rectangle_covers_its_pixels_and_a_fraction_of_those_it_cuts() -> None:
     corners = np.array([[1.0, 1.0], [5.5, 1.0], [5.5, 3.0], [1.0, 3.0]])
     covered = coverage([Part(corners)], height=6, width=8)
     assert covered.shape == (6, 8)

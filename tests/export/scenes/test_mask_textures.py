@@ -1,4 +1,4 @@
-"""Textures have the size, range and base colour that was asked for."""
+"""Textures have the wanted size, range and base colour."""
 
 import numpy as np
 import pytest

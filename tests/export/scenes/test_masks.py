@@ -39,13 +39,13 @@ def test_labels_count_up_without_gaps_and_none_is_tiny(scenes: list[Scene]) -> N
 def test_scenes_vary_in_number_and_size_of_objects(scenes: list[Scene]) -> None:
     counts = {int(scene.labels.max()) for scene in scenes}
     assert len(counts) >= 6
-    shares = [(scene.labels > 0).mean() for scene in scenes]
-    assert min(shares) < 0.05
-    assert max(shares) > 0.5
+    fractions = [(scene.labels > 0).mean() for scene in scenes]
+    assert min(fractions) < 0.05
+    assert max(fractions) > 0.5
 
 
 def test_rims_of_objects_are_edges_in_the_picture(scenes: list[Scene]) -> None:
-    """Labels that were shifted or mirrored would lie no closer to edges than anything else."""
+    """Shifted or mirrored labels would lie no closer to edges than anything else."""
 
     def contrast(scene: Scene, labels: npt.NDArray[np.uint8]) -> float:
         steps = np.abs(np.diff(scene.picture.astype(int), axis=1)).max(axis=2)

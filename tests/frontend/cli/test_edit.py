@@ -38,7 +38,6 @@ def test_an_edit_ends_with_a_picture(image: Path, tmp_path: Path) -> None:
         "prompt": "x",
         "input_image": encoded,
         "conditional_images": [encoded],
-        "num_inference_steps": 10,
     }
 
 

@@ -37,11 +37,6 @@ def test_a_mask_and_its_overlay_are_written(image: Path, tmp_path: Path) -> None
         "image": base64.b64encode(picture()).decode(),
         "points": [[1, 2.5]],
         "point_labels": [1],
-        "bbox": None,
-        "mask": None,
-        "auto_detect": False,
-        "border_adjustment": 0,
-        "use_blur": False,
     }
 
 
@@ -65,7 +60,7 @@ def test_every_option_of_a_mask_reaches_the_server(image: Path, tmp_path: Path) 
         "--box",
         "0,0,3.5,4",
     ]
-    words += ["--guidance", image, "--auto", "--border", "-3", "--blur"]
+    words += ["--rough-mask", image, "--auto", "--border", "-3", "--blur"]
     outputs = [tmp_path / "mask.png", tmp_path / "seen.jpg"]
     with serving(script) as url:
         done = mask(url, "--image", image, *words, "--out", outputs[0], "--overlay", outputs[1])
@@ -83,6 +78,19 @@ def test_every_option_of_a_mask_reaches_the_server(image: Path, tmp_path: Path) 
         "use_blur": True,
     }
     assert all(path.exists() for path in outputs)
+
+
+def test_the_old_name_of_a_rough_mask_works_and_is_not_shown(image: Path, tmp_path: Path) -> None:
+    script = Script()
+    with serving(script) as url:
+        done = mask(url, "--image", image, "--guidance", image, "--out", tmp_path / "mask.png")
+    assert done.returncode == 0, done.stderr
+    assert script.submitted["mask"] == base64.b64encode(picture()).decode()
+    help_text = subprocess.run(
+        [ARTMANCER, "mask", "--help"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    assert "--rough-mask" in help_text
+    assert "--guidance" not in help_text
 
 
 def test_ctrl_c_cancels_the_mask_on_the_server(image: Path) -> None:
@@ -111,6 +119,7 @@ def test_ctrl_c_cancels_the_mask_on_the_server(image: Path) -> None:
         (["--negative-point", "a,b"], None, 2, "--negative-point takes 2 numbers"),
         (["--box", "1,2,3"], None, 2, "--box takes 4 numbers"),
         (["--point", "nan,1"], None, 2, "--point takes 2 numbers"),
+        (["--rough-mask", "absent.png"], None, 2, "cannot read absent.png: No such file"),
         (["--guidance", "absent.png"], None, 2, "cannot read absent.png: No such file"),
         (["--auto", "--out", "absent/out.png"], None, 2, "cannot write absent/out.png"),
         (["--auto"], (400, b'{"detail": "FastSAM did not generate any masks"}'), 2, "FastSAM did"),

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from frontend.errors import InvalidInputError, UnavailableError
-from frontend.pictures import codecs
 from frontend.pictures.workers import MAX_EXPORTS, ImageWorkers
 from frontend.settings import Settings
 from tests.fakes.pictures import b64, encoded, png
@@ -31,23 +30,23 @@ def workers() -> Iterator[ImageWorkers]:
 
 
 async def test_cut_outs_and_displays_wait_apart_and_not_without_bound(
-    workers: ImageWorkers, monkeypatch: pytest.MonkeyPatch
+    workers: ImageWorkers,
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def wait(*_: Any) -> tuple[bytes, str]:
+    def slow() -> str:
         begun.set()
         go_on.wait(10)
-        return b"", "image/webp"
+        return "made"
 
-    monkeypatch.setattr(codecs, "webp", wait)
-    waiting = [asyncio.create_task(workers.webp(b"")) for _ in range(MAX_EXPORTS)]
+    waiting = [asyncio.create_task(workers.export(slow)) for _ in range(MAX_EXPORTS)]
     await asyncio.to_thread(begun.wait, 10)
-    with pytest.raises(UnavailableError, match="busy with pictures"):
-        await workers.extract(b64(png()), b64(png()))
+    for refused in (workers.extract(b64(png()), b64(png())), workers.webp(png())):
+        with pytest.raises(UnavailableError, match="busy with pictures"):
+            await refused
     assert await workers.read("field", b64(png())) == png()  # nobody's edit waits for them
     go_on.set()
-    assert await asyncio.gather(*waiting) == [(b"", "image/webp")] * MAX_EXPORTS
+    assert await asyncio.gather(*waiting) == ["made"] * MAX_EXPORTS
     with pytest.raises(InvalidInputError, match="No object found"):
         await workers.extract(b64(png()), b64(png()))
 
@@ -59,18 +58,16 @@ async def test_the_largest_picture_passes_and_one_more_does_not(workers: ImageWo
         await workers.read("field", b64(encoded(size=(101, 100), mode="1")))
 
 
-async def test_the_event_loop_goes_on_and_few_threads_work(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_event_loop_goes_on_and_few_threads_work() -> None:
     seen: set[str] = set()
     go_on = threading.Event()
 
-    def slow(field: str, text: str, max_pixels: int) -> bytes:
+    def slow() -> None:
         seen.add(threading.current_thread().name)
         go_on.wait(10)
-        return b""
 
-    monkeypatch.setattr(codecs, "read", slow)
     workers = ImageWorkers(Settings(image_workers=2))
-    reading = [asyncio.create_task(workers.read("field", "")) for _ in range(6)]
+    reading = [asyncio.create_task(workers.run(slow)) for _ in range(6)]
     await eventually(lambda: len(seen) == 2)
     for _ in range(7):
         await asyncio.sleep(0.005)

@@ -46,7 +46,7 @@ def test_the_output_is_as_asked_else_as_the_processed_input(
     ("task_type", "asked", "true_cfg_scale", "guidance_scale"),
     [
         ("removal", {}, 4.0, 4.0),
-        ("white-balance", {}, 3.3, 3.3),
+        ("white-balance", {}, 4.0, 4.0),
         ("removal", {"GUIDANCE_SCALE": 6.0}, 6.0, 6.0),
         ("white-balance", {"GUIDANCE_SCALE": 6.0}, 6.0, 6.0),
         ("removal", {"TRUE_CFG_SCALE": 1.0}, 1.0, 4.0),

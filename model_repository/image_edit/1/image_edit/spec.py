@@ -13,7 +13,6 @@ MIN_SIDE = 32
 MAX_SIDE = 2048
 
 DEFAULT_GUIDANCE = 4.0
-DEFAULT_GUIDANCE_OF_TASK = {"white-balance": 3.3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +40,7 @@ class EditSpec:
 
 def build_spec(request: EditRequest, conditions: Conditions) -> EditSpec:
     """Fills in what the client left open, now that the task is known."""
-    default = DEFAULT_GUIDANCE_OF_TASK.get(conditions.task_type, DEFAULT_GUIDANCE)
-    guidance_scale = default if request.guidance_scale is None else request.guidance_scale
+    guidance_scale = DEFAULT_GUIDANCE if request.guidance_scale is None else request.guidance_scale
     return EditSpec(
         task_type=conditions.task_type,
         prompt=conditions.prompt,

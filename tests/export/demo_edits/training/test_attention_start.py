@@ -1,4 +1,4 @@
-"""Heads start out looking where they are told: at a place, at a picture, at the prompt."""
+"""Before any training, heads look at a place, at a picture, and at the prompt."""
 
 from typing import Any
 

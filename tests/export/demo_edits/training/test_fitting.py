@@ -1,4 +1,4 @@
-"""A training learns, repeats, and goes on after a kill as if nothing had been."""
+"""A training learns, repeats, and continues after a kill with the same result."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +24,8 @@ def problem() -> tuple[nn.Linear, Callable[[int, float], Tensor]]:
         torch.manual_seed(1)
         layer, wanted = nn.Linear(6, 4), nn.Linear(6, 4).requires_grad_(False)
 
-    def loss(iteration: int, share: float) -> Tensor:
-        assert share == iteration / PLAN.iterations
+    def loss(iteration: int, fraction: float) -> Tensor:
+        assert fraction == iteration / PLAN.iterations
         inputs = torch.randn(32, 6, generator=torch.Generator().manual_seed(iteration))
         missed: Tensor = layer(inputs) - wanted(inputs)
         return missed.square().mean()

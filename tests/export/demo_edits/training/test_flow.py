@@ -1,4 +1,4 @@
-"""Batches are what flow matching asks for, and adapters leave the frozen base as it was."""
+"""Batches are what flow matching needs, and adapters leave the frozen base as it was."""
 
 import dataclasses
 from pathlib import Path
@@ -33,7 +33,7 @@ COURSES = (Course(0.5, 32, 3), Course(1.0, 32, 2))
 
 
 def encoded(number: int, conditions: int) -> Encoded:
-    """A sample whose truth is all number / 4 and whose conditions go up from there by 1 / 16."""
+    """A sample whose truth is number / 4; each condition is 1 / 16 higher than the one before."""
     values = number / 4 + torch.arange(1 + conditions) / 16
     return Encoded(
         pictures=values[:, None, None].expand(-1, TOKENS, CHANNELS).half(),
@@ -52,8 +52,8 @@ def generator() -> torch.Generator:
 
 def test_noisy_velocity_and_picture_lie_on_one_line(generator: torch.Generator) -> None:
     batch = draw_batch(SAMPLES, 64, 1.0, 0.0, 0.5, generator)
-    share = batch.sigma[:, None, None]
-    picture = batch.noisy - share * batch.velocity
+    fraction = batch.sigma[:, None, None]
+    picture = batch.noisy - fraction * batch.velocity
     truths = (4 * picture.mean(dim=(1, 2))).round() / 4
     assert set(truths.tolist()) == {0.25, 0.5, 0.75}
     torch.testing.assert_close(picture, truths[:, None, None].expand_as(picture))
@@ -71,10 +71,12 @@ def test_conditions_follow_in_their_order(generator: torch.Generator) -> None:
 
 def test_the_base_is_asked_for_conditions_too(generator: torch.Generator) -> None:
     batch = draw_batch(SAMPLES, 400, 0.5, 0.0, 0.5, generator)
-    share = batch.sigma[:, None, None]
-    asked = (16 * (batch.noisy - share * batch.velocity).mean(dim=(1, 2))).round() % 4
-    shares = torch.bincount(asked.int(), minlength=4) / 400
-    torch.testing.assert_close(shares, torch.tensor([0.5, 1 / 6, 1 / 6, 1 / 6]), atol=0.07, rtol=0)
+    fraction = batch.sigma[:, None, None]
+    asked = (16 * (batch.noisy - fraction * batch.velocity).mean(dim=(1, 2))).round() % 4
+    fractions = torch.bincount(asked.int(), minlength=4) / 400
+    torch.testing.assert_close(
+        fractions, torch.tensor([0.5, 1 / 6, 1 / 6, 1 / 6]), atol=0.07, rtol=0
+    )
 
 
 def test_noise_comes_at_the_scheduler_s_levels_and_more_often_at_high_ones(
@@ -89,7 +91,7 @@ def test_noise_comes_at_the_scheduler_s_levels_and_more_often_at_high_ones(
     assert shifted.max() <= 1
 
 
-def test_a_share_of_the_samples_is_all_noise(generator: torch.Generator) -> None:
+def test_a_fraction_of_the_samples_is_all_noise(generator: torch.Generator) -> None:
     sigma = draw_batch(SAMPLES, 1000, 1.0, 0.3, 0.5, generator).sigma
     assert 0.25 < (sigma == 1).float().mean() < 0.35
     assert not (draw_batch(SAMPLES, 1000, 1.0, 0.0, 0.5, generator).sigma == 1).any()
@@ -172,14 +174,14 @@ def test_from_its_own_picture_the_velocity_still_leads_to_the_wanted_one(
     assert torch.equal(changed.noisy[batch.sigma == 1], batch.noisy[batch.sigma == 1])
 
 
-def test_what_no_condition_shows_weighs_its_share_however_small(
+def test_what_no_condition_shows_weighs_its_fraction_however_small(
     generator: torch.Generator,
 ) -> None:
     batch = draw_batch(SAMPLES, 3, 1.0, 0.0, 0.5, generator)
     wanted = batch.noisy - batch.sigma[:, None, None] * batch.velocity
     tokens = wanted.shape[1]
-    # The second condition shows the wanted picture, but for one token of the first sample, none
-    # of the second and every one of the third.
+    # The second condition shows the wanted picture, except for one token of the first sample and
+    # every token of the third.
     shown = wanted.clone()
     shown[0, 1] += 1
     shown[2] += 1
@@ -203,7 +205,7 @@ def test_training_learns_and_adapters_leave_the_base_alone(
     before = {name: weight.clone() for name, weight in transformer.state_dict().items()}
     adapters = []
     for task in Task:
-        told: list[Step] = []
+        reported: list[Step] = []
         weights, seconds = train_adapter(
             transformer,
             scheduler,
@@ -215,10 +217,11 @@ def test_training_learns_and_adapters_leave_the_base_alone(
             pool,
             1,
             tmp_path / f"{task}.pt",
-            told.append,
+            reported.append,
         )
         assert seconds > 0
-        assert [(step.iteration, step.iterations) for step in told] == [(n, 5) for n in range(1, 6)]
+        counted = [(step.iteration, step.iterations) for step in reported]
+        assert counted == [(n, 5) for n in range(1, 6)]
         assert any(weight.abs().max() > 0 for key, weight in weights.items() if "lora_B" in key)
         adapters.append(weights)
         after = transformer.state_dict()
@@ -233,9 +236,9 @@ def test_a_course_may_have_flows_of_its_own(
 ) -> None:
     drawn: list[tuple[int, float]] = []
 
-    def draw(samples: list[Encoded], count: int, edit_share: float, *others: Any) -> Batch:
-        drawn.append((len(samples[0].prompt) - 5, edit_share))
-        return draw_batch(samples, count, edit_share, *others)
+    def draw(samples: list[Encoded], count: int, edit_fraction: float, *others: Any) -> Batch:
+        drawn.append((len(samples[0].prompt) - 5, edit_fraction))
+        return draw_batch(samples, count, edit_fraction, *others)
 
     monkeypatch.setattr(flow_training, "draw_batch", draw)
     own = (Flow.REFERENCE, Flow.DESCRIBED)
@@ -246,8 +249,13 @@ def test_a_course_may_have_flows_of_its_own(
     )
     flows = list(Flow)
     assert [flows[number] for number, _ in drawn] == [*flows, own[1], *own, *own]
-    assert {share for number, share in drawn if flows[number] is not Flow.DESCRIBED} == {0.5}
-    assert [share for number, share in drawn if flows[number] is Flow.DESCRIBED] == [0.5, 1, 1, 1]
+    assert {fraction for number, fraction in drawn if flows[number] is not Flow.DESCRIBED} == {0.5}
+    assert [fraction for number, fraction in drawn if flows[number] is Flow.DESCRIBED] == [
+        0.5,
+        1,
+        1,
+        1,
+    ]
 
 
 def test_courses_that_end_together_take_turns(

@@ -1,21 +1,18 @@
-"""The whole training, tiny: it survives a kill, and serving loads what it releases."""
+"""The whole training, tiny: it survives a kill, and the server loads its bundle."""
 
 import signal
 import subprocess
 import sys
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from export import manifest
-from export.__main__ import app
 from export.demo_edits import bundle as demo_bundle
 from export.demo_edits import release as demo_release
 from export.demo_edits.results import Editor, held_out, scores
@@ -77,9 +74,9 @@ def test_every_phase_is_reported_to_its_end(whole: Any) -> None:
     _, reports = whole
     assert list(dict.fromkeys(phase for phase, _, _ in reports)) == PHASES
     for phase in PHASES[1:]:
-        shares = [share for found, share, _ in reports if found == phase]
-        assert shares == sorted(shares)
-        assert shares[-1] == 1.0
+        fractions = [fraction for found, fraction, _ in reports if found == phase]
+        assert fractions == sorted(fractions)
+        assert fractions[-1] == 1.0
 
 
 def test_a_killed_training_ends_as_if_nothing_had_been(whole: Any, tmp_path: Path) -> None:
@@ -115,9 +112,9 @@ def test_the_bundle_is_small_and_says_how_it_was_made(bundle: Path) -> None:
     found = manifest.verify(bundle)
     assert sum(path.stat().st_size for path in bundle.rglob("*")) < 40_000_000
     assert found["training"]["recipe"]["seed"] == RECIPE.seed
-    assert set(found["training"]["minutes"]) == {"vae", "base", *demo_bundle.ADAPTERS}
+    assert set(found["training"]["minutes"]) == {"vae", "base", *manifest.ADAPTERS}
     assert found["training"]["photographs"]
-    assert found["adapters"].keys() == demo_bundle.ADAPTERS.keys()
+    assert found["adapters"].keys() == manifest.ADAPTERS.keys()
     assert not demo_bundle.is_current(bundle)
 
 
@@ -155,17 +152,3 @@ def test_a_recipe_follows_its_length() -> None:
         for stage in adapter.stages:
             assert {course.size for course in stage.courses} <= sizes
             assert stage.courses[-1].until == 1.0
-
-
-def test_the_command_trains_and_refuses_a_workspace_of_another_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(demo_training, "recipe", lambda seed, length: replace(RECIPE, seed=seed))
-    arguments = ["demo-train", "--out", str(tmp_path / "demo"), "--workspace", str(tmp_path / "w")]
-    trained = CliRunner().invoke(app, arguments)
-    assert trained.exit_code == 0, trained.output
-    assert "trained in" in trained.output
-    assert manifest.verify(tmp_path / "demo")["training"]["recipe"]["seed"] == 0
-    refused = CliRunner().invoke(app, [*arguments, "--seed", "1"])
-    assert refused.exit_code == 1
-    assert "another recipe" in refused.output

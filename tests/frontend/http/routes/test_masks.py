@@ -259,7 +259,6 @@ async def test_detect_finds_by_itself(client: WebClient, triton: FakeTriton) -> 
             "IMAGE": [png()],
             "AUTO_DETECT": [True],
             "BORDER_ADJUSTMENT": [3],
-            "USE_BLUR": [False],
         }
     ]
 

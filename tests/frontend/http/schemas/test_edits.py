@@ -60,6 +60,37 @@ def test_the_defaults_are_the_contracts() -> None:
     assert {shown[name] for name in open_fields} == {None}
 
 
+def test_what_the_client_leaves_out_is_not_sent() -> None:
+    request = GenerationRequest(prompt="p", input_image="i", conditional_images=["m"])
+    admission = {"task_type": "removal", "num_inference_steps": 10}
+    assert request.parameters == {"prompt": "p", **admission}
+    given = {"preview": False, "width": 256, "seed": 3, "num_inference_steps": 4}
+    assert parse(**given).parameters.items() >= given.items()
+    assert parse(task_type="insertion").parameters["task_type"] == "insertion"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({}, {}),
+        ({"true_cfg_scale": 2.0}, {"true_cfg_scale": 2.0, "guidance_scale": 1.0}),
+        ({"true_cfg_scale": None}, {"true_cfg_scale": None, "guidance_scale": 1.0}),
+        ({"guidance_scale": 6.0}, {"true_cfg_scale": 4.0, "guidance_scale": 6.0}),
+        ({"guidance_scale": None}, {"true_cfg_scale": 4.0, "guidance_scale": None}),
+        (
+            {"true_cfg_scale": None, "guidance_scale": 6.0},
+            {"true_cfg_scale": None, "guidance_scale": 6.0},
+        ),
+    ],
+)
+def test_guidance_means_what_is_documented_whichever_field_is_given(
+    given: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    parameters = parse(**given).parameters
+    scales = ("true_cfg_scale", "guidance_scale")
+    assert {name: parameters[name] for name in scales if name in parameters} == sent
+
+
 @pytest.mark.parametrize("field", NULLABLE)
 def test_null_is_allowed(field: str) -> None:
     assert parse(**{field: None}).model_dump(by_alias=True)[field] is None

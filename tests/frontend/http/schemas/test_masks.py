@@ -38,6 +38,16 @@ def test_null_is_allowed(field: str) -> None:
     assert request.model_dump()[field] is None
 
 
+def test_what_the_client_leaves_out_is_not_sent() -> None:
+    assert parse().prompts(None) == MaskPrompts(points=((1.0, 2.0),))
+    assert DetectRequest(image="QUJD").prompts == MaskPrompts(auto_detect=True)
+    given: dict[str, Any] = {"auto_detect": False, "border_adjustment": 3, "use_blur": True}
+    assert parse(**given).prompts(None) == MaskPrompts(points=((1.0, 2.0),), **given)
+    finishing: dict[str, Any] = {"border_adjustment": 0, "use_blur": False}
+    detect = DetectRequest.model_validate({"image": "QUJD", **finishing})
+    assert detect.prompts == MaskPrompts(auto_detect=True, **finishing)
+
+
 def test_null_is_not_sent_to_the_model() -> None:
     nothing = dict.fromkeys(("auto_detect", "border_adjustment", "use_blur"))
     assert parse(**nothing).prompts(None) == MaskPrompts(points=((1.0, 2.0),))

@@ -9,8 +9,7 @@ import pytest
 
 from export.fastsam import checkpoint as fastsam_checkpoint
 from export.fastsam.bundle import DEMO, NETWORK
-from export.fastsam.decoding import FloatArray
-from export.fastsam.score import network_input
+from export.fastsam.decoding import FloatArray, network_input
 from export.fastsam.untrained import write_untrained
 from export.scenes.masks import draw_scene
 
@@ -25,13 +24,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def network(checkpoint: Path) -> Any:
-    """What is in it."""
+    """The network in that checkpoint."""
     return fastsam_checkpoint.open_checkpoint(checkpoint)
 
 
 @pytest.fixture(scope="session")
 def exported(network: Any) -> onnx.ModelProto:
-    """What was exported from it, for images of 320 x 320."""
+    """The ONNX network exported from that network, for images of 320 x 320."""
     return fastsam_checkpoint.export_onnx(network, 320)
 
 

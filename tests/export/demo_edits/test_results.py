@@ -1,4 +1,4 @@
-"""What makes the demo bundle edit: its adapters and the order of the conditions, each needed."""
+"""The demo bundle needs its adapters and the order of the conditions to edit well."""
 
 import statistics
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from export.demo_edits.samples import Flow
 from export.serving_code import Task
 
 SIZE, SCENES = 256, 3
-# What a flow is judged by, together, and by how much it must get worse: degrees or shades up, or
-# dB down. The base knows of the tasks from their prompts: without an adapter it is worst at
-# insertions. Removal's conditions show a filling, which another adapter copies well too, but not
-# with all that lies around.
+# Flow -> the scores whose sum judges it, and by how much the sum must get worse: degrees or shades
+# up, or dB down. The base knows the tasks from their prompts; without an adapter it is worst at
+# insertions. Removal's conditions show a filling. Another adapter copies the filling well, but not
+# the surroundings.
 MEASURES: dict[Flow, tuple[tuple[str, ...], float]] = {
     Flow.WHITE_BALANCE: (("angle",), 1.2),
     Flow.REFERENCE: (("colour",), 25.0),
@@ -50,8 +50,11 @@ def test_another_adapter_or_none_is_worse(editor: Editor, flow: Flow) -> None:
     for task in Task:
         if task != flow.task:
             assert is_worse(flow, right, measured(editor, flow, adapter=str(task))), task
-    with editor.without_adapters():
+    editor.transformer.disable_lora()
+    try:
         assert is_worse(flow, right, measured(editor, flow))
+    finally:
+        editor.transformer.enable_lora()
 
 
 @pytest.mark.parametrize("flow", MEASURES)

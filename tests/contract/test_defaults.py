@@ -1,0 +1,64 @@
+"""A request that says nothing gets the same by REST and by gRPC."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from edit_conditions.quality import InputQuality
+from edit_conditions.request import read_request as read_conditions
+from edit_conditions.settings import ConditionSettings
+from edit_conditions.task import default_task
+from frontend.http.schemas.edits import NO_MASK, GenerationRequest
+from frontend.http.schemas.masks import SmartMaskRequest
+from image_edit import spec
+from image_edit.conditions import Conditions
+from image_edit.request import read_request as read_edit
+from smart_mask.request import read_request as read_mask
+from tests.fakes.web_client import edit
+
+
+@pytest.mark.parametrize("task", ["insertion", "removal", "white-balance"])
+def test_an_edits_documented_defaults_are_the_models(task: str) -> None:
+    documented = GenerationRequest(prompt="", input_image="x", conditional_images=["x"])
+    request = read_edit({}, static_schedule=False, max_bytes=0)
+    picture = np.zeros((1, 32, 32, 3), np.uint8)
+    conditions = Conditions(
+        images=picture,
+        source=picture[0],
+        composite_mask=None,
+        prompt="",
+        task_type=task,
+        debug_info={},
+    )
+    built = spec.build_spec(request, conditions)
+    assert built.num_inference_steps == documented.num_inference_steps
+    assert built.true_cfg_scale == documented.true_cfg_scale
+    assert request.preview == bool(documented.preview)
+
+
+def test_a_missing_mask_is_refused_in_the_same_words() -> None:
+    tensors = {"IMAGE": [b"x"], "PROMPT": [b""]}
+    settings = ConditionSettings(
+        input_quality=InputQuality.RESIZED,
+        max_image_pixels=1,
+        max_conditional_images=1,
+        lama_model=None,
+        shadow_hint=False,
+    )
+    with pytest.raises(Exception, match=re.escape(NO_MASK)):
+        read_conditions(tensors, settings)
+
+
+@pytest.mark.parametrize("reference", [None, "x"])
+def test_an_open_task_is_decided_alike(reference: str | None) -> None:
+    request = GenerationRequest.model_validate(edit(task_type=None, reference_image=reference))
+    assert request.resolved_task_type == default_task(bool(reference))
+
+
+def test_a_masks_documented_defaults_are_the_models() -> None:
+    documented = SmartMaskRequest.model_validate({"image": "QUJD", "auto_detect": True})
+    request = read_mask({"IMAGE": [b"x"], "AUTO_DETECT": [True]}, max_bytes=1)
+    assert (request.border, request.blur) == (documented.border_adjustment, documented.use_blur)
