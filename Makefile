@@ -5,13 +5,13 @@ READY := $(VENV)/.ready
 BUNDLES := bundles/demo/manifest.json bundles/fastsam/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundle demo serve check test test-slow soak test-gpu test-containers coverage \
-  lint docs bench clean
+.PHONY: help setup bundle demo serve check test test-random test-proof test-slow soak test-gpu \
+  test-containers coverage lint docs bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: $(READY)  ## make .venv with everything installed (2 GB, with CUDA 7)
+setup: $(READY)  ## make .venv with everything installed (2.4 GB, with CUDA 7)
 $(READY): pyproject.toml constraints.txt scripts/setup
 	scripts/setup $(VENV)
 	touch $@
@@ -31,12 +31,19 @@ demo: $(BUNDLES)  ## edit the sample pictures on a real tritonserver; results in
 serve: $(BUNDLES)  ## run the frontend on port 8080 and Triton on 8000 to 8002 until Ctrl-C
 	$(BIN)/artmancer serve
 
-# Left out: what starts a tritonserver, loads a network of weights or reads what Docker's tools say.
+# Left out: what starts a tritonserver or other programs, and what loads a network's weights.
 check: lint  ## lint, then the fast tests
-	$(BIN)/pytest -q tests/contract tests/docs tests/frontend tests/models/edit_conditions tests/models/smart_mask tests/models/fastsam
+	$(BIN)/pytest -q --ignore=tests/frontend/launcher tests/contract tests/docs tests/frontend \
+	  tests/model_kit tests/models/edit_conditions
 
 test: lint $(BUNDLES)  ## lint, then all tests but the slow ones
 	$(BIN)/pytest
+
+test-random: $(BUNDLES)  ## the same tests in random order; SEED=N repeats the order of a run
+	$(BIN)/pytest -p randomly $(if $(SEED),--randomly-seed=$(SEED))
+
+test-proof: $(BUNDLES)  ## the same tests five times: alone, beside busy processes, in random order
+	scripts/prove-tests
 
 test-slow: $(BUNDLES)  ## the tests that take minutes
 	$(BIN)/pytest -m slow
@@ -59,7 +66,7 @@ lint: $(READY)  ## ruff, mypy --strict, import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	for model in model_repository/*/1/model.py; do $(BIN)/mypy $$model || exit 1; done
-	$(BIN)/lint-imports
+	PYTHONPATH=$$(echo model_repository/*/1 | tr ' ' :) $(BIN)/lint-imports
 
 docs: $(READY)  ## write docs/settings.md, openapi.json and the architecture's picture
 	$(BIN)/python -m scripts.generated_docs

@@ -144,7 +144,9 @@ def watch(server: subprocess.Popen[bytes], url: str, stopping: threading.Event) 
             continue
         if stubs is None:
             # Before, a stub that dies fails the load of its model, and so ends the server.
-            stubs = stubs_of(server.pid) if is_ready(url) else None
+            if is_ready(url):
+                stubs = stubs_of(server.pid)
+                print(f"Watching {len(stubs)} stubs", file=sys.stderr, flush=True)
             continue
         for stub in stubs:
             if is_dead(stub):

@@ -7,10 +7,11 @@ import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
+import psutil
 import typer
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from rich.console import Console
 from rich.table import Table
 
@@ -24,29 +25,28 @@ from frontend.serving import running
 from frontend.settings import CHECKOUT
 
 EXAMPLES = CHECKOUT / "examples"
-STEPS, SEED = 8, 7
+STEPS, SEED = 4, 7
 CLICKED = "warm-light.jpg"
 CLICKS = ((285.0, 75.0), (350.0, 90.0))  # on the cup, in pixels
 # Free ones are taken, so that the demo runs beside any other server.
 PORTS = ("port", "triton_http_port", "triton_grpc_port", "triton_metrics_port")
-_GAP = 8  # pixels between the panels of a strip
+
+PANEL, GAP, LINE = 320, 12, 30  # of the sheet, in pixels: a picture, what parts them, a caption
+PAPER, INK, PALE = "white", (32, 32, 32), (110, 110, 110)
 
 console = Console()
 
 
 @dataclass(frozen=True)
 class Example:
-    """One edit of a sample picture.
-
-    Attributes:
-        task: its task_type.
-        prompt: what to do, in words.
-        image, mask, reference, reference_mask: file names in examples/.
-    """
+    """One edit of a sample picture."""
 
     task: str
+    """Its task_type."""
     prompt: str
+    """What to do, in words."""
     image: str
+    """The picture to edit; like the others, the name of a file in examples/."""
     mask: str | None = None
     reference: str | None = None
     reference_mask: str | None = None
@@ -64,10 +64,10 @@ class Example:
             "seed": SEED,
         }
 
-    def panels(self) -> list[Image.Image]:
+    def panels(self) -> list[Panel]:
         """Return the pictures that stand before the result in its strip."""
-        names = (self.image, self.reference, self.mask)
-        return [_open(EXAMPLES / name) for name in names if name]
+        named = (("input", self.image), ("reference", self.reference), ("mask", self.mask))
+        return [Panel(caption, _open(EXAMPLES / name)) for caption, name in named if name]
 
 
 EDITS = (
@@ -84,12 +84,34 @@ EDITS = (
 )
 
 
+class Panel(NamedTuple):
+    """One picture of the sheet, and what it is."""
+
+    caption: str
+    picture: Image.Image
+
+
+class Strip(NamedTuple):
+    """One row of the sheet: what was done, and the pictures of it."""
+
+    title: str
+    panels: list[Panel]
+
+
+class Phase(NamedTuple):
+    """One line of the closing table."""
+
+    seconds: float
+    what: str
+    files: list[str]
+    """The names of the pictures that came of it."""
+
+
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo-output"),
 ) -> None:
     """Start Triton and the frontend, mask and edit the sample pictures over REST and SSE, stop."""
     cli.stop_on_signals()
-    started = time.monotonic()
     settings = cli.read_settings().model_copy(
         update={
             **dict(zip(PORTS, ports.free(len(PORTS)), strict=True)),
@@ -98,78 +120,103 @@ def main(
         }
     )
     out.mkdir(parents=True, exist_ok=True)
-    timings = {}
+    started = time.time()
+    phases = [Phase(started - psutil.Process().create_time(), "Python starts and imports", [])]
+    strips = []
     try:
         console.print("Starting Triton and loading the models...")
         with running(settings) as serving, Client(serving.url) as client:
-            console.print(f"Ready at {serving.url} after {time.monotonic() - started:.1f} s.")
-            _mask(client, out)
-            for example in EDITS:
-                timings[example.task] = _edit(client, example, out)
+            ready = time.time()
+            phases.append(Phase(ready - started, "Triton starts and loads the models", []))
+            console.print(f"Ready at {serving.url} after {ready - started:.1f} s.")
+            for phase, strip in [_mask(client, out), *(_edit(client, each, out) for each in EDITS)]:
+                phases.append(phase)
+                strips.append(strip)
             console.print("Stopping...")
+            stopping = time.time()
     except LaunchError as error:
         cli.fail_to_launch(error)
     except ApiError as error:
         cli.fail(str(error), cli.FAILED)
     except KeyboardInterrupt:
         cli.fail("interrupted", cli.INTERRUPTED)
-    _print_timings(timings)
-    console.print(f"Done in {time.monotonic() - started:.1f} s.")
+    phases.append(Phase(time.time() - stopping, "The frontend and Triton stop", []))
+    _sheet(strips).save(out / "demo.png")
+    _print(phases)
+    console.print(
+        f"The pictures are in {out}; all of them side by side: {out / 'demo.png'}", soft_wrap=True
+    )
 
 
-def _mask(client: Client, out: Path) -> None:
+def _mask(client: Client, out: Path) -> tuple[Phase, Strip]:
     """Click on the sample picture twice, and write the second mask and its overlay."""
     image = {"image": _base64(CLICKED)}
-    milliseconds = []
+    seconds = []
     for click in CLICKS:
         started = time.perf_counter()
         answer = client.mask({**image, "points": [click]})
-        milliseconds.append((time.perf_counter() - started) * 1000)
+        seconds.append(time.perf_counter() - started)
         image = {"image_id": answer["image_id"]}
     png = base64.b64decode(answer["mask_base64"])
-    picture, shown = out / "mask.png", out / "mask-overlay.png"
-    picture.write_bytes(png)
-    overlay.draw((EXAMPLES / CLICKED).read_bytes(), png, inside=[CLICKS[-1]]).save(shown)
-    first, second = milliseconds
-    console.print(f"{'mask':13} first click {first:.0f} ms, second click {second:.0f} ms")
-    console.print(f"              {picture}  {shown}")
+    files = ["mask.png", "mask-overlay.png"]
+    (out / files[0]).write_bytes(png)
+    shown = overlay.draw((EXAMPLES / CLICKED).read_bytes(), png, inside=[CLICKS[-1]])
+    shown.save(out / files[1])
+    clicks = f"first click {seconds[0] * 1000:.0f} ms, second click {seconds[1] * 1000:.0f} ms"
+    console.print(f"{'mask':13} {clicks}")
+    panels = [
+        Panel("input", _open(EXAMPLES / CLICKED)),
+        Panel("mask", _open(io.BytesIO(png))),
+        Panel("click and mask", shown),
+    ]
+    what = f"The mask of what was clicked: {clicks}"
+    return Phase(sum(seconds), what, files), Strip("smart mask: one click on the cup", panels)
 
 
-def _edit(client: Client, example: Example, out: Path) -> dict[str, float]:
-    """Run one edit, write its pictures, and return the seconds that each stage took."""
+def _edit(client: Client, example: Example, out: Path) -> tuple[Phase, Strip]:
+    """Run one edit, and write its picture."""
+    started = time.perf_counter()
     task_id = client.submit(example.request())
     last = progress.show(client.follow(task_id), f"{example.task:13}", console)
     if last.status is not JobStatus.DONE:
         raise ApiError(f"{example.task} ended as {last.status}: {last.error}")
     result = client.result(task_id)
+    seconds = time.perf_counter() - started
     png = base64.b64decode(result["image"])
-    picture, strip = out / f"{example.task}.png", out / f"{example.task}-strip.png"
-    picture.write_bytes(png)
-    _side_by_side([*example.panels(), _open(io.BytesIO(png))]).save(strip)
-    console.print(f"              {picture}  {strip}")
-    timings: dict[str, float] = result["timings"]
-    return timings
+    file = f"{example.task}.png"
+    (out / file).write_bytes(png)
+    stages = ", ".join(f"{stage} {took:.1f}" for stage, took in result["timings"].items())
+    title = f'{example.task}: "{example.prompt}"'
+    panels = [*example.panels(), Panel("result", _open(io.BytesIO(png)))]
+    return Phase(seconds, f"{title}: {stages}", [file]), Strip(title, panels)
 
 
-def _print_timings(timings: dict[str, dict[str, float]]) -> None:
-    table = Table("seconds", *timings)
-    for stage in next(iter(timings.values())):
-        table.add_row(stage, *(f"{stages.get(stage, 0.0):.2f}" for stages in timings.values()))
-    table.add_row("all", *(f"{sum(stages.values()):.2f}" for stages in timings.values()))
+def _print(phases: list[Phase]) -> None:
+    table = Table("seconds", "what", "pictures")
+    for phase in phases:
+        table.add_row(f"{phase.seconds:7.1f}", phase.what, "\n".join(phase.files))
+    table.add_section()
+    table.add_row(f"{sum(phase.seconds for phase in phases):7.1f}", "all", "")
     console.print(table)
 
 
-def _side_by_side(panels: list[Image.Image]) -> Image.Image:
-    """Return the pictures in one row, scaled to the height of the first."""
-    height = panels[0].height
-    scaled = [panel.resize((panel.width * height // panel.height, height)) for panel in panels]
-    width = sum(panel.width for panel in scaled) + _GAP * (len(scaled) - 1)
-    strip = Image.new("RGB", (width, height), "white")
-    left = 0
-    for panel in scaled:
-        strip.paste(panel, (left, 0))
-        left += panel.width + _GAP
-    return strip
+def _sheet(strips: list[Strip]) -> Image.Image:
+    """Return a picture of one row for each strip, its title above and captions below."""
+    title, caption = (ImageFont.load_default(size) for size in (20, 15))
+    row = LINE + PANEL + LINE + GAP
+    columns = max(len(strip.panels) for strip in strips)
+    width = GAP + columns * (PANEL + GAP)
+    sheet = Image.new("RGB", (width, GAP + len(strips) * row), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for index, strip in enumerate(strips):
+        top = GAP + index * row
+        pen.text((GAP, top), strip.title, INK, title)
+        for number, panel in enumerate(strip.panels):
+            left = GAP + number * (PANEL + GAP)
+            scaled = ImageOps.pad(panel.picture, (PANEL, PANEL), color=PAPER)
+            sheet.paste(scaled, (left, top + LINE))
+            pen.text((left, top + LINE + PANEL + 6), panel.caption, PALE, caption)
+    return sheet
 
 
 def _open(source: Path | io.BytesIO) -> Image.Image:

@@ -42,11 +42,6 @@ async def _answer_http_exception(_request: Request, error: Exception) -> JSONRes
     return _json_error(error.status_code, error.detail, error.headers)
 
 
-async def _answer_crash(_request: Request, _error: Exception) -> JSONResponse:
-    # Not logged here: Starlette raises it again, and the HTTP server logs it.
-    return _json_error(500, "Internal server error")
-
-
 def _sentence(error: dict[str, Any]) -> str:
     """Return one of pydantic's errors as a sentence that begins with the field."""
     place, *path = error["loc"]
@@ -63,6 +58,5 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, An
     ServingError: _answer_serving_error,
     RequestValidationError: _answer_invalid_request,
     HTTPException: _answer_http_exception,
-    Exception: _answer_crash,
 }
 """What answers each class of error, for FastAPI(exception_handlers=...)."""

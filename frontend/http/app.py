@@ -12,7 +12,9 @@ from frontend import __version__, logs
 from frontend.dispatch.dispatcher import EditService
 from frontend.http import answers
 from frontend.http.body_limit import BodyLimit
+from frontend.http.crashes import CrashAnswer
 from frontend.http.dependencies import AppServices
+from frontend.http.head import HeadAsGet
 from frontend.http.routes import generate, masks, not_built, system, visualization
 from frontend.jobs.memory import MemoryJobStore
 from frontend.masks.image_store import ImageStore
@@ -59,10 +61,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         max_bytes=settings.max_body_bytes,
         max_pending_bytes=settings.max_pending_body_bytes,
     )
+    # Each one added stands outside those before it.
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(CrashAnswer)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "HEAD", "POST"],
         allow_headers=["*"],
         expose_headers=["Retry-After", "Content-Disposition"],
     )

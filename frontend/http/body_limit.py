@@ -51,6 +51,11 @@ class BodyLimit:
         async def bounded() -> Message:
             nonlocal received, values, complete
             self._check_size(declared)
+            if (encoding := headers.get("content-encoding", "identity")) != "identity":
+                raise HTTPException(
+                    415,
+                    f"Content-Encoding: {encoding[:20]} is not supported, send the body as it is",
+                )
             if complete:
                 # Unbounded: the application now waits for the client to disconnect.
                 return await receive()

@@ -5,7 +5,8 @@ from typing import Any
 
 import pydantic_core
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
+
+from frontend.http.wanted_route import WantedRoute
 
 
 class _Request(Request):
@@ -17,11 +18,11 @@ class _Request(Request):
             return await super().json()
 
 
-class JsonRoute(APIRoute):
+class JsonRoute(WantedRoute):
     """A route whose body holds base64 for the most part."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """See APIRoute."""
+        """See WantedRoute."""
         handle = super().get_route_handler()
 
         async def handle_quickly(request: Request) -> Response:

@@ -1,12 +1,15 @@
 """Owns the framing of server-sent events.
 
-It follows https://html.spec.whatwg.org/multipage/server-sent-events.html within what the known web
-client reads: LF only, and blocks that begin with `data:` and hold one line of JSON. That client
-skips any other block. So an event's number goes in a block of its own before the data: by the
-standard, a reader keeps the last `id:` that it has seen.
+https://html.spec.whatwg.org/multipage/server-sent-events.html. The number for Last-Event-ID comes
+behind its data, so that a connection that breaks in between repeats an event and loses none.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+Framing = Callable[[int, str], bytes]
+"""An event's number and its JSON to what goes over the wire."""
 
 HEADERS = {
     "Content-Type": "text/event-stream",
@@ -17,12 +20,37 @@ HEADERS = {
 }
 PING = b": ping\n\n"
 
+_UNCACHED = ("no-cache", "no-store")
 
-def encode(seq: int, data: str) -> bytes:
-    r"""Frame one event.
+
+def framing(headers: Mapping[str, str]) -> Framing:
+    """Return how to frame events for the client that sends these headers.
+
+    The known web client parses everything behind `data:` up to the next blank line as JSON, so
+    the number needs a block of its own there. Libraries that hand on each block as an event need
+    number and data in one. The two are told apart by what they ask for: EventSource and the usual
+    libraries forbid caching, the known web client does not.
 
     Args:
-        seq: the event's number, for Last-Event-ID.
+        headers: of the request; names in any case.
+    """
+    cache = headers.get("cache-control", "")
+    known_web_client = headers.get("accept") == "text/event-stream" and not any(
+        word in cache for word in _UNCACHED
+    )
+    return separate_blocks if known_web_client else one_block
+
+
+def one_block(number: int, data: str) -> bytes:
+    r"""Frame one event as the standard says.
+
+    Args:
+        number: for Last-Event-ID.
         data: JSON without a line break.
     """
-    return f"id: {seq}\n\ndata: {data}\n\n".encode()
+    return f"data: {data}\nid: {number}\n\n".encode()
+
+
+def separate_blocks(number: int, data: str) -> bytes:
+    """Frame one event as a `data:` block and an `id:` block; see `framing`."""
+    return f"data: {data}\n\nid: {number}\n\n".encode()

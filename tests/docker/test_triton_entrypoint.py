@@ -88,7 +88,8 @@ def test_a_dead_stub_ends_it_with_an_error() -> None:
     settings = echo_settings()
     with entrypoint(settings) as process:
         running = tree(process, settings)
-        time.sleep(10 * triton_entrypoint.WATCH_INTERVAL_S)  # until it knows that all are ready
+        assert process.stderr is not None
+        assert "Watching 1 stubs\n" in process.stderr  # reads up to that line
         running["stub"].kill()
         _, said = process.communicate(timeout=END_TIMEOUT_S)
         assert process.returncode == triton_entrypoint.STUB_DIED

@@ -38,9 +38,11 @@ class Behaviour:
         end_at: step after which the stream ends without a result.
         hang_at: step after which a job says nothing more and cannot be cancelled.
         deaf: answers neither pings nor cancels.
+        missed_pings: number of pings that will get no answer.
         ping_error: error text that pings and cancels are answered with.
         others: edits that other clients have waiting.
         refuse: error text for every edit, before anything else.
+        leaves: refuses the next edit, and from then on edits and pings, as a Triton that stops.
         config: what it says its config is.
         info: extra keys of a result's INFO.
     """
@@ -53,9 +55,11 @@ class Behaviour:
     end_at: int | None = None
     hang_at: int | None = None
     deaf: bool = False
+    missed_pings: int = 0
     ping_error: str = ""
     others: int = 0
     refuse: str = ""
+    leaves: bool = False
     config: Any = field(default_factory=model_config)
     info: dict[str, Any] = field(default_factory=dict)
 
@@ -70,9 +74,13 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.in_band_cancels: list[str] = []
         self.cut_streams: list[str] = []
         self.most_at_once = 0
+        self.pings = 0
         self.port = 0
         self._cancelled: dict[str, asyncio.Event] = {}
         self.engine = asyncio.Lock()
+        self._at_engine: set[str] = set()
+        self._stepping = asyncio.Event()
+        self._stepping.set()
         self._server: Any = None
 
     @property
@@ -95,6 +103,21 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     async def kill(self) -> None:
         """Vanish: every stream breaks, and nothing listens."""
         await self._server.stop(None)
+
+    def hold(self) -> None:
+        """Let no edit take another step until `release`; it can be cancelled."""
+        self._stepping.clear()
+
+    def release(self) -> None:
+        """Let edits take their steps again."""
+        self._stepping.set()
+
+    async def let_one(self) -> None:
+        """Give the engine, which the caller holds, to one edit and take it back at its end."""
+        while not self._at_engine:
+            await asyncio.sleep(0.005)
+        self.engine.release()
+        await self.engine.acquire()
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
         model = self.masks if request.name == "smart_mask" else self
@@ -120,6 +143,11 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     async def _control(self, task_id: str) -> AsyncIterator[Any]:
         if self.behaviour.deaf:
             await asyncio.Event().wait()
+        if not task_id:
+            self.pings += 1
+            if self.behaviour.missed_pings:
+                self.behaviour.missed_pings -= 1
+                await asyncio.Event().wait()
         if self.behaviour.ping_error:
             yield error(self.behaviour.ping_error)
             return
@@ -140,6 +168,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     async def _edit(self, task_id: str, inputs: dict[str, Any], context: Any) -> AsyncIterator[Any]:
         self.requests[task_id] = inputs
+        if self.behaviour.leaves:
+            self.behaviour.refuse = self.behaviour.ping_error = UNLOADED
         if self.behaviour.refuse:
             yield error(self.behaviour.refuse)
             return
@@ -153,13 +183,16 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             raise
         finally:
             del self._cancelled[task_id]
+            self._at_engine.discard(task_id)
 
     async def _stages(
         self, task_id: str, inputs: dict[str, Any], context: Any
     ) -> AsyncIterator[Any]:
         steps = inputs["NUM_INFERENCE_STEPS"][0]
         yield response("loading", 0, steps, 0.0)
+        self._at_engine.add(task_id)
         async with self.engine:
+            self._at_engine.remove(task_id)
             for stage in ("conditioning", "encoding"):
                 yield response(stage, 0, steps, 0.0)
             for step in range(1, steps + 1):
@@ -189,10 +222,17 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             yield response("done", steps, steps, 1.0, IMAGE=png((8, 8)), INFO=info_json)
 
     async def _is_cancelled(self, task_id: str) -> bool:
+        cancelled = self._cancelled[task_id]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.behaviour.step_s):
-                await self._cancelled[task_id].wait()
-        return self._cancelled[task_id].is_set()
+                await cancelled.wait()
+        either = [asyncio.create_task(event.wait()) for event in (cancelled, self._stepping)]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in either:
+                waiting.cancel()
+        return cancelled.is_set()
 
 
 def response(stage: str, step: int, total: int, progress: float, **images: bytes) -> Any:

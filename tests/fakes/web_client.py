@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
+import socket
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -65,6 +68,11 @@ def edit(**changes: Any) -> Json:
     return request | changes
 
 
+def long_edit() -> Json:
+    """A request whose hundred large steps outlast all that a test does meanwhile; cancel it."""
+    return edit(num_inference_steps=100, width=512, height=512)
+
+
 class WebClient:
     """The calls of the known web client, over one httpx client."""
 
@@ -88,7 +96,9 @@ class WebClient:
 
     async def blocks(self, task_id: str, last_event_id: int | None = None) -> AsyncGenerator[str]:
         """Yield the stream's blocks, split at LF LF, until the server closes it."""
-        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+        headers = {"Accept": "text/event-stream"}
+        if last_event_id is not None:
+            headers["Last-Event-ID"] = str(last_event_id)
         path = f"/api/generate/stream/{task_id}"
         async with self.http.stream("GET", path, headers=headers) as answer:
             assert answer.status_code == 200, await answer.aread()
@@ -102,15 +112,19 @@ class WebClient:
             assert pending == ""
 
     async def events(self, task_id: str, last_event_id: int | None = None) -> AsyncGenerator[Json]:
-        """Yield the data blocks' JSON, with the preceding `id:` block's number as `seq`."""
-        seq: int | None = None
+        """Yield the data blocks' JSON, with the following `id:` block's number as `seq`."""
+        data: Json | None = None
         async for block in self.blocks(task_id, last_event_id):
-            if block.startswith("id:"):
-                seq = int(block.removeprefix("id:"))
             if block.startswith("data:"):
                 assert "\n" not in block
                 assert "\r" not in block
-                yield json.loads(block.removeprefix("data:")) | {"seq": seq}
+                assert data is None
+                data = json.loads(block.removeprefix("data:"))
+            if block.startswith("id:"):
+                assert data is not None
+                yield data | {"seq": int(block.removeprefix("id:"))}
+                data = None
+        assert data is None
 
     async def follow(self, task_id: str, last_event_id: int | None = None) -> list[Json]:
         """Return all events until the server closes the stream."""
@@ -148,6 +162,38 @@ class WebClient:
             while (body := await self.status(task_id))["status"] not in wanted:
                 await asyncio.sleep(0.02)
         return body
+
+    async def reached(self, task_id: str, step: int) -> None:
+        """Return once the job has taken its `step`th step."""
+        async with contextlib.aclosing(self.events(task_id)) as events:
+            async for event in events:
+                if event["current_step"] >= step:
+                    return
+        raise AssertionError(f"it ended before step {step}")
+
+
+def cancel_and_listen(url: str, task_id: str) -> tuple[str, str]:
+    """Cancel a job, read its stream to the end, and only then look for the cancel's answer.
+
+    Returns:
+        What has been answered to the cancel by the stream's end, and the whole stream.
+
+    Raises:
+        BlockingIOError: nothing has.
+    """
+    address = urlsplit(url)
+    stream, cancel = (
+        socket.create_connection((address.hostname, address.port), timeout=60) for _ in range(2)
+    )
+    with stream, cancel:
+        stream.sendall(f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        received = stream.recv(65536)
+        path = f"/api/generate/async/cancel/{task_id}"
+        cancel.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+        while not received.endswith(b"0\r\n\r\n"):
+            received += stream.recv(65536)
+        cancel.setblocking(False)
+        return cancel.recv(65536).decode(), received.decode()
 
 
 def check_stream(events: list[Json], steps: int) -> None:

@@ -42,7 +42,7 @@ def test_every_sample_picture_is_described() -> None:
 
 @pytest.mark.integration
 @pytest.mark.timeout(400)
-def test_the_demo_leaves_a_picture_and_a_strip_for_each_task(tmp_path: Path) -> None:
+def test_the_demo_leaves_a_picture_of_each_task_and_shows_them_all_in_one(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "frontend.demo", "--out", tmp_path],
         capture_output=True,
@@ -51,8 +51,8 @@ def test_the_demo_leaves_a_picture_and_a_strip_for_each_task(tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("mask.png", "mask-overlay.png"),
-        *(f"{example.task}{end}" for example in demo.EDITS for end in (".png", "-strip.png")),
+        *("demo.png", "mask.png", "mask-overlay.png"),
+        *(f"{example.task}.png" for example in demo.EDITS),
     }
     for name in ("mask.png", "mask-overlay.png"):
         with Image.open(tmp_path / name) as picture:
@@ -65,8 +65,26 @@ def test_the_demo_leaves_a_picture_and_a_strip_for_each_task(tmp_path: Path) -> 
     for example in demo.EDITS:
         with Image.open(tmp_path / f"{example.task}.png") as picture:
             assert picture.size == size(example.image)
-        with Image.open(tmp_path / f"{example.task}-strip.png") as strip:
-            assert strip.height == size(example.image)[1]
-            assert strip.width > 2 * picture.width
-    assert "denoising" in done.stdout
+    with Image.open(tmp_path / "demo.png") as sheet:
+        assert sheet.height > (1 + len(demo.EDITS)) * demo.PANEL
+    last = done.stdout.partition("Stopping...")[2]
+    for name in ("mask.png", "mask-overlay.png", *(f"{each.task}.png" for each in demo.EDITS)):
+        assert name in last
+    for phase in ("Python starts", "Triton starts", "denoising", "Triton stop"):
+        assert phase in last
     assert "second click" in done.stdout
+    assert last.rstrip().endswith(str(tmp_path / "demo.png"))
+
+
+def test_the_sheet_shows_each_picture_in_its_shape() -> None:
+    red, blue = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (40, 20), "blue")
+    strips = [
+        demo.Strip("one", [demo.Panel("input", red)]),
+        demo.Strip("two", [demo.Panel("input", red), demo.Panel("result", blue)]),
+    ]
+    pixels = np.asarray(demo._sheet(strips))
+    reds, blues = ((pixels == colour).all(axis=2) for colour in ((255, 0, 0), (0, 0, 255)))
+    assert reds.sum() == 2 * demo.PANEL**2
+    assert blues.sum() == demo.PANEL**2 // 2
+    assert reds[:, : demo.PANEL + 2 * demo.GAP].sum() == reds.sum()
+    assert not (pixels[-demo.GAP :] != 255).any()

@@ -35,8 +35,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def fragile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="session")
+def _fragile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server to be harmed.
 
     Its bundle lacks the white-balance adapter, and it keeps the features of five pictures.
@@ -55,6 +55,13 @@ def fragile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
     settings = {"MODEL_REPOSITORY": str(folder / "model_repository")}
     with running(folder / "log", **settings) as started:
         yield started
+
+
+@pytest.fixture
+def fragile_server(_fragile_server: Server) -> Server:
+    """The server to be harmed, recovered from the harm that an earlier test did."""
+    _fragile_server.wait_ready()
+    return _fragile_server
 
 
 @pytest.fixture

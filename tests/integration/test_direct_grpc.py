@@ -43,7 +43,11 @@ def tensors(values: Tensors) -> list[grpc_aio.InferInput]:
 
 
 # What is to outlast its client's next calls, and is cancelled in the end.
-LONG: Tensors = {"NUM_INFERENCE_STEPS": np.array([100], np.int32), "INPUT_QUALITY": "resized"}
+LONG: Tensors = {
+    "NUM_INFERENCE_STEPS": np.array([100], np.int32),
+    "WIDTH": np.array([512], np.int32),
+    "HEIGHT": np.array([512], np.int32),
+}
 
 
 def removal(**changes: Any) -> Tensors:
@@ -83,7 +87,7 @@ async def stream(
             "request_id": request_id,
         }
 
-    async for result, error in client.stream_infer(requests(), stream_timeout=60):
+    async for result, error in client.stream_infer(requests(), stream_timeout=300):
         yield Response(result, error)
 
 
@@ -146,7 +150,7 @@ REFUSED: dict[str, tuple[Tensors, str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 async def test_bad_input_is_one_coded_error_and_the_end(triton: Any, name: str) -> None:
     changes, expected = REFUSED[name]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         responses = await collect(triton, removal(**changes))
     errors = [response.error for response in responses if response.error]
     assert len(errors) == 1
@@ -179,16 +183,15 @@ async def test_an_in_band_cancel_ends_the_job_with_its_code(triton: Any) -> None
 
 
 async def test_a_cancelled_stream_frees_the_engine(triton: Any) -> None:
-    side = np.array([512], np.int32)  # its hundred steps take longer than is waited below
     started = asyncio.Event()
 
     async def leave() -> None:
-        async for response in stream(triton, removal(**LONG, WIDTH=side, HEIGHT=side), "job-2"):
+        async for response in stream(triton, removal(**LONG), "job-2"):
             if response.values.get("STEP", 0) >= 1:
                 started.set()
 
     task = asyncio.create_task(leave())
-    await asyncio.wait_for(started.wait(), 50)
+    await asyncio.wait_for(started.wait(), 120)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     async with asyncio.timeout(30):
@@ -203,9 +206,14 @@ async def test_a_cancelled_stream_frees_the_engine(triton: Any) -> None:
 async def test_a_full_queue_refuses_and_loses_nothing(triton: Any) -> None:
     (answer,) = await collect(triton, {"CANCEL": ""})
     bound = json.loads(answer.values["INFO"])["max_queue_size"]
-    jobs = await asyncio.gather(
-        *(collect(triton, removal(), f"full-{n}") for n in range(3 * bound))
-    )
+    ahead = stream(triton, removal(**LONG), "ahead")
+    await anext(ahead)
+    tasks = [asyncio.create_task(collect(triton, removal(), f"full-{n}")) for n in range(3 * bound)]
+    # Until the one ahead has left the engine, only a refusal can end another.
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    await collect(triton, {"CANCEL": "ahead"})
+    assert "[CANCELLED]" in str([response.error async for response in ahead][-1])
+    jobs = await asyncio.gather(*tasks)
     ends = [job[-1].error or "" if job[-1].error else "done" for job in jobs]
     refused = [end for end in ends if "[UNAVAILABLE]" in end]
     assert ends.count("done") >= bound

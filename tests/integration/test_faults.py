@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes.web_client import TERMINAL, Json, WebClient, b64, edit
+from tests.fakes.web_client import TERMINAL, Json, WebClient, b64, edit, long_edit
 
 from .mask_scenes import enlarged, iou, mask_of, scene
 from .server import Server, running
@@ -22,14 +22,23 @@ END_WITHIN_S = 20.0
 SHARED_MEMORY = Path("/dev/shm")
 
 
-async def kill_in_mid_job(server: Server, victim: psutil.Process) -> list[Json]:
-    """Kill `victim` while a job runs and another waits; return the running job's events."""
+async def kill_in_mid_job(
+    server: Server, victim: psutil.Process, behind: list[str] | None = None
+) -> list[Json]:
+    """Kill `victim` while a job runs; return the job's events.
+
+    Args:
+        server: the server that `victim` belongs to.
+        victim: the process to kill.
+        behind: gets the task_ids of two more jobs: one that Triton has, and one that waits.
+    """
     async with WebClient(server.url) as client:
-        running_job = await client.submit(edit(num_inference_steps=100, input_quality="resized"))
+        running_job = await client.submit(long_edit())
         subscribers = [asyncio.create_task(client.follow(running_job)) for _ in range(3)]
-        async for event in client.events(running_job):
-            if event["current_step"] >= 1:
-                break
+        await client.reached(running_job, step=1)
+        if behind is not None:
+            behind += [await client.submit() for _ in range(2)]
+            await client.wait_status(behind[0], "processing")
         victim.send_signal(signal.SIGKILL)
         streams = await asyncio.wait_for(asyncio.gather(*subscribers), END_WITHIN_S)
         for events in streams:
@@ -59,14 +68,22 @@ async def unready(server: Server, timeout_s: float = 120) -> str:
 
 
 async def test_triton_killed_in_mid_job(fragile_server: Server) -> None:
-    events = await kill_in_mid_job(fragile_server, fragile_server.tritonserver())
+    behind: list[str] = []
+    events = await kill_in_mid_job(fragile_server, fragile_server.tritonserver(), behind)
     assert "Triton" in events[-1]["error"]
     await unready(fragile_server)
     async with WebClient(fragile_server.url) as client:
+        taken, waiting = behind
+        following = asyncio.create_task(client.follow(waiting))
+        assert (await client.follow(taken))[-1]["status"] == "error"
         answer = await client.http.post("/api/generate/async", json=edit())
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1
         assert isinstance(answer.json()["detail"], str)
+        events = await asyncio.wait_for(following, 300)
+    assert events[-1]["status"] == "done"
+    prefix = "Waiting for Triton to load the models: "
+    assert [event for event in events if (event["loading_message"] or "").startswith(prefix)]
     await edit_again(fragile_server)
 
 
@@ -84,7 +101,6 @@ async def test_a_hundred_pictures_go_through_a_cache_that_holds_five(
     fragile_server: Server,
 ) -> None:
     """Every picture stays known by its id: what the model forgets, the frontend sends again."""
-    await asyncio.to_thread(fragile_server.wait_ready)
     async with WebClient(fragile_server.url) as client:
         drawn = scene(1, 256)
         request = {"points": [drawn.middle]}
@@ -115,7 +131,6 @@ async def test_a_hundred_pictures_go_through_a_cache_that_holds_five(
 async def test_a_mask_stub_killed_under_requests_is_brought_back(
     fragile_server: Server, model: str
 ) -> None:
-    await asyncio.to_thread(fragile_server.wait_ready)
     large = enlarged(scene(2).png, 2500)
     async with WebClient(fragile_server.url) as client:
 
@@ -146,7 +161,6 @@ async def test_a_mask_stub_killed_under_requests_is_brought_back(
 async def test_a_task_without_its_adapter_is_a_501_and_the_others_work(
     fragile_server: Server,
 ) -> None:
-    await asyncio.to_thread(fragile_server.wait_ready)
     async with WebClient(fragile_server.url) as client:
         answer = await client.http.post("/api/generate/async", json=edit(task_type="white-balance"))
         assert answer.status_code == 501
@@ -165,7 +179,7 @@ def test_stopping_in_mid_job_leaves_no_process_and_no_shared_memory(tmp_path: Pa
 
     async def start_a_job(server: Server) -> None:
         async with WebClient(server.url) as client:
-            await client.submit(edit(num_inference_steps=100, input_quality="resized"))
+            await client.submit(long_edit())
 
     with running(tmp_path / "log") as server:
         asyncio.run(start_a_job(server))
@@ -174,25 +188,3 @@ def test_stopping_in_mid_job_leaves_no_process_and_no_shared_memory(tmp_path: Pa
     assert server.process.returncode == 0
     assert [process for process in processes if process.is_running()] == []
     assert shared_memory(processes) == []
-
-
-def test_a_job_that_waits_for_triton_hears_how_far_its_load_is(tmp_path: Path) -> None:
-
-    async def wait_through_a_kill(server: Server) -> list[str]:
-        async with WebClient(server.url) as client:
-            # Triton takes two at once, and ends them when it dies; the third waits.
-            long = edit(num_inference_steps=100, input_quality="resized")
-            taken = [await client.submit(long) for _ in range(2)]
-            waiting = await client.submit()
-            following = asyncio.create_task(client.follow(waiting))
-            for task_id in taken:
-                await client.wait_status(task_id, "processing")
-            server.tritonserver().send_signal(signal.SIGKILL)
-            events = await asyncio.wait_for(following, 300)
-            assert events[-1]["status"] == "done"
-            return [event["loading_message"] or "" for event in events]
-
-    with running(tmp_path / "log") as server:
-        told = asyncio.run(wait_through_a_kill(server))
-    prefix = "Waiting for Triton to load the models: "
-    assert [message for message in told if message.startswith(prefix)]

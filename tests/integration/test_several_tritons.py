@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from tests.fakes.web_client import WebClient, check_stream, edit
+from tests.fakes.web_client import WebClient, check_stream, edit, long_edit
 
 from .server import running
 
@@ -19,12 +18,10 @@ STEPS = 20
 
 
 async def test_jobs_are_shared_out_and_cancelled_where_they_run(
-    server: Server, tmp_path: Path
+    server: Server, fragile_server: Server, tmp_path: Path
 ) -> None:
-    with ExitStack() as stack:
-        other = stack.enter_context(running(tmp_path / "other.log"))
-        urls = f"{server.triton_url},{other.triton_url}"
-        both = stack.enter_context(running(tmp_path / "both.log", TRITON_URL=urls))
+    urls = f"{server.triton_url},{fragile_server.triton_url}"
+    with running(tmp_path / "log", TRITON_URL=urls) as both:
         async with WebClient(both.url) as client:
             body = edit(num_inference_steps=STEPS)
             ids = [await client.submit(body) for _ in range(2)]
@@ -35,15 +32,9 @@ async def test_jobs_are_shared_out_and_cancelled_where_they_run(
             async with asyncio.timeout(60):
                 while (await client.services())["generation"]["tritons_ready"] < 2:
                     await asyncio.sleep(0.05)
-            long = edit(num_inference_steps=100, input_quality="resized")
-            ids = [await client.submit(long) for _ in range(2)]
-            for task_id in ids:
-                async for event in client.events(task_id):
-                    if event["current_step"]:
-                        break
+            ids = [await client.submit(long_edit()) for _ in range(2)]
             # On one engine the second would not begin before the first had ended.
-            for task_id in ids:
-                assert (await client.status(task_id))["status"] == "processing"
+            await asyncio.gather(*(client.reached(task_id, step=1) for task_id in ids))
             for task_id in ids:
                 await client.cancel(task_id)
                 assert (await client.follow(task_id))[-1]["status"] == "cancelled"

@@ -320,7 +320,12 @@ async def test_requests_are_cancelled_whether_they_wait_or_run(http: httpx.Async
         return await http.post("/api/smart-mask", json=fields)
 
     requests = [asyncio.create_task(post(number)) for number in range(64)]
-    await asyncio.sleep(0.4)
+    async with asyncio.timeout(60):
+        admitted = 0
+        while admitted < len(requests):
+            done = sum(request.done() for request in requests)
+            health = (await http.get("/api/system/health")).json()["services"]["segmentation"]
+            admitted = health["waiting"] + health["running"] + done
     for number in range(64):
         answer = await http.post(f"/api/smart-mask/cancel/cancel-{number}")
         assert answer.status_code == 200
@@ -329,7 +334,7 @@ async def test_requests_are_cancelled_whether_they_wait_or_run(http: httpx.Async
             "message": f"Smart mask request cancel-{number} marked for cancellation",
             "request_id": f"cancel-{number}",
         }
-    responses = await asyncio.wait_for(asyncio.gather(*requests), 20)
+    responses = await asyncio.wait_for(asyncio.gather(*requests), 60)
     for number, response in enumerate(responses):
         if response.status_code != 200:
             assert response.status_code == 400

@@ -36,7 +36,7 @@ async def ask(
 ) -> Tensors:
     """Return the first element of every output."""
     result = await triton.infer(
-        "smart_mask", tensors(inputs), request_id=request_id, client_timeout=30
+        "smart_mask", tensors(inputs), request_id=request_id, client_timeout=120
     )
     names = [output.name for output in result.get_response().outputs]
     return {name: result.as_numpy(name)[0] for name in names}
@@ -127,7 +127,7 @@ async def start_many(
         )
         for name in (f"{prefix}-{number}" for number in range(60))
     }
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (await state(triton))["running"]:
             await asyncio.sleep(0.01)
     return requests

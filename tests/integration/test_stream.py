@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.fakes.web_client import TERMINAL, Json, WebClient, check_stream, edit
+from tests.fakes.web_client import TERMINAL, Json, WebClient, check_stream, edit, long_edit
 
 if TYPE_CHECKING:
     from .server import Server
@@ -62,7 +62,7 @@ async def test_status_and_stream_and_result_agree(client: WebClient) -> None:
 
 
 async def test_result_before_the_end_is_a_400_with_the_known_text(client: WebClient) -> None:
-    task_id = await client.submit(edit(num_inference_steps=100, input_quality="resized"))
+    task_id = await client.submit(long_edit())
     answer = await client.http.get(f"/api/generate/result/{task_id}")
     assert answer.status_code == 400
     assert answer.json()["detail"].startswith("Task not completed yet. Current status: ")
@@ -110,7 +110,7 @@ async def test_the_queue_position_falls_and_an_eta_is_given(client: WebClient) -
 
 
 async def test_the_first_event_comes_at_once(client: WebClient) -> None:
-    ahead = await client.submit(edit(num_inference_steps=100, input_quality="resized"))
+    ahead = await client.submit(long_edit())
     task_id = await client.submit()
     async with asyncio.timeout(20):
         first = await anext(client.events(task_id))

@@ -113,7 +113,7 @@ class Race:
         self.calls += 1
         self.started.set()
         if self.calls == 1:
-            assert self.finish.wait(10)
+            assert self.finish.wait(60)
             if self._error:
                 raise self._error
         return ENTRY
@@ -126,7 +126,7 @@ def test_two_requests_at_once_compute_once() -> None:
     race = Race()
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(race.ask)
-        assert race.started.wait(10)
+        assert race.started.wait(60)
         others = [pool.submit(race.ask) for _ in range(7)]
         race.finish.set()
         assert first.result() == (ENTRY, False)
@@ -138,7 +138,7 @@ def test_all_who_wait_get_the_error_and_the_next_one_tries_again() -> None:
     race = Race(error=CodedError(Code.INVALID_ARGUMENT, "nothing"))
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(race.ask)
-        assert race.started.wait(10)
+        assert race.started.wait(60)
         other = pool.submit(race.ask)
         while not other.running():
             pass
@@ -154,7 +154,7 @@ def test_where_the_one_that_computes_is_cancelled_another_takes_over() -> None:
     race = Race(error=CodedError(Code.CANCELLED, "as wanted"))
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(race.ask)
-        assert race.started.wait(10)
+        assert race.started.wait(60)
         others = [pool.submit(race.ask) for _ in range(3)]
         race.finish.set()
         with pytest.raises(CodedError):
@@ -171,7 +171,7 @@ def test_one_who_waits_can_be_cancelled() -> None:
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(race.ask)
-        assert race.started.wait(10)
+        assert race.started.wait(60)
         with pytest.raises(CodedError, match="CANCELLED"):
             race.cache.find_or_compute("a", never, check)
         race.finish.set()

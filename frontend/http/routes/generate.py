@@ -1,10 +1,12 @@
 """Owns /api/generate: submitting an edit, following it, fetching its result, cancelling it."""
 
+import asyncio
+import re
 import secrets
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
@@ -34,17 +36,19 @@ router = APIRouter(
 
 
 @router.post("", summary="Submit an edit")
-async def generate(request: GenerationRequest, services: Services) -> TaskQueued:
+async def generate(request: GenerationRequest, services: Services, http: Request) -> TaskQueued:
     """Submit an edit; the same as /api/generate/async."""
-    task_id = await _submit(request, services)
+    task_id = await _submit(request, services, http)
     message = f"Generation job submitted successfully. Follow it at /api/generate/stream/{task_id}"
     return TaskQueued(task_id=task_id, message=message)
 
 
 @router.post("/async", summary="Submit an edit, by its longer name")
-async def generate_async(request: GenerationRequest, services: Services) -> TaskQueued:
+async def generate_async(
+    request: GenerationRequest, services: Services, http: Request
+) -> TaskQueued:
     """Submit an edit and return at once; follow it by its task_id."""
-    task_id = await _submit(request, services)
+    task_id = await _submit(request, services, http)
     return TaskQueued(task_id=task_id, message="Generation job submitted successfully")
 
 
@@ -90,20 +94,21 @@ async def result_image(finished: Finished, services: Services) -> Response:
 async def stream(
     task_id: str,
     services: Services,
-    last_event_id: Annotated[int, Query(ge=0)] = 0,
-    last_event_id_header: Annotated[int | None, Header(alias="Last-Event-ID", ge=0)] = None,
+    http: Request,
+    last_event_id: str = "",
+    last_event_id_header: Annotated[str, Header(alias="Last-Event-ID")] = "",
 ) -> Response:
     """Stream a job's events, all of them or those after Last-Event-ID, until it ends.
 
-    Each event is a `data:` block of one JSON object, preceded by an `id:` block.
+    Each event is one JSON object and its number. A Last-Event-ID that is no number of this job
+    counts as none.
     """
-    after = last_event_id if last_event_id_header is None else last_event_id_header
     newest, event = await services.jobs.last(task_id)
-    if event.status.terminal and after >= newest:
-        # By the standard, only 204 keeps an EventSource from connecting again for ever.
+    after = _number_of_job(last_event_id_header or last_event_id, newest)
+    if event.status.terminal and after == newest:
+        # The standard's only way to stop an EventSource from coming back for ever.
         return Response(status_code=204)
-    # A number beyond the newest event belongs to another job.
-    events = _events(task_id, min(after, newest), services)
+    events = _events(task_id, after, services, sse.framing(http.headers))
     return StreamingResponse(events, headers=sse.HEADERS)
 
 
@@ -122,10 +127,34 @@ async def cancel(task_id: str, services: Services) -> Response:
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
 
 
-async def _submit(request: GenerationRequest, services: Services) -> str:
-    """Refuse early what would be refused, then decode the images, then queue the job."""
+async def _submit(request: GenerationRequest, services: Services, http: Request) -> str:
+    """Check what is cheap to check first, then decode the images, then queue the job.
+
+    A job whose client has left before this answer is cancelled: nobody knows its task_id.
+    """
     services.edits.admit(request.resolved_task_type)
-    return await services.edits.submit(await _params(request, services))
+    params = await _params(request, services)
+    submission = asyncio.ensure_future(services.edits.submit(params))
+    try:
+        task_id = await asyncio.shield(submission)
+    except asyncio.CancelledError:
+        await _forget(await submission, services)
+        raise
+    if await http.is_disconnected():
+        await _forget(task_id, services)
+    return task_id
+
+
+async def _forget(task_id: str, services: Services) -> None:
+    finish = await services.edits.cancel(task_id)
+    await finish()
+
+
+def _number_of_job(text: str, newest: int) -> int:
+    """Return a Last-Event-ID as a number, or 0 where the job has no event of that number."""
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        return 0
+    return number if (number := int(text)) <= newest else 0
 
 
 async def _params(request: GenerationRequest, services: Services) -> EditParams:
@@ -153,7 +182,9 @@ async def _params(request: GenerationRequest, services: Services) -> EditParams:
     return EditParams(**parameters, **pictures)
 
 
-async def _events(task_id: str, after: int, services: Services) -> AsyncIterator[bytes]:
+async def _events(
+    task_id: str, after: int, services: Services, framed: sse.Framing
+) -> AsyncIterator[bytes]:
     """Yield a job's events from its log, at the subscriber's own pace, until it ends."""
     try:
         while True:
@@ -161,7 +192,7 @@ async def _events(task_id: str, after: int, services: Services) -> AsyncIterator
             if not entries:
                 yield sse.PING
             for seq, event in entries:
-                yield sse.encode(seq, stream_event(task_id, event).model_dump_json())
+                yield framed(seq, stream_event(task_id, event).model_dump_json())
                 if event.status.terminal:
                     return
                 after = seq

@@ -9,10 +9,14 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from frontend.http.dependencies import REFUSALS, Finished, Services
+from frontend.http.wanted_route import WantedRoute
 from frontend.pictures.codecs import image_format
 
 router = APIRouter(
-    prefix="/api/visualization/{task_id}", tags=["visualization"], responses=REFUSALS
+    prefix="/api/visualization/{task_id}",
+    tags=["visualization"],
+    responses=REFUSALS,
+    route_class=WantedRoute,
 )
 
 

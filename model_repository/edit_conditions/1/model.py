@@ -1,4 +1,4 @@
-"""Triton's edit_conditions: tensors in, tensors out; the modules beside it do the work."""
+"""Owns Triton's side of edit_conditions: tensors in and out; edit_conditions/ does the work."""
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -21,7 +21,7 @@ from model_kit.tensors import read_inputs, text_array
 
 
 class TritonPythonModel:
-    """Answers each request alone; a request without IMAGE is refused at once, so it can ping."""
+    """Answers each request alone; one without IMAGE is refused at once, as a ping."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the parameters and load the fill; a bad parameter fails the load."""

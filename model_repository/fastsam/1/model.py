@@ -1,4 +1,4 @@
-"""Triton's fastsam on a CPU: tensors in, tensors out; fastsam/ does the work."""
+"""Owns Triton's side of fastsam on a CPU: tensors in, tensors out; fastsam/ does the work."""
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -16,16 +16,16 @@ from model_kit.parameters import Parameters
 
 
 class TritonPythonModel:
-    """Answers each request alone, whatever was batched with it."""
+    """Answers each request alone, even if Triton batched it with others."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Compiles the bundle's network; a bad parameter or bundle fails the load."""
+        """Compile the bundle's network; a bad parameter or bundle fails the load."""
         self._network = Network.from_parameters(Parameters.of_model(args))
 
     def execute(
         self, requests: list["pb_utils.InferenceRequest"]
     ) -> list["pb_utils.InferenceResponse"]:
-        """Answers every request, in order, with its tensors or with one coded error."""
+        """Answer every request, in order, with its tensors or with one coded error."""
         return [self._respond(request) for request in requests]
 
     def _respond(self, request: "pb_utils.InferenceRequest") -> "pb_utils.InferenceResponse":

@@ -1,4 +1,4 @@
-"""Triton's image_edit: requests in, responses out; the modules beside it do the work."""
+"""Owns Triton's side of image_edit: requests in, responses out; image_edit/ does the work."""
 
 import json
 import os
@@ -34,25 +34,25 @@ from model_kit.tensors import Tensors, read_inputs, read_outputs, read_text, tex
 if TYPE_CHECKING:
     from image_edit.engine.bundle import Bundle
 
-# A unit of the engine's work takes seconds on a GPU. One that takes minutes will not end: a
-# driver may wait for ever for a GPU that fell off, and says nothing.
+# A unit of the engine's work takes seconds on a GPU. One that takes minutes will not end: a driver
+# may wait for ever for a GPU that fell off the bus, without any error.
 STUCK_S = 300.0
 CONDITION_OUTPUTS = ["CONDITIONS", "INPUT", "COMPOSITE_MASK", "PROMPT", "TASK_TYPE", "DEBUG_INFO"]
 
 
 class TritonPythonModel:
-    """Takes requests and returns; three threads see to the jobs and their responses."""
+    """Takes requests and returns; three threads carry out the jobs and send their responses."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Loads the bundle, warms it up and starts; whatever is raised fails the load."""
+        """Load the bundle, warm it up and start; any exception fails the load."""
         self._settings = EditSettings.from_parameters(Parameters.of_model(args))
         self._on_gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if self._on_gpu else "cpu"
         if not self._on_gpu:
             tune_for_cpu()
-        # In a thread that ends: the threads that OpenMP keeps for the one that computes would
-        # otherwise stay beside the engine's own, and with more of them than cores none waits
-        # actively, whatever it was told.
+        # Load in a thread that ends. OpenMP keeps a thread pool for every thread that has computed.
+        # Two pools are more threads than cores, and then libgomp never spins, whatever
+        # GOMP_SPINCOUNT says.
         with ThreadPoolExecutor(1) as thread:
             bundle, runner = thread.submit(_load, self._settings, device).result()
         self._about = {"model": bundle.name, "adapters": list(bundle.adapters)}
@@ -68,29 +68,29 @@ class TritonPythonModel:
             runner.run,
             self._wire.post,
             log_error,
-            self._leave,
+            self._exit,
             self._settings.max_queue_size,
         )
 
     def execute(self, requests: list["pb_utils.InferenceRequest"]) -> None:
-        """Enqueues edits and carries out cancels; the wire answers, now or later."""
+        """Enqueue edits and carry out cancels; the wire answers, now or later."""
         for request in requests:
             self._take(request)
 
     def finalize(self) -> None:
-        """Ends every job with an error."""
+        """End every job with an error."""
         self._jobs.stop()
         self._wire.stop()
 
-    def _leave(self) -> None:
-        """Ends every job and then this process, for whoever watches it to start anew."""
+    def _exit(self) -> None:
+        """End every job and then this process, so that its watcher starts a new one."""
 
-        def leave() -> None:
+        def end() -> None:
             self.finalize()
             os._exit(1)
 
-        # Not in the engine's thread, which `finalize` waits for.
-        threading.Thread(target=leave, name="leaving").start()
+        # A thread of its own, because `finalize` waits for the engine's thread.
+        threading.Thread(target=end, name="exit").start()
 
     def _take(self, request: "pb_utils.InferenceRequest") -> None:
         sender = request.get_response_sender()
@@ -119,7 +119,7 @@ class TritonPythonModel:
             raise invalid("CANCEL", "must be the only input")
         if self._on_gpu and self._jobs.unit_seconds() > STUCK_S:
             pb_utils.Logger.log_error("image_edit: the GPU does not answer, ending the process")
-            os._exit(1)  # its thread cannot be ended, and whoever watches the process starts anew
+            os._exit(1)  # its watcher starts a new process
         cancelled = self._jobs.cancel_id(read_text(tensors, "CANCEL"))
         waiting, running = self._jobs.counts()
         return Answered(
@@ -140,10 +140,10 @@ class TritonPythonModel:
 
 
 def _load(settings: EditSettings, device: str) -> tuple["Bundle", EditRunner]:
-    """Loads the bundle and warms it up, and tells how far it is."""
+    """Load the bundle, warm it up and report each stage."""
     with loading(pb_utils.Logger.log_info) as on_stage:
         on_stage("importing the packages")
-        # Not before, because they load torch, which reads what was tuned.
+        # Imported late, because torch reads the environment that `tune_for_cpu` sets.
         from image_edit.engine.bundle import load_bundle
         from image_edit.engine.engine import EditEngine
 
@@ -155,10 +155,10 @@ def _load(settings: EditSettings, device: str) -> tuple["Bundle", EditRunner]:
 
 
 def _conditions(request: EditRequest) -> Conditions:
-    """Has edit_conditions build the conditions of a request.
+    """Call edit_conditions to build the conditions of a request.
 
     Raises:
-        CodedError: whatever it answered, code included.
+        CodedError: the one that edit_conditions answered with.
     """
     response = pb_utils.InferenceRequest(
         model_name="edit_conditions",
@@ -204,7 +204,7 @@ def _response(message: Message) -> "pb_utils.InferenceResponse":
 def _tensors(
     stage: Stage, step: int, total_steps: int, progress: float, **texts: str | bytes
 ) -> "pb_utils.InferenceResponse":
-    """A response of the tensors that all have, and of those texts that are not empty."""
+    """Make a response of the tensors that all have, and of the texts that are not empty."""
     numbers = [
         pb_utils.Tensor("STEP", np.array([step], np.int32)),
         pb_utils.Tensor("TOTAL_STEPS", np.array([total_steps], np.int32)),

@@ -1,4 +1,4 @@
-"""Triton's smart_mask: requests in, responses out; the modules beside it do the work."""
+"""Owns Triton's side of smart_mask: requests in, responses out; smart_mask/ does the work."""
 
 import json
 import os
@@ -25,8 +25,8 @@ from smart_mask.request import MAX_ELEMENTS, read_request
 from smart_mask.segmenter import Mask, Segmenter
 from smart_mask.settings import MaskSettings
 
-# The network takes less than a second. After minutes without an answer none will come: a GPU that
-# fell off may keep its driver waiting for ever, and one that failed fails until Triton starts anew.
+# The network takes less than a second. After minutes without an answer, none will come. A driver
+# may wait for ever for a GPU that fell off the bus. A GPU that failed fails until Triton restarts.
 STUCK_S = 300.0
 
 
@@ -34,7 +34,7 @@ class TritonPythonModel:
     """Takes requests and returns; threads answer them, one response each."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Reads the parameters and the bundle's manifest once; a bad one fails the load."""
+        """Read the parameters and the bundle's manifest; a bad one fails the load."""
         self._settings = MaskSettings.from_parameters(Parameters.of_model(args))
         log_error = pb_utils.Logger.log_error
         self._network = Network(_infer, self._settings.image_size, log_error)
@@ -49,12 +49,12 @@ class TritonPythonModel:
         )
 
     def execute(self, requests: list["pb_utils.InferenceRequest"]) -> None:
-        """Hands requests to the threads; carries out cancels and answers them."""
+        """Hand requests to the threads; carry out cancels and answer them."""
         for request in requests:
             self._take(request)
 
     def finalize(self) -> None:
-        """Answers every request."""
+        """Answer every request."""
         self._jobs.stop()
 
     def _take(self, request: "pb_utils.InferenceRequest") -> None:
@@ -77,7 +77,7 @@ class TritonPythonModel:
             raise invalid("CANCEL", "must be the only input")
         if self._network.silent_seconds() > STUCK_S:
             pb_utils.Logger.log_error("smart_mask: fastsam does not answer, ending the process")
-            os._exit(1)  # whoever watches the process starts Triton anew, fastsam with it
+            os._exit(1)  # the watcher of this process restarts Triton, and fastsam with it
         cancelled = self._jobs.cancel_id(tensors["CANCEL"][0].decode(errors="replace"))
         waiting, running = self._jobs.counts()
         return json.dumps(
@@ -94,10 +94,10 @@ class TritonPythonModel:
 
 
 def _infer(image: Floats) -> tuple[Floats, Floats]:
-    """Has fastsam run the network on one picture.
+    """Call fastsam to run the network on one picture.
 
     Raises:
-        RuntimeError: it did not.
+        RuntimeError: it answered with an error.
     """
     response = pb_utils.InferenceRequest(
         model_name="fastsam",

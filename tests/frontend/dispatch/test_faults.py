@@ -13,6 +13,7 @@ from tests.fakes.pictures import png
 from tests.fakes.triton_server import DEAD, UNLOADED
 from tests.fakes.web_client import WebClient, check_stream, edit
 from tests.fakes.wire import model_config
+from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,12 +61,11 @@ async def test_without_triton_submissions_are_503_until_it_comes(
 async def test_a_killed_triton_ends_its_jobs_and_spares_the_waiting_ones(
     serve: Serve, triton: FakeTriton
 ) -> None:
-    triton.behaviour.step_s = 0.2
+    triton.hold()
     async with serve() as client:
         ids = [await client.submit(edit(num_inference_steps=100)) for _ in range(4)]
         await client.wait_status(ids[1], "processing")
         subscribers = [asyncio.create_task(client.follow(ids[0])) for _ in range(3)]
-        await asyncio.sleep(0.1)
         killed_at = time.perf_counter()
         await triton.kill()
         for events in await asyncio.gather(*subscribers):
@@ -80,6 +80,7 @@ async def test_a_killed_triton_ends_its_jobs_and_spares_the_waiting_ones(
             assert status["status"] == "queued"
 
         triton.behaviour.step_s = 0.001
+        triton.release()
         await triton.start()
         await wait_ready(client)
         for waiting in ids[2:]:
@@ -97,7 +98,7 @@ def write_loading_file(file: Path, stage: str) -> None:
 async def test_waiting_jobs_hear_how_far_the_load_is(
     serve: Serve, triton: FakeTriton, tmp_path: Path
 ) -> None:
-    triton.behaviour.step_s = 0.2
+    triton.hold()
     file = tmp_path / "loading"
     async with serve(max_in_flight=1, loading_file=file) as client:
         running = await client.submit(edit(num_inference_steps=100))
@@ -118,7 +119,7 @@ async def test_waiting_jobs_hear_how_far_the_load_is(
         # Several beats, of which none tells the same again, nor what another Triton has told.
         write_loading_file(file, stages[0])
         await asyncio.sleep(0.3)
-        triton.behaviour.step_s = 0.001
+        triton.release()
         write_loading_file(file, "")
         await triton.start()
         events = await following
@@ -147,11 +148,12 @@ async def test_a_dead_model_process_ends_its_jobs(client: WebClient, triton: Fak
 async def test_a_triton_that_refuses_pings_may_finish_what_it_has(
     client: WebClient, triton: FakeTriton, refusal: str
 ) -> None:
-    triton.behaviour.step_s = 0.1
+    triton.hold()
     task_id = await client.submit(edit(num_inference_steps=8))
     await client.wait_status(task_id, "processing")
     triton.behaviour.ping_error = refusal
     assert refusal in await wait_ready(client, ready=False)
+    triton.release()
     check_stream(await client.follow(task_id), 8)
     assert triton.cut_streams == []
     triton.behaviour.ping_error = ""
@@ -161,26 +163,30 @@ async def test_a_triton_that_refuses_pings_may_finish_what_it_has(
 async def test_a_job_that_a_leaving_triton_refuses_waits_for_the_next(
     client: WebClient, triton: FakeTriton
 ) -> None:
-    triton.behaviour.refuse = triton.behaviour.ping_error = UNLOADED
+    triton.behaviour.leaves = True
     task_id = await client.submit(edit(num_inference_steps=3))
     await wait_ready(client, ready=False)
     assert (await client.status(task_id))["status"] == "queued"
+    triton.behaviour.leaves = False
     triton.behaviour.refuse = triton.behaviour.ping_error = ""
     check_stream(await client.follow(task_id), 3)
 
 
 async def test_only_the_second_missing_answer_counts(serve: Serve, triton: FakeTriton) -> None:
-    triton.behaviour.hang_at = 1
-    async with serve(ping_timeout_s=0.3, cancel_timeout_s=0.05) as client:
-        await wait_ready(client)
-        task_id = await client.submit()
+    triton.hold()
+    async with serve(ping_timeout_s=1, cancel_timeout_s=0.05) as client:
+        task_id = await client.submit(edit(num_inference_steps=3))
         await client.wait_status(task_id, "processing")
-        triton.behaviour.deaf = True
-        deaf_at = time.perf_counter()
+        triton.behaviour.missed_pings = 1
+        await eventually(lambda: not triton.behaviour.missed_pings)
+        pings = triton.pings
+        while triton.pings < pings + 2:  # the second shows that the first was answered
+            assert (await client.http.get("/readyz")).status_code == 200
+        assert (await client.status(task_id))["status"] == "processing"
+        triton.behaviour.missed_pings = 2
         last = (await client.follow(task_id))[-1]
-        assert 0.5 < time.perf_counter() - deaf_at < 30
         assert last["error"] == "503: Triton does not answer"
-        triton.behaviour.deaf, triton.behaviour.hang_at = False, None
+        triton.release()
         await wait_ready(client)
         await client.finish()
 
@@ -189,7 +195,7 @@ async def test_silence_fails_the_silent_job_only(serve: Serve, triton: FakeTrito
     triton.behaviour.hang_at = 2
     async with serve(silence_timeout_s=2) as client:
         silent = await client.submit()
-        await client.wait_status(silent, "processing")
+        await client.reached(silent, step=2)
         triton.behaviour.hang_at = None
         behind = await client.submit(edit(num_inference_steps=3))
         assert (await client.follow(silent))[-1]["error"] == "500: the model stopped responding"
@@ -222,11 +228,12 @@ async def test_a_job_that_the_full_model_refuses_waits_on(serve: Serve, triton: 
     triton.behaviour.refuse, triton.behaviour.others = "[UNAVAILABLE] 8 edits are waiting", 8
     async with serve() as client:
         ids = [await client.submit(edit(num_inference_steps=3)) for _ in range(4)]
-        await asyncio.sleep(0.3)
-        states = [await client.status(task_id) for task_id in ids]
-        assert [(each["status"], each["queue_position"]) for each in states] == [
-            ("queued", place) for place in (1, 2, 3, 4)
-        ]
+        await eventually(lambda: triton.requests)
+        async with asyncio.timeout(30):
+            states: list[tuple[str, int]] = []
+            while states != [("queued", place) for place in (1, 2, 3, 4)]:
+                found = [await client.status(task_id) for task_id in ids]
+                states = [(each["status"], each["queue_position"]) for each in found]
         await client.cancel(ids[1])
         assert (await client.follow(ids[1]))[-1]["status"] == "cancelled"
         triton.behaviour.refuse, triton.behaviour.others = "", 0
@@ -291,7 +298,7 @@ async def test_a_cancel_that_is_not_answered_cuts_the_stream(
     triton.behaviour.hang_at = 1
     async with serve(cancel_timeout_s=0.3) as client:
         task_id = await client.submit()
-        await client.wait_status(task_id, "processing")
+        await client.reached(task_id, step=1)
         triton.behaviour.deaf = True
         await client.cancel(task_id)
         assert (await client.follow(task_id))[-1]["status"] == "cancelled"
@@ -306,7 +313,7 @@ async def test_a_cancel_that_is_not_obeyed_cuts_the_stream(
     triton.behaviour.hang_at = 1
     async with serve(cancel_grace_s=0.3) as client:
         task_id = await client.submit()
-        await client.wait_status(task_id, "processing")
+        await client.reached(task_id, step=1)
         await client.cancel(task_id)
         assert (await client.follow(task_id))[-1]["status"] == "cancelled"
         assert triton.in_band_cancels == [task_id]
@@ -329,7 +336,7 @@ async def test_another_model_is_not_ready_and_says_why(serve: Serve, triton: Fak
 async def test_waiting_jobs_do_not_outlast_a_triton_that_stays_away(
     serve: Serve, triton: FakeTriton
 ) -> None:
-    triton.behaviour.step_s = 5
+    triton.hold()
     async with serve(max_in_flight=1, recovery_timeout_s=0.3) as client:
         running, waiting = [await client.submit() for _ in range(2)]
         await client.wait_status(running, "processing")
@@ -342,7 +349,7 @@ async def test_waiting_jobs_do_not_outlast_a_triton_that_stays_away(
 
 
 async def test_stopping_the_frontend_stops_its_jobs(serve: Serve, triton: FakeTriton) -> None:
-    triton.behaviour.step_s = 0.1
+    triton.hold()
     async with serve() as client:
         ids = [await client.submit(edit(num_inference_steps=100)) for _ in range(3)]
         await client.wait_status(ids[1], "processing")
@@ -354,7 +361,7 @@ async def test_stopping_the_frontend_stops_its_jobs(serve: Serve, triton: FakeTr
 async def test_a_stopped_frontend_says_so_and_takes_no_more(
     settings: Settings, triton: FakeTriton
 ) -> None:
-    triton.behaviour.step_s = 0.1
+    triton.hold()
     params = EditParams(
         prompt="", image=png((8, 8)), task_type="removal", num_inference_steps=9, seed=1
     )

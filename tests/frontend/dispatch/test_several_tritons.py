@@ -10,6 +10,7 @@ import pytest
 from tests.fakes.pictures import b64, png
 from tests.fakes.triton_server import FakeTriton
 from tests.fakes.web_client import check_stream, edit
+from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,11 +39,17 @@ def jobs_of(triton: FakeTriton) -> list[str]:
     return list(triton.requests)
 
 
+async def given(triton: FakeTriton, count: int) -> None:
+    """Return once it has been given so many jobs."""
+    await eventually(lambda: len(jobs_of(triton)) == count)
+
+
 async def test_jobs_run_side_by_side(client: WebClient, tritons: list[FakeTriton]) -> None:
-    for each in tritons:
-        each.behaviour.step_s = 0.1
     async with tritons[0].engine, tritons[1].engine:
         ids = [await client.submit(edit(num_inference_steps=2)) for _ in range(4)]
+        for each in tritons:
+            await each.let_one()
+            await given(each, 2)
     for task_id in ids:
         check_stream(await client.follow(task_id), 2)
     first, second = (jobs_of(each) for each in tritons)
@@ -54,7 +61,7 @@ async def test_a_cancel_goes_where_the_job_runs(
     client: WebClient, tritons: list[FakeTriton]
 ) -> None:
     for each in tritons:
-        each.behaviour.step_s = 0.1
+        each.hold()
     ids = [await client.submit(edit(num_inference_steps=100)) for _ in range(2)]
     for task_id in ids:
         await client.wait_status(task_id, "processing")
@@ -70,13 +77,13 @@ async def test_one_that_dies_takes_its_own_jobs_along_and_no_others(
 ) -> None:
     dying, staying = tritons
     for each in tritons:
-        each.behaviour.step_s = 0.1
+        each.hold()
     ids = [await client.submit(edit(num_inference_steps=20)) for _ in range(3)]
     for task_id in ids[:2]:
         await client.wait_status(task_id, "processing")
     await dying.kill()
     assert (await client.follow(ids[0]))[-1]["error"] == "503: Triton is not available"
-    staying.behaviour.step_s = 0.001
+    staying.release()
     for task_id in ids[1:]:
         events = await client.follow(task_id)
         check_stream(events, 20)
@@ -110,7 +117,8 @@ async def test_a_picture_s_masks_come_from_one_place_while_that_is_there(
         len(one) // 2 for one in asked
     )
     await tritons[0].kill()
-    while (await client.services())["generation"]["tritons_ready"] == 2:
+    kept = len(tritons[1].masks.known)
+    while (await client.services())["segmentation"]["cache"]["images"] != kept:
         await asyncio.sleep(0.02)
     for picture in pictures:
         await click(picture)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,6 +67,31 @@ async def test_a_crash_is_500_without_its_text(settings: Settings) -> None:
         answer = await client.http.get("/crash")
         assert (answer.status_code, answer.json()) == (500, {"detail": "Internal server error"})
         await client.finish()
+
+
+# Kludex/starlette#1116: browsers report an unreadable 500 as a CORS error.
+async def test_a_browser_may_read_a_crash(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"cors_origins": ("http://web",)}))
+
+    @app.get("/crash")
+    async def crash() -> None:
+        raise RuntimeError("secret")
+
+    async with listening(app) as url, WebClient(url) as client:
+        answer = await client.http.get("/crash", headers={"Origin": "http://web"})
+        assert answer.status_code == 500
+        assert answer.headers["access-control-allow-origin"] == "http://web"
+
+
+# BerriAI/litellm#41567: SDKs compress large bodies.
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+async def test_a_compressed_body_is_refused_by_name(client: WebClient, encoding: str) -> None:
+    body = gzip.compress(json.dumps(edit()).encode())
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    for path in ("/api/generate/async", "/api/smart-mask", "/api/image-utils/extract-object"):
+        answer = await client.http.post(path, content=body, headers=headers)
+        assert answer.status_code == 415
+        assert answer.json()["detail"].startswith(f"Content-Encoding: {encoding} ")
 
 
 async def test_browsers_of_the_named_origins_may_call(serve: Serve) -> None:

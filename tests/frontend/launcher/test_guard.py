@@ -117,7 +117,7 @@ def test_nothing_that_the_server_started_outlives_it(log: Path, tmp_path: Path) 
     script = (
         "import os, pathlib, subprocess, time\n"
         "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
-        "print('ready', child.pid)\n"
+        "print(f'ready {child.pid}')\n"
         f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)\n"
         "os.kill(os.getpid(), 9)"
     )

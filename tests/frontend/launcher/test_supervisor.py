@@ -81,7 +81,7 @@ def test_whatever_is_killed_all_is_replaced(victim: str) -> None:
         assert regions(old["guard"]) == []
 
 
-def test_a_launcher_killed_in_mid_request_leaves_nothing() -> None:
+def test_a_launcher_killed_in_mid_request_leaves_nothing(tmp_path: Path) -> None:
     settings = echo_settings()
     script = (
         "import time\n"
@@ -98,9 +98,7 @@ def test_a_launcher_killed_in_mid_request_leaves_nothing() -> None:
         assert launcher.stdout is not None
         assert launcher.stdout.readline() == b"ready\n"
         running = processes(settings)
-        client = threading.Thread(target=echo_fails, args=(settings, "sleep 60"))
-        client.start()
-        time.sleep(0.3)
+        client = long_request(settings, tmp_path)
         launcher.kill()
     _, alive = psutil.wait_procs(running.values(), timeout=END_WITHIN_S)
     assert alive == []
@@ -114,13 +112,23 @@ def echo_fails(settings: Settings, text: str) -> None:
         echo(settings, text)
 
 
-def test_a_stop_does_not_wait_for_long_requests() -> None:
+def long_request(settings: Settings, tmp_path: Path) -> threading.Thread:
+    """Send a request that will fail for want of time; return once the model is at it."""
+    begun = tmp_path / "begun"
+    client = threading.Thread(target=echo_fails, args=(settings, f"sleep 60 {begun}"))
+    client.start()
+    deadline = time.monotonic() + END_WITHIN_S
+    while not begun.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return client
+
+
+def test_a_stop_does_not_wait_for_long_requests(tmp_path: Path) -> None:
     settings = echo_settings(triton_stop_timeout_s=1)
     with Supervisor(settings):
         running = processes(settings)
-        client = threading.Thread(target=echo_fails, args=(settings, "sleep 60"))
-        client.start()
-        time.sleep(0.3)
+        client = long_request(settings, tmp_path)
         started = time.monotonic()
     assert time.monotonic() - started < END_WITHIN_S
     assert not any(process.is_running() for process in running.values())
@@ -208,14 +216,14 @@ def test_a_server_that_another_one_keeps_from_its_ports_is_not_taken_for_ready()
         assert echo(settings, "still here") == "still here"
 
 
-def test_the_next_start_cleans_up_after_a_guard_and_launcher_killed_together() -> None:
+def test_the_next_start_cleans_up_after_a_guard_and_launcher_killed_together(
+    tmp_path: Path,
+) -> None:
     settings = echo_settings()
     server = TritonServer(settings, check(settings))
     server.wait_ready(BACK_WITHIN_S, threading.Event())
     old = processes(settings)
-    client = threading.Thread(target=echo_fails, args=(settings, "sleep 60"))
-    client.start()
-    time.sleep(0.3)
+    client = long_request(settings, tmp_path)
     os.kill(old["guard"].pid, signal.SIGKILL)
     old["guard"].wait()
     assert regions(old["guard"])

@@ -172,12 +172,13 @@ async def test_a_picture_that_was_not_accepted_is_not_kept(
 
 @with_settings(max_masks_in_flight=2, max_masks_waiting=3)
 async def test_few_run_some_wait_and_the_rest_is_refused(bench: Bench) -> None:
-    bench.model.behaviour.delay_s = 0.1
+    bench.model.behaviour.delay_s = 60
     finding = [bench.finding(picture(name)) for name in "abcde"]
     await eventually(lambda: bench.model.live == 2)
     assert (bench.masks.waiting, bench.masks.running) == (3, 2)
     with pytest.raises(UnavailableError, match="Too many mask requests"):
         await bench.find()
+    bench.model.release()
     assert len(await asyncio.gather(*finding)) == 5
     assert bench.model.most_at_once == 2
     sent = [inputs["IMAGE"][0] for inputs in bench.model.requests]
@@ -214,11 +215,12 @@ async def test_an_abandoned_request_frees_its_place(bench: Bench) -> None:
 
 
 async def test_a_live_request_id_is_refused_and_a_free_one_is_not(bench: Bench) -> None:
-    bench.model.behaviour.delay_s = 0.1
+    bench.model.behaviour.delay_s = 60
     first = bench.finding(request_id="click")
     await eventually(lambda: bench.model.live)
     with pytest.raises(InvalidInputError, match=r"^request_id: click "):
         await bench.find(request_id="click")
+    bench.model.release()
     await first
     await bench.find(request_id="click")
 
@@ -258,12 +260,13 @@ async def test_a_running_request_is_cancelled_in_band(bench: Bench) -> None:
 
 @with_settings(max_masks_in_flight=1)
 async def test_a_waiting_request_never_reaches_triton(bench: Bench) -> None:
-    bench.model.behaviour.delay_s = 0.1
+    bench.model.behaviour.delay_s = 60
     running, waiting = bench.finding(picture("a")), bench.finding(picture("b"), "click")
     await eventually(lambda: bench.model.live)
     await bench.cancel("click")
     await cancelled(waiting, "click")
     assert not running.done()
+    bench.model.release()
     await running
     assert len(bench.model.requests) == 1
     assert bench.model.cancels == []

@@ -36,11 +36,11 @@ async def test_cut_outs_and_displays_wait_apart_and_not_without_bound(
 
     def slow() -> str:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(60)
         return "made"
 
     waiting = [asyncio.create_task(workers.export(slow)) for _ in range(MAX_EXPORTS)]
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, 60)
     for refused in (workers.extract(b64(png()), b64(png())), workers.webp(png())):
         with pytest.raises(UnavailableError, match="busy with pictures"):
             await refused
@@ -64,7 +64,7 @@ async def test_the_event_loop_goes_on_and_few_threads_work() -> None:
 
     def slow() -> None:
         seen.add(threading.current_thread().name)
-        go_on.wait(10)
+        go_on.wait(60)
 
     workers = ImageWorkers(Settings(image_workers=2))
     reading = [asyncio.create_task(workers.run(slow)) for _ in range(6)]

@@ -83,7 +83,7 @@ async def test_an_error_is_raised_once_triton_has_closed_the_stream(
 async def test_a_cut_stream_ends_with_the_first_reason(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
-    triton.behaviour.step_s = 5
+    triton.behaviour.step_s = 60
     stream = triton_client.edit("a", params(), 10)
     reading = asyncio.create_task(updates(stream))
     await eventually(lambda: triton.live)
@@ -104,7 +104,7 @@ async def test_a_stream_cut_before_it_is_read_says_why(triton_client: TritonClie
 async def test_cancelling_the_reader_is_not_taken_for_a_cut(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
-    triton.behaviour.step_s = 5
+    triton.behaviour.step_s = 60
     reading = asyncio.create_task(updates(triton_client.edit("a", params(), 10)))
     await eventually(lambda: triton.live)
     reading.cancel()
@@ -114,7 +114,7 @@ async def test_cancelling_the_reader_is_not_taken_for_a_cut(
 
 
 async def test_an_abandoned_stream_is_cut(triton_client: TritonClient, triton: FakeTriton) -> None:
-    triton.behaviour.step_s = 5
+    triton.behaviour.step_s = 60
     stream = triton_client.edit("a", params(), 10)
     async with contextlib.aclosing(stream.responses()) as responses:
         await anext(responses)
@@ -122,7 +122,7 @@ async def test_an_abandoned_stream_is_cut(triton_client: TritonClient, triton: F
 
 
 async def test_a_deadline_is_an_error(triton_client: TritonClient, triton: FakeTriton) -> None:
-    triton.behaviour.step_s = 5
+    triton.behaviour.step_s = 60
     with pytest.raises(BackendError, match="did not finish in time"):
         await updates(triton_client.edit("a", params(), 0.1))
 
@@ -130,7 +130,7 @@ async def test_a_deadline_is_an_error(triton_client: TritonClient, triton: FakeT
 async def test_a_cancel_tells_whether_it_found_its_job(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
-    triton.behaviour.step_s = 5
+    triton.behaviour.step_s = 60
     reading = asyncio.create_task(updates(triton_client.edit("a", params(), 10)))
     await eventually(lambda: triton.live)
     assert not (await triton_client.cancel_edit("b")).cancelled
@@ -226,7 +226,7 @@ async def test_a_dead_process_is_away(triton_client: TritonClient, triton: FakeT
 
 
 async def test_a_mask_has_a_deadline(triton_client: TritonClient, triton: FakeTriton) -> None:
-    triton.masks.behaviour.delay_s = 5
+    triton.masks.behaviour.delay_s = 60
     with pytest.raises(BackendError, match="did not finish in time"):
         await triton_client.mask("a", CLICK, b"image", 0.1).response()
     await eventually(lambda: triton.masks.live == 0)
@@ -235,7 +235,7 @@ async def test_a_mask_has_a_deadline(triton_client: TritonClient, triton: FakeTr
 async def test_a_cancelled_mask_is_no_cancelled_task(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
-    triton.masks.behaviour.delay_s = 5
+    triton.masks.behaviour.delay_s = 60
     waiting = asyncio.create_task(triton_client.mask("a", CLICK, b"image", 10).response())
     await eventually(lambda: triton.masks.live)
     assert not (await triton_client.cancel_mask("b")).cancelled
@@ -248,7 +248,7 @@ async def test_a_cancelled_mask_is_no_cancelled_task(
 async def test_a_cut_mask_ends_with_the_reason(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
-    triton.masks.behaviour.delay_s = 5
+    triton.masks.behaviour.delay_s = 60
     call = triton_client.mask("a", CLICK, b"image", 10)
     waiting = asyncio.create_task(call.response())
     await eventually(lambda: triton.masks.live)
@@ -261,7 +261,7 @@ async def test_a_cut_mask_ends_with_the_reason(
 async def test_a_mask_nobody_waits_for_is_cut(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
-    triton.masks.behaviour.delay_s = 5
+    triton.masks.behaviour.delay_s = 60
     waiting = asyncio.create_task(triton_client.mask("a", CLICK, b"image", 10).response())
     await eventually(lambda: triton.masks.live)
     waiting.cancel()

@@ -47,7 +47,7 @@ class Gate:
 
     def enter(self) -> None:
         """Called by the thread."""
-        outcome = self._outcomes.get(timeout=30)
+        outcome = self._outcomes.get(timeout=120)
         if isinstance(outcome, Exception):
             raise outcome
         if outcome:

@@ -49,7 +49,7 @@ def test_the_file_is_written_again_and_again(file: Path, monkeypatch: pytest.Mon
     with loading(lambda _: None) as on_stage:
         on_stage("loading the pipeline")
         file.unlink()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not file.exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -68,7 +68,7 @@ def test_a_file_that_cannot_be_written_is_logged_and_harms_nothing(
     assert "checking the bundle" in lines.pop(0)
     assert "loading the pipeline" in lines.pop()
     assert lines == [
-        f"image_edit: cannot tell in {tmp_path}/nowhere/loading: No such file or directory"
+        f"image_edit: cannot write {tmp_path}/nowhere/loading: No such file or directory"
     ]
 
 
@@ -85,5 +85,5 @@ def test_a_folder_in_the_file_s_place_is_left_alone(file: Path) -> None:
     lines: list[str] = []
     with loading(lines.append) as on_stage:
         on_stage("checking the bundle")
-    assert "cannot tell in" in lines[1]
+    assert "cannot write" in lines[1]
     assert list(file.parent.iterdir()) == [file]

@@ -8,7 +8,7 @@ from image_edit.spec import build_spec
 
 from .edits import conditions_of, request_of
 
-TIMINGS = {
+TIMINGS: dict[str, float] = {
     Stage.LOADING: 100.0,
     Stage.CONDITIONING: 0.1,
     Stage.ENCODING: 0.2,

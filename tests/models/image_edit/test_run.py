@@ -8,10 +8,16 @@ from PIL import Image
 
 from image_edit.messages import Progressed, Stage, Succeeded
 from image_edit.run import EditRunner
+from model_kit.laps import Laps
 
 from .edits import FakeEngine, conditions_of, request_of
 
-TIMINGS = {Stage.LOADING: 0.5, Stage.CONDITIONING: 0.1}
+
+def laps() -> Laps:
+    """Of an edit that waited half a second and was conditioned in a tenth."""
+    started = Laps()
+    started.seconds = {Stage.LOADING: 0.5, Stage.CONDITIONING: 0.1}
+    return started
 
 
 @pytest.fixture
@@ -23,7 +29,7 @@ def engine() -> FakeEngine:
 
 def outcome(runner: EditRunner, **inputs: Any) -> tuple[list[Progressed | None], Succeeded]:
     messages = []
-    run = runner.run(request_of(**inputs), conditions_of(), TIMINGS)
+    run = runner.run(request_of(**inputs), conditions_of(), laps())
     while True:
         try:
             messages.append(next(run))
@@ -83,7 +89,7 @@ def test_progress_never_falls_and_follows_the_time_that_was_measured(
     clock = iter([100.0, 102.0, 108.0, 109.9])  # started, encoded, denoised, decoded
     runner = EditRunner(engine, "demo")
     with monkeypatch.context() as patch:
-        patch.setattr("image_edit.run.perf_counter", lambda: next(clock))
+        patch.setattr("model_kit.laps.time.perf_counter", lambda: next(clock))
         outcome(runner)
     messages, _ = outcome(runner)
     progress = [message.progress for message in told(messages)]
@@ -92,7 +98,7 @@ def test_progress_never_falls_and_follows_the_time_that_was_measured(
 
 def test_the_costs_of_one_edit_do_not_move_another_in_progress(engine: FakeEngine) -> None:
     runner = EditRunner(engine, "demo")
-    first = runner.run(request_of(), conditions_of(), TIMINGS)
+    first = runner.run(request_of(), conditions_of(), laps())
     before = told([next(first), next(first), next(first)])
     outcome(runner)
     after = told(list(first))
@@ -104,7 +110,7 @@ def test_the_costs_of_one_edit_do_not_move_another_in_progress(engine: FakeEngin
 def test_a_closed_run_does_no_more_work() -> None:
     engine = FakeEngine()
     engine.gate.let(2)
-    run = EditRunner(engine, "demo").run(request_of(), conditions_of(), TIMINGS)
+    run = EditRunner(engine, "demo").run(request_of(), conditions_of(), laps())
     assert [next(run) is None for _ in range(3)] == [False, True, False]
     run.close()
     assert next(run, None) is None
@@ -123,7 +129,7 @@ def test_a_warm_up_measures_the_engine(engine: FakeEngine, monkeypatch: pytest.M
     runner = EditRunner(engine, "demo")
     stages: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr("image_edit.run.perf_counter", lambda: float(next(times)))
+        patch.setattr("model_kit.laps.time.perf_counter", lambda: float(next(times)))
         # Every stage takes 1 s, a step half of it.
         runner.warm_up([(64, 32), (96, 64)], stages.append)
     assert stages == [

@@ -15,11 +15,11 @@ from smart_mask.request import MaskRequest
 from smart_mask.segmenter import Mask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from model_kit.laps import Laps
+    from smart_mask.progress import Progress
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 MASK = Mask(b"png", "id", 0.9, cached=False, detections=1, box=[0, 0, 1, 1])
 
 
@@ -70,12 +70,12 @@ class Bench:
         assert self.running.acquire(timeout=TIMEOUT_S)
         return client
 
-    def _run(self, request: MaskRequest, check: Callable[[], None], laps: Laps) -> Mask:
+    def _run(self, request: MaskRequest, progress: Progress) -> Mask:
         assert request is REQUEST
         self.running.release()
         while not self.gate.wait(0.002):
-            check()
-        laps.note("work")
+            progress.check()
+        progress.laps.note("work")
         if self.error:
             raise self.error
         return MASK

@@ -28,7 +28,7 @@ class Fastsam:
     def __call__(self, image: Floats) -> tuple[Floats, Floats]:
         self.images.append(image)
         self.called.release()
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if self.error:
             raise self.error
         return image, image
@@ -60,10 +60,10 @@ def test_a_network_that_returns_is_found_by_asking() -> None:
     fastsam.error = RuntimeError("away")
     with pytest.raises(CodedError):
         network(IMAGE)
-    assert fastsam.called.acquire(timeout=10)
+    assert fastsam.called.acquire(timeout=60)
     fastsam.gate.clear()
     assert not network.answers()
-    assert fastsam.called.acquire(timeout=10)
+    assert fastsam.called.acquire(timeout=60)
     assert not network.answers()  # one try at a time
     fastsam.error = None
     fastsam.gate.set()
@@ -99,15 +99,15 @@ def test_a_call_without_an_answer_counts_too(clock: list[float]) -> None:
     fastsam = Fastsam()
     network = Network(fastsam, 32, log_error=lambda _: None)
     network(IMAGE)
-    fastsam.called.acquire(timeout=10)
+    fastsam.called.acquire(timeout=60)
     fastsam.gate.clear()
     calling = threading.Thread(target=network, args=(IMAGE,))
     calling.start()
-    assert fastsam.called.acquire(timeout=10)
+    assert fastsam.called.acquire(timeout=60)
     clock[0] += 400
     assert network.silent_seconds() == 400
     fastsam.gate.set()
-    calling.join(10)
+    calling.join(60)
     assert network.silent_seconds() == 0
 
 

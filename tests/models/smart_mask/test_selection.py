@@ -192,10 +192,10 @@ def test_saliency_weighs_size_by_its_side_and_place_by_half() -> None:
 
 
 def test_a_smaller_mask_has_to_be_nearly_as_sure() -> None:
-    share = mask_selection.CONFIDENT_SHARE
-    assert by_points(features(WHOLE, ((16, 16, 32, 32), 0.8 * share + 0.01)), (20, 20)) == 1
-    assert by_points(features(WHOLE, ((16, 16, 32, 32), 0.8 * share - 0.01)), (20, 20)) == 0
-    assert 0.6 < share < 0.8
+    fraction = mask_selection.CONFIDENT_FRACTION
+    assert by_points(features(WHOLE, ((16, 16, 32, 32), 0.8 * fraction + 0.01)), (20, 20)) == 1
+    assert by_points(features(WHOLE, ((16, 16, 32, 32), 0.8 * fraction - 0.01)), (20, 20)) == 0
+    assert 0.6 < fraction < 0.8
 
 
 def test_a_detection_without_a_mask_is_no_object() -> None:

@@ -1,4 +1,4 @@
-"""The part of debug_info that conditioning knows, as JSON."""
+"""Owns the part of debug_info that conditioning knows, as JSON."""
 
 import json
 
@@ -8,17 +8,17 @@ from edit_conditions.flows import Conditions
 from edit_conditions.images import Pixels, encode_png, resize, size_of
 from edit_conditions.request import EditRequest
 
-# Longest side of a picture in debug_info: it is there to be looked at, and the largest
-# picture that a request may carry would make a JSON of hundreds of megabytes.
+# Longest side of a picture in debug_info. People only look at it, and the largest picture that a
+# request may carry would make a JSON of hundreds of megabytes.
 MAX_SIDE = 2048
 
 
 def debug_info(request: EditRequest, conditions: Conditions) -> str:
-    """Lists what the edit was conditioned on.
+    """List what the edit was conditioned on.
 
     Returns:
         JSON object of `conditional_images` (base64 PNG each) with `conditional_labels`,
-        `input_image_size` ("WxH" as decoded), `original_image`, and, where the edit has them,
+        `input_image_size` ("WxH" as decoded), `original_image`, and, if the edit has them,
         `mask_A`, `reference_image`, `reference_mask_R` (all as sent), `mask_mae_dilated`,
         `positioned_mask_R`.
     """
@@ -31,7 +31,7 @@ def debug_info(request: EditRequest, conditions: Conditions) -> str:
         named["reference_mask_R"] = request.reference_mask
     named.update(conditions.derived_masks)
 
-    # Several entries are one and the same array: it is encoded once.
+    # Several entries may be the same array, which is encoded once.
     arrays = (*conditions.shown.values(), *named.values())
     encoded = {key: _encode(pixels) for key, pixels in {id(a): a for a in arrays}.items()}
     return json.dumps(

@@ -1,4 +1,4 @@
-"""The edge picture that white balance keeps the scene's structure by."""
+"""Owns the edge picture, by which white balance keeps the scene's structure."""
 
 import cv2
 import numpy as np
@@ -8,10 +8,10 @@ from edit_conditions.masks import grey
 
 
 def canny(image: Pixels) -> Pixels:
-    """Canny edges of an RGB picture, uint8 [height, width], 0 or 255.
+    """Find the Canny edges of an RGB picture: uint8 [height, width], 0 or 255.
 
-    The thresholds follow the picture, 0.67 and 1.33 of the median grey, after a bilateral
-    filter (diameter 9, sigmas 75) has removed noise and kept the edges.
+    A bilateral filter (diameter 9, sigmas 75) first removes noise and keeps the edges. The
+    thresholds are 0.67 and 1.33 times the median grey.
     """
     smooth = cv2.bilateralFilter(grey(image), 9, 75, 75)
     median = float(np.median(smooth))

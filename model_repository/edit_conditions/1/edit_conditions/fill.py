@@ -1,4 +1,4 @@
-"""The removal fill: what the picture may look like without the masked object."""
+"""Owns the removal fill: how the picture may look without the masked object."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,28 +12,28 @@ from edit_conditions.images import Pixels, resize, size_of
 # (RGB [height, width, 3], mask of 0 or 255 [height, width]) -> RGB of the same size.
 Inpaint = Callable[[Pixels, Pixels], Pixels]
 
-# Longest side that is inpainted: the largest size of input_quality `resized`. Telea takes up
-# to 3.5 s there on one core, and its time grows faster than the area.
+# Longest side to inpaint: the largest size of input_quality `resized`. Telea takes up to 3.5 s
+# there on one core, and its time grows faster than the area.
 MAX_SIDE = 2048
 
 
 def fill_masked(image: Pixels, mask: Pixels, inpaint: Inpaint) -> Pixels:
-    """Replaces the masked pixels and no others.
+    """Replace the masked pixels and no others.
 
-    A picture with a side over MAX_SIDE is inpainted at a smaller scale; the pixels outside
-    the mask stay as sharp as they were.
+    A picture with a side over MAX_SIDE is inpainted at a smaller scale. The pixels outside the
+    mask stay as sharp as they were.
 
     Args:
         image: RGB, uint8 [height, width, 3].
         mask: 255 = replace, else 0; uint8 [height, width].
-        inpaint: fills the mask at the size that it is given.
+        inpaint: fills the mask of a picture, at that picture's size.
     """
     longest = max(size_of(image))
     if longest <= MAX_SIDE:
         filled = inpaint(image, mask)
     else:
         width, height = (max(1, length * MAX_SIDE // longest) for length in size_of(image))
-        # Any pixel that the mask touches is replaced: the object must not leak into the fill.
+        # Replace any pixel that the mask touches, so that the object does not leak into the fill.
         small_mask = np.where(resize(mask, (width, height), Resampling.BOX) > 0, 255, 0)
         small = inpaint(
             resize(image, (width, height), Resampling.LANCZOS), small_mask.astype(np.uint8)
@@ -43,13 +43,13 @@ def fill_masked(image: Pixels, mask: Pixels, inpaint: Inpaint) -> Pixels:
 
 
 def telea(image: Pixels, mask: Pixels) -> Pixels:
-    """Fast-marching inpainting, radius 3 (A. Telea, J. Graphics Tools 9(1), 2004)."""
+    """Inpaint by fast marching, radius 3 (A. Telea, J. Graphics Tools 9(1), 2004)."""
     filled: Pixels = cv2.inpaint(image, mask, 3, cv2.INPAINT_TELEA)
     return filled
 
 
 def load_lama(path: Path) -> Inpaint:
-    """Loads a big-lama TorchScript file (Suvorov et al., WACV 2022) on the CPU.
+    """Load a big-lama TorchScript file (Suvorov et al., WACV 2022) on the CPU.
 
     The module takes float32 RGB [1, 3, s, s] in 0..1 and a mask [1, 1, s, s] of 0 or 1, with
     s a multiple of 8, and answers RGB like its first input.
@@ -57,7 +57,7 @@ def load_lama(path: Path) -> Inpaint:
     Raises:
         ValueError: not a TorchScript file.
     """
-    import torch  # Telea needs no torch, and importing it takes seconds.
+    import torch  # imported late: Telea needs no torch, and its import takes seconds
 
     try:
         module = torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The four flows: one request's pictures to the ordered conditions of its task."""
+"""Owns the four flows from a request's pictures to the ordered conditions of its task."""
 
 from dataclasses import dataclass, field
 
@@ -14,29 +14,29 @@ from edit_conditions.request import EditRequest, MaskTool
 from edit_conditions.shadow import cast_shadow, darken, expand_mask
 from edit_conditions.task import Task
 
-# How far a brush mask grows before the fill, in pixels: strokes miss the object's rim, and
-# what is left of it would colour the whole fill.
+# Pixels by which a brush mask grows before the fill. Strokes miss the object's rim, and the rest
+# of it would colour the whole fill.
 BRUSH_RADIUS = 35
 
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """What one edit is conditioned on; every size is that of `source` unless stated."""
+    """What one edit is conditioned on; every picture has the size of `source` unless stated."""
 
     source: Pixels
     """The processed input, RGB uint8 [height, width, 3]."""
     images: tuple[Pixels, ...]
     """RGB uint8 [height, width, 3], in model order."""
     shown: dict[str, Pixels]
-    """Label -> picture or mask as debug_info lists them, any size."""
+    """Label -> picture or mask for debug_info, of any size."""
     composite_mask: Pixels | None = None
-    """255 = generated picture, 0 = source; soft; two-source insertion only."""
+    """uint8 [height, width], 255 = generated picture, 0 = source; soft; only in two-source flow."""
     derived_masks: dict[str, Pixels] = field(default_factory=dict)
-    """debug_info key -> mask that the flow computed."""
+    """Key in debug_info -> mask that the flow computed."""
 
 
 def build_conditions(request: EditRequest, inpaint: Inpaint, shadow_hint: bool) -> Conditions:
-    """Builds a request's conditions in its task's flow.
+    """Build a request's conditions by the flow of its task.
 
     Args:
         request: checked and decoded.
@@ -141,10 +141,10 @@ def _two_source_insertion(
 
 
 def _main_mask(request: EditRequest, resampling: Resampling) -> Pixels:
-    """Mask A in the geometry of the processed input, soft, uint8 [height, width].
+    """Return mask A in the geometry of the processed input, soft, uint8 [height, width].
 
-    It is first stretched to the size of the input as sent, so that it covers the same part of
-    the padded picture whatever its own size.
+    First stretch it to the size of the input as sent. So a mask of any size covers the same part
+    of the padded picture.
     """
     mask = grey(request.conditional_images[0])
     stretched = resize(mask, size_of(request.image), resampling)
@@ -152,9 +152,9 @@ def _main_mask(request: EditRequest, resampling: Resampling) -> Pixels:
 
 
 def _extra_conditions(request: EditRequest, source: Pixels) -> dict[str, Pixels]:
-    """The conditional images after mask A, stretched to the processed input, by label.
+    """Return the conditional images after mask A, stretched to the processed input, by label.
 
-    Only removal and the two single-source insertions take them.
+    Only removal and the two single-source insertions use them.
     """
     return {
         f"extra_{index}": resize(image, size_of(source), Resampling.LANCZOS)
@@ -163,7 +163,7 @@ def _extra_conditions(request: EditRequest, source: Pixels) -> dict[str, Pixels]
 
 
 def _mask_and_background(source: Pixels, mask: Pixels, shadow_hint: bool) -> tuple[Pixels, Pixels]:
-    """The mask and masked_bg of an insertion with a reference, with the hint where it is on."""
+    """Return the mask and masked_bg of an insertion with a reference, with the hint if it is on."""
     if not shadow_hint:
         return mask, masked_background(source, mask)
     shadow = cast_shadow(mask)

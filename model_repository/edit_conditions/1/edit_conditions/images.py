@@ -1,4 +1,4 @@
-"""Pictures in memory: encoded files to RGB arrays, resizing, and PNG for debug_info."""
+"""Owns pictures in memory: decoding to RGB arrays, resizing, and PNG for debug_info."""
 
 import base64
 
@@ -16,7 +16,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def decode_image(data: bytes, field: str, max_pixels: int) -> Pixels:
-    """As `image_decode.decode_rgb`; the error names the input.
+    """Decode as `model_kit.pictures.decode_rgb` does; the error names the input.
 
     Args:
         data: the encoded file.
@@ -36,19 +36,19 @@ def decode_image(data: bytes, field: str, max_pixels: int) -> Pixels:
 
 
 def size_of(pixels: Pixels) -> tuple[int, int]:
-    """(width, height) in pixels."""
+    """Return (width, height) in pixels."""
     return pixels.shape[1], pixels.shape[0]
 
 
 def resize(pixels: Pixels, size: tuple[int, int], resampling: Resampling) -> Pixels:
-    """Stretches a picture or mask to (width, height); the same array where it fits already."""
+    """Stretch a picture or mask to (width, height); return the same array if it fits already."""
     if size_of(pixels) == size:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize(size, resampling))
 
 
 def encode_png(pixels: Pixels) -> str:
-    """A picture or mask as base64 PNG; OpenCV's default level is also its fastest."""
+    """Encode a picture or mask as base64 PNG; OpenCV's default level is also its fastest."""
     bgr = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".png", bgr)
     return base64.b64encode(encoded.tobytes()).decode("ascii")

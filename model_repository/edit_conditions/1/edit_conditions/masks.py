@@ -1,4 +1,4 @@
-"""Masks as soft alpha, uint8 [height, width]: 255 = edit, 0 = keep."""
+"""Owns masks as soft alpha, uint8 [height, width]: 255 = edit, 0 = keep."""
 
 from typing import NamedTuple
 
@@ -7,9 +7,9 @@ import numpy as np
 
 from edit_conditions.images import Pixels
 
-# Above it a soft mask counts as set for the fill, dilation and the shadow.
+# A pixel of a soft mask above it counts as set for the fill, dilation and the shadow.
 HARD_THRESHOLD = 127
-# Above it a pixel belongs to a region or an object whose box is taken.
+# A pixel above it belongs to a region or an object when its box is measured.
 REGION_THRESHOLD = 128
 
 
@@ -23,29 +23,29 @@ class Box(NamedTuple):
 
 
 def grey(image: Pixels) -> Pixels:
-    """Luma (ITU-R BT.601) of an RGB picture, uint8 [height, width]."""
+    """Return the luma (ITU-R BT.601) of an RGB picture, uint8 [height, width]."""
     luma: Pixels = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return luma
 
 
 def as_rgb(mask: Pixels) -> Pixels:
-    """A mask as the grey RGB picture that the model takes, uint8 [height, width, 3]."""
+    """Return a mask as the grey RGB picture that the model takes, uint8 [height, width, 3]."""
     return np.repeat(mask[:, :, None], 3, axis=2)
 
 
 def binarise(mask: Pixels, threshold: int) -> Pixels:
-    """255 where the mask is above the threshold, else 0."""
+    """Return 255 where the mask is above the threshold, else 0."""
     return np.where(mask > threshold, np.uint8(255), np.uint8(0))
 
 
 def masked_background(image: Pixels, mask: Pixels) -> Pixels:
-    """The picture times (1 - mask): black where the mask is white, soft at its edges."""
+    """Multiply the picture by (1 - mask): black where the mask is white, soft at its edges."""
     keep = 255 - mask[:, :, None].astype(np.uint16)
     return ((image * keep + 127) // 255).astype(np.uint8)
 
 
 def dilate(mask: Pixels, radius: int) -> Pixels:
-    """Grows a mask by an ellipse of 2 x radius + 1 pixels."""
+    """Grow a mask by an ellipse of 2 x radius + 1 pixels."""
     side = 2 * radius + 1
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     grown: Pixels = cv2.dilate(mask, ellipse)
@@ -53,13 +53,13 @@ def dilate(mask: Pixels, radius: int) -> Pixels:
 
 
 def object_box(mask: Pixels) -> Box | None:
-    """The box around all pixels above REGION_THRESHOLD; None where there are none."""
+    """Return the box around all pixels above REGION_THRESHOLD, or None if there are none."""
     left, top, width, height = cv2.boundingRect(binarise(mask, REGION_THRESHOLD))
     return Box(left, top, width, height) if width else None
 
 
 def region_boxes(mask: Pixels, min_area: int) -> list[Box]:
-    """Boxes of the 4-connected regions above REGION_THRESHOLD with min_area pixels or more."""
+    """Return the boxes of 4-connected regions above REGION_THRESHOLD, min_area pixels or more."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(
         binarise(mask, REGION_THRESHOLD), connectivity=4
     )

@@ -1,4 +1,4 @@
-"""Two-source insertion: where the reference's object goes in the picture."""
+"""Owns where a two-source insertion places the reference's object in the picture."""
 
 import numpy as np
 from PIL import Image
@@ -14,11 +14,11 @@ MAX_REGIONS = 64
 
 
 def position_mask(main_mask: Pixels, reference_mask: Pixels) -> Pixels:
-    """Places mask R in every region of mask A and unites the copies.
+    """Place mask R in every region of mask A and unite the copies.
 
-    Each copy of the whole mask R is scaled so that its object fits the region's box, and its
-    centre is put on the box's centre, then moved so that it lies inside the picture. A copy
-    larger than the picture is moved only so far that it still covers the picture.
+    Each copy of the whole mask R is scaled so that its object fits the region's box. Its centre
+    is put on the box's centre, then moved so that the copy lies inside the picture. A copy larger
+    than the picture moves only so far that it still covers the picture.
 
     Args:
         main_mask: mask A, uint8 [height, width], at the picture's size.
@@ -52,7 +52,7 @@ def position_mask(main_mask: Pixels, reference_mask: Pixels) -> Pixels:
 
 
 def _place(canvas: Pixels, mask: Pixels, found: Box, region: Box) -> None:
-    """Unites one scaled copy of the mask into the canvas, in place, by maximum."""
+    """Unite one scaled copy of the mask with the canvas, in place, by maximum."""
     scale = min(region.width / found.width, region.height / found.height)
     # Scaled lengths, canvas lengths and region centres, horizontal then vertical.
     scaled = [max(1, round(length * scale)) for length in size_of(mask)]
@@ -66,7 +66,7 @@ def _place(canvas: Pixels, mask: Pixels, found: Box, region: Box) -> None:
         min(limit, start + length)
         for start, length, limit in zip(starts, scaled, size_of(canvas), strict=True)
     )
-    # Only the visible window is ever resized, so the copy's own size does not matter.
+    # Only the visible window is resized, so a very large copy costs no more.
     x_ratio, y_ratio = (length / new for length, new in zip(size_of(mask), scaled, strict=True))
     window = (
         (left - starts[0]) * x_ratio,
@@ -80,5 +80,5 @@ def _place(canvas: Pixels, mask: Pixels, found: Box, region: Box) -> None:
 
 
 def _clamp(start: int, slack: int) -> int:
-    """Keeps a start between 0 and slack, which is negative where the copy is the larger."""
+    """Keep a start between 0 and slack, which is negative if the copy is larger."""
     return max(min(0, slack), min(start, max(0, slack)))

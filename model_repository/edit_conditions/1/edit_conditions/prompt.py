@@ -1,4 +1,4 @@
-"""The prompt that the text encoder sees: what a blank one means, angle and background."""
+"""Owns composing the prompt for the text encoder: a blank one, angle and background."""
 
 from edit_conditions.task import Task
 
@@ -38,17 +38,18 @@ BACKGROUNDS = {
 
 
 def compose_prompt(task: Task, prompt: str, angle: str = "", background: str = "") -> str:
-    """Composes one prompt from what the user wrote and chose.
+    """Compose one prompt from what the user wrote and chose.
 
-    Angle and background count for insertion and removal only. Without them the prompt stays
-    as it was sent; with them the trimmed parts that are not empty are joined by ` | `.
+    Angle and background count for insertion and removal only. Without them the prompt stays as
+    the client sent it. With them, ` | ` joins the trimmed parts that are not empty.
 
     Args:
-        task: says what a blank prompt becomes, see WORDS; an insertion's angle or background
+        task: decides what a blank prompt becomes, see WORDS. An insertion's angle or background
             may stand alone.
         prompt: the user's text.
-        angle: a key of ANGLES in any case, or free text, which passes through.
-        background: a key of BACKGROUNDS in any case, or free text, which passes through.
+        angle: a key of ANGLES in upper or lower case, or free text, which stays as it is.
+        background: a key of BACKGROUNDS in upper or lower case, or free text, which stays as it
+            is.
     """
     if task is Task.REMOVAL and not prompt.strip():
         prompt = WORDS[task]

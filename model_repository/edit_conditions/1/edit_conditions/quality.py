@@ -1,4 +1,4 @@
-"""input_quality: the size at which an edit works on its picture."""
+"""Owns input_quality: the size at which an edit works on its picture."""
 
 from enum import StrEnum
 
@@ -17,18 +17,18 @@ MAX_ASPECT_RATIO = 100
 
 
 class InputQuality(StrEnum):
-    """RESIZED works on a padded square of a fixed size, ORIGINAL on the picture as it is."""
+    """RESIZED works on a padded square of a fixed size, ORIGINAL on the picture as sent."""
 
     RESIZED = "resized"
     ORIGINAL = "original"
 
 
 def apply_quality(pixels: Pixels, quality: InputQuality, field: str) -> Pixels:
-    """The working version of an input picture or of its mask of the same size.
+    """Make the working version of an input picture, or of its mask of the same size.
 
     Args:
         pixels: uint8 [height, width] or [height, width, 3].
-        quality: RESIZED scales (LANCZOS, aspect kept) and centres on a black square.
+        quality: RESIZED scales (LANCZOS, keeps the aspect) and centres on a black square.
         field: the input's name, for the error.
 
     Returns:
@@ -46,7 +46,7 @@ def apply_quality(pixels: Pixels, quality: InputQuality, field: str) -> Pixels:
 
 
 def square_side(longest: int) -> int:
-    """Side of the square that a picture with this longest side is worked on."""
+    """Return the side of the working square for a picture with this longest side, in pixels."""
     return next((side for limit, side in _SQUARES if longest <= limit), _LARGEST_SQUARE)
 
 

@@ -1,4 +1,4 @@
-"""One edit's inputs, checked and decoded, from the tensors of a request."""
+"""Owns checking and decoding one edit's inputs, from a request's tensors."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,8 +14,12 @@ from model_kit.tensors import Tensors, read_text
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
-# Of one input: more than any edit has pictures.
+# Of one input. No edit has so many pictures.
 MAX_ELEMENTS = 64
+
+
+# Existing clients know these very words. The frontend repeats them; a contract test compares.
+NO_MASK = "conditional_images must include at least one image (mask) for insertion/removal tasks."
 
 
 class MaskTool(StrEnum):
@@ -39,20 +43,21 @@ class EditRequest:
     mask_tool: MaskTool | None
     image: Pixels
     conditional_images: tuple[Pixels, ...]
-    """The first is mask A, which insertion and removal are sure to have."""
+    """The first is mask A; insertion and removal always have it."""
     reference_image: Pixels | None
     reference_mask: Pixels | None
-    """Only beside a reference_image."""
+    """None without a reference_image."""
 
 
 def read_request(tensors: Tensors, settings: ConditionSettings) -> EditRequest:
-    """Checks and decodes a request; everything cheap is checked before a picture is decoded.
+    """Check and decode a request. All cheap checks come before the first picture is decoded.
 
-    Every picture is decoded, also one that the task has no use for: a bad one is the
-    sender's mistake either way. A blank choice counts as not made.
+    Every picture is decoded, even one that the task does not use: a bad one is the client's
+    mistake anyway. A blank choice counts as absent.
 
     Raises:
-        CodedError: INVALID_ARGUMENT: the first input that is missing, wrong, damaged or too large.
+        CodedError: INVALID_ARGUMENT: names the first input that is missing, wrong, damaged or too
+            large.
     """
     for name in ("IMAGE", "PROMPT"):
         if not tensors.get(name):
@@ -74,11 +79,7 @@ def read_request(tensors: Tensors, settings: ConditionSettings) -> EditRequest:
             f"at most {settings.max_conditional_images} images, not {len(conditional_images)}",
         )
     if task.needs_mask and not conditional_images:
-        raise invalid(
-            "CONDITIONAL_IMAGES",
-            "conditional_images must include at least one image (mask)"
-            " for insertion/removal tasks.",
-        )
+        raise invalid("CONDITIONAL_IMAGES", NO_MASK)
     if tensors.get("REFERENCE_MASK_R") and not tensors.get("REFERENCE_IMAGE"):
         raise invalid("REFERENCE_MASK_R", "needs REFERENCE_IMAGE beside it")
 
@@ -99,7 +100,7 @@ def read_request(tensors: Tensors, settings: ConditionSettings) -> EditRequest:
 
 
 def _choice(tensors: Tensors, name: str, choices: type[Choice]) -> Choice | None:
-    """The choice that a text input names, or None where it is blank or absent."""
+    """Return the choice that a text input names, or None if it is blank or absent."""
     text = read_text(tensors, name).strip()
     if not text:
         return None

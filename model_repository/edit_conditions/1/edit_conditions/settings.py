@@ -1,4 +1,4 @@
-"""The model's settings, read once from config.pbtxt's parameters."""
+"""Owns the model's settings, read once from config.pbtxt's parameters."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The shadow hint: a soft drop shadow that tells insertion where to ground its object."""
+"""Owns the shadow hint: a soft drop shadow that shows insertion where its object stands."""
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ Shadow = npt.NDArray[np.float32]
 
 
 def cast_shadow(mask: Pixels) -> Shadow:
-    """The hard mask moved by the shift and faded in from the top to the bottom of its box."""
+    """Move the hard mask by the shift and fade it in from the top to the bottom of its box."""
     shadow = np.zeros(mask.shape, dtype=np.float32)
     shadow[SHIFT_Y:, SHIFT_X:] = (mask > HARD_THRESHOLD)[:-SHIFT_Y, :-SHIFT_X]
     rows = np.flatnonzero(shadow.any(axis=1))
@@ -28,12 +28,12 @@ def cast_shadow(mask: Pixels) -> Shadow:
 
 
 def darken(image: Pixels, mask: Pixels, shadow: Shadow) -> Pixels:
-    """The picture with the blurred shadow on every pixel that is not the object itself."""
+    """Darken the picture by the blurred shadow, except on the object itself."""
     soft: Shadow = cv2.GaussianBlur(shadow, (BLUR_SIZE, BLUR_SIZE), 0)
     light = 1 - OPACITY * soft * (mask <= HARD_THRESHOLD)
     return np.rint(image * light[:, :, None]).astype(np.uint8)
 
 
 def expand_mask(mask: Pixels, shadow: Shadow) -> Pixels:
-    """The mask united with its shadow, grown by a 7x7 ellipse; stays soft."""
+    """Unite the mask with its shadow and grow it by a 7x7 ellipse; it stays soft."""
     return dilate(np.maximum(mask, np.rint(shadow * 255).astype(np.uint8)), EXPANSION_RADIUS)

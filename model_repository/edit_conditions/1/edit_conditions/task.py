@@ -1,4 +1,4 @@
-"""The three edit tasks and the rule for a request that does not name one."""
+"""Owns the three edit tasks and the rule for a request that names none."""
 
 from enum import StrEnum
 
@@ -12,10 +12,10 @@ class Task(StrEnum):
 
     @property
     def needs_mask(self) -> bool:
-        """Whether the task edits inside a mask."""
+        """Return whether the task edits inside a mask."""
         return self is not Task.WHITE_BALANCE
 
 
 def default_task(has_reference: bool) -> Task:
-    """The task of a request without TASK_TYPE."""
+    """Return the task of a request without TASK_TYPE. The frontend repeats this rule."""
     return Task.INSERTION if has_reference else Task.REMOVAL

@@ -14,7 +14,7 @@ from model_kit.parameters import Parameters
 
 Floats = npt.NDArray[np.float32]
 
-# Precision by the name that config.pbtxt uses; None: what OpenVINO finds fastest.
+# Precision by its name in config.pbtxt; None lets OpenVINO choose the fastest.
 PRECISIONS: dict[str, openvino.Type | None] = {"auto": None, "float32": openvino.Type.f32}
 
 
@@ -22,7 +22,7 @@ class Network:
     """A compiled network; one call at a time."""
 
     def __init__(self, bundle: Path, precision: str) -> None:
-        """Compiles the network of a bundle and runs it once.
+        """Compile the network of a bundle and run it once.
 
         Args:
             bundle: a folder with `manifest.json` (network, image_size) and the ONNX file.
@@ -39,7 +39,7 @@ class Network:
         self._shape = [3, self.side, self.side]
         core = openvino.Core()
         network = core.read_model(path)
-        # One picture at a time: a fixed shape is faster than what a larger batch would save.
+        # A fixed shape of one picture is faster than any larger batch.
         network.reshape([1, *self._shape])
         config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if (element_type := PRECISIONS[precision]) is not None:
@@ -61,7 +61,7 @@ class Network:
         return cls(parameters.path("BUNDLE"), precision)
 
     def run(self, images: Floats) -> tuple[Floats, Floats]:
-        """Runs the network.
+        """Run the network.
 
         Args:
             images: float32 [n, 3, side, side], RGB in 0..1.

@@ -1,4 +1,4 @@
-"""What edit_conditions answers for one edit."""
+"""Owns what edit_conditions answers for one edit."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +14,11 @@ class Conditions:
     """The condition images of an edit and what belongs to them."""
 
     images: Pixels
-    """RGB [n, height, width, 3], in model order."""
+    """RGB, uint8 [n, height, width, 3], in model order."""
     source: Pixels
-    """The processed input, RGB [height, width, 3]."""
+    """The processed input, RGB, uint8 [height, width, 3]."""
     composite_mask: Pixels | None
-    """[height, width], 255 = generated, 0 = source; only in the two-source flow."""
+    """uint8 [height, width], 255 = generated, 0 = source; only in the two-source flow."""
     prompt: str
     task_type: str
     debug_info: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The coded errors that end an edit."""
+"""Owns the coded errors that only an edit can end with."""
 
 import re
 from collections.abc import Callable
@@ -8,18 +8,18 @@ from model_kit.errors import Code, CodedError
 
 
 class DeviceLostError(CodedError):
-    """The device failed in a way that only a new process can get over."""
+    """The device failed; only a new process can use it again."""
 
 
 def cancelled() -> CodedError:
-    """The error of an edit that ended because its client wanted it to."""
+    """Make the error of an edit that its client has cancelled."""
     return CodedError(Code.CANCELLED, "the edit was cancelled")
 
 
 def error_of_conditions(text: str) -> CodedError:
-    """The error for what edit_conditions answered, whatever Triton has wrapped around it.
+    """Turn an error text of edit_conditions, with whatever Triton wraps around it, into an error.
 
-    A text without a code is Triton's own; it becomes the cause, for the log.
+    A text without a code is Triton's own. It becomes the cause, for the log.
     """
     found = re.search(rf"\[({'|'.join(Code)})\] (.*)", text, re.DOTALL)
     if found:

@@ -1,8 +1,8 @@
-"""The jobs of one engine: a bounded queue, two threads, cancelling, one end for each job."""
+"""Owns the jobs of one engine: a bounded queue, two threads, cancelling, one end for each job."""
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -11,69 +11,62 @@ from image_edit.errors import DeviceLostError, cancelled, error_of
 from image_edit.messages import Failed, Message, Progressed, Stage, Succeeded
 from image_edit.request import EditRequest
 from model_kit.errors import Code, CodedError, invalid
+from model_kit.laps import Laps
 
-# An engine step or a call of edit_conditions ends long before.
+# Far longer than an engine step or a call of edit_conditions takes.
 STOP_TIMEOUT_S = 60.0
 
-Condition = Callable[[EditRequest], Conditions]
-Run = Callable[
-    [EditRequest, Conditions, Mapping[Stage, float]], Generator[Progressed | None, None, Succeeded]
-]
+BuildConditions = Callable[[EditRequest], Conditions]
+Run = Callable[[EditRequest, Conditions, Laps], Generator[Progressed | None, None, Succeeded]]
 
 
 @dataclass(eq=False)
 class Job:
-    """One edit from its submission to its end; only `EditJobs` changes it."""
+    """One edit from its submission to its end; only `EditJobs` and the run change it."""
 
     request_id: str
-    """As the client chose it; "" cannot be cancelled by id."""
+    """Chosen by the client; a job with "" cannot be cancelled by id."""
     request: EditRequest
     cancel_requested: bool = False
-    timings: dict[Stage, float] = field(default_factory=dict)
-    """Seconds; LOADING is all waiting, for conditioning and for the engine."""
-    _noted: float = field(default_factory=perf_counter)
-
-    def note_time(self, stage: Stage) -> None:
-        """Counts the time since it was last noted as spent in a stage."""
-        now = perf_counter()
-        self.timings[stage] = self.timings.get(stage, 0.0) + now - self._noted
-        self._noted = now
+    laps: Laps = field(default_factory=Laps)
+    """By `Stage`; LOADING is all waiting, for conditioning and for the engine."""
 
 
 class EditJobs:
     """Takes jobs in turn through conditioning and the engine.
 
-    A job waits in the queue, is conditioned, waits for the engine, runs. One job at most is
-    conditioned ahead of the one that runs. Whoever ends a job emits its terminal message, and
-    the first to do so wins: afterwards nothing is emitted for it.
+    A job waits in the queue, is conditioned, waits for the engine, runs. At most one job is
+    conditioned ahead of the one that runs. The thread that ends a job emits its terminal message.
+    The first one wins: afterwards nothing is emitted for that job.
     """
 
     def __init__(
         self,
-        condition: Condition,
+        build_conditions: BuildConditions,
         run: Run,
         emit: Callable[[Job, Message], None],
         log_error: Callable[[str], None],
         on_device_lost: Callable[[], None],
         max_queue_size: int,
     ) -> None:
-        """Starts the threads.
+        """Start the threads.
 
         Args:
-            condition: builds a request's conditions; blocks; called by one thread of its own.
-            run: carries out an edit; advanced by one thread of its own.
+            build_conditions: builds a request's conditions; blocks; one thread of its own calls
+                it.
+            run: carries out an edit; another thread of its own advances it.
             emit: takes a job's messages in order; called under a lock, so it must not block.
-            log_error: takes tracebacks of what no client is told.
-            on_device_lost: called once, after the end of the job that met with it; no job is run
-                any more, and whoever is called must see to the others.
-            max_queue_size: most jobs that may wait beside the one that runs.
+            log_error: takes tracebacks, which no client may see.
+            on_device_lost: called once, after the end of the job that lost the device. No job
+                runs any more; this function must end the others.
+            max_queue_size: how many jobs may wait beside the one that runs.
         """
-        self._condition = condition
+        self._build_conditions = build_conditions
         self._run = run
         self._emit = emit
         self._log_error = log_error
         self._on_device_lost = on_device_lost
-        self.max_queue_size = max_queue_size
+        self._max_queue_size = max_queue_size
 
         # Guards all below, and the jobs themselves.
         self._changed = threading.Condition()
@@ -85,22 +78,21 @@ class EditJobs:
         self._stopping = False
 
         self._threads = [
-            threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True)
-            for name, work in (("conditioning", self._condition_next), ("engine", self._run_next))
+            threading.Thread(target=target, name=name, daemon=True)
+            for name, target in (("conditioning", self._condition_all), ("engine", self._run_all))
         ]
         for thread in self._threads:
             thread.start()
 
     def submit(self, job: Job) -> None:
-        """Accepts a job or refuses it, and tells its client which.
+        """Accept a job or refuse it, and emit which.
 
-        It is refused with UNAVAILABLE while the queue is full or the model goes away, and with
-        INVALID_ARGUMENT where a live job has the same id.
+        UNAVAILABLE refuses it while the queue is full or Triton unloads the model;
+        INVALID_ARGUMENT refuses it while a live job has the same id.
         """
         with self._changed:
-            refusal = self._refusal(job)
-            if refusal is not None:
-                self._emit(job, Failed(refusal))
+            if error := self._reason_to_refuse(job):
+                self._emit(job, Failed(error))
                 return
             self._live.add(job)
             self._queue.append(job)
@@ -108,10 +100,10 @@ class EditJobs:
             self._changed.notify_all()
 
     def cancel(self, job: Job) -> bool:
-        """Cancels a job: one that runs ends before its next step, any other at once.
+        """Cancel a job. A running one ends before its next step, any other at once.
 
         Returns:
-            Whether the job was live; then CANCELLED is how it ends.
+            Whether the job was live. If so, it ends with CANCELLED.
         """
         with self._changed:
             if job not in self._live:
@@ -122,40 +114,40 @@ class EditJobs:
             return True
 
     def cancel_id(self, request_id: str) -> bool:
-        """As `cancel`, for the live job with that id; there is none for ""."""
+        """Cancel the live job with that id, as `cancel` does; "" names none."""
         with self._changed:
             job = self._find(request_id) if request_id else None
             return job is not None and self.cancel(job)
 
     def counts(self) -> tuple[int, int]:
-        """How many jobs wait and how many run."""
+        """Return how many jobs wait and how many run."""
         with self._changed:
             return self._waiting(), int(self._running is not None)
 
     def unit_seconds(self) -> float:
-        """How long the engine has been at one unit of work, such as a step; 0 where it is idle."""
+        """Return how long the engine has worked on one unit, such as a step; 0 if it is idle."""
         with self._changed:
             return perf_counter() - self._unit_began if self._running else 0.0
 
     def stop(self) -> None:
-        """Ends every job with an error and the threads with them."""
+        """End every job with an error, and both threads."""
         with self._changed:
             self._stopping = True
             for job in list(self._live):
                 if job is not self._running:
-                    self._end(job, Failed(_going_away()))
+                    self._end(job, Failed(_unloading()))
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(STOP_TIMEOUT_S)
 
-    # The lock is held wherever what follows is called, down to _end.
+    # The caller of each method below holds the lock, down to `_wait_for`.
 
-    def _refusal(self, job: Job) -> CodedError | None:
+    def _reason_to_refuse(self, job: Job) -> CodedError | None:
         if self._stopping:
-            return _going_away()
+            return _unloading()
         if job.request_id and self._find(job.request_id):
             return invalid("request_id", "is that of a job which has not ended")
-        if self._waiting() >= self.max_queue_size:
+        if self._waiting() >= self._max_queue_size:
             return CodedError(Code.UNAVAILABLE, f"{self._waiting()} edits are waiting already")
         return None
 
@@ -172,7 +164,7 @@ class EditJobs:
         return bool(self._conditioned)
 
     def _end(self, job: Job, message: Succeeded | Failed) -> None:
-        """Takes a live job out of wherever it is and emits its last message."""
+        """Remove a live job from wherever it is and emit its last message."""
         if job not in self._live:
             return
         self._live.remove(job)
@@ -184,33 +176,37 @@ class EditJobs:
         self._emit(job, Failed(cancelled()) if job.cancel_requested else message)
         self._changed.notify_all()
 
-    def _repeat(self, work: Callable[[], bool]) -> None:
-        while work():
+    def _wait_for(self, until: Callable[[], bool]) -> bool:
+        """Wait until something is true; return False if the threads must end."""
+        self._changed.wait_for(lambda: self._stopping or until())
+        return not self._stopping
+
+    def _condition_all(self) -> None:
+        while self._condition_next():
             pass
 
-    def _wait_for(self, condition: Callable[[], bool]) -> bool:
-        """Waits with the lock held; False when the threads shall end."""
-        self._changed.wait_for(lambda: self._stopping or condition())
-        return not self._stopping
+    def _run_all(self) -> None:
+        while self._run_next():
+            pass
 
     def _condition_next(self) -> bool:
         with self._changed:
             if not self._wait_for(self._may_condition):
                 return False
             job = self._queue.popleft()
-            job.note_time(Stage.LOADING)
+            job.laps.note(Stage.LOADING)
             steps = job.request.num_inference_steps
             self._emit(job, Progressed(Stage.CONDITIONING, 0, steps, 0.0))
         try:
-            conditions = self._condition(job.request)
+            conditions = self._build_conditions(job.request)
         except Exception as error:
             failed = Failed(error_of(error, self._log_error))
             with self._changed:
                 self._end(job, failed)
             return True
         with self._changed:
-            if job in self._live:  # else it was cancelled meanwhile
-                job.note_time(Stage.CONDITIONING)
+            if job in self._live:  # a client may have cancelled it meanwhile
+                job.laps.note(Stage.CONDITIONING)
                 self._conditioned[job] = conditions
                 self._changed.notify_all()
         return True
@@ -220,7 +216,7 @@ class EditJobs:
             if not self._wait_for(self._may_run):
                 return False
             job, conditions = self._conditioned.popitem()
-            job.note_time(Stage.LOADING)
+            job.laps.note(Stage.LOADING)
             self._running = job
             self._unit_began = perf_counter()
             self._changed.notify_all()
@@ -233,8 +229,8 @@ class EditJobs:
         return True
 
     def _carry_out(self, job: Job, conditions: Conditions) -> Succeeded | Failed:
-        """Runs a job; between each two units of work it may be cancelled."""
-        edit = self._run(job.request, conditions, job.timings)
+        """Run a job; a client may cancel it between any two units of work."""
+        edit = self._run(job.request, conditions, job.laps)
         try:
             while not (job.cancel_requested or self._stopping):
                 self._unit_began = perf_counter()
@@ -248,8 +244,8 @@ class EditJobs:
         except Exception as error:
             return Failed(error_of(error, self._log_error))
         edit.close()
-        return Failed(cancelled() if job.cancel_requested else _going_away())
+        return Failed(cancelled() if job.cancel_requested else _unloading())
 
 
-def _going_away() -> CodedError:
+def _unloading() -> CodedError:
     return CodedError(Code.UNAVAILABLE, "the model is being unloaded")

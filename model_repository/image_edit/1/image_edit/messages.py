@@ -1,4 +1,4 @@
-"""What a job tells its client: a closed set, of which exactly one terminal message ends it."""
+"""Owns the messages of a job to its client: a closed set; exactly one terminal message ends it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from model_kit.errors import CodedError
 
 
 class Stage(StrEnum):
-    """Where an edit is, in order."""
+    """The stages of an edit, in order."""
 
     LOADING = "loading"  # accepted, waiting for its turn
     CONDITIONING = "conditioning"
@@ -19,7 +19,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Progressed:
-    """A stage began, or in `DENOISING` a step ended."""
+    """A stage began or, in `DENOISING`, a step ended."""
 
     stage: Stage
     step: int
@@ -28,7 +28,7 @@ class Progressed:
     progress: float
     """0..1, never less than in the message before."""
     preview: bytes = b""
-    """WebP of the picture as predicted now, where the request asked for it."""
+    """WebP of the picture as predicted now; empty unless the client asked for it."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,20 @@ class Succeeded:
     image: bytes
     """PNG, RGB."""
     info: str
-    """JSON object, see edit_report."""
+    """JSON object; see report.py."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A CANCEL request was carried out."""
+    """The model has carried out a CANCEL request."""
 
     info: str
-    """JSON object: what was cancelled, and how the model stands."""
+    """JSON object: what was cancelled, and the state of the model."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The request was refused, cancelled, or ended in an error."""
+    """The model refused the request, the client cancelled it, or it ended in an error."""
 
     error: CodedError
 

@@ -1,4 +1,4 @@
-"""From the generated picture to the one that the client gets."""
+"""Owns making the final picture from the generated one."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from image_edit.spec import Size
 
 
 def finish(generated: Pixels, size: Size, conditions: Conditions) -> Pixels:
-    """Brings the picture to its exact size and, in the two-source flow, into its surroundings.
+    """Resize the picture to its exact size and, in the two-source flow, blend it into the source.
 
     Args:
         generated: RGB uint8 [height, width, 3], of any size.
@@ -30,9 +30,9 @@ def finish(generated: Pixels, size: Size, conditions: Conditions) -> Pixels:
 
 
 def encode_png(picture: Pixels) -> bytes:
-    """Encodes RGB uint8 [height, width, 3]; lossless.
+    """Encode RGB, uint8 [height, width, 3], without loss.
 
-    OpenCV's default settings make larger files than Pillow's, some ten times faster.
+    OpenCV's default settings make larger files than Pillow's, about ten times faster.
     """
     _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     png: bytes = data.tobytes()

@@ -1,4 +1,4 @@
-"""How far an edit is, by where its time really goes."""
+"""Owns how far an edit is, by the time that its stages really take."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from image_edit.messages import Stage
 
 @dataclass(frozen=True)
 class StageCosts:
-    """Measured seconds; only their ratios matter."""
+    """Measured seconds of each stage; only their ratios matter."""
 
     conditioning: float
     encoding: float
@@ -15,7 +15,7 @@ class StageCosts:
     decoding: float
 
     def progress(self, stage: Stage, step: int, total_steps: int) -> float:
-        """The share of an edit's work that lies behind it.
+        """Return the fraction of an edit's work that is done.
 
         Args:
             stage: the stage that begins or, in DENOISING, goes on.

@@ -1,4 +1,4 @@
-"""INFO of a finished edit: what was done, with what, and how long it took."""
+"""Owns INFO of a finished edit: what was done, with what, and how long it took."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,19 +19,19 @@ def build_info(
     distilled: bool,
     bundle: str,
     adapters: Sequence[str],
-    timings: Mapping[Stage, float],
+    timings: Mapping[str, float],
 ) -> str:
-    """Writes INFO.
+    """Write INFO.
 
     Args:
         request: as the client sent it.
-        conditions: what conditioning made of it.
+        conditions: built for the request.
         spec: what the engine was asked to do.
         output_size: of the answer.
         distilled: whether the transformer reads guidance_scale.
-        bundle: its name.
-        adapters: task types that it serves.
-        timings: seconds of each stage; LOADING is the wait before the edit's turn.
+        bundle: name of the bundle.
+        adapters: task types that the bundle serves.
+        timings: seconds by `Stage`; LOADING is the wait before the edit's turn.
 
     Returns:
         JSON object: debug_info, parameters_used, model_used, generation_time (seconds, without

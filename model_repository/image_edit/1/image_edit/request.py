@@ -1,4 +1,4 @@
-"""One edit as its client asked for it, checked, from the tensors of a request."""
+"""Owns reading and checking one edit as its client asked for it, from a request's tensors."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from model_kit.tensors import Tensors, read_text
 
 Number = TypeVar("Number", int, float)
 
-# These decide the condition images and the prompt; edit_conditions alone reads and checks them.
+# Only edit_conditions reads and checks these: they decide the condition images and the prompt.
 CONDITION_INPUTS = frozenset(
     {
         "PROMPT",
@@ -25,8 +25,9 @@ CONDITION_INPUTS = frozenset(
         "MASK_TOOL_TYPE",
     }
 )
+# The frontend repeats it, because it counts steps in its estimates; a contract test compares.
 DEFAULT_NUM_INFERENCE_STEPS = 10
-# Of one input: more than any edit has pictures.
+# Of one input. No edit has so many pictures.
 MAX_ELEMENTS = 64
 # Small enough for a JSON reader that keeps numbers as doubles.
 DRAWN_SEED_BITS = 32
@@ -34,12 +35,12 @@ DRAWN_SEED_BITS = 32
 
 @dataclass(frozen=True, eq=False)
 class EditRequest:
-    """What image_edit itself reads of a request; None: the client left it open."""
+    """What image_edit itself reads of a request; None means that the client left it open."""
 
     condition_inputs: Mapping[str, Sequence[bytes]]
-    """`CONDITION_INPUTS` as they came."""
+    """`CONDITION_INPUTS` as the client sent them."""
     negative_prompt: str
-    """Never empty: a single space stands for nothing."""
+    """Never empty: a single space stands for an empty one."""
     width: int | None
     """Pixels, 256..2048, as is `height`."""
     height: int | None
@@ -50,23 +51,23 @@ class EditRequest:
     true_cfg_scale: float | None
     """0.5..15."""
     seed: int
-    """0..2^63 - 1; drawn where the client gave none."""
+    """0..2^63 - 1; random if the client gave none."""
     static_schedule: bool
     preview: bool
 
     @property
     def has_reference_image(self) -> bool:
-        """Whether the client sent a REFERENCE_IMAGE."""
+        """Return whether the client sent a REFERENCE_IMAGE."""
         return "REFERENCE_IMAGE" in self.condition_inputs
 
 
 def read_request(tensors: Tensors, *, static_schedule: bool, max_bytes: int) -> EditRequest:
-    """Checks everything that image_edit reads itself.
+    """Check everything that image_edit reads itself.
 
     Args:
         tensors: the inputs of the request.
-        static_schedule: what counts where ENABLE_FLOWMATCH_SCHEDULER is absent.
-        max_bytes: most bytes of all BYTES inputs together; they wait in memory.
+        static_schedule: used if ENABLE_FLOWMATCH_SCHEDULER is absent.
+        max_bytes: of all BYTES inputs together; they wait in memory.
 
     Raises:
         CodedError: INVALID_ARGUMENT, naming the first input that is out of bounds.

@@ -1,7 +1,6 @@
-"""One edit from its conditions to its result, as units of engine work that can be interleaved."""
+"""Owns the way of an edit from its conditions to its result, in units of engine work."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from time import perf_counter
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -13,6 +12,7 @@ from image_edit.progress import StageCosts
 from image_edit.report import build_info
 from image_edit.request import EditRequest, read_request
 from image_edit.spec import EditSpec, Size, build_spec, output_size
+from model_kit.laps import Laps
 
 if TYPE_CHECKING:
     from model_kit.tensors import Tensors
@@ -21,52 +21,52 @@ WARM_UP_STEPS = 2
 
 
 class Engine(Protocol):
-    """What a run needs of `EditEngine`, whose state it only carries from call to call."""
+    """What a run needs of `EditEngine`. It passes the engine's state from call to call."""
 
     @property
     def adapters(self) -> tuple[str, ...]:
-        """Task types."""
+        """Return the task types."""
 
     @property
     def distilled(self) -> bool:
-        """Whether the transformer reads guidance_scale."""
+        """Return whether the transformer reads guidance_scale."""
 
     def prepare(self, spec: EditSpec) -> Generator[None, None, Any]:
-        """Returns the state of a new edit, at the end of several units of work."""
+        """Prepare a new edit in several units of work, and return its state at the end."""
 
     def step(self, state: Any) -> None:
-        """Takes one denoising step."""
+        """Take one denoising step."""
 
     def preview(self, state: Any) -> bytes:
-        """Returns a WebP of the picture as predicted now."""
+        """Return a WebP of the picture as the engine predicts it now."""
 
     def decode(self, state: Any) -> Pixels:
-        """Returns the picture, RGB uint8 [height, width, 3]."""
+        """Return the picture, RGB uint8 [height, width, 3]."""
 
 
 class EditRunner:
-    """Runs edits on one engine and learns from each how the time divides."""
+    """Runs edits on one engine and learns from each how long the stages take."""
 
     def __init__(self, engine: Engine, bundle_name: str) -> None:
         self._engine = engine
         self._bundle_name = bundle_name
-        # Of any plausible model; the warm-up measures this one.
+        # A guess until the warm-up has measured this model.
         self._costs = StageCosts(conditioning=0.0, encoding=1.0, step=1.0, decoding=1.0)
 
     def run(
-        self, request: EditRequest, conditions: Conditions, timings: Mapping[Stage, float]
+        self, request: EditRequest, conditions: Conditions, laps: Laps
     ) -> Generator[Progressed | None, None, Succeeded]:
-        """Carries out one edit, yielding after each unit of engine work.
+        """Carry out one edit and yield after each unit of engine work.
 
         Closing the generator ends the edit there.
 
         Args:
             request: the client's.
             conditions: built for it.
-            timings: seconds of the stages LOADING and CONDITIONING.
+            laps: has the times of LOADING and CONDITIONING; gets those of all other stages.
 
         Yields:
-            ENCODING, every finished step, DECODING; None where there is nothing to tell.
+            ENCODING, every finished step, DECODING; None after a unit without any news.
 
         Returns:
             The result.
@@ -80,26 +80,19 @@ class EditRunner:
             return Progressed(stage, step, total, costs.progress(stage, step, total), preview)
 
         yield progressed(Stage.ENCODING, 0)
-        started = perf_counter()
         spec = build_spec(request, conditions)
         state = yield from engine.prepare(spec)
-        encoded = perf_counter()
+        laps.note(Stage.ENCODING)
         for step in range(1, total + 1):
             engine.step(state)
             preview = engine.preview(state) if request.preview else b""
             yield progressed(Stage.DENOISING, step, preview)
-        denoised = perf_counter()
+        laps.note(Stage.DENOISING)
         yield progressed(Stage.DECODING, total)
         size = output_size(request, conditions)
         image = encode_png(finish(engine.decode(state), size, conditions))
-        decoded = perf_counter()
-
-        measured = {
-            **timings,
-            Stage.ENCODING: encoded - started,
-            Stage.DENOISING: denoised - encoded,
-            Stage.DECODING: decoded - denoised,
-        }
+        laps.note(Stage.DECODING)
+        measured = laps.seconds
         self._costs = StageCosts(
             conditioning=measured[Stage.CONDITIONING],
             encoding=measured[Stage.ENCODING],
@@ -119,13 +112,13 @@ class EditRunner:
         return Succeeded(total, image, info)
 
     def warm_up(self, sizes: Sequence[Size], on_stage: Callable[[str], None]) -> None:
-        """Edits grey pictures with every adapter, so that the first client pays for nothing twice.
+        """Edit grey pictures with every adapter, so that the first client does not wait longer.
 
-        Kernels are loaded or compiled and caches filled; the costs come from the last edit.
+        This loads or compiles kernels and fills caches. The last edit gives the costs.
 
         Args:
             sizes: width and height of each picture.
-            on_stage: called with what begins now, in words.
+            on_stage: called with the name of each stage as it begins.
         """
         tensors: Tensors = {"NUM_INFERENCE_STEPS": [WARM_UP_STEPS], "SEED": [0], "PREVIEW": [True]}
         request = read_request(tensors, static_schedule=False, max_bytes=0)
@@ -141,6 +134,7 @@ class EditRunner:
                     task_type=task_type,
                     debug_info={},
                 )
-                timings = {Stage.LOADING: 0.0, Stage.CONDITIONING: 0.0}
-                for _ in self.run(request, conditions, timings):
+                laps = Laps()
+                laps.seconds = {Stage.LOADING: 0.0, Stage.CONDITIONING: 0.0}
+                for _ in self.run(request, conditions, laps):
                     pass

@@ -1,4 +1,4 @@
-"""The model's settings, read once from config.pbtxt's parameters."""
+"""Owns the model's settings, read once from config.pbtxt's parameters."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MAX_SHIFT = 10.0
 
 @dataclass(frozen=True)
 class Tuning:
-    """How the pipeline is kept and run on its device."""
+    """How the pipeline is stored and run on its device."""
 
     dtype: str
     """One of `DTYPES`."""
@@ -25,7 +25,7 @@ class Tuning:
     """As diffusers names it."""
     compile_blocks: bool = False
     step_cache: float = 0.0
-    """Threshold of the First-Block-Cache, 0..1; 0: every step is computed."""
+    """Threshold of the First-Block-Cache, 0..1; 0 computes every step."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class EditSettings:
     warm_up_sizes: tuple[Size, ...]
     """At least one."""
     condition_area: int | None
-    """Pixels; None: the output's own area."""
+    """Pixels; None means the output's own area."""
     max_queue_size: int
     max_request_bytes: int
     scheduler_shift: float
     """0.001..10"""
     static_schedule: bool
-    """What a request without ENABLE_FLOWMATCH_SCHEDULER gets."""
+    """Used for a request without ENABLE_FLOWMATCH_SCHEDULER."""
 
     @classmethod
     def from_parameters(cls, parameters: Parameters) -> "EditSettings":

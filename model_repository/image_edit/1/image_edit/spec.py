@@ -1,4 +1,4 @@
-"""What the engine is asked to do: every choice made, every default filled in."""
+"""Owns what the engine is asked to do: every choice made, every default filled in."""
 
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ GRID = 16
 MIN_SIDE = 32
 MAX_SIDE = 2048
 
+# For every task. The frontend repeats it; a contract test compares the two.
 DEFAULT_GUIDANCE = 4.0
 
 
@@ -26,20 +27,20 @@ class EditSpec:
     images: Pixels
     """The condition images, RGB uint8 [n, height, width, 3], in model order."""
     size: Size
-    """Of the picture to generate: multiples of `GRID`, at least `MIN_SIDE`."""
+    """Of the picture to generate: multiples of `GRID`, from `MIN_SIDE` to `MAX_SIDE`."""
     num_inference_steps: int
     """At least 1."""
     true_cfg_scale: float
-    """Classifier-free guidance where above 1."""
+    """Strength of classifier-free guidance; 1 or less turns it off."""
     guidance_scale: float
-    """Read by guidance-distilled transformers only."""
+    """Only guidance-distilled transformers read it."""
     seed: int
     static_schedule: bool
-    """Shift the schedule by the configured amount rather than by the picture's size."""
+    """Shift the schedule by the configured amount, not by the picture's size."""
 
 
 def build_spec(request: EditRequest, conditions: Conditions) -> EditSpec:
-    """Fills in what the client left open, now that the task is known."""
+    """Fill in every default that the client left open; conditioning has decided the task."""
     guidance_scale = DEFAULT_GUIDANCE if request.guidance_scale is None else request.guidance_scale
     return EditSpec(
         task_type=conditions.task_type,
@@ -58,15 +59,15 @@ def build_spec(request: EditRequest, conditions: Conditions) -> EditSpec:
 
 
 def output_size(request: EditRequest, conditions: Conditions) -> Size:
-    """The exact size of the answer: as asked for, else as the processed input."""
+    """Return the exact size of the answer: as the client asked, else as the processed input."""
     height, width = conditions.source.shape[:2]
     return request.width or width, request.height or height
 
 
 def generation_size(size: Size) -> Size:
-    """The size that is generated for an output: on the grid, and no larger than the model can.
+    """Return the size to generate for an output: on the grid, no side above `MAX_SIDE`.
 
-    The aspect is kept but for the rounding down to the grid.
+    The aspect changes only by rounding down to the grid.
     """
     longest = max(size)
     width, height = (

@@ -1,7 +1,7 @@
-"""The one thread that talks to clients: every response in order, and whether they are still there.
+"""Owns the one thread that sends responses to clients and notices clients that leave.
 
-Two threads on one response sender corrupt responses, and an exception on the way to a client
-would leave it waiting for ever; so all sending is here, and so is every way out of a failure.
+Two threads on one response sender corrupt responses. An exception while sending would leave a
+client waiting for ever. So all sending is here, and so is every way out of a failure.
 """
 
 import queue
@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 from image_edit.messages import Failed, Message, Terminal
 from model_kit.errors import Code, CodedError
 
-# How soon a client that has left is noticed, in seconds.
+# Seconds until the thread notices a client that has left.
 POLL_S = 0.02
 STOP_TIMEOUT_S = 10.0
 
@@ -26,14 +26,14 @@ class Sender(Protocol[Response]):
     """What the wire needs of pb_utils.InferenceResponseSender."""
 
     def send(self, response: Response | None = None, flags: int = 0) -> None:
-        """Sends a response; `flags` marks the last."""
+        """Send a response; `flags` marks the last."""
 
     def is_cancelled(self) -> bool:
-        """Whether the client has cancelled, left, or let its deadline pass."""
+        """Return whether the client has cancelled, left, or let its deadline pass."""
 
 
 class EditWire(Generic[Stream, Response]):
-    """Sends the messages of any number of response streams, each known by a key."""
+    """Sends the messages of any number of response streams, each named by a key."""
 
     def __init__(
         self,
@@ -42,35 +42,35 @@ class EditWire(Generic[Stream, Response]):
         on_left: Callable[[Stream], object],
         log_error: Callable[[str], None],
     ) -> None:
-        """Starts the thread.
+        """Start the thread.
 
         Args:
-            encode: a message as a response.
-            final_flag: what `send` needs to be told with a stream's last response.
-            on_left: called once per poll for an open stream whose client has gone, cancelled
-                it, or let its deadline pass.
+            encode: turns a message into a response.
+            final_flag: passed to `send` with a stream's last response.
+            on_left: called once per poll for an open stream whose client has left, cancelled it,
+                or let its deadline pass.
             log_error: takes tracebacks.
         """
         self._encode = encode
         self._final_flag = final_flag
         self._on_left = on_left
         self._log_error = log_error
-        # Bounded by the jobs that may wait and the messages that each may have.
+        # Needs no bound of its own: the jobs that may wait and the messages of each are bounded.
         self._outbox: queue.SimpleQueue[tuple[Stream, Message] | None] = queue.SimpleQueue()
         self._senders: dict[Stream, Sender[Response]] = {}
         self._thread = threading.Thread(target=self._serve, name="wire", daemon=True)
         self._thread.start()
 
     def open(self, stream: Stream, sender: Sender[Response]) -> None:
-        """Hands over a sender; from now on nobody else may use it."""
+        """Take over a sender; from now on nobody else may use it."""
         self._senders[stream] = sender
 
     def post(self, stream: Stream, message: Message) -> None:
-        """Has a message sent, after those posted before; a terminal one closes the stream."""
+        """Send a message after all that were posted before; a terminal one closes the stream."""
         self._outbox.put((stream, message))
 
     def stop(self) -> None:
-        """Sends what has been posted, then ends the thread."""
+        """Send what has been posted, then end the thread."""
         self._outbox.put(None)
         self._thread.join(STOP_TIMEOUT_S)
 
@@ -82,7 +82,7 @@ class EditWire(Generic[Stream, Response]):
                 polled = time.monotonic()
 
     def _send_next(self) -> bool:
-        """Sends one message, if one comes before the next poll is due; False at the end."""
+        """Send one message, if one comes before the next poll is due; return False at the end."""
         try:
             item = self._outbox.get(timeout=POLL_S if self._senders else None)
         except queue.Empty:

@@ -1,4 +1,4 @@
-"""Owns the coded errors that a request for a mask can end in."""
+"""Owns the coded errors that only a request for a mask can end with."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,12 @@ from model_kit.errors import Code, CodedError
 
 
 def nothing_found() -> CodedError:
-    """The error where no detection fits the prompts; the web client knows these very words."""
+    """Make the error for prompts that no detection fits; the web client knows these very words."""
     return CodedError(Code.INVALID_ARGUMENT, "FastSAM did not generate any masks")
 
 
 def cancelled() -> CodedError:
-    """The error of a request that ended because its client wanted it to."""
+    """Make the error of a request that its client has cancelled."""
     return CodedError(Code.CANCELLED, "the request was cancelled")
 
 

@@ -1,4 +1,4 @@
-"""Owns what is kept of the network's answer about one picture, and the masks it stands for."""
+"""Owns the features kept of the network's answer for one picture, and the masks in them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ Places = npt.NDArray[np.int64]
 
 # Pixels of the network's input that one pixel of a prototype covers, each way.
 STRIDE = 4
-# Detections that are compared at all; ultralytics' limit too.
+# Detections that are compared at most; ultralytics has the same limit.
 _MAX_COMPARED = 30_000
 
 
@@ -22,7 +22,7 @@ _MAX_COMPARED = 30_000
 class Features:
     """The detections in one picture, the most confident first, and the prototypes of masks.
 
-    Kept in half precision: a mask differs by 0.1 % of its pixels at most.
+    Kept in half precision: a mask differs by at most 0.1 % of its pixels.
     """
 
     letterbox: Letterbox
@@ -35,19 +35,19 @@ class Features:
     prototypes: Halves
     """float16 [32, side / 4, side / 4]."""
     areas: Floats
-    """float32 [n]: pixels of each mask at the prototypes' size, the letterbox's bars left out."""
+    """float32 [n]: pixels of each mask at the prototypes' size, without the letterbox's bars."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
+        """Return the bytes that the arrays hold."""
         arrays = (self.boxes, self.scores, self.coefficients, self.prototypes, self.areas)
         return sum(array.nbytes for array in arrays)
 
     def mask(self, index: int) -> Pixels:
-        """The mask of one detection over the picture.
+        """Make the mask of one detection over the picture.
 
-        Coefficients times prototypes, enlarged to the network's input, above 0, within the
-        detection's box, then out of the letterbox: as ultralytics does by default
+        Multiply coefficients and prototypes, enlarge to the network's input, keep what is above 0
+        within the detection's box, and undo the letterbox. Ultralytics does the same by default
         (`process_mask(upsample=True)`, `scale_masks`).
 
         Returns:
@@ -69,34 +69,34 @@ class Features:
         return self.letterbox.undo(whole)
 
     def hold(self, columns: Places, rows: Places) -> npt.NDArray[np.bool_]:
-        """Which masks hold which pixels of the picture, without making the masks.
+        """Find which masks hold which pixels of the picture, without making the masks.
 
         Args:
             columns: int64 [k] within the picture.
             rows: int64 [k].
 
         Returns:
-            bool [n, k]: what `mask` has there, but for pixels whose value is a matter of rounding.
+            bool [n, k]: as `mask` has it, except for pixels whose value depends on rounding.
         """
         box = self.letterbox
         side = len(self.prototypes[0])
-        # Each pixel lies between two columns of the network's input, each of those between two
-        # columns of the prototypes; rows alike.
+        # Each pixel lies between two columns of the network's input, and each of those between two
+        # columns of the prototypes; likewise for rows.
         fine_x, weight_x = _between(columns, box.width, box.inner_width)
         fine_y, weight_y = _between(rows, box.height, box.inner_height)
         fine_x, fine_y = fine_x + box.left, fine_y + box.top
-        coarse_x, share_x = _between(fine_x, box.side, side)
-        coarse_y, share_y = _between(fine_y, box.side, side)
-        # From here on: [n, pixel, fine row, fine column] and, before they are summed up, coarse
-        # row and coarse column.
+        coarse_x, part_x = _between(fine_x, box.side, side)
+        coarse_y, part_y = _between(fine_y, box.side, side)
+        # Shapes from here on: [n, pixel, fine row, fine column] and, before the sum, coarse row and
+        # coarse column.
         cells = self.prototypes[:, coarse_y[:, :, None, :, None], coarse_x[:, None, :, None, :]]
         logits = np.einsum(
             "npyxvu,pyv,pxu->npyx",
             _logits(self.coefficients, cells.reshape(len(cells), -1, 1)).reshape(
                 -1, *cells.shape[1:]
             ),
-            share_y,
-            share_x,
+            part_y,
+            part_x,
         )
         left, top, right, bottom = (edge[:, None, None] for edge in self.boxes.T)
         inside_x = (left <= fine_x) & (fine_x < right)
@@ -108,7 +108,7 @@ class Features:
         return held
 
     def coarse_overlaps(self, box: Floats) -> Floats:
-        """About how many pixels of each mask lie in a box, at the prototypes' size.
+        """Estimate how many pixels of each mask lie in a box, at the prototypes' size.
 
         Args:
             box: float32 [4], x0 y0 x1 y1 in pixels of the network's input.
@@ -137,17 +137,17 @@ def read_features(
     iou: float,
     most: int,
 ) -> Features:
-    """Filters the network's answer: confident detections, no two of them on the same place.
+    """Keep the confident detections of the network's answer, no two of them in the same place.
 
-    The same detections, in the same order, as ultralytics' `non_max_suppression` for one class.
+    Ultralytics' `non_max_suppression` for one class keeps the same ones in the same order.
 
     Args:
         letterbox: where the picture lies in the network's input.
         predictions: float32 [37, anchors]: centre x, centre y, width, height, score, 32
             coefficients of each anchor.
         prototypes: float32 [32, side / 4, side / 4].
-        confidence: a detection's score is above it.
-        iou: boxes that overlap by more than it are one detection.
+        confidence: every kept score is above it.
+        iou: of two boxes that overlap by more, the less confident is dropped.
         most: largest number of detections.
     """
     rows = predictions[:, predictions[4] > confidence].T
@@ -158,8 +158,7 @@ def read_features(
     found: Any = cv2.dnn.NMSBoxes(corners_and_sizes, rows[:, 4], confidence, iou)  # type: ignore[arg-type]
     kept = np.array(found[:most], np.int64)
     coefficients = rows[kept, 5:].astype(np.float16)
-    # OpenCV converts to and from halves, which it takes for 16-bit integers, 20 times as fast
-    # as numpy.
+    # OpenCV converts to and from halves 20 times as fast as numpy; it calls them 16-bit integers.
     halves = cv2.convertFp16(prototypes.reshape(len(prototypes), -1)).view(np.float16)
     halves = halves.reshape(prototypes.shape)
     return Features(
@@ -173,7 +172,7 @@ def read_features(
 
 
 def _logits(coefficients: Halves, prototypes: Halves) -> Floats:
-    """float32 [n, height, width] of float16 [n, 32] and [32, height, width]."""
+    """Return float32 [n, height, width] from float16 [n, 32] and [32, height, width]."""
     channels, height, width = prototypes.shape
     flat = cv2.convertFp16(prototypes.reshape(channels, -1).view(np.int16))
     product: Floats = coefficients.astype(np.float32) @ flat
@@ -181,25 +180,25 @@ def _logits(coefficients: Halves, prototypes: Halves) -> Floats:
 
 
 def _between(places: Places, size: int, source: int) -> tuple[Places, Floats]:
-    """Between which pixels of a row of `source` those of a row of `size` lie, and how near each.
+    """Find the pixels of one row between which those of another row lie, and their weights.
 
     Args:
-        places: int64 [...] within size.
-        size: pixels of the one row.
-        source: pixels of the other, which covers the same length.
+        places: int64 [...], from 0 to size - 1.
+        size: pixels of the row in which the places lie.
+        source: pixels of the other row, which covers the same length.
 
     Returns:
         int64 and float32 [..., 2]: indices and weights of bilinear interpolation.
     """
     at = ((places + 0.5) * (source / size) - 0.5).clip(0, source - 1)
     first = at.astype(np.int64)
-    share = (at - first).astype(np.float32)
+    fraction = (at - first).astype(np.float32)
     indices = np.stack([first, np.minimum(first + 1, source - 1)], axis=-1)
-    return indices, np.stack([1 - share, share], axis=-1)
+    return indices, np.stack([1 - fraction, fraction], axis=-1)
 
 
 def _covered(logits: Floats, boxes: Floats) -> Floats:
-    """Pixels above 0 within a box of each, parts of pixels included.
+    """Count the pixels above 0 in one box of each, fractions of pixels included.
 
     Args:
         logits: float32 [n, height, width].
@@ -217,13 +216,13 @@ def _covered(logits: Floats, boxes: Floats) -> Floats:
 
 
 def _cover(starts: Floats, ends: Floats, count: int) -> Floats:
-    """How much of each pixel in a row of `count` lies from start to end: float32 [n, count]."""
+    """Return the fraction of each pixel that lies from start to end: float32 [n, count]."""
     pixels = np.arange(count, dtype=np.float32)
     cover: Floats = np.minimum(ends[:, None], pixels + 1) - np.maximum(starts[:, None], pixels)
     return cover.clip(0, 1)
 
 
 def _pixels_inside(box: Floats, limit: int) -> tuple[int, int, int, int]:
-    """First and last-but-one column and row that a box holds: x0 <= x < x1."""
+    """Return the pixels that a box holds, as x0, y0, x1, y1 with x0 <= x < x1."""
     left, top, right, bottom = np.ceil(box).clip(0, limit).astype(int).tolist()
     return left, top, right, bottom

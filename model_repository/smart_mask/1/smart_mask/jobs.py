@@ -1,4 +1,4 @@
-"""Owns the requests that have not been answered: a bounded queue, some threads, cancelling."""
+"""Owns the requests without an answer yet: a bounded queue, some threads, cancelling."""
 
 import itertools
 import threading
@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from model_kit.errors import Code, CodedError, invalid
 from model_kit.laps import Laps
 from smart_mask.errors import cancelled, error_of
+from smart_mask.progress import Progress
 from smart_mask.request import MaskRequest
 from smart_mask.segmenter import Mask
 
@@ -22,10 +23,10 @@ class Job(Generic[Sender]):
     """One request until its answer."""
 
     request_id: str
-    """As the client chose it; "" cannot be cancelled by id."""
+    """Chosen by the client; a request with "" cannot be cancelled by id."""
     request: MaskRequest
     sender: Sender
-    """Used by whoever answers the job, and by nobody else."""
+    """Only the thread that answers the job uses it."""
     cancel_requested: threading.Event = field(default_factory=threading.Event)
     laps: Laps = field(default_factory=Laps)
 
@@ -33,13 +34,13 @@ class Job(Generic[Sender]):
 class MaskJobs(Generic[Sender]):
     """Runs requests in a few threads and answers each exactly once.
 
-    A request that is cancelled while it waits is answered by the thread that cancels it, any
-    other by the thread that runs it; the pool's future decides which.
+    The thread that cancels a waiting request answers it. The thread that runs a request answers
+    any other. The pool's future decides which.
     """
 
     def __init__(
         self,
-        run: Callable[[MaskRequest, Callable[[], None], Laps], Mask],
+        run: Callable[[MaskRequest, Progress], Mask],
         answer: Callable[[Job[Sender], Mask | CodedError], None],
         has_left: Callable[[Sender], bool],
         log_error: Callable[[str], None],
@@ -47,56 +48,56 @@ class MaskJobs(Generic[Sender]):
         workers: int,
         max_queue_size: int,
     ) -> None:
-        """Starts without threads; they come with the first requests.
+        """Start without threads; they come with the first requests.
 
         Args:
-            run: carries out a request; is given a check to call between its stages.
+            run: carries out a request and notes its stages.
             answer: sends a job's one response.
             has_left: whether a job's client has cancelled its call or let its deadline pass.
-            log_error: takes tracebacks of what no client is told.
-            workers: requests that run at the same time.
-            max_queue_size: most requests that wait beside those.
+            log_error: takes tracebacks, which no client may see.
+            workers: how many requests run at the same time.
+            max_queue_size: how many requests may wait beside those.
         """
         self._run = run
         self._answer = answer
         self._has_left = has_left
         self._log_error = log_error
         self._workers = workers
-        self.max_queue_size = max_queue_size
+        self._max_queue_size = max_queue_size
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mask")
         self._numbers = itertools.count()
-        # Guards the two below. The pool knows jobs by their numbers alone: it keeps what it was
-        # given until a thread is free for it, cancelled or not.
+        # Guards the two below. The pool gets only the numbers of jobs, because it keeps its
+        # arguments until a thread is free for them, even of a cancelled job.
         self._lock = threading.Lock()
         self._live: dict[int, tuple[Job[Sender], Future[None]]] = {}
         self._stopping = False
 
     def submit(self, job: Job[Sender]) -> None:
-        """Accepts a job; it will be answered.
+        """Accept a job and answer it later.
 
         Raises:
-            CodedError: it is refused: the queue is full, the model is being unloaded, or a job
-                with the same id is not answered yet.
+            CodedError: UNAVAILABLE: the queue is full, or Triton unloads the model;
+                INVALID_ARGUMENT: a job with the same id has no answer yet.
         """
         with self._lock:
             if self._stopping:
-                raise _going_away()
+                raise _unloading()
             if job.request_id and self._find(job.request_id) is not None:
                 raise invalid("request_id", "is that of a request which has not been answered")
-            if len(self._live) >= self._workers + self.max_queue_size:
+            if len(self._live) >= self._workers + self._max_queue_size:
                 raise CodedError(
                     Code.UNAVAILABLE, f"{len(self._live)} requests are waiting already"
                 )
             number = next(self._numbers)
-            # A thread that begins at once waits for the lock before it looks the number up.
+            # The lock makes a thread that begins at once wait before it looks the number up.
             self._live[number] = job, self._pool.submit(self._work, number)
 
     def cancel_id(self, request_id: str) -> bool:
-        """Cancels the job with that id; there is none for "".
+        """Cancel the job with that id; "" names none.
 
         Returns:
-            Whether there was one; then CANCELLED is how it ends, at once where it waits and
-            before its next stage where it runs.
+            Whether there was one. If so, it ends with CANCELLED: at once if it waits, before its
+            next stage if it runs.
         """
         with self._lock:
             number = self._find(request_id) if request_id else None
@@ -110,18 +111,18 @@ class MaskJobs(Generic[Sender]):
         return True
 
     def counts(self) -> tuple[int, int]:
-        """How many jobs wait and how many run."""
+        """Return how many jobs wait and how many run."""
         with self._lock:
             running = sum(future.running() for _, future in self._live.values())
             return len(self._live) - running, running
 
     def stop(self) -> None:
-        """Ends every job: those that wait with an error, those that run when they are done."""
+        """End every job: the waiting ones with an error, the running ones once they are done."""
         with self._lock:
             self._stopping = True
             waiting = [number for number, (_, future) in self._live.items() if future.cancel()]
         for number in waiting:
-            self._end(number, _going_away())
+            self._end(number, _unloading())
         self._pool.shutdown()
 
     def _find(self, request_id: str) -> int | None:
@@ -133,7 +134,6 @@ class MaskJobs(Generic[Sender]):
     def _work(self, number: int) -> None:
         with self._lock:
             job, _ = self._live[number]
-        job.laps.note("queue")
 
         def check() -> None:
             if job.cancel_requested.is_set() or self._has_left(job.sender):
@@ -141,8 +141,9 @@ class MaskJobs(Generic[Sender]):
 
         result: Mask | CodedError
         try:
-            check()
-            result = self._run(job.request, check, job.laps)
+            progress = Progress(job.laps, check)
+            progress.note("queue")
+            result = self._run(job.request, progress)
             check()
         except Exception as error:
             result = error_of(error, self._log_error)
@@ -154,7 +155,7 @@ class MaskJobs(Generic[Sender]):
         try:
             self._answer(job, result)
         except Exception as error:
-            # Too little shared memory, for one: the client must not wait for ever.
+            # The client must not wait for ever, for example when shared memory is full.
             self._apologise(job, error_of(error, self._log_error))
 
     def _apologise(self, job: Job[Sender], error: CodedError) -> None:
@@ -164,5 +165,5 @@ class MaskJobs(Generic[Sender]):
             self._log_error(traceback.format_exc())
 
 
-def _going_away() -> CodedError:
+def _unloading() -> CodedError:
     return CodedError(Code.UNAVAILABLE, "the model is being unloaded")

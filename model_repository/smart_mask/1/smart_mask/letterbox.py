@@ -1,4 +1,4 @@
-"""Owns where a picture lies in the network's square input, and the way there and back."""
+"""Owns where a picture lies in the network's square input, and converting to and from it."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-# What surrounds the picture, as in the network's training (ultralytics' LetterBox).
+# Grey around the picture, as in the network's training (ultralytics' LetterBox).
 _PADDING = 114
 
 
 def above(values: Floats | Pixels, threshold: float) -> Pixels:
-    """255 where a value is above the threshold, else 0; uint8 of the same shape."""
-    # Not cv2.compare, which takes an array of one element for a scalar.
+    """Return 255 where a value is above the threshold, else 0; uint8 of the same shape."""
+    # cv2.compare would treat an array of one element as a scalar.
     return (values > threshold).view(np.uint8) * np.uint8(255)
 
 
@@ -37,7 +37,7 @@ class Letterbox:
 
     @classmethod
     def fit(cls, width: int, height: int, side: int) -> "Letterbox":
-        """The place of a picture of width x height, rounded as ultralytics' LetterBox does."""
+        """Place a picture of width x height; rounds as ultralytics' LetterBox does."""
         scale = min(side / width, side / height)
         inner_width = max(1, round(width * scale))
         inner_height = max(1, round(height * scale))
@@ -52,7 +52,7 @@ class Letterbox:
         )
 
     def apply(self, pixels: Pixels) -> Floats:
-        """The network's input.
+        """Make the network's input.
 
         Args:
             pixels: RGB, uint8 [height, width, 3].
@@ -70,13 +70,13 @@ class Letterbox:
         return blob
 
     def undo(self, mask: Pixels) -> Pixels:
-        """A mask over the square as one over the picture.
+        """Turn a mask over the square into one over the picture.
 
         Args:
             mask: uint8 [side, side], 0 or 255.
 
         Returns:
-            uint8 [height, width], 0 or 255; bilinear, above one half.
+            uint8 [height, width], 0 or 255; bilinear, 255 above one half.
         """
         inside = mask[self._inside]
         if inside.shape == (self.height, self.width):
@@ -86,13 +86,13 @@ class Letterbox:
         return above(smooth, 127.5)
 
     def into_square(self, places: Floats) -> Floats:
-        """Places in the picture, float32 [..., 2] as x and y, as places in the square."""
+        """Turn places in the picture into places in the square; both float32 [..., 2], x and y."""
         scale = np.array([self.inner_width / self.width, self.inner_height / self.height])
         moved: Floats = (places * scale + (self.left, self.top)).astype(np.float32)
         return moved
 
     def clip(self, boxes: Floats) -> Floats:
-        """Boxes in the square, float32 [n, 4] as x0 y0 x1 y1, without what lies on its bars."""
+        """Cut the square's bars off boxes in it; both float32 [n, 4], x0 y0 x1 y1."""
         first = np.array([self.left, self.top] * 2, np.float32)
         last = first + np.array([self.inner_width, self.inner_height] * 2, np.float32)
         return boxes.clip(first, last)

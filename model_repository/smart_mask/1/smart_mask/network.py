@@ -1,4 +1,4 @@
-"""Owns the calls of fastsam: whether it answers, and finding out when it does again."""
+"""Owns the calls of fastsam: whether it answers, and noticing when it answers again."""
 
 import threading
 import time
@@ -17,10 +17,10 @@ class Network:
     """fastsam as requests use it, from any thread."""
 
     def __init__(self, infer: Infer, side: int, log_error: Callable[[str], None]) -> None:
-        """Holds it for well until a call fails.
+        """Assume that the network is well until a call fails.
 
         Args:
-            infer: makes one call; raises where it is not answered.
+            infer: makes one call; raises if fastsam does not answer.
             side: of the images, in pixels.
             log_error: takes the reasons of failures.
         """
@@ -29,15 +29,15 @@ class Network:
         self._log_error = log_error
         self._has_answered = False
         self._trying = threading.Lock()
-        # Since when calls wait for their answers, and since when it has failed; by time.monotonic.
+        # Start of each call without an answer yet, and of the failure; by time.monotonic.
         self._calls: dict[object, float] = {}
         self._failed_at: float | None = None
 
     def __call__(self, image: Floats) -> tuple[Floats, Floats]:
-        """Runs the network on one picture.
+        """Run the network on one picture.
 
         Raises:
-            CodedError: UNAVAILABLE: it was not answered.
+            CodedError: UNAVAILABLE: fastsam did not answer.
         """
         try:
             return self._call(image)
@@ -46,7 +46,7 @@ class Network:
             raise CodedError(Code.UNAVAILABLE, "the mask network does not answer") from None
 
     def answers(self) -> bool:
-        """Whether the last call was answered; where not, another is made in the background."""
+        """Return whether fastsam answered the last call; if not, try again in the background."""
         if self._failed_at is None:
             return True
         if self._trying.acquire(blocking=False):
@@ -54,9 +54,9 @@ class Network:
         return False
 
     def silent_seconds(self) -> float:
-        """How long it has failed, or a call of it has waited, whichever is longer.
+        """Return how long fastsam has failed, or a call has waited, whichever is longer.
 
-        0 while it answers; and where it never has, since what is wrong will be wrong again.
+        0 while it answers. Also 0 if it has never answered, because a restart would not help.
         """
         if not self._has_answered:
             return 0.0

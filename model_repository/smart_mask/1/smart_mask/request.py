@@ -1,4 +1,4 @@
-"""One request for a mask, checked, from the tensors of a Triton request."""
+"""Owns reading and checking one request for a mask, from a request's tensors."""
 
 import re
 from collections.abc import Sequence
@@ -14,42 +14,44 @@ from smart_mask.finish import MAX_BORDER
 from smart_mask.letterbox import Floats
 
 MAX_POINTS = 256
-# Of any input: the coordinates of so many points.
+# Of one input: x and y of MAX_POINTS points.
 MAX_ELEMENTS = 2 * MAX_POINTS
-# Pixels; far beyond any picture, and exact in float32.
+# Pixels. Far beyond any picture, and exact in float32.
 _MAX_COORDINATE = 2**24
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, eq=False)
 class MaskRequest:
-    """What to find in which picture; at least one of the prompts is given."""
+    """What to find in which picture; at least one of the prompts is present."""
 
     image: bytes | None = field(repr=False)
-    """An encoded file; None: the picture is named by `image_id`."""
+    """An encoded file; None if `image_id` names the picture."""
     image_id: str
-    """"" where there is an image."""
+    """64 hexadecimal digits; "" if there is an image."""
     points: Floats | None
     """float32 [n, 2], x and y in pixels of the picture."""
     positive: npt.NDArray[np.bool_] | None
     """bool [n]; at least one is True."""
     box: Floats | None
-    """float32 [4], x0 < x1 and y0 < y1."""
+    """float32 [4]: x0, y0, x1, y1 in pixels of the picture, x0 < x1 and y0 < y1."""
     guidance: bytes | None = field(repr=False)
     """An encoded file."""
     border: int
+    """-MAX_BORDER..MAX_BORDER; see `finish`."""
     blur: bool
+    """Softer edges."""
 
 
 def read_request(tensors: Tensors, max_bytes: int) -> MaskRequest:
-    """Checks a request as far as that can be done without decoding a picture.
+    """Check a request, except what needs a decoded picture.
 
     Args:
-        tensors: the inputs, each as a list; shapes and types are as in config.pbtxt.
+        tensors: the inputs, each as a list; Triton has checked shapes and types.
         max_bytes: of all encoded files together.
 
     Raises:
-        CodedError: the first input that is missing or wrong.
+        CodedError: INVALID_ARGUMENT: names the first input that is missing or wrong.
     """
     size = sum(len(element) for name in ("IMAGE", "MASK") for element in tensors.get(name, ()))
     if size > max_bytes:
@@ -79,7 +81,7 @@ def read_request(tensors: Tensors, max_bytes: int) -> MaskRequest:
 
 
 def _file(tensors: Tensors, name: str) -> bytes | None:
-    """An encoded file; None where it is absent or empty."""
+    """Return an encoded file, or None if it is absent or empty."""
     return b"".join(tensors.get(name, ())) or None
 
 

@@ -1,14 +1,12 @@
 """Owns the way from a request to its mask: features, selection, finishing, encoding."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 import cv2
 import numpy as np
 
 from model_kit.errors import Code, CodedError, invalid
-from model_kit.laps import Laps
 from model_kit.lru import Lru
 from model_kit.pictures import ImageRefusedError, decode_rgb
 from smart_mask import selection as mask_selection
@@ -17,16 +15,17 @@ from smart_mask.features import Features, read_features
 from smart_mask.finish import finish
 from smart_mask.letterbox import Floats, Letterbox, Pixels, above
 from smart_mask.network import Infer
+from smart_mask.progress import Progress
 from smart_mask.request import MaskRequest
 from smart_mask.settings import MaskSettings
 
-# A guidance mask is set where it is brighter.
+# A pixel of a guidance mask counts as set if it is brighter.
 _GUIDANCE_THRESHOLD = 100
-# Pixels; its middle is looked for in a copy of at most this width and height.
+# Pixels. The middle of a guidance mask is searched in a copy of at most this width and height.
 _GUIDANCE_SIDE = 512
-# A mask without a brighter pixel is none.
+# A mask without any brighter pixel counts as empty.
 _HALF = 127
-# An object that was found by itself is grown as if by this adjustment, unless one is given.
+# Border adjustment for the most salient object, unless the client gives one.
 _SALIENT_BORDER = 5
 
 
@@ -39,9 +38,9 @@ class Mask:
     image_id: str
     score: float
     cached: bool
-    """Whether the network did not have to run for it."""
+    """Whether the features came from the cache, without a run of the network."""
     detections: int
-    """In the whole picture."""
+    """Number of detections in the whole picture."""
     box: list[int]
     """x0, y0, x1, y1 of the mask before it was finished, in pixels."""
 
@@ -50,11 +49,11 @@ class Segmenter:
     """Answers any number of requests at the same time."""
 
     def __init__(self, settings: MaskSettings, infer: Infer) -> None:
-        """Starts with an empty cache.
+        """Start with an empty cache.
 
         Args:
             settings: thresholds and bounds.
-            infer: runs the network on one picture; blocks; may be called from several threads.
+            infer: runs the network on one picture; blocks; several threads may call it.
         """
         self._settings = settings
         self._infer = infer
@@ -65,37 +64,34 @@ class Segmenter:
         counts = asdict(self._cache.counts())
         return {"images": counts.pop("entries"), **counts}
 
-    def segment(self, request: MaskRequest, check: Callable[[], None], laps: Laps) -> Mask:
-        """Finds the mask that the prompts of a request mean.
+    def segment(self, request: MaskRequest, progress: Progress) -> Mask:
+        """Find the mask that the prompts of a request mean.
 
         Args:
             request: as checked.
-            check: called between the stages; what it raises ends the request.
-            laps: where the time is noted.
+            progress: gets the time of each stage; may end the request between two of them.
 
         Raises:
-            CodedError: a picture that cannot be decoded, an unknown image_id, nothing found.
+            CodedError: a picture cannot be decoded, the image_id is unknown, nothing is found, or
+                the client has cancelled the request.
         """
-        image_id, features, cached = self._features(request, check, laps)
-        check()
+        image_id, features, cached = self._features(request, progress)
         middle = self._middle(request.guidance, features.letterbox)
-        check()
-        index, border = self._select(features, request, middle, check)
-        laps.note("select")
+        progress.check()
+        index, border = self._select(features, request, middle, progress)
+        progress.note("select")
         if index is None:
             raise nothing_found()
         mask = features.mask(index)
-        laps.note("assemble")
-        check()
+        progress.note("assemble")
         left, top, width, height = cv2.boundingRect(mask)
         finished = finish(mask, border=border, blur=request.blur)
-        laps.note("finish")
+        progress.note("finish")
         if finished.max() <= _HALF:
             raise nothing_found()
-        check()
         # OpenCV's default level is also its fastest.
         _, png = cv2.imencode(".png", finished)
-        laps.note("encode")
+        progress.note("encode")
         return Mask(
             png.tobytes(),
             image_id,
@@ -105,33 +101,32 @@ class Segmenter:
             [left, top, left + width, top + height],
         )
 
-    def _features(
-        self, request: MaskRequest, check: Callable[[], None], laps: Laps
-    ) -> tuple[str, Features, bool]:
+    def _features(self, request: MaskRequest, progress: Progress) -> tuple[str, Features, bool]:
+        """Return the picture's id, its features, and whether the cache had them."""
         data = request.image
         if data is None:
             known = self._cache.find(request.image_id)
             if known is None:
                 text = f"IMAGE_ID: not found or expired: {request.image_id}"
                 raise CodedError(Code.NOT_FOUND, text)
-            laps.note("cache")
+            progress.note("cache")
             return request.image_id, known, True
         image_id = hashlib.sha256(data).hexdigest()
         features, cached = self._cache.find_or_compute(
-            image_id, lambda: self._compute(data, check, laps), check
+            image_id, lambda: self._compute(data, progress), progress.check
         )
-        laps.note("cache")
+        progress.note("cache")
         return image_id, features, cached
 
-    def _compute(self, data: bytes, check: Callable[[], None], laps: Laps) -> Features:
-        laps.note("cache")
+    def _compute(self, data: bytes, progress: Progress) -> Features:
+        progress.note("cache")
         pixels = self._decode("IMAGE", data)
         letterbox = Letterbox.fit(pixels.shape[1], pixels.shape[0], self._settings.image_size)
         image = letterbox.apply(pixels)
-        laps.note("decode")
-        check()
+        progress.note("decode")
         predictions, prototypes = self._infer(image)
-        laps.note("network")
+        # No check from here on: the features are nearly done, and other requests may wait for them.
+        progress.laps.note("network")
         features = read_features(
             letterbox,
             predictions,
@@ -140,7 +135,7 @@ class Segmenter:
             iou=self._settings.iou,
             most=self._settings.max_detections,
         )
-        laps.note("detections")
+        progress.laps.note("detections")
         return features
 
     def _select(
@@ -148,13 +143,13 @@ class Segmenter:
         features: Features,
         request: MaskRequest,
         middle: Floats | None,
-        check: Callable[[], None],
+        progress: Progress,
     ) -> tuple[int | None, int]:
-        """The detection that the first of the prompts means, and by how much to move its border."""
+        """Return the detection that the first prompt means, and the border adjustment."""
         if request.points is not None and request.positive is not None:
             index = mask_selection.by_points(features, request.points, request.positive)
         elif request.box is not None:
-            index = mask_selection.by_box(features, request.box, check)
+            index = mask_selection.by_box(features, request.box, progress.check)
         elif middle is not None:
             index = mask_selection.by_points(features, middle, np.ones(1, np.bool_))
         else:
@@ -162,17 +157,17 @@ class Segmenter:
         return index, request.border
 
     def _middle(self, guidance: bytes | None, letterbox: Letterbox) -> Floats | None:
-        """The place nearest to the middle of a guidance mask that is set in it.
+        """Find the set place of a guidance mask that is nearest to its middle.
 
         Returns:
-            float32 [1, 2], x and y in pixels of the picture; None where nothing is set, or no
-            mask was sent.
+            float32 [1, 2], x and y in pixels of the picture; None if nothing is set, or the client
+            sent no mask.
         """
         if guidance is None:
             return None
         grey = cv2.cvtColor(self._decode("MASK", guidance), cv2.COLOR_RGB2GRAY)
         height, width = grey.shape
-        # A part of a pixel of the smaller copy is enough, so that thin strokes are not lost.
+        # Any non-zero average counts as set; otherwise thin strokes would vanish when shrunk.
         size = (min(width, _GUIDANCE_SIDE), min(height, _GUIDANCE_SIDE))
         small = cv2.resize(above(grey, _GUIDANCE_THRESHOLD), size, interpolation=cv2.INTER_AREA)
         rows, columns = np.nonzero(small)

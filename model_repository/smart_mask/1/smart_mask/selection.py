@@ -8,33 +8,33 @@ import numpy.typing as npt
 from smart_mask.features import STRIDE, Features
 from smart_mask.letterbox import Floats
 
-# Detections less confident than this share of the best one are not preferred for being smaller.
-CONFIDENT_SHARE = 0.7
-# How far the coarse intersection over union with a box may lie below the true one: to this
-# share of it, less this difference.
-COARSE_SHARE, COARSE_DIFFERENCE = 0.7, 0.02
-# Masks that are made and compared exactly with a box at most, the best by the coarse comparison.
-MOST_COMPARED = 24
-# A detection that covers more of the picture is its background.
-BACKGROUND_SHARE = 0.9
-# Pixels of the network's input by which a mask may reach out of its box, from being resized.
+# A smaller detection wins only if it has at least this fraction of the best one's confidence.
+CONFIDENT_FRACTION = 0.7
+# The coarse intersection over union with a box is at least this fraction of the true one, less
+# this difference.
+COARSE_FRACTION, COARSE_DIFFERENCE = 0.7, 0.02
+# How many masks are made and compared exactly with a box, the best by the coarse comparison.
+MAX_COMPARED = 24
+# A detection that covers a larger fraction of the picture is its background.
+BACKGROUND_FRACTION = 0.9
+# Pixels of the network's input. Resizing may move a mask out of its box by so many.
 _REACH = 1
 
 
 def by_points(features: Features, points: Floats, labels: npt.NDArray[np.bool_]) -> int | None:
-    """The smallest confident mask that holds every positive point and no negative one.
+    """Find the smallest confident mask that holds every positive point and no negative one.
 
-    Where none holds every positive point, those that hold the most count: a brush stroke may
+    If no mask holds every positive point, those that hold the most count: a brush stroke may
     leave its object.
 
     Args:
         features: of the picture.
-        points: float32 [n, 2], x and y in pixels of the picture; those outside are moved to
-            its border.
+        points: float32 [n, 2], x and y in pixels of the picture; a point outside moves to the
+            border.
         labels: [n], True for positive; at least one is.
 
     Returns:
-        The detection's index; None where no mask holds a positive point.
+        The detection's index; None if no mask holds a positive point.
     """
     letterbox = features.letterbox
     pixels = points.astype(np.int64).clip(0, (letterbox.width - 1, letterbox.height - 1))
@@ -45,21 +45,23 @@ def by_points(features: Features, points: Floats, labels: npt.NDArray[np.bool_])
         return None
     best = np.flatnonzero(counts == counts.max())
     scores = features.scores[best]
-    confident = best[scores >= CONFIDENT_SHARE * scores.max()]
+    confident = best[scores >= CONFIDENT_FRACTION * scores.max()]
     return int(confident[np.argmin(features.areas[confident])])
 
 
 def by_box(features: Features, box: Floats, check: Callable[[], None]) -> int | None:
-    """The mask with the highest intersection over union with a box; the more confident of equals.
+    """Find the mask with the highest intersection over union with a box.
+
+    Of equal masks the more confident wins.
 
     Args:
         features: of the picture.
-        box: float32 [4], x0 y0 x1 y1 in pixels of the picture; fractions are dropped, but a
-            pixel each way is left.
-        check: called before each mask that is made to be compared.
+        box: float32 [4], x0 y0 x1 y1 in pixels of the picture. It is rounded down to whole
+            pixels, and covers at least one each way.
+        check: called before each exact comparison; whatever it raises ends the search.
 
     Returns:
-        The detection's index; None where no mask overlaps the box.
+        The detection's index; None if no mask overlaps the box.
     """
     letterbox = features.letterbox
     pixels = box.astype(np.int64)
@@ -72,10 +74,10 @@ def by_box(features: Features, box: Floats, check: Callable[[], None]) -> int | 
     place = letterbox.into_square(pixels.reshape(2, 2).astype(np.float32)).reshape(4)
     coarse = _coarse_ious(features, place)
     near = np.flatnonzero(_overlapping(features, place))
-    promising = near[np.argsort(-coarse[near], kind="stable")][:MOST_COMPARED]
+    promising = near[np.argsort(-coarse[near], kind="stable")][:MAX_COMPARED]
     best, best_iou = None, 0.0
     for index in promising.tolist():
-        if coarse[index] < COARSE_SHARE * best_iou - COARSE_DIFFERENCE:
+        if coarse[index] < COARSE_FRACTION * best_iou - COARSE_DIFFERENCE:
             break
         check()
         mask = features.mask(index)
@@ -87,16 +89,16 @@ def by_box(features: Features, box: Floats, check: Callable[[], None]) -> int | 
 
 
 def most_salient(features: Features) -> int | None:
-    """The object that the picture is most likely about.
+    """Find the object that the picture is most likely about.
 
-    Saliency is confidence times the square root of the covered share of the picture times
+    Saliency is confidence times the square root of the covered fraction of the picture times
     1 - d / 2, where d is the distance of the box's centre from the picture's, in halves of its
-    diagonal: an object in a corner counts half as much as in the middle, and of two alike the
-    one with twice the sides counts twice. What covers nearly all of the picture is taken only
-    if nothing else is there.
+    diagonal. So an object in a corner counts half as much as in the middle, and an object with
+    twice the sides counts twice. A detection that covers nearly all of the picture wins only if
+    there is no other.
 
     Returns:
-        The detection's index; None where no detection has a mask.
+        The detection's index; None if no detection has a mask.
     """
     if not features.areas.any():
         return None
@@ -105,14 +107,14 @@ def most_salient(features: Features) -> int | None:
     middle = size / 2 + (letterbox.left, letterbox.top)
     offsets = (features.boxes[:, :2] + features.boxes[:, 2:]) / 2 - middle
     distances = np.hypot(*offsets.T) / np.hypot(*size / 2)
-    shares = features.areas * STRIDE**2 / size.prod()
-    saliency = features.scores * np.sqrt(shares) * (1 - distances.clip(0, 1) / 2)
-    background = shares > BACKGROUND_SHARE
+    fractions = features.areas * STRIDE**2 / size.prod()
+    saliency = features.scores * np.sqrt(fractions) * (1 - distances.clip(0, 1) / 2)
+    background = fractions > BACKGROUND_FRACTION
     return int(np.argmax(np.where(background & ~background.all(), 0, saliency)))
 
 
 def _overlapping(features: Features, place: Floats) -> npt.NDArray[np.bool_]:
-    """Which masks may have a pixel in a place, [4], in the network's input."""
+    """Find the masks that may have a pixel in a box, [4], in the network's input."""
     starts = np.maximum(features.boxes[:, :2] - _REACH, place[:2])
     ends = np.minimum(features.boxes[:, 2:] + _REACH, place[2:])
     touching: npt.NDArray[np.bool_] = (starts <= ends).all(axis=1)
@@ -120,7 +122,7 @@ def _overlapping(features: Features, place: Floats) -> npt.NDArray[np.bool_]:
 
 
 def _coarse_ious(features: Features, place: Floats) -> Floats:
-    """About the intersection over union of each mask with a place in the network's input."""
+    """Estimate the intersection over union of each mask with a box in the network's input."""
     inside = features.coarse_overlaps(place)
     area = float((place[2:] - place[:2]).prod()) / STRIDE**2
     return inside / (area + features.areas - inside)

@@ -1,4 +1,4 @@
-"""The model's settings, read once from config.pbtxt's parameters."""
+"""Owns the model's settings, read once from config.pbtxt's parameters."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from model_kit.bundles import MANIFEST, BundleError, read_manifest
 from model_kit.parameters import Parameters
 
 AUTO = "auto"
-# FastSAM's own, of bundles that say nothing.
+# FastSAM's own, for bundles that name none.
 CONFIDENCE = 0.25
 
 

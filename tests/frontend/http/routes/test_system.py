@@ -46,7 +46,7 @@ async def test_a_network_that_does_not_answer_is_shown(
     client: WebClient, triton: FakeTriton
 ) -> None:
     triton.masks.behaviour.network_answers = False
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await client.http.get("/readyz")).status_code == 200:
             await asyncio.sleep(0.02)
     health = (await client.http.get("/api/system/health")).json()

@@ -1,8 +1,9 @@
-"""Returns its input, after as many seconds as a text like `sleep 5` says."""
+"""Returns its input; a text like `sleep 5 FILE` makes it write FILE and wait so many seconds."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
 
@@ -17,8 +18,9 @@ class TritonPythonModel:
         responses = []
         for request in requests:
             (text,) = (tensor.as_numpy() for tensor in request.inputs())
-            command, _, seconds = text[0].decode().partition(" ")
-            if command == "sleep":
+            if text[0].startswith(b"sleep "):
+                _, seconds, begun = text[0].decode().split()
+                Path(begun).touch()
                 time.sleep(float(seconds))
             responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("TEXT", text)]))
         return responses

@@ -1,0 +1,51 @@
+"""Owns ending the work of a request whose client has left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+# Nobody reads this answer; nginx logs such requests by this number.
+CLIENT_LEFT = 499
+
+
+class WantedRoute(APIRoute):
+    """A route whose work takes a while, and is cancelled as soon as its client has left.
+
+    The body is read first, because what comes after it is the client's leaving.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See APIRoute."""
+        handle = super().get_route_handler()
+
+        async def handle_while_wanted(request: Request) -> Response:
+            await request.body()
+            work = asyncio.create_task(handle(request))
+            leaving = asyncio.create_task(_client_left(request))
+            try:
+                await asyncio.wait((work, leaving), return_when=asyncio.FIRST_COMPLETED)
+                if work.done():
+                    return await work
+                return Response(status_code=CLIENT_LEFT)
+            finally:
+                # The one who is left, or both where this request itself is cancelled.
+                for task in (work, leaving):
+                    task.cancel()
+                for task in (work, leaving):
+                    with contextlib.suppress(asyncio.CancelledError, Exception):
+                        await task
+
+        return handle_while_wanted
+
+
+async def _client_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
