@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -22,6 +23,8 @@ import psutil
 BAD_PROFILE, STUB_DIED = 2, 1
 WATCH_INTERVAL_S = 0.5
 ANSWER_TIMEOUT_S = 5.0
+# Without stubs, a tritonserver that was told to stop ends within a few seconds.
+LINGER_S = 30.0
 # Cards that another profile serves, by the names that operators look for.
 ALIASES = {"a100-80gb": "", "h200": "h100"}
 
@@ -121,6 +124,7 @@ def watch(server: subprocess.Popen[bytes], url: str, stopping: threading.Event) 
         The exit code of this program.
     """
     stubs: list[psutil.Process] | None = None
+    all_dead_since: float | None = None
     while True:
         try:
             code = server.wait(WATCH_INTERVAL_S)
@@ -129,6 +133,14 @@ def watch(server: subprocess.Popen[bytes], url: str, stopping: threading.Event) 
         else:
             return code if code >= 0 else 128 - code
         if stopping.is_set():
+            if not stubs or not all(map(is_dead, stubs)):
+                continue
+            # Triton waits its whole exit timeout for the jobs of a stub that died.
+            now = time.monotonic()
+            all_dead_since = all_dead_since or now
+            if now - all_dead_since > LINGER_S:
+                print("All stubs ended: ending tritonserver", file=sys.stderr, flush=True)
+                return STUB_DIED
             continue
         if stubs is None:
             # Before, a stub that dies fails the load of its model, and so ends the server.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-PREFIX = "ARTMANCER_"
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=1)]
@@ -25,7 +22,7 @@ class Settings(BaseSettings):
         pydantic.ValidationError: a variable is out of its range.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ARTMANCER_", frozen=True)
 
     host: str = Field(default="127.0.0.1", description="address on which the frontend listens")
     port: Port = Field(default=8080, description="port on which the frontend listens")
@@ -170,51 +167,3 @@ class Settings(BaseSettings):
     def triton_grpc_urls(self) -> list[str]:
         """host:port of each Triton's gRPC."""
         return (self.triton_url or f"127.0.0.1:{self.triton_grpc_port}").split(",")
-
-
-@dataclass(frozen=True)
-class SettingDescription:
-    """One setting as its documentation shows it; every field is text."""
-
-    name: str
-    """The environment variable."""
-    type: str
-    """What the variable may hold, with its bounds."""
-    default: str
-    """The text that means the default; a path inside the checkout is relative to it."""
-    description: str
-
-
-def describe() -> list[SettingDescription]:
-    """Return every setting of `Settings`, in the order of declaration."""
-    schemas = Settings.model_json_schema()["properties"]
-    return [
-        SettingDescription(
-            name=f"{PREFIX}{name.upper()}",
-            type=_type(schemas[name]),
-            default=_default(field.default),
-            description=field.description or "",
-        )
-        for name, field in Settings.model_fields.items()
-    ]
-
-
-def _type(schema: dict[str, Any]) -> str:
-    if "anyOf" in schema:  # a path or none
-        return _type(schema["anyOf"][0])
-    if "enum" in schema:
-        return " or ".join(schema["enum"])
-    name = {"string": schema.get("format", "text"), "array": "JSON list"}.get(
-        schema["type"], schema["type"]
-    )
-    bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
-    words = [f"{bound} {schema[key]:g}" for key, bound in bounds.items() if key in schema]
-    return ", ".join([name, *words])
-
-
-def _default(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, Path):
-        return str(value.relative_to(CHECKOUT))
-    return json.dumps(value) if isinstance(value, tuple) else f"{value}".removesuffix(".0")

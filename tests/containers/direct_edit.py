@@ -1,12 +1,14 @@
-"""Runs inside the frontend's image as a Triton client: writes each stage of one edit as it comes.
+"""Runs a long edit as a Triton client inside the frontend's image; writes each stage as it comes.
 
-Reads the picture from stdin; the argument is Triton's address.
+Reads the picture from stdin; the arguments are Triton's address and how many seconds the edit is
+to take.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +26,10 @@ def tensor(name: str, value: bytes | int, kind: str) -> Any:
     return found
 
 
-async def main(address: str, picture: bytes) -> None:
-    """Write a line for each response: stage and step."""
+async def stages(
+    client: InferenceServerClient, picture: bytes, steps: int
+) -> AsyncGenerator[tuple[str, int]]:
+    """Run an edit; yield stage and step of each response."""
 
     async def requests() -> AsyncGenerator[dict[str, Any]]:
         yield {
@@ -35,19 +39,29 @@ async def main(address: str, picture: bytes) -> None:
                 tensor("IMAGE", picture, "BYTES"),
                 tensor("TASK_TYPE", b"white-balance", "BYTES"),
                 tensor("INPUT_QUALITY", b"resized", "BYTES"),
-                tensor("NUM_INFERENCE_STEPS", 3, "INT32"),
+                tensor("NUM_INFERENCE_STEPS", steps, "INT32"),
             ],
         }
 
+    async for result, error in client.stream_infer(requests()):
+        if error is not None:
+            raise error
+        stage = result.as_numpy("STAGE")[0].decode()
+        yield stage, int(result.as_numpy("STEP")[0])
+        if stage == "done":
+            return
+
+
+async def main(address: str, seconds: float, picture: bytes) -> None:
+    """Learn how long a step takes here, then run an edit that takes as long as asked."""
     async with InferenceServerClient(address) as client:
-        async for result, error in client.stream_infer(requests()):
-            if error is not None:
-                raise error
-            stage = result.as_numpy("STAGE")[0].decode()
-            sys.stdout.write(f"{stage} {result.as_numpy('STEP')[0]}\n")
+        started: dict[int, float] = {}
+        async for _, step in stages(client, picture, 3):
+            started.setdefault(step, time.monotonic())
+        steps = int(seconds / (started[2] - started[1]))
+        async for stage, step in stages(client, picture, min(max(steps, 3), 100)):
+            sys.stdout.write(f"{stage} {step}\n")
             sys.stdout.flush()
-            if stage == "done":
-                return
 
 
-asyncio.run(main(sys.argv[1], sys.stdin.buffer.read()))
+asyncio.run(main(sys.argv[1], float(sys.argv[2]), sys.stdin.buffer.read()))

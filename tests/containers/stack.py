@@ -103,8 +103,8 @@ class Stack:
 
     def down(self) -> None:
         """Remove the project, its volumes too."""
-        # A name with which no service is left out, so that none is left running.
-        self.compose("down", "--volumes", "--remove-orphans", profile="*")
+        # All profiles, so that no service is left running; a stuck one is killed.
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout=60", profile="*")
 
     def container(self, service: str) -> str:
         """Return the id of a service's container, running or not."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,6 +95,41 @@ def test_a_dead_stub_ends_it_with_an_error() -> None:
         assert process.returncode == triton_entrypoint.STUB_DIED
         assert f"Stub {running['stub'].pid} died" in said
         assert all(map(triton_entrypoint.is_dead, running.values()))
+
+
+def test_a_stub_that_dies_while_the_server_stops_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Triton itself would wait for that stub's jobs; a shell that never ends stands in for it."""
+    stub = tmp_path / "triton_python_backend_stub"
+    shutil.copy("/bin/sleep", stub)
+    server = subprocess.Popen(
+        ["bash", "-c", f"trap '' TERM; {stub} 1000 & wait; sleep 1000"], start_new_session=True
+    )
+    stopping, found = threading.Event(), threading.Event()
+    stubs: list[psutil.Process] = []
+
+    def stubs_of(process: int) -> list[psutil.Process]:
+        while not stubs:
+            stubs.extend(find_stubs(process))
+        found.set()
+        return stubs
+
+    find_stubs = triton_entrypoint.stubs_of
+    monkeypatch.setattr(triton_entrypoint, "stubs_of", stubs_of)
+    monkeypatch.setattr(triton_entrypoint, "is_ready", lambda url: True)
+    monkeypatch.setattr(triton_entrypoint, "LINGER_S", 0.1)
+    with futures.ThreadPoolExecutor() as threads:
+        try:
+            code = threads.submit(triton_entrypoint.watch, server, "", stopping)
+            assert found.wait(END_TIMEOUT_S)
+            stopping.set()
+            server.terminate()
+            stubs[0].kill()
+            assert code.result(END_TIMEOUT_S) == triton_entrypoint.STUB_DIED
+        finally:
+            triton_entrypoint.kill_group(server)
+    assert "All stubs ended" in capsys.readouterr().err
 
 
 def test_a_crashed_server_ends_it_with_the_signals_code() -> None:
