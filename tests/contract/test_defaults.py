@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pytest
 
 from edit_conditions.quality import InputQuality
@@ -14,29 +13,22 @@ from edit_conditions.task import default_task
 from frontend.http.schemas.edits import NO_MASK, GenerationRequest
 from frontend.http.schemas.masks import SmartMaskRequest
 from image_edit import spec
-from image_edit.conditions import Conditions
 from image_edit.request import read_request as read_edit
 from smart_mask.request import read_request as read_mask
 from tests.fakes.web_client import edit
+from tests.models.image_edit.edits import conditions_of
 
 
 @pytest.mark.parametrize("task", ["insertion", "removal", "white-balance"])
 def test_an_edits_documented_defaults_are_the_models(task: str) -> None:
     documented = GenerationRequest(prompt="", input_image="x", conditional_images=["x"])
     request = read_edit({}, static_schedule=False, max_bytes=0)
-    picture = np.zeros((1, 32, 32, 3), np.uint8)
-    conditions = Conditions(
-        images=picture,
-        source=picture[0],
-        composite_mask=None,
-        prompt="",
-        task_type=task,
-        debug_info={},
-    )
-    built = spec.build_spec(request, conditions)
+    conditions = conditions_of(task_type=task)
+    built = spec.build_spec(request, conditions, conditions.regions[0])
     assert built.num_inference_steps == documented.num_inference_steps
     assert built.true_cfg_scale == documented.true_cfg_scale
     assert request.preview == bool(documented.preview)
+    assert request.region == (documented.region or "full")
 
 
 def test_a_missing_mask_is_refused_in_the_same_words() -> None:

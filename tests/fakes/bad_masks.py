@@ -7,7 +7,7 @@ import json
 from typing import Any, NamedTuple
 
 from tests.fakes.bad_inputs import bomb, claimed_png
-from tests.fakes.pictures import b64, encoded, png
+from tests.fakes.pictures import b64, encoded, grey, png
 
 SMART_MASK, EXTRACT = "/api/smart-mask", "/api/image-utils/extract-object"
 NO_IMAGE = "Either 'image' or 'image_id' must be provided"
@@ -55,6 +55,7 @@ def _extract(name: str, detail: str, **changes: Any) -> BadMask:
     return BadMask(f"extract: {name}", json.dumps(given).encode(), detail, path=EXTRACT)
 
 
+_TRUNCATED = "image file is truncated"
 _BLACK = encoded("PNG", (8, 8), "1")
 
 # What the frontend refuses by itself; the pictures are the model's to judge.
@@ -167,9 +168,17 @@ BAD_EXTRACTS = [
     _extract("empty mask text", f"mask: {NOT_AN_IMAGE}", mask=""),
     _extract("image not base64", f"image: {NOT_AN_IMAGE}: not base64", image="????"),
     _extract("mask not base64", f"mask: {NOT_AN_IMAGE}: not base64", mask="????"),
-    _extract("image is text", f"image: {NOT_AN_IMAGE}: not one of", image=b64(b"hello")),
-    _extract("image truncated", f"image: {NOT_AN_IMAGE}: damaged", image=b64(png((64, 64))[:60])),
-    _extract("mask truncated", f"mask: {NOT_AN_IMAGE}: damaged", mask=b64(png((64, 64))[:60])),
+    _extract("image is text", f"image: {NOT_AN_IMAGE}: not a PNG", image=b64(b"hello")),
+    _extract(
+        "image truncated",
+        f"image: {NOT_AN_IMAGE}: image file is truncated",
+        image=b64(png((64, 64))[:60]),
+    ),
+    _extract(
+        "mask truncated",
+        f"mask: {NOT_AN_IMAGE}: image file is truncated",
+        mask=b64(png((64, 64))[:60]),
+    ),
     _extract("mask of a foreign format", f"mask: {NOT_AN_IMAGE}", mask=b64(encoded("PPM"))),
     _extract("image claims too much", "image: 30000x30000", image=b64(claimed_png(30_000, 30_000))),
     _extract("mask claims too much", "mask: 30000x30000", mask=b64(claimed_png(30_000, 30_000))),
@@ -179,7 +188,7 @@ BAD_EXTRACTS = [
     _extract(
         "mask at the threshold",
         "No object found in mask (no white pixels)",
-        mask=b64(encoded("PNG", (8, 8), "L")),
+        mask=b64(grey(127)),
     ),
     BadMask("extract: no body", b"", "body", path=EXTRACT),
     BadMask("extract: not JSON", b"{", "body: not JSON", path=EXTRACT),

@@ -17,6 +17,13 @@ def encoded(
     return buffer.getvalue()
 
 
+def grey(shade: int) -> bytes:
+    """A PNG of 8 x 8 pixels of one shade."""
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8), shade).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def png(size: tuple[int, int] = (16, 16)) -> bytes:
     """A PNG of `size` (width, height)."""
     return encoded("PNG", size)

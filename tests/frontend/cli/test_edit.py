@@ -38,6 +38,7 @@ def test_an_edit_ends_with_a_picture(image: Path, tmp_path: Path) -> None:
         "prompt": "x",
         "input_image": encoded,
         "conditional_images": [encoded],
+        "region": "auto",
     }
 
 
@@ -59,6 +60,7 @@ def test_every_option_reaches_the_server(image: Path, tmp_path: Path) -> None:
         "--angle": "top-down",
         "--background": "wood-texture",
         "--quality": "original",
+        "--region": "1,2,30,40",
         "--out": tmp_path / "out.jpg",
     }
     with serving(script) as url:
@@ -81,6 +83,7 @@ def test_every_option_reaches_the_server(image: Path, tmp_path: Path) -> None:
         "angle": "top-down",
         "background_preset": "wood-texture",
         "input_quality": "original",
+        "region": [1.0, 2.0, 30.0, 40.0],
     }
     with Image.open(tmp_path / "out.jpg") as result:
         assert result.format == "JPEG"

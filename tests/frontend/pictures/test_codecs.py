@@ -15,8 +15,9 @@ from frontend.errors import InvalidInputError
 from frontend.pictures import codecs
 from frontend.pictures.codecs import image_format
 from model_kit.image_bounds import FORMATS
-from model_kit.pictures import decode_rgb
+from model_kit.pictures import decode, decode_rgb
 from tests.fakes.pictures import b64, encoded, png
+from tests.fakes.profiles import profile
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -109,12 +110,56 @@ def test_a_mask_of_another_size_is_stretched_without_blur() -> None:
     assert (cut[..., 3] == np.kron(mask, np.ones((4, 3), np.uint8))).all()
 
 
-def test_a_coloured_mask_counts_by_its_luma() -> None:
-    mask = np.array([[[255, 0, 0], [0, 255, 0]]], np.uint8)
-    cut = extract(written(pixels(0, 1, 2, 3)), written(mask))
-    assert cut[..., 3].tolist() == [[76, 150]]
-    with pytest.raises(InvalidInputError, match="No object found in mask"):
-        extract(written(pixels(0, 1, 1, 3)), written(mask[:, :1]))
+def test_a_coloured_mask_is_set_where_it_is_not_black() -> None:
+    mask = np.array([[[255, 0, 0], [0, 0, 0], [0, 90, 0]]], np.uint8)
+    cut = extract(written(pixels(0, 1, 3, 3)), written(mask))
+    assert cut[..., 3].tolist() == [[255, 0, 255]]
+
+
+# mflux-community/mflux#722: who cuts out twice expects what was see-through to stay so.
+def test_what_was_see_through_stays_so() -> None:
+    image = np.zeros((64, 64, 4), np.uint8)
+    image[..., 0] = 255
+    image[20:40, 20:40] = (0, 0, 255, 255)
+    cut = extract(written(image), written(np.full((64, 64), 255, np.uint8)))
+    assert cut[2, 2, 3] == 0
+    assert cut[30, 30].tolist() == [0, 0, 255, 255]
+
+
+# cgwire/zou#1188: a CMYK profile must not be left in an RGBA picture.
+def test_a_cut_out_says_that_it_is_srgb() -> None:
+    buffer = io.BytesIO()
+    red = Image.new("CMYK", (64, 64), (0, 255, 255, 0))
+    red.save(buffer, "JPEG", quality=95, icc_profile=profile(space=b"CMYK"))
+    data = codecs.extract(b64(buffer.getvalue()), written(np.full((64, 64), 255, np.uint8)), 10_000)
+    with Image.open(io.BytesIO(data)) as cut:
+        cut.load()
+        assert "icc_profile" not in cut.info
+        assert cut.info["srgb"] == 0
+        assert np.abs(np.asarray(cut)[20, 20].astype(int) - (255, 0, 0, 255)).max() <= 4
+
+
+# xhtml2pdf/xhtml2pdf#409: data URLs as RFC 2397 allows them.
+@pytest.mark.parametrize(
+    "form",
+    [
+        "data:image/png;base64,{}",
+        "DATA:image/png;base64,{}",
+        " \n data:image/png;base64,{} \n",
+        'data:image/png;name="a,b.png";base64,{}',
+        "data:;charset=utf-8;base64,{}",
+        "{}",
+    ],
+)
+def test_every_form_of_a_data_url_is_read(form: str) -> None:
+    data = written(pixels(0, 4, 4, 3))
+    assert codecs.read("field", form.format(data), MAX_PIXELS) == base64.b64decode(data)
+
+
+@pytest.mark.parametrize("text", ["data:image/png,abc", "data:", "data:;base64"])
+def test_a_data_url_of_another_encoding_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInputError, match="not base64"):
+        codecs.read("field", text, MAX_PIXELS)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -138,16 +183,17 @@ def test_colours_are_those_that_the_models_see(mode: str) -> None:
     buffer = io.BytesIO()
     drawn.save(buffer, "TIFF" if mode in ("CMYK", "I;16B") else "PNG")
     cut = extract(b64(buffer.getvalue()), WHITE)
-    assert (cut[..., :3] == decode_rgb(buffer.getvalue(), 100)).all()
-    assert (cut[..., 3] == 255).all()
+    seen = decode(buffer.getvalue(), 100)
+    assert (cut[..., :3] == seen.in_srgb()).all()
+    assert (cut[..., 3] == (255 if seen.alpha is None else seen.alpha)).all()
 
 
-@pytest.mark.parametrize("value", [0, 100, 128])
+@pytest.mark.parametrize("value", [0, 100, 127])
 def test_an_empty_mask_has_no_object(value: int) -> None:
     mask = written(np.full((4, 4), value, np.uint8))
     with pytest.raises(InvalidInputError) as caught:
         codecs.extract(written(pixels(0, 4, 4, 3)), mask, MAX_PIXELS)
-    assert caught.value.detail == "No object found in mask (no white pixels)"
+    assert caught.value.detail.startswith("No object found in mask (no white pixels)")
 
 
 def test_one_bright_pixel_is_an_object() -> None:

@@ -242,7 +242,7 @@ async def test_the_stream_closes_right_after_its_end(serve: Serve) -> None:
 
 async def test_what_is_sent_to_the_model(client: WebClient, triton: FakeTriton) -> None:
     picture, mask = encoded("JPEG", (20, 10)), encoded(mode="L")
-    reference, reference_mask = encoded("WEBP"), encoded("GIF", mode="P")
+    reference, reference_mask = encoded("WEBP"), encoded("BMP", mode="L")
     task_id = await client.submit(
         edit(
             prompt="đặt bình hoa",
@@ -262,6 +262,7 @@ async def test_what_is_sent_to_the_model(client: WebClient, triton: FakeTriton) 
             input_quality="original",
             enable_flowmatch_scheduler=True,
             mask_tool_type="box",
+            region=[0, 1, 16, 9.0],
             num_inference_steps=None,
             mask_image="ignored",
         )
@@ -279,6 +280,7 @@ async def test_what_is_sent_to_the_model(client: WebClient, triton: FakeTriton) 
         "BACKGROUND_PRESET": [b"marble-surface"],
         "INPUT_QUALITY": [b"original"],
         "MASK_TOOL_TYPE": [b"box"],
+        "REGION": [b"[0, 1, 16, 9]"],
         "WIDTH": [512],
         "HEIGHT": [768],
         "NUM_INFERENCE_STEPS": [10],
