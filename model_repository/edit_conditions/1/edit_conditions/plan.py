@@ -124,8 +124,9 @@ def _full(request: EditRequest, shadow_hint: bool) -> Plan:
     else:
         check_aspect(size_of(shown), "IMAGE")
     asked = _asked_pixels(request, size_of(shown), square)
-    if asked is not None:
-        shown = resize(shown, _grown(size_of(shown), asked), LANCZOS)
+    if asked is not None and asked > math.prod(size_of(shown)):
+        # Rounded to whole pixels, which the region must not round once more.
+        shown, asked = resize(shown, _grown(size_of(shown), asked), LANCZOS), None
     size = size_of(shown)
     if mask is not None:
         two_source = request.reference_mask is not None
@@ -145,7 +146,8 @@ def _full(request: EditRequest, shadow_hint: bool) -> Plan:
         # What was generated smaller than the picture would be softer than the picture.
         composited=positioned is not None or (mask is not None and smaller),
         in_place=False,
-        square=square,
+        # The square has grown with its picture.
+        square=None if square is None else max(size),
     )
 
 
@@ -204,8 +206,8 @@ def _asked_pixels(request: EditRequest, size: Size, square: int | None) -> int |
 
 
 def _grown(size: Size, asked: int) -> Size:
-    """A picture's size in a larger answer, its aspect kept; its own size in a smaller one."""
-    scale = max(1.0, math.sqrt(asked / (size[0] * size[1])))
+    """A picture's size in a larger answer, its aspect kept."""
+    scale = math.sqrt(asked / math.prod(size))
     return round(size[0] * scale), round(size[1] * scale)
 
 
