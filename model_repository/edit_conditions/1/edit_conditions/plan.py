@@ -87,7 +87,11 @@ def plan(request: EditRequest, shadow_hint: bool) -> Plan:
     picture = image if request.picture.alpha is None else np.dstack([image, request.picture.alpha])
     mask = _stretched_mask(request)
     positioned = _positioned(request, mask)
+    pasted = _pasted(positioned, shadow_hint)
     hard = None if mask is None else _hole(request, mask, shadow_hint)
+    if pasted is not None:
+        # The object can lie beside mask A, because the whole mask R is placed.
+        hard = binarise(pasted, HARD_THRESHOLD)
     box = None if request.region == "auto" else _inside(request.region, size_of(image))
     if box is not None:
         own = None if hard is None else hard[box.window]
@@ -97,7 +101,7 @@ def plan(request: EditRequest, shadow_hint: bool) -> Plan:
     elif hard is None:
         found = [(whole(size_of(image), request.image_area), None)]
     else:
-        # Mask R is placed on all of mask A, so one crop has to hold both.
+        # Each crop would paste all objects that it holds, so one crop has to hold them all.
         most = MAX_REGIONS if positioned is None else 1
         found = [*around(hard, request.image_area, most)]
     for region, _ in found:
@@ -108,7 +112,7 @@ def plan(request: EditRequest, shadow_hint: bool) -> Plan:
         profile=request.picture.profile,
         regions=tuple(region for region, _ in found),
         scenes=tuple(_scene(request, region, shown, mask, positioned) for region, _ in found),
-        paste_masks=_paste_masks(found, _pasted(positioned, shadow_hint), size_of(image)),
+        paste_masks=_paste_masks(found, pasted, size_of(image)),
         composited=mask is not None or box is not None,
         in_place=True,
         square=None,
