@@ -79,7 +79,8 @@ def plan(request: EditRequest, shadow_hint: bool) -> Plan:
 
     Raises:
         CodedError: INVALID_ARGUMENT: the picture or the box is too elongated, the box lies outside
-            the picture or holds nothing of the mask, or a two-source mask cannot be placed.
+            the picture or holds nothing of the mask, the mask vanishes at the picture's size, or a
+            two-source mask cannot be placed.
     """
     if request.region == "full":
         return _full(request, shadow_hint)
@@ -132,9 +133,7 @@ def _full(request: EditRequest, shadow_hint: bool) -> Plan:
         # Rounded to whole pixels, which the region must not round once more.
         shown, asked = resize(shown, _grown(size_of(shown), asked), LANCZOS), None
     size = size_of(shown)
-    if mask is not None:
-        two_source = request.reference_mask is not None
-        mask = resize(mask, size, Resampling.NEAREST if two_source else LANCZOS)
+    mask = None if mask is None else _fitted(request, mask, size)
     positioned = _positioned(request, mask)
     region = whole(size, request.image_area, asked)
     paste_mask = _pasted(positioned, shadow_hint)
@@ -159,12 +158,19 @@ def _stretched_mask(request: EditRequest) -> Pixels | None:
     """Mask A at the size of the picture as sent, so that it covers the same part of it."""
     if request.mask is None:
         return None
+    return _fitted(request, request.mask, size_of(request.picture.native))
+
+
+def _fitted(request: EditRequest, mask: Pixels, size: Size) -> Pixels:
+    """Mask A at another size; specks can vanish, and an edit of nothing is a mistake."""
     two_source = request.reference_mask is not None
-    return resize(
-        request.mask,
-        size_of(request.picture.native),
-        Resampling.NEAREST if two_source else LANCZOS,
-    )
+    fitted = resize(mask, size, Resampling.NEAREST if two_source else LANCZOS)
+    if not binarise(fitted, HARD_THRESHOLD).any():
+        raise invalid(
+            "CONDITIONAL_IMAGES[0]",
+            "nothing of the mask is left at {}x{} pixels".format(*size),
+        )
+    return fitted
 
 
 def _positioned(request: EditRequest, mask: Pixels | None) -> Pixels | None:
