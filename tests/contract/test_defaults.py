@@ -4,31 +4,54 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from edit_conditions.quality import InputQuality
+from edit_conditions.request import DEFAULT_IMAGE_AREA
 from edit_conditions.request import read_request as read_conditions
 from edit_conditions.settings import ConditionSettings
 from edit_conditions.task import default_task
+from export.qwen.bundle import IMAGE_AREA
 from frontend.http.schemas.edits import NO_MASK, GenerationRequest
 from frontend.http.schemas.masks import SmartMaskRequest
 from image_edit import spec
+from image_edit.conditions import Box, Conditions, Region
+from image_edit.engine.bundle import QWEN_IMAGE_AREA
 from image_edit.request import read_request as read_edit
 from smart_mask.request import read_request as read_mask
 from tests.fakes.web_client import edit
-from tests.models.image_edit.edits import conditions_of
 
 
 @pytest.mark.parametrize("task", ["insertion", "removal", "white-balance"])
 def test_an_edits_documented_defaults_are_the_models(task: str) -> None:
     documented = GenerationRequest(prompt="", input_image="x", conditional_images=["x"])
     request = read_edit({}, static_schedule=False, max_bytes=0)
-    conditions = conditions_of(task_type=task)
-    built = spec.build_spec(request, conditions, conditions.regions[0])
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    region = Region(Box(0, 0, 32, 32), (32, 32), images, None)
+    conditions = Conditions(
+        picture=images[0],
+        profile=None,
+        regions=(region,),
+        composited=False,
+        in_place=False,
+        square=None,
+        prompt="",
+        task_type=task,
+        debug_info={},
+    )
+    built = spec.build_spec(request, conditions, region)
     assert built.num_inference_steps == documented.num_inference_steps
     assert built.true_cfg_scale == documented.true_cfg_scale
     assert request.preview == bool(documented.preview)
-    assert request.region == (documented.region or "full")
+    # The models take an absent region for the whole picture.
+    assert documented.region is None
+    assert request.region == "full"
+    assert "REGION" not in request.condition_inputs
+
+
+def test_whoever_does_not_say_for_which_area_a_model_was_made_means_qwen_s() -> None:
+    assert DEFAULT_IMAGE_AREA == QWEN_IMAGE_AREA == IMAGE_AREA
 
 
 def test_a_missing_mask_is_refused_in_the_same_words() -> None:

@@ -13,6 +13,8 @@ from frontend.settings import Settings
 from frontend.triton.edit_tensors import EDIT_INPUTS, IMAGE_EDIT
 from frontend.triton.mask_tensors import PROMPT_INPUTS, SMART_MASK
 from frontend.triton.tensors import ModelTensors, mismatches
+from image_edit.conditions import OUTPUTS
+from image_edit.request import CONDITION_INPUTS
 from smart_mask import finish as mask_finish
 from smart_mask import request as mask_request
 from tests.fakes.wire import model_config
@@ -44,6 +46,25 @@ def test_the_frontend_knows_every_tensor(table: ModelTensors) -> None:
     config = model_config(f"{table.model}/config.pbtxt")
     assert {tensor.name for tensor in config.input} == {spec.name for spec in table.inputs}
     assert {tensor.name for tensor in config.output} == {spec.name for spec in table.outputs}
+
+
+def test_image_edit_knows_every_tensor_of_edit_conditions() -> None:
+    config = model_config("edit_conditions/config.pbtxt")
+    assert [tensor.name for tensor in config.output] == list(OUTPUTS)
+    # Both sizes are the client's, the area is the bundle's.
+    passed = CONDITION_INPUTS | {"WIDTH", "HEIGHT", "IMAGE_AREA"}
+    assert {tensor.name for tensor in config.input} == passed
+    # Any of them can be absent, so that the model can refuse by name.
+    assert all(tensor.optional for tensor in config.input)
+
+
+def test_what_image_edit_hands_on_is_of_the_same_type_in_both_models() -> None:
+    taken = {tensor.name: tensor for tensor in model_config("edit_conditions/config.pbtxt").input}
+    sent = {tensor.name: tensor for tensor in model_config().input}
+    for name in taken.keys() & sent.keys():
+        assert taken[name].data_type == sent[name].data_type, name
+        assert list(taken[name].dims) == list(sent[name].dims), name
+    assert taken.keys() - sent.keys() == {"IMAGE_AREA"}
 
 
 def test_every_input_is_one_field_of_an_edit() -> None:

@@ -34,6 +34,7 @@ def test_every_flow_is_the_one_that_serving_takes(flow: Flow) -> None:
         assert list(sample.conditions.shown) == SHOWN[flow]
         assert len(sample.conditions.images) == CONDITIONS[flow]
         assert sample.request.task == flow.task
+        assert (sample.scene.source == sample.request.picture.native).all()
         assert sample.truth.shape == sample.scene.source.shape == (SIZE, SIZE, 3)
         assert {image.shape for image in sample.conditions.images} == {(SIZE, SIZE, 3)}
 
@@ -53,6 +54,7 @@ def test_nothing_is_asked_for_outside_the_mask(flow: Flow) -> None:
     for sample in samples(flow):
         positioned = sample.scene.positioned
         mask = sample.request.mask if positioned is None else positioned
+        assert mask is not None
         outside = mask == 0
         assert psnr(sample.truth, sample.scene.source, outside) == np.inf
         assert psnr(sample.truth, sample.scene.source, ~outside) < 25
@@ -61,6 +63,7 @@ def test_nothing_is_asked_for_outside_the_mask(flow: Flow) -> None:
 def test_a_removal_s_truth_is_close_to_the_fill() -> None:
     gains = []
     for sample in samples(Flow.REMOVAL, 12):
+        assert sample.request.mask is not None
         inside = sample.request.mask > 127
         fill = sample.conditions.images[2]
         gains.append(
@@ -95,6 +98,7 @@ def test_white_balance_starts_from_another_light() -> None:
     for sample in samples(Flow.WHITE_BALANCE):
         assert angular_error(sample.scene.source, sample.truth) > 2
         assert sample.request.mask is None
+        assert sample.request.extra_images == ()
 
 
 def test_prompts_name_the_object_or_ask_for_the_task() -> None:

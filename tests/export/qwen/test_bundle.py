@@ -102,7 +102,9 @@ def test_a_cached_base_and_two_adapters_become_a_bundle_that_serves_two_tasks(
         "ranks": [16],
         "layers": 30,
     }
+    assert written["image_area"] == 1024 * 1024
     bundle = load_bundle(out, Tuning("float32"), "cpu")
+    assert bundle.image_area == 1024 * 1024
     assert tuple(bundle.adapters) == ("insertion", "removal")
     engine = EditEngine(bundle, None, 3.0)
     assert list(engine.prepare(spec("removal")))

@@ -7,6 +7,10 @@ import numpy as np
 from PIL import Image
 
 from edit_conditions.images import Pixels
+from edit_conditions.quality import InputQuality
+from edit_conditions.request import EditRequest
+from edit_conditions.task import Task
+from model_kit.pictures import Picture
 
 
 def encode(pixels: Pixels | Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
@@ -30,3 +34,15 @@ def mask_with(width: int, height: int, *boxes: tuple[int, int, int, int]) -> Pix
     for left, top, box_width, box_height in boxes:
         mask[top : top + box_height, left : left + box_width] = 255
     return mask
+
+
+def edit(task: Task, image: Pixels, mask: Pixels | None = None, **changes: Any) -> EditRequest:
+    """An edit of an opaque sRGB picture in its own size, with the changes made."""
+    inputs: dict[str, Any] = {
+        "prompt": "x",
+        "input_quality": InputQuality.ORIGINAL,
+        "mask_tool": None,
+        "picture": Picture(image, None, None),
+        "mask": mask if task.needs_mask else None,
+    }
+    return EditRequest(task=task, **{**inputs, **changes})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from edit_conditions.fill import MAX_SIDE, Inpaint, fill_masked, load_lama, telea
+from edit_conditions.fill import MAX_SIDE, PLAIN, Inpaint, fill_masked, load_lama, telea
 from edit_conditions.images import Pixels
 
 from .pictures import flat, mask_with, noise
@@ -53,6 +53,24 @@ def test_the_smallest_pictures_and_a_mask_of_everything_are_filled_too(
     image = flat(*size, 77)
     mask = np.full(image.shape[:2], value, dtype=np.uint8)
     assert fill_masked(image, mask, telea).shape == image.shape
+
+
+# A fill with no known pixel left must not hand the object back.
+@pytest.mark.parametrize("size", [(40, 30), (1, 1), (MAX_SIDE + 100, 20)])
+def test_a_mask_of_everything_gives_plain_grey_and_not_the_object(size: tuple[int, int]) -> None:
+    image = noise(*size)
+    filled = fill_masked(image, np.full(image.shape[:2], 255, dtype=np.uint8), telea)
+    assert filled.shape == image.shape
+    assert (filled == PLAIN).all()
+
+
+def test_a_mask_that_covers_everything_at_the_smaller_scale_gives_grey_too() -> None:
+    image = noise(MAX_SIDE * 2, 64)
+    mask = np.full(image.shape[:2], 255, dtype=np.uint8)
+    mask[::2, ::2] = 0  # every pixel at half the size has three masked ones in it
+    filled = fill_masked(image, mask, telea)
+    assert (filled[mask > 0] == PLAIN).all()
+    assert (filled[mask == 0] == image[mask == 0]).all()
 
 
 def test_a_large_picture_is_filled_at_a_smaller_scale_and_stays_sharp_elsewhere() -> None:

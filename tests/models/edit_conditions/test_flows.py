@@ -9,33 +9,33 @@ from edit_conditions.fill import telea
 from edit_conditions.flows import Conditions, build_conditions
 from edit_conditions.images import Pixels, resize
 from edit_conditions.masks import Box, as_rgb, object_box
+from edit_conditions.plan import Scene, plan
 from edit_conditions.quality import InputQuality
-from edit_conditions.request import EditRequest, MaskTool
+from edit_conditions.request import MaskTool
 from edit_conditions.shadow import cast_shadow, darken, expand_mask
 from edit_conditions.task import Task
-from model_kit.errors import CodedError
 
-from .pictures import flat, mask_with, noise
+from .pictures import edit, flat, mask_with, noise
 
 IMAGE = noise(100, 80)
 MASK = mask_with(100, 80, (40, 20, 30, 30))
 
 
-def edit(task: Task, **changes: Any) -> EditRequest:
-    inputs: dict[str, Any] = {
-        "prompt": "x",
-        "input_quality": InputQuality.ORIGINAL,
-        "mask_tool": None,
-        "image": IMAGE,
-        "conditional_images": (as_rgb(MASK),),
-        "reference_image": None,
-        "reference_mask": None,
-    }
-    return EditRequest(task=task, **{**inputs, **changes})
+def seen(
+    task: Task,
+    image: Pixels = IMAGE,
+    mask: Pixels = MASK,
+    shadow_hint: bool = False,
+    **changes: Any,
+) -> tuple[Scene, Conditions]:
+    """The one scene of an edit, and its conditions."""
+    request = edit(task, image, mask, **changes)
+    [scene] = plan(request, shadow_hint).scenes
+    return scene, build_conditions(request, scene, telea, shadow_hint)
 
 
-def build(task: Task, shadow_hint: bool = False, **changes: Any) -> Conditions:
-    return build_conditions(edit(task, **changes), telea, shadow_hint)
+def build(task: Task, image: Pixels = IMAGE, mask: Pixels = MASK, **changes: Any) -> Conditions:
+    return seen(task, image, mask, **changes)[1]
 
 
 def cut(image: Pixels, mask: Pixels) -> Pixels:
@@ -51,51 +51,65 @@ def same(actual: tuple[Pixels, ...], expected: list[Pixels]) -> bool:
 
 
 def test_removal() -> None:
-    conditions = build(Task.REMOVAL)
+    scene, conditions = seen(Task.REMOVAL)
     fill = telea(IMAGE, MASK)
     assert same(conditions.images, [cut(IMAGE, MASK), as_rgb(MASK), fill])
     assert list(conditions.shown) == ["original", "mask", "mae"]
     assert same(tuple(conditions.shown.values()), [IMAGE, MASK, fill])
-    assert conditions.source is IMAGE
-    assert conditions.composite_mask is None
+    assert (scene.source == IMAGE).all()
+    assert scene.positioned is None
     assert conditions.derived_masks == {}
 
 
-def test_removal_shows_the_original_unprocessed() -> None:
-    conditions = build(Task.REMOVAL, input_quality=InputQuality.RESIZED)
-    assert conditions.shown["original"] is IMAGE
-    assert conditions.source.shape == conditions.images[0].shape == (512, 512, 3)
+def test_removal_shows_the_original_as_the_model_sees_it() -> None:
+    scene, conditions = seen(Task.REMOVAL, input_quality=InputQuality.RESIZED)
+    assert conditions.shown["original"] is scene.source
+    # 100x80 fills the square of 512 without its padding.
+    assert scene.source.shape == conditions.images[0].shape == (409, 512, 3)
 
 
 @pytest.mark.parametrize("mask_tool", [None, MaskTool.BOX])
 def test_only_a_brush_mask_grows_before_the_fill(mask_tool: MaskTool | None) -> None:
     small = mask_with(200, 200, (90, 90, 20, 20))
-    changes: dict[str, Any] = {"image": noise(200, 200), "conditional_images": (as_rgb(small),)}
-    plain = build(Task.REMOVAL, mask_tool=mask_tool, **changes)
-    brush = build(Task.REMOVAL, mask_tool=MaskTool.BRUSH, **changes)
+    image = noise(200, 200)
+    plain = build(Task.REMOVAL, image, small, mask_tool=mask_tool)
+    brush = build(Task.REMOVAL, image, small, mask_tool=MaskTool.BRUSH)
+    assert plain.derived_masks == {}
     grown = brush.derived_masks["mask_mae_dilated"]
     assert object_box(grown) == Box(55, 55, 90, 90)
-    changed = (brush.images[2] != brush.source).any(axis=2)
+    changed = (brush.images[2] != image).any(axis=2)
     assert changed.sum() > 0.9 * (grown > 0).sum()
     assert not changed[grown == 0].any()
-    assert (plain.images[2][small == 0] == plain.source[small == 0]).all()
+    assert (plain.images[2][small == 0] == image[small == 0]).all()
     # The mask that the model sees is the user's either way.
     assert same(brush.images[:2], list(plain.images[:2]))
 
 
+def test_a_brush_grows_less_where_the_model_sees_the_picture_smaller() -> None:
+    image, mask = noise(800, 800), mask_with(800, 800, (380, 380, 40, 40))
+    conditions = build(Task.REMOVAL, image, mask, mask_tool=MaskTool.BRUSH, image_area=400 * 400)
+    # 20 pixels at half the size, and 35 / 2 on each side.
+    assert object_box(conditions.derived_masks["mask_mae_dilated"]) == Box(172, 172, 56, 56)
+
+
 def test_the_fill_takes_the_soft_mask_above_127() -> None:
     soft = np.full((80, 100), 127, dtype=np.uint8)
-    assert (build(Task.REMOVAL, conditional_images=(as_rgb(soft),)).images[2] == IMAGE).all()
     soft[30:40, 30:40] = 128
-    changed = (build(Task.REMOVAL, conditional_images=(as_rgb(soft),)).images[2] != IMAGE).any(2)
+    changed = (build(Task.REMOVAL, mask=soft).images[2] != IMAGE).any(2)
     assert object_box(changed.astype(np.uint8) * 255) == Box(30, 30, 10, 10)
+
+
+def test_a_mask_of_everything_hands_no_object_back() -> None:
+    background, _, fill = build(Task.REMOVAL, mask=np.full_like(MASK, 255)).images
+    assert not background.any()
+    assert np.ptp(fill) == 0
 
 
 def test_insertion_without_reference() -> None:
     conditions = build(Task.INSERTION)
     assert same(conditions.images, [as_rgb(MASK), cut(IMAGE, MASK)])
     assert list(conditions.shown) == ["mask", "masked_bg"]
-    assert conditions.composite_mask is None
+    assert conditions.derived_masks == {}
 
 
 def test_insertion_with_reference_stretches_it() -> None:
@@ -104,18 +118,18 @@ def test_insertion_with_reference_stretches_it() -> None:
     stretched = resize(reference, (100, 80), Resampling.LANCZOS)
     assert same(conditions.images, [stretched, as_rgb(MASK), cut(IMAGE, MASK)])
     assert list(conditions.shown) == ["ref_img", "mask", "masked_bg"]
-    assert conditions.composite_mask is None
+    assert conditions.derived_masks == {}
 
 
 def test_two_source_insertion() -> None:
     reference = noise(60, 60)
     reference_mask = mask_with(60, 60, (20, 20, 20, 20))
-    conditions = build(
-        Task.INSERTION, reference_image=reference, reference_mask=as_rgb(reference_mask)
+    scene, conditions = seen(
+        Task.INSERTION, reference_image=reference, reference_mask=reference_mask
     )
     stretched = resize(reference, (100, 80), Resampling.LANCZOS)
-    assert conditions.composite_mask is not None
-    positioned = conditions.composite_mask
+    positioned = scene.positioned
+    assert positioned is not None
     # The 90x90 copy around (55, 35) is taller than the picture: it starts at (10, -10).
     assert object_box(positioned) == Box(40, 20, 30, 30)
     keep = (255 - positioned[:, :, None].astype(int)) / 255
@@ -131,43 +145,45 @@ def test_two_source_insertion() -> None:
 def test_two_source_stretches_mask_r_to_its_reference() -> None:
     # R is drawn on the 120x60 original; its reference is the square 60x60.
     reference_mask = mask_with(120, 60, (40, 20, 40, 20))
-    conditions = build(
-        Task.INSERTION, reference_image=noise(60, 60), reference_mask=as_rgb(reference_mask)
+    scene, conditions = seen(
+        Task.INSERTION, reference_image=noise(60, 60), reference_mask=reference_mask
     )
-    assert conditions.composite_mask is not None
-    assert object_box(conditions.composite_mask) == Box(40, 20, 30, 30)
+    assert scene.positioned is not None
+    assert object_box(scene.positioned) == Box(40, 20, 30, 30)
+    # The debug picture cuts the object out of the reference at the same place.
+    assert (conditions.shown["masked_R"][:20] == 255).all()
+    assert (conditions.shown["masked_R"][20:40, 20:40] != 255).any()
 
 
 @pytest.mark.parametrize("reference", [None, noise(30, 30)])
 def test_more_conditional_images_are_stretched_and_appended(reference: Pixels | None) -> None:
     extras = (noise(10, 30, seed=1), noise(200, 20, seed=2))
-    images = (as_rgb(MASK), *extras)
     stretched = [resize(extra, (100, 80), Resampling.LANCZOS) for extra in extras]
     for task in (Task.REMOVAL, Task.INSERTION):
-        conditions = build(task, conditional_images=images, reference_image=reference)
+        conditions = build(task, extra_images=extras, reference_image=reference)
         assert same(conditions.images[-2:], stretched)
         assert list(conditions.shown)[-2:] == ["extra_1", "extra_2"]
         assert len(conditions.shown) == len(conditions.images)
 
 
 def test_more_conditional_images_do_not_reach_the_other_flows() -> None:
-    images = (as_rgb(MASK), noise(10, 30))
+    extras = (noise(10, 30), noise(30, 10))
     two_source = build(
         Task.INSERTION,
-        conditional_images=images,
+        extra_images=extras,
         reference_image=noise(9, 9),
-        reference_mask=flat(9, 9, 255),
+        reference_mask=mask_with(9, 9, (0, 0, 9, 9)),
     )
     assert len(two_source.images) == 3
-    assert len(build(Task.WHITE_BALANCE, conditional_images=images).images) == 2
+    assert len(build(Task.WHITE_BALANCE, extra_images=extras).images) == 2
 
 
 def test_white_balance() -> None:
-    conditions = build(Task.WHITE_BALANCE, conditional_images=())
+    scene, conditions = seen(Task.WHITE_BALANCE)
     edges = as_rgb(canny(IMAGE))
     assert same(conditions.images, [IMAGE, edges])
     assert list(conditions.shown) == ["input", "canny"]
-    assert conditions.composite_mask is None
+    assert scene.mask is None
 
 
 def test_mask_and_input_share_their_geometry_whatever_their_sizes() -> None:
@@ -175,15 +191,11 @@ def test_mask_and_input_share_their_geometry_whatever_their_sizes() -> None:
     for scale in (0.5, 1, 4):
         width, height = int(400 * scale), int(200 * scale)
         mask = mask_with(width, height, (width // 4, height // 4, width // 2, height // 2))
-        conditions = build(
-            Task.INSERTION,
-            image=image,
-            conditional_images=(as_rgb(mask),),
-            input_quality=InputQuality.RESIZED,
-        )
-        # The picture lies at rows 128..384 of the 512 square.
-        assert object_box(conditions.images[0][:, :, 0].copy()) == Box(128, 192, 256, 128)
-        assert conditions.images[1][256, 256].tolist() == [0, 0, 0]
+        conditions = build(Task.INSERTION, image, mask, input_quality=InputQuality.RESIZED)
+        # The picture has 512x256 pixels in the square of 512.
+        assert conditions.images[0].shape == (256, 512, 3)
+        assert object_box(conditions.images[0][:, :, 0].copy()) == Box(128, 64, 256, 128)
+        assert conditions.images[1][128, 256].tolist() == [0, 0, 0]
 
 
 def test_the_reference_is_not_padded() -> None:
@@ -196,14 +208,14 @@ def test_the_reference_is_not_padded() -> None:
 
 
 def test_masks_are_resized_softly_except_for_two_sources() -> None:
-    halves = as_rgb(mask_with(10, 8, (4, 2, 3, 3)))
-    soft = build(Task.INSERTION, conditional_images=(halves,)).images[0]
+    halves = mask_with(10, 8, (4, 2, 3, 3))
+    soft = build(Task.INSERTION, mask=halves).images[0]
     assert len(np.unique(soft)) > 2
     hard = build(
         Task.INSERTION,
-        conditional_images=(halves,),
+        mask=halves,
         reference_image=noise(30, 30),
-        reference_mask=flat(30, 30, 255),
+        reference_mask=mask_with(30, 30, (0, 0, 30, 30)),
     ).shown["mask_A"]
     assert (hard == MASK).all()
 
@@ -211,15 +223,16 @@ def test_masks_are_resized_softly_except_for_two_sources() -> None:
 def test_the_shadow_hint_darkens_the_background_and_expands_the_mask() -> None:
     shadow = cast_shadow(MASK)
     expanded, background = expand_mask(MASK, shadow), cut(darken(IMAGE, MASK, shadow), MASK)
-    hinted = build(Task.INSERTION, shadow_hint=True, reference_image=IMAGE)
+    scene, hinted = seen(Task.INSERTION, shadow_hint=True, reference_image=IMAGE)
     assert same(hinted.images, [IMAGE, as_rgb(expanded), background])
-    assert (hinted.source == IMAGE).all()
-    two_source = build(
-        Task.INSERTION, shadow_hint=True, reference_image=IMAGE, reference_mask=as_rgb(MASK)
+    assert (scene.source == IMAGE).all()
+    scene, two_source = seen(
+        Task.INSERTION, shadow_hint=True, reference_image=IMAGE, reference_mask=MASK
     )
-    assert two_source.composite_mask is not None
-    assert two_source.composite_mask.sum() > MASK.sum()
-    assert same(two_source.images[1:2], [as_rgb(two_source.composite_mask)])
+    positioned = two_source.derived_masks["positioned_mask_R"]
+    assert scene.positioned is not None
+    assert positioned.sum() > scene.positioned.sum()
+    assert same(two_source.images[1:2], [as_rgb(positioned)])
 
 
 @pytest.mark.parametrize("task", [Task.REMOVAL, Task.INSERTION, Task.WHITE_BALANCE])
@@ -233,16 +246,12 @@ def test_the_hint_is_for_insertions_with_a_reference_only(task: Task) -> None:
 def test_the_smallest_pictures_work(
     task: Task, size: tuple[int, int], quality: InputQuality
 ) -> None:
-    conditions = build(
+    scene, conditions = seen(
         task,
-        image=flat(*size, 50),
-        conditional_images=(flat(2, 2, 255), flat(1, 1, 0)),
+        flat(*size, 50),
+        mask_with(2, 2, (0, 0, 2, 2)),
+        extra_images=(flat(1, 1, 0),),
         reference_image=flat(1, 1, 9),
         input_quality=quality,
     )
-    assert {image.shape for image in conditions.images} == {conditions.source.shape}
-
-
-def test_a_strip_is_refused_unpadded() -> None:
-    with pytest.raises(CodedError, match="IMAGE: 1x500 is more elongated"):
-        build(Task.WHITE_BALANCE, image=flat(1, 500, 0))
+    assert {image.shape for image in conditions.images} == {scene.source.shape}

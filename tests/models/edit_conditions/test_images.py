@@ -6,17 +6,29 @@ import pytest
 from PIL import Image
 from PIL.Image import Resampling
 
-from edit_conditions.images import Pixels, decode_image, encode_png, resize
+from edit_conditions.images import Pixels, encode_png, read_mask, read_picture, resize
+from edit_conditions.masks import as_rgb
 from model_kit.errors import CodedError
 
-from .pictures import encode, flat, noise
+from .pictures import encode, flat, mask_with, noise
 
 
 def test_a_picture_is_decoded() -> None:
     pixels = noise(7, 5)
-    decoded = decode_image(encode(pixels), "IMAGE", 35)
-    assert decoded.dtype == np.uint8
-    assert (decoded == pixels).all()
+    decoded = read_picture(encode(pixels), "IMAGE", 35)
+    assert decoded.native.dtype == np.uint8
+    assert (decoded.native == pixels).all()
+    assert decoded.alpha is None
+    assert decoded.profile is None
+
+
+def test_a_mask_is_decoded_by_what_it_means() -> None:
+    hard = mask_with(7, 5, (2, 1, 3, 2))
+    strokes = np.dstack([np.full((5, 7, 3), 255, np.uint8), hard])
+    for picture in (hard, as_rgb(hard), strokes):
+        decoded = read_mask(encode(picture), "REFERENCE_MASK_R", 35)
+        assert decoded.dtype == np.uint8
+        assert (decoded == hard).all()
 
 
 @pytest.mark.parametrize(
@@ -27,10 +39,26 @@ def test_a_picture_is_decoded() -> None:
     ],
 )
 def test_a_picture_that_is_refused_is_named(data: bytes, said: str) -> None:
+    for read in (read_picture, read_mask):
+        with pytest.raises(CodedError) as caught:
+            read(data, "CONDITIONAL_IMAGES[2]", 10_000)
+        text = str(caught.value)
+        assert text.startswith(f"[INVALID_ARGUMENT] CONDITIONAL_IMAGES[2]: {said}")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        (flat(9, 9, 127), "No object found in mask (no white pixels): its brightest pixel is 127"),
+        (np.zeros((9, 9, 4), np.uint8), "No object found in mask (no white pixels): it is transp"),
+        (noise(90, 90), "the mask looks like a photograph"),
+    ],
+    ids=["dark", "transparent", "photograph"],
+)
+def test_a_mask_of_nothing_or_of_two_meanings_is_refused(pixels: Pixels, said: str) -> None:
     with pytest.raises(CodedError) as caught:
-        decode_image(data, "CONDITIONAL_IMAGES[2]", 10_000)
-    text = str(caught.value)
-    assert text.startswith(f"[INVALID_ARGUMENT] CONDITIONAL_IMAGES[2]: {said}")
+        read_mask(encode(pixels), "CONDITIONAL_IMAGES[0]", 10_000)
+    assert str(caught.value).startswith(f"[INVALID_ARGUMENT] CONDITIONAL_IMAGES[0]: {said}")
 
 
 def test_resize_takes_width_before_height_and_leaves_a_fitting_picture_alone() -> None:

@@ -1,10 +1,12 @@
 import numpy as np
+import pytest
 
 from edit_conditions.masks import (
     Box,
     as_rgb,
     binarise,
     dilate,
+    feathered,
     grey,
     masked_background,
     object_box,
@@ -42,6 +44,36 @@ def test_dilate_grows_by_an_ellipse() -> None:
     assert object_box(grown) == Box(15, 15, 71, 71)
     assert grown[50, 15] == 255
     assert grown[16, 16] == 0
+
+
+@pytest.mark.parametrize("radius", [4, 16])
+def test_a_feather_is_255_on_the_mask_and_falls_to_exactly_0(radius: int) -> None:
+    hard = mask_with(101, 91, (40, 30, 20, 25))
+    soft = feathered(hard, radius)
+    assert (soft[hard > 0] == 255).all()
+    beside = soft[40, 60:].astype(int)
+    assert (np.diff(beside[:radius]) < 0).all()
+    assert 0 < beside[radius - 1] < beside[0] < 255
+    rows, columns = np.mgrid[:91, :101]
+    across = np.maximum(np.maximum(40 - columns, columns - 59), 0)
+    down = np.maximum(np.maximum(30 - rows, rows - 54), 0)
+    far = np.hypot(across, down) >= radius + 1
+    assert not soft[far].any()
+    # Smooth, so also flat at both ends: a ramp of straight lines would show its edges.
+    assert 255 - beside[0] < 255 / (radius + 1)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_feather_of_nothing_or_everything_changes_nothing(value: int) -> None:
+    hard = np.full((9, 7), value, np.uint8)
+    assert (feathered(hard, 4) == hard).all()
+
+
+def test_a_box_s_window_covers_its_pixels() -> None:
+    mask = mask_with(20, 10, (3, 2, 5, 4))
+    assert mask[Box(3, 2, 5, 4).window].shape == (4, 5)
+    assert mask[Box(3, 2, 5, 4).window].all()
+    assert mask[Box(3, 2, 5, 4).window].sum() == mask.sum()
 
 
 def test_boxes_begin_above_128() -> None:

@@ -1,10 +1,7 @@
-import numpy as np
 import pytest
 
-from edit_conditions.quality import InputQuality, apply_quality, square_side
+from edit_conditions.quality import check_aspect, letterboxed_size, square_side
 from model_kit.errors import CodedError
-
-from .pictures import flat, noise
 
 
 @pytest.mark.parametrize(
@@ -24,38 +21,30 @@ from .pictures import flat, noise
 )
 def test_the_square_follows_the_longest_side(longest: int, side: int) -> None:
     assert square_side(longest) == side
-    assert apply_quality(flat(longest, 1, 0), InputQuality.RESIZED, "IMAGE").shape[:2] == (
-        side,
-        side,
-    )
+    assert letterboxed_size((longest, longest), side) == (side, side)
 
 
-def test_original_keeps_the_picture() -> None:
-    pixels = noise(30, 20)
-    assert apply_quality(pixels, InputQuality.ORIGINAL, "IMAGE") is pixels
-
-
-def test_resized_centres_on_black_and_truncates() -> None:
-    # 300x101 is enlarged by 512/300: 101 x 1.7066 = 172.37, so 172 rows after 170 black ones.
-    square = apply_quality(flat(300, 101, 255), InputQuality.RESIZED, "IMAGE")
-    rows = np.flatnonzero(square.any(axis=(1, 2)))
-    assert (rows[0], rows[-1]) == (170, 341)
-    assert (square[170:342] == 255).all()
-
-
-def test_a_tall_picture_is_padded_at_its_sides_and_a_mask_stays_a_mask() -> None:
-    square = apply_quality(flat(512, 1024, 255)[:, :, 0].copy(), InputQuality.RESIZED, "IMAGE")
-    assert square.shape == (1024, 1024)
-    assert np.flatnonzero(square.any(axis=0)).tolist() == list(range(256, 768))
+def test_a_picture_fills_its_square_and_truncates() -> None:
+    # 300x101 is enlarged by 512/300: 101 x 1.7066 = 172.37, so 172 rows.
+    assert letterboxed_size((300, 101), 512) == (512, 172)
+    assert letterboxed_size((101, 300), 512) == (172, 512)
+    assert letterboxed_size((512, 1024), 1024) == (512, 1024)
+    assert letterboxed_size((4000, 3000), 2048) == (2048, 1536)
 
 
 def test_a_hairline_keeps_one_pixel() -> None:
-    square = apply_quality(flat(1, 2000, 255), InputQuality.RESIZED, "IMAGE")
-    assert (square.any(axis=2).sum(axis=1) == 1).all()
+    assert letterboxed_size((1, 2000), 2048) == (1, 2048)
+    assert letterboxed_size((5000, 1), 2048) == (2048, 1)
 
 
-def test_only_an_unpadded_picture_can_be_too_elongated() -> None:
-    assert apply_quality(flat(100, 1, 0), InputQuality.ORIGINAL, "IMAGE").shape == (1, 100, 3)
-    with pytest.raises(CodedError, match="IMAGE: 1x101 is more elongated than 100:1"):
-        apply_quality(flat(1, 101, 0), InputQuality.ORIGINAL, "IMAGE")
-    assert apply_quality(flat(1, 101, 0), InputQuality.RESIZED, "IMAGE").shape == (512, 512, 3)
+@pytest.mark.parametrize("size", [(1, 1), (100, 1), (1, 100), (2000, 20)])
+def test_a_strip_up_to_100_to_1_is_taken(size: tuple[int, int]) -> None:
+    check_aspect(size, "IMAGE")
+
+
+@pytest.mark.parametrize("size", [(1, 101), (101, 1), (2001, 20)])
+def test_a_longer_strip_is_refused_by_name(size: tuple[int, int]) -> None:
+    with pytest.raises(
+        CodedError, match=rf"REGION: {size[0]}x{size[1]} is more elongated than 100:1"
+    ):
+        check_aspect(size, "REGION")

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -7,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edit_conditions.images import Pixels
 from edit_conditions.masks import Box
 from edit_conditions.regions import (
     GRID,
     MAX_REGIONS,
-    MIN_ASPECT,
     around,
     canvas_of,
     cropped,
@@ -22,7 +20,7 @@ from edit_conditions.regions import (
 AREA = 512 * 512
 
 
-def mask_of(size: tuple[int, int], *boxes: Box) -> np.ndarray:
+def mask_of(size: tuple[int, int], *boxes: Box) -> Pixels:
     mask = np.zeros((size[1], size[0]), np.uint8)
     for box in boxes:
         mask[box.window][:] = 255
@@ -37,10 +35,15 @@ def test_a_whole_picture_is_worked_on_as_it_is_up_to_the_model_s_size() -> None:
     assert wide.box == Box(0, 0, 4000, 1000)
 
 
-def test_an_output_of_another_size_is_worked_on_at_its_own_number_of_pixels() -> None:
-    assert whole((2000, 1000), AREA, wanted=400 * 200).content == (400, 200)
-    assert whole((256, 256), AREA, wanted=512 * 512).content == (512, 512)
-    assert whole((256, 256), AREA, wanted=2048 * 2048).content == (512, 512)
+def test_a_smaller_answer_is_worked_on_at_its_own_number_of_pixels() -> None:
+    assert whole((2000, 1000), AREA, asked=400 * 200).content == (400, 200)
+    assert whole((2000, 1000), AREA, asked=1).content == (1, 1)
+
+
+@pytest.mark.parametrize("asked", [256 * 256, 512 * 512, 2048 * 2048])
+def test_no_content_is_larger_than_its_box(asked: int) -> None:
+    assert whole((256, 256), AREA, asked=asked).content == (256, 256)
+    assert cropped(Box(5, 6, 256, 256), AREA).content == (256, 256)
 
 
 def test_a_small_object_gets_the_model_s_whole_resolution() -> None:
@@ -55,13 +58,32 @@ def test_a_small_object_gets_the_model_s_whole_resolution() -> None:
 def test_a_large_object_gets_half_of_its_size_on_each_side() -> None:
     mask = mask_of((6000, 4000), Box(2000, 1500, 1200, 900))
     [(region, _)] = around(mask, AREA)
-    assert region.box == Box(1400, 1050, 2400, 1800)
+    # 1200 + 600 on each side; a square, around the object's middle.
+    assert region.box == Box(1400, 750, 2400, 2400)
     assert math.prod(region.content) == pytest.approx(AREA, rel=0.01)
 
 
-def test_a_crop_of_a_thin_object_is_no_strip() -> None:
-    [(region, _)] = around(mask_of((6000, 4000), Box(1000, 2000, 1500, 20)), AREA)
-    assert region.box.height >= MIN_ASPECT * region.box.width - 1
+@pytest.mark.parametrize("box", [Box(1000, 2000, 1500, 20), Box(1000, 1000, 20, 1500)])
+def test_a_crop_of_a_thin_object_is_a_square(box: Box) -> None:
+    [(region, _)] = around(mask_of((6000, 4000), box), AREA)
+    assert (region.box.width, region.box.height) == (3000, 3000)
+    assert region.content == (512, 512)
+
+
+@pytest.mark.parametrize(
+    ("picture", "crop"),
+    [
+        ((301, 207), (301, 207)),
+        ((33, 47), (33, 47)),
+        ((1024, 51), (512, 51)),
+        ((51, 999), (51, 512)),
+    ],
+)
+def test_a_crop_is_no_square_where_the_picture_ends(
+    picture: tuple[int, int], crop: tuple[int, int]
+) -> None:
+    [(region, _)] = around(mask_of(picture, Box(10, 10, 5, 5)), AREA)
+    assert (region.box.width, region.box.height) == region.content == crop
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (1988, 0), (0, 1468), (1988, 1468)])
@@ -80,6 +102,22 @@ def test_objects_far_apart_get_a_crop_each_and_close_ones_share() -> None:
     found = around(mask, AREA)
     assert sorted(int(own.sum()) // 255 for _, own in found) == [3600, 2 * 2500]
     assert all(region.scale == 1 for region, _ in found)
+
+
+def test_all_objects_share_a_crop_where_one_is_asked_for() -> None:
+    mask = mask_of((4000, 3000), Box(100, 100, 50, 50), Box(3500, 2500, 60, 60))
+    [(region, own)] = around(mask, AREA, most=1)
+    assert (own == mask[region.box.window]).all()
+    assert own.sum() == mask.sum()
+
+
+def test_a_soft_mask_counts_above_127() -> None:
+    mask = mask_of((2000, 1500), Box(100, 100, 50, 50))
+    mask[1200:1220, 1700:1720] = 127
+    mask[110:120, 110:120] = 128
+    [(region, own)] = around(mask, AREA)
+    assert own.sum() == 2500 * 255
+    assert region.box == Box(0, 0, 512, 512)
 
 
 def test_however_many_objects_there_are_the_crops_are_few() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edit_conditions.quality import InputQuality
-from edit_conditions.request import EditRequest, MaskTool, read_request
+from edit_conditions.request import DEFAULT_IMAGE_AREA, EditRequest, MaskTool, read_request
 from edit_conditions.settings import ConditionSettings
 from edit_conditions.task import Task
 from model_kit.errors import CodedError
@@ -35,9 +35,12 @@ class Absent(Enum):
 ABSENT = Absent.ABSENT
 
 
-def read(**changes: bytes | list[bytes] | Absent) -> EditRequest:
+Input = bytes | list[bytes] | list[int] | Absent
+
+
+def read(**changes: Input) -> EditRequest:
     """A good removal with the changes made."""
-    inputs: dict[str, bytes | list[bytes] | Absent] = {
+    inputs: dict[str, Input] = {
         "PROMPT": b"remove the cup",
         "IMAGE": PICTURE,
         "CONDITIONAL_IMAGES": [MASK],
@@ -57,10 +60,15 @@ def test_a_minimal_removal() -> None:
     assert request.prompt == "remove the cup"
     assert request.input_quality is InputQuality.RESIZED
     assert request.mask_tool is None
-    assert (request.image == IMAGE).all()
-    assert len(request.conditional_images) == 1
+    assert (request.picture.native == IMAGE).all()
+    assert request.mask is not None
+    assert (request.mask == mask_with(40, 30, (5, 5, 20, 20))).all()
+    assert request.extra_images == ()
     assert request.reference_image is None
     assert request.reference_mask is None
+    assert request.region == "full"
+    assert (request.width, request.height) == (None, None)
+    assert request.image_area == DEFAULT_IMAGE_AREA
 
 
 def test_everything_is_read() -> None:
@@ -73,16 +81,24 @@ def test_everything_is_read() -> None:
         BACKGROUND_PRESET=b"textured",
         INPUT_QUALITY=b"original",
         MASK_TOOL_TYPE=b"brush",
+        REGION=b"[1, 2, 30, 29]",
+        WIDTH=[640],
+        HEIGHT=[480],
+        IMAGE_AREA=[262_144],
     )
     assert request.task is Task.INSERTION
     assert request.prompt == "remove the cup | 俯视 | textured background"
     assert request.input_quality is InputQuality.ORIGINAL
     assert request.mask_tool is MaskTool.BRUSH
-    assert request.conditional_images[1].shape == (4, 3, 3)
+    assert [image.shape for image in request.extra_images] == [(4, 3, 3)]
     assert request.reference_image is not None
     assert request.reference_image.shape == (7, 6, 3)
     assert request.reference_mask is not None
-    assert request.reference_mask.shape == (10, 9, 3)
+    assert request.reference_mask.shape == (10, 9)
+    assert (request.reference_mask == 255).all()
+    assert request.region == (1, 2, 30, 29)
+    assert (request.width, request.height) == (640, 480)
+    assert request.image_area == 262_144
 
 
 @pytest.mark.parametrize("task_type", [ABSENT, b"", b" "])
@@ -97,6 +113,30 @@ def test_an_open_task_is_insertion_with_a_reference_else_removal(
 def test_white_balance_needs_no_mask() -> None:
     request = read(TASK_TYPE=b"white-balance", CONDITIONAL_IMAGES=ABSENT)
     assert request.task is Task.WHITE_BALANCE
+    assert request.mask is None
+
+
+def test_white_balance_takes_any_conditional_image_for_a_picture() -> None:
+    request = read(TASK_TYPE=b"white-balance", CONDITIONAL_IMAGES=[encode(flat(3, 4, 0))])
+    assert request.mask is None
+    assert [image.shape for image in request.extra_images] == [(4, 3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "region"),
+    [
+        (ABSENT, "full"),
+        (b"", "full"),
+        (b" ", "full"),
+        (b"full", "full"),
+        (b" auto ", "auto"),
+        (b"[0,0,40,30]", (0, 0, 40, 30)),
+        (b" [ 1, 2,\n3, 4 ] ", (1, 2, 3, 4)),
+        (b"[-1, 0, 99, 9]", (-1, 0, 99, 9)),  # the plan knows the picture's size
+    ],
+)
+def test_a_region_is_a_word_or_a_box(text: bytes | Absent, region: object) -> None:
+    assert read(REGION=text).region == region
 
 
 def test_the_default_quality_is_the_settings() -> None:
@@ -109,9 +149,10 @@ NO_MASK = (
     "CONDITIONAL_IMAGES: conditional_images must include at least one image (mask)"
     " for insertion/removal tasks."
 )
+EMPTY = "No object found in mask (no white pixels): its brightest pixel is 100 of 255"
 UNDECODABLE = "Invalid image data or unsupported format: "
 
-REFUSALS: list[tuple[dict[str, bytes | list[bytes] | Absent], str]] = [
+REFUSALS: list[tuple[dict[str, Input], str]] = [
     ({"IMAGE": ABSENT}, "IMAGE: is required"),
     ({"IMAGE": []}, "IMAGE: is required"),
     ({"PROMPT": ABSENT}, "PROMPT: is required"),
@@ -125,6 +166,10 @@ REFUSALS: list[tuple[dict[str, bytes | list[bytes] | Absent], str]] = [
     ),
     ({"INPUT_QUALITY": b"best"}, "INPUT_QUALITY: must be one of resized, original, not 'best'"),
     ({"MASK_TOOL_TYPE": b"lasso"}, "MASK_TOOL_TYPE: must be one of brush, box, not 'lasso'"),
+    ({"REGION": b"\xff"}, "REGION: not UTF-8 text"),
+    ({"WIDTH": [0]}, "WIDTH: must be at least 1, not 0"),
+    ({"HEIGHT": [-5]}, "HEIGHT: must be at least 1, not -5"),
+    ({"IMAGE_AREA": [0]}, "IMAGE_AREA: must be at least 1, not 0"),
     ({"CONDITIONAL_IMAGES": ABSENT}, NO_MASK),
     ({"CONDITIONAL_IMAGES": []}, NO_MASK),
     ({"CONDITIONAL_IMAGES": ABSENT, "TASK_TYPE": b"insertion"}, NO_MASK),
@@ -140,17 +185,38 @@ REFUSALS: list[tuple[dict[str, bytes | list[bytes] | Absent], str]] = [
         {"REFERENCE_IMAGE": PICTURE, "REFERENCE_MASK_R": TRUNCATED},
         "REFERENCE_MASK_R: " + UNDECODABLE,
     ),
+    ({"CONDITIONAL_IMAGES": [encode(flat(9, 9, 100))]}, "CONDITIONAL_IMAGES[0]: " + EMPTY),
+    (
+        {"REFERENCE_IMAGE": PICTURE, "REFERENCE_MASK_R": encode(flat(9, 9, 100))},
+        "REFERENCE_MASK_R: " + EMPTY,
+    ),
+    ({"CONDITIONAL_IMAGES": [PICTURE]}, "CONDITIONAL_IMAGES[0]: the mask looks like a photograph"),
     ({"REFERENCE_IMAGE": b"?", "TASK_TYPE": b"white-balance"}, "REFERENCE_IMAGE: " + UNDECODABLE),
 ]
 
 
 @pytest.mark.parametrize(("changes", "text"), REFUSALS)
-def test_bad_input_is_refused_by_name(
-    changes: dict[str, bytes | list[bytes] | Absent], text: str
-) -> None:
+def test_bad_input_is_refused_by_name(changes: dict[str, Input], text: str) -> None:
     with pytest.raises(CodedError) as caught:
         read(**changes)
     assert str(caught.value).startswith(f"[INVALID_ARGUMENT] {text}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"Auto", b"none", b"null", b"7", b"[1, 2, 3]", b"[1, 2, 3, 4, 5]", b"[1, 2, 3, 4"),
+        *(b"[0, 0, 40.0, 30]", b"[0, 0, true, 30]", b'["0", 0, 40, 30]', b"[NaN, 0, 1, 1]"),
+        *(b'"abcd"', b'{"a": 1, "b": 2, "c": 3, "d": 4}', b"[" * 5000, b"[1" + b"0" * 5000 + b"]"),
+    ],
+)
+def test_a_region_of_another_form_is_refused(text: bytes) -> None:
+    with pytest.raises(CodedError) as caught:
+        read(REGION=text)
+    seen = repr(text.decode()[:64])
+    assert str(caught.value) == (
+        f"[INVALID_ARGUMENT] REGION: must be full, auto or [x0, y0, x1, y1], not {seen}"
+    )
 
 
 def test_no_picture_is_decoded_for_a_request_that_fails_anyway() -> None:
@@ -158,6 +224,24 @@ def test_no_picture_is_decoded_for_a_request_that_fails_anyway() -> None:
         read(IMAGE=TRUNCATED, MASK_TOOL_TYPE=b"lasso")
 
 
-def test_any_picture_format_serves_as_mask() -> None:
-    picture = np.zeros((30, 40, 4), dtype=np.uint8)
-    assert (read(CONDITIONAL_IMAGES=[encode(picture)]).conditional_images[0] == 255).all()
+@pytest.mark.parametrize("name", ["CONDITIONAL_IMAGES", "REFERENCE_MASK_R"])
+def test_a_mask_with_transparency_is_read_by_what_it_means(name: str) -> None:
+    hard = mask_with(40, 30, (5, 5, 20, 20))
+    strokes = np.dstack([flat(40, 30, 255), hard])
+    hole = np.dstack([flat(40, 30, 90), ~hard])
+    black_with_hole = np.dstack([flat(40, 30, 0), ~hard])
+    for picture in (strokes, hole, black_with_hole):
+        request = read(**{"REFERENCE_IMAGE": PICTURE, name: encode(picture)})
+        mask = request.mask if name == "CONDITIONAL_IMAGES" else request.reference_mask
+        assert mask is not None
+        assert (mask == hard).all()
+
+
+def test_pictures_beside_the_edited_one_are_shown_on_white() -> None:
+    clear = encode(np.zeros((4, 3, 4), dtype=np.uint8))
+    request = read(CONDITIONAL_IMAGES=[MASK, clear], REFERENCE_IMAGE=clear, IMAGE=clear)
+    assert request.reference_image is not None
+    assert (request.reference_image == 255).all()
+    assert (request.extra_images[0] == 255).all()
+    assert request.picture.alpha is not None
+    assert not request.picture.alpha.any()

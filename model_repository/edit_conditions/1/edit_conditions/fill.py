@@ -30,21 +30,24 @@ def fill_masked(image: Pixels, mask: Pixels, inpaint: Inpaint) -> Pixels:
         mask: 255 = replace, else 0; uint8 [height, width].
         inpaint: fills the mask of a picture, at that picture's size.
     """
-    if mask.all():
-        # Nothing is known, and an inpainter would hand the object back.
-        return np.full_like(image, PLAIN)
     longest = max(size_of(image))
     if longest <= MAX_SIDE:
-        filled = inpaint(image, mask)
+        filled = _inpainted(image, mask, inpaint)
     else:
         width, height = (max(1, length * MAX_SIDE // longest) for length in size_of(image))
         # Replace any pixel that the mask touches, so that the object does not leak into the fill.
         small_mask = np.where(resize(mask, (width, height), Resampling.BOX) > 0, 255, 0)
-        small = inpaint(
-            resize(image, (width, height), Resampling.LANCZOS), small_mask.astype(np.uint8)
-        )
+        small_image = resize(image, (width, height), Resampling.LANCZOS)
+        small = _inpainted(small_image, small_mask.astype(np.uint8), inpaint)
         filled = resize(small, size_of(image), Resampling.LANCZOS)
     return np.where(mask[:, :, None] > 0, filled, image)
+
+
+def _inpainted(image: Pixels, mask: Pixels, inpaint: Inpaint) -> Pixels:
+    if mask.all():
+        # Nothing is known, and an inpainter would hand the object back.
+        return np.full_like(image, PLAIN)
+    return inpaint(image, mask)
 
 
 def telea(image: Pixels, mask: Pixels) -> Pixels:

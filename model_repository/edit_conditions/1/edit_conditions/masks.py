@@ -65,7 +65,7 @@ def feathered(hard: Pixels, radius: int) -> Pixels:
 
     Args:
         hard: 255 where set, else 0.
-        radius: in pixels; farther away the result is exactly 0.
+        radius: in pixels; from the next pixel on the result is exactly 0.
 
     Returns:
         255 where set, falling smoothly outside.

@@ -79,7 +79,8 @@ def plan(request: EditRequest, shadow_hint: bool) -> Plan:
 
     Raises:
         CodedError: INVALID_ARGUMENT: the picture or the box is too elongated, the box lies outside
-            the picture or holds nothing of the mask, or a two-source mask cannot be placed.
+            the picture or holds nothing of the mask, the mask vanishes at the picture's size, or a
+            two-source mask cannot be placed.
     """
     if request.region == "full":
         return _full(request, shadow_hint)
@@ -87,7 +88,11 @@ def plan(request: EditRequest, shadow_hint: bool) -> Plan:
     picture = image if request.picture.alpha is None else np.dstack([image, request.picture.alpha])
     mask = _stretched_mask(request)
     positioned = _positioned(request, mask)
+    pasted = _pasted(positioned, shadow_hint)
     hard = None if mask is None else _hole(request, mask, shadow_hint)
+    if pasted is not None:
+        # The object can lie beside mask A, because the whole mask R is placed.
+        hard = binarise(pasted, HARD_THRESHOLD)
     box = None if request.region == "auto" else _inside(request.region, size_of(image))
     if box is not None:
         own = None if hard is None else hard[box.window]
@@ -97,7 +102,7 @@ def plan(request: EditRequest, shadow_hint: bool) -> Plan:
     elif hard is None:
         found = [(whole(size_of(image), request.image_area), None)]
     else:
-        # Mask R is placed on all of mask A, so one crop has to hold both.
+        # Each crop would paste all objects that it holds, so one crop has to hold them all.
         most = MAX_REGIONS if positioned is None else 1
         found = [*around(hard, request.image_area, most)]
     for region, _ in found:
@@ -108,7 +113,7 @@ def plan(request: EditRequest, shadow_hint: bool) -> Plan:
         profile=request.picture.profile,
         regions=tuple(region for region, _ in found),
         scenes=tuple(_scene(request, region, shown, mask, positioned) for region, _ in found),
-        paste_masks=_paste_masks(found, _pasted(positioned, shadow_hint), size_of(image)),
+        paste_masks=_paste_masks(found, pasted, size_of(image)),
         composited=mask is not None or box is not None,
         in_place=True,
         square=None,
@@ -124,12 +129,11 @@ def _full(request: EditRequest, shadow_hint: bool) -> Plan:
     else:
         check_aspect(size_of(shown), "IMAGE")
     asked = _asked_pixels(request, size_of(shown), square)
-    if asked is not None:
-        shown = resize(shown, _grown(size_of(shown), asked), LANCZOS)
+    if asked is not None and asked > math.prod(size_of(shown)):
+        # Rounded to whole pixels, which the region must not round once more.
+        shown, asked = resize(shown, _grown(size_of(shown), asked), LANCZOS), None
     size = size_of(shown)
-    if mask is not None:
-        two_source = request.reference_mask is not None
-        mask = resize(mask, size, Resampling.NEAREST if two_source else LANCZOS)
+    mask = None if mask is None else _fitted(request, mask, size)
     positioned = _positioned(request, mask)
     region = whole(size, request.image_area, asked)
     paste_mask = _pasted(positioned, shadow_hint)
@@ -145,7 +149,8 @@ def _full(request: EditRequest, shadow_hint: bool) -> Plan:
         # What was generated smaller than the picture would be softer than the picture.
         composited=positioned is not None or (mask is not None and smaller),
         in_place=False,
-        square=square,
+        # The square has grown with its picture.
+        square=None if square is None else max(size),
     )
 
 
@@ -153,12 +158,19 @@ def _stretched_mask(request: EditRequest) -> Pixels | None:
     """Mask A at the size of the picture as sent, so that it covers the same part of it."""
     if request.mask is None:
         return None
+    return _fitted(request, request.mask, size_of(request.picture.native))
+
+
+def _fitted(request: EditRequest, mask: Pixels, size: Size) -> Pixels:
+    """Mask A at another size; specks can vanish, and an edit of nothing is a mistake."""
     two_source = request.reference_mask is not None
-    return resize(
-        request.mask,
-        size_of(request.picture.native),
-        Resampling.NEAREST if two_source else LANCZOS,
-    )
+    fitted = resize(mask, size, Resampling.NEAREST if two_source else LANCZOS)
+    if not binarise(fitted, HARD_THRESHOLD).any():
+        raise invalid(
+            "CONDITIONAL_IMAGES[0]",
+            "nothing of the mask is left at {}x{} pixels".format(*size),
+        )
+    return fitted
 
 
 def _positioned(request: EditRequest, mask: Pixels | None) -> Pixels | None:
@@ -204,8 +216,8 @@ def _asked_pixels(request: EditRequest, size: Size, square: int | None) -> int |
 
 
 def _grown(size: Size, asked: int) -> Size:
-    """A picture's size in a larger answer, its aspect kept; its own size in a smaller one."""
-    scale = max(1.0, math.sqrt(asked / (size[0] * size[1])))
+    """A picture's size in a larger answer, its aspect kept."""
+    scale = math.sqrt(asked / math.prod(size))
     return round(size[0] * scale), round(size[1] * scale)
 
 
