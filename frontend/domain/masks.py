@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+MAX_ID_CHARS = 128
+"""Of an image_id or a request_id."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -52,5 +55,7 @@ class MaskResult:
     """The network's confidence in the object, 0..1."""
     cached: bool
     """Whether the mask was made without running the network."""
+    points_missed: tuple[int, ...]
+    """Positions in the prompts' points of the positive ones that the mask does not hold."""
     timings: dict[str, float]
     """Seconds by stage."""

@@ -23,6 +23,7 @@ from frontend.errors import (
     TritonDownError,
     UnavailableError,
 )
+from frontend.masks.early_cancels import EarlyCancels
 from frontend.triton.loading import outage_error
 from frontend.triton.mask_tensors import in_field_names, mask_result
 
@@ -63,10 +64,12 @@ class Ticket:
     """Its name at the model; each call has a new one."""
     call: InferCall | None = None
     """The call to the model that it waits for."""
+    asking: asyncio.Task[MaskResult] | None = None
+    """What makes its calls; goes on until the model has ended, also if its client leaves."""
     turn: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it may run, or has to end."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set at its end."""
+    """Set at its end, once the model has ended too."""
 
 
 class MaskService:
@@ -97,6 +100,9 @@ class MaskService:
         self._clock = asyncio.get_running_loop().time
         # In the order of their arrival.
         self._live: dict[str, Ticket] = {}
+        # Each has the model end a request whose client has left.
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._early_cancels = EarlyCancels(self._clock)
         self._closing = False
 
     async def __aenter__(self) -> Self:
@@ -112,7 +118,8 @@ class MaskService:
             self._mark(ticket, ClosingError())
         # Triton does not stop while a request runs.
         grace_s = self._settings.cancel_timeout_s
-        await asyncio.gather(*(self._end_early(ticket, grace_s) for ticket in tickets))
+        ending = (self._end_early(ticket, grace_s) for ticket in tickets)
+        await asyncio.gather(*ending, *self._leaving)
         await asyncio.gather(self._supervisor, return_exceptions=True)
 
     @property
@@ -143,7 +150,10 @@ class MaskService:
         Raises:
             UnavailableError: Triton is down, or there is no place.
             InvalidInputError: another request of that id has not been answered.
+            MaskCancelledError: its cancel came before it.
         """
+        if request_id and self._early_cancels.take(request_id):
+            raise MaskCancelledError(request_id)
         self.require()
         if self._closing:
             raise ClosingError()
@@ -159,11 +169,18 @@ class MaskService:
             yield ticket
         finally:
             del self._live[ticket.request_id]
-            ticket.ended.set()
+            self._early_cancels.note_answer(ticket.request_id)
+            if ticket.asking:
+                ticket.asking.add_done_callback(lambda _: ticket.ended.set())
+            else:
+                ticket.ended.set()
             self._start_waiting()
 
     async def find(self, ticket: Ticket, prompts: MaskPrompts, image: Picture | str) -> MaskResult:
         """Have the model make a mask.
+
+        If this is cancelled, because the client has left, the request ends as if the client had
+        cancelled it. The model is asked to end it too, in the background.
 
         Args:
             ticket: the request's, from `admitted`.
@@ -181,8 +198,15 @@ class MaskService:
         await ticket.turn.wait()
         held = self._store.get(image_id)
         picture = held if isinstance(image, str) else image
+        ticket.asking = asyncio.create_task(
+            self._find(ticket, prompts, image_id, picture, accepted=held is not None)
+        )
         try:
-            result = await self._find(ticket, prompts, image_id, picture, accepted=held is not None)
+            # The call itself must not be cancelled: cut calls can crash Triton, see `Call.cut`.
+            result = await asyncio.shield(ticket.asking)
+        except asyncio.CancelledError:
+            self._leave(ticket)
+            raise
         except InvalidInputError as error:
             if picture and error.detail == NOTHING_FOUND:
                 self._store.put(picture)
@@ -195,11 +219,15 @@ class MaskService:
     def cancel(self, request_id: str) -> Callable[[], Coroutine[Any, Any, None]]:
         """Make sure that the request of that id, if there is one, ends without a mask.
 
+        A request on its way here counts too, if it comes within seconds.
+
         Returns:
             What has the model stop the request. Answer the client before you call it.
         """
         if ticket := self._live.get(request_id):
             self._mark(ticket, MaskCancelledError(request_id))
+        else:
+            self._early_cancels.note_cancel(request_id)
 
         async def finish() -> None:
             # Looked up again: it may have ended meanwhile.
@@ -221,6 +249,13 @@ class MaskService:
     def _mark(self, ticket: Ticket, reason: ServingError) -> None:
         ticket.end_reason = ticket.end_reason or reason
         ticket.turn.set()
+
+    def _leave(self, ticket: Ticket) -> None:
+        """End the request of a client that has left; do not wait for the model."""
+        self._mark(ticket, MaskCancelledError(ticket.request_id))
+        leaving = asyncio.create_task(self._end_unheard(ticket))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
     # --- with Triton ---
 
@@ -290,6 +325,13 @@ class MaskService:
             log.warning("cancel_unanswered", request_id=ticket.request_id, reason=repr(error))
             if ticket.call:
                 ticket.call.cut(ticket.end_reason or ClosingError())
+
+    async def _end_unheard(self, ticket: Ticket) -> None:
+        """End a marked request whose answer nobody waits for."""
+        await self._end_early(ticket, self._settings.cancel_grace_s)
+        if ticket.asking:
+            with contextlib.suppress(ServingError):
+                await ticket.asking
 
     def _ready(self) -> list[TritonWatch[MaskModelState]]:
         """Return the Tritons that can make masks now.

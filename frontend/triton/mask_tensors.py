@@ -37,6 +37,7 @@ SMART_MASK = ModelTensors(
         TensorSpec("IMAGE_ID", "BYTES"),
         TensorSpec("SCORE", "FP32"),
         TensorSpec("CACHED", "BOOL"),
+        TensorSpec("POINTS_MISSED", "INT32", (-1,)),
         TensorSpec("INFO", "BYTES"),
     ),
     decoupled=False,
@@ -85,6 +86,7 @@ def mask_result(response: Any) -> MaskResult:
             # To the digits that FP32 holds.
             score=round(read["SCORE"][0], 6),
             cached=read["CACHED"][0],
+            points_missed=tuple(read["POINTS_MISSED"]),
             timings={str(stage): float(seconds) for stage, seconds in info["timings"].items()},
         )
     except (AttributeError, LookupError, TypeError, ValueError, struct.error) as error:

@@ -112,6 +112,7 @@ class FakeMaskModel:
             IMAGE_ID=image_id.encode(),
             SCORE=0.75,
             CACHED=cached,
+            POINTS_MISSED=[1],
             INFO=json.dumps(info).encode(),
         )
 
@@ -144,16 +145,20 @@ class FakeMaskModel:
         return mask_response(INFO=json.dumps(info).encode())
 
 
-def mask_response(**values: bytes | float | bool) -> Any:
+def mask_response(**values: bytes | float | bool | list[int]) -> Any:
     """Build a ModelInferResponse as smart_mask sends it."""
     answer = service_pb2.ModelInferResponse(model_name="smart_mask")
     for name, value in values.items():
-        if isinstance(value, bytes):
+        shape = [1]
+        if isinstance(value, list):
+            datatype, raw = "INT32", struct.pack(f"<{len(value)}i", *value)
+            shape = [len(value)]
+        elif isinstance(value, bytes):
             datatype, raw = "BYTES", struct.pack("<I", len(value)) + value
         elif isinstance(value, bool):
             datatype, raw = "BOOL", struct.pack("<?", value)
         else:
             datatype, raw = "FP32", struct.pack("<f", value)
-        answer.outputs.add(name=name, datatype=datatype, shape=[1])
+        answer.outputs.add(name=name, datatype=datatype, shape=shape)
         answer.raw_output_contents.append(raw)
     return answer

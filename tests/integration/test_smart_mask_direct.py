@@ -34,12 +34,12 @@ async def triton(server: Server) -> AsyncIterator[grpc_aio.InferenceServerClient
 async def ask(
     triton: grpc_aio.InferenceServerClient, request_id: str = "", **inputs: Any
 ) -> Tensors:
-    """Return the first element of every output."""
+    """Return the first element of every output, and all of POINTS_MISSED."""
     result = await triton.infer(
         "smart_mask", tensors(inputs), request_id=request_id, client_timeout=120
     )
-    names = [output.name for output in result.get_response().outputs]
-    return {name: result.as_numpy(name)[0] for name in names}
+    arrays = {tensor.name: result.as_numpy(tensor.name) for tensor in result.get_response().outputs}
+    return {name: a.tolist() if name == "POINTS_MISSED" else a[0] for name, a in arrays.items()}
 
 
 async def state(triton: grpc_aio.InferenceServerClient) -> dict[str, Any]:
@@ -53,10 +53,11 @@ async def test_a_direct_client_gets_all_outputs(triton: grpc_aio.InferenceServer
     drawn = scene(400)
     points = np.array([drawn.middle], np.float32)
     answer = await ask(triton, IMAGE=drawn.png, POINTS=points)
-    assert set(answer) == {"MASK_IMAGE", "IMAGE_ID", "SCORE", "CACHED", "INFO"}
+    assert set(answer) == {"MASK_IMAGE", "IMAGE_ID", "SCORE", "CACHED", "POINTS_MISSED", "INFO"}
     assert answer["IMAGE_ID"].decode() == hashlib.sha256(drawn.png).hexdigest()
     assert 0.25 < answer["SCORE"] <= 1
     assert not answer["CACHED"]
+    assert answer["POINTS_MISSED"] == []
     assert iou(mask_of(answer["MASK_IMAGE"]), drawn.truth) > 0.85
     info = json.loads(answer["INFO"])
     assert info["detections"] >= 1

@@ -42,6 +42,7 @@ async def smart_mask(request: SmartMaskRequest, services: Services) -> SmartMask
         request_id=ticket.request_id,
         score=found.score,
         cached=found.cached,
+        points_missed=list(found.points_missed),
         timings=found.timings,
     )
 

@@ -5,12 +5,11 @@ from typing import Annotated, Any, Literal, NoReturn, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from frontend.domain.masks import MaskPrompts
+from frontend.domain.masks import MAX_ID_CHARS, MaskPrompts
 from frontend.http.schemas.fields import CROSS_FIELD, EXAMPLE_IMAGE, EXAMPLE_MASK, Int
 
 MAX_POINTS = 256
 MAX_BORDER = 50
-MAX_ID_CHARS = 128
 # Pixels: far beyond any picture, and still exact in the model's FP32.
 MAX_COORDINATE = 2**24
 
@@ -167,6 +166,13 @@ class SmartMaskAnswer(BaseModel):
     error: None = None
     score: Annotated[float, Field(description="the network's confidence in the object, 0 to 1")]
     cached: Annotated[bool, Field(description="whether the image was known already")]
+    points_missed: Annotated[
+        list[int],
+        Field(
+            description="positions in points, from 0, of those inside the object that the mask "
+            "does not hold; one mask is one object"
+        ),
+    ]
     timings: Annotated[dict[str, float], Field(description="the model's seconds by stage")]
 
 

@@ -123,6 +123,7 @@ def _found(laps: Laps, mask: Mask) -> "pb_utils.InferenceResponse":
             pb_utils.Tensor("IMAGE_ID", text_array(mask.image_id)),
             pb_utils.Tensor("SCORE", np.array([mask.score], np.float32)),
             pb_utils.Tensor("CACHED", np.array([mask.cached])),
+            pb_utils.Tensor("POINTS_MISSED", np.array(mask.points_missed, np.int32)),
             pb_utils.Tensor("INFO", text_array(json.dumps(info))),
         ]
     )

@@ -210,8 +210,66 @@ async def test_an_abandoned_request_frees_its_place(bench: Bench) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+    assert (bench.masks.waiting, bench.masks.running) == (0, 0)
     bench.model.behaviour.delay_s = 0
     await bench.find()
+    assert [inputs["IMAGE"][0] for inputs in bench.model.requests] == [b"a", picture().data]
+
+
+async def test_an_abandoned_request_is_cancelled_in_band(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 60
+    bench.model.behaviour.cancels_missed = 2
+    finding = bench.finding()
+    await eventually(lambda: bench.model.live)
+    finding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finding
+    await eventually(lambda: bench.model.live == 0)
+    assert len(bench.model.cancels) == 3
+    assert len(bench.model.cancelled) == 1
+    assert bench.model.cut == []
+    assert len(bench.store) == 0
+
+
+async def test_an_abandoned_request_makes_no_second_call(bench: Bench) -> None:
+    first = await bench.find()
+    bench.model.known.clear()
+    bench.model.behaviour.delay_s = 60
+    bench.model.behaviour.stubborn = True
+    finding = bench.finding()
+    await eventually(lambda: bench.model.live)
+    finding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finding
+    bench.model.release()  # the answer is that the picture is not known
+    await eventually(lambda: bench.model.live == 0)
+    assert first.image_id == picture().image_id
+    assert bench.sent == ["IMAGE", "IMAGE_ID"]
+
+
+@pytest.mark.parametrize("way", ["deaf", "stubborn"])
+@with_settings(cancel_timeout_s=0.3, cancel_grace_s=0.3)
+async def test_an_abandoned_request_that_does_not_end_is_cut(bench: Bench, way: str) -> None:
+    bench.model.behaviour.delay_s = 60
+    finding = bench.finding()
+    await eventually(lambda: bench.model.live)
+    setattr(bench.model.behaviour, way, True)
+    finding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finding
+    await eventually(lambda: len(bench.model.cut) == 1)
+
+
+async def test_closing_waits_for_abandoned_requests(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 60
+    finding = bench.finding()
+    await eventually(lambda: bench.model.live)
+    finding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finding
+    await bench.masks.__aexit__()
+    assert len(bench.model.cancelled) == 1
+    assert not bench.masks._leaving
 
 
 async def test_a_live_request_id_is_refused_and_a_free_one_is_not(bench: Bench) -> None:
@@ -342,6 +400,15 @@ async def test_cancelling_twice_and_afterwards_is_harmless(bench: Bench) -> None
     await bench.cancel("never heard of")
     bench.model.behaviour.delay_s = 0
     assert (await bench.find(request_id="click")).mask == MASK
+
+
+async def test_a_cancel_waits_for_its_request(bench: Bench) -> None:
+    await bench.cancel("click")
+    with pytest.raises(MaskCancelledError, match="click was cancelled"):
+        await bench.find(request_id="click")
+    assert bench.model.requests == []
+    await bench.cancel("click")  # repeated, and too late
+    await bench.find(request_id="click")
 
 
 @with_settings(max_masks_in_flight=4)

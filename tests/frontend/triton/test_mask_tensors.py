@@ -30,6 +30,7 @@ def answered(**changes: Any) -> Any:
         "IMAGE_ID": b"id",
         "SCORE": 0.9,
         "CACHED": True,
+        "POINTS_MISSED": [0, 2],
         "INFO": json.dumps(INFO).encode(),
     }
     return mask_response(**values | changes)
@@ -76,7 +77,9 @@ def test_a_cancel_carries_nothing_else(job_id: str) -> None:
 
 def test_a_mask_is_read() -> None:
     timings = {"select": 0.001, "network": 0.1}
-    assert mask_tensors.mask_result(answered()) == MaskResult(b"png", "id", 0.9, True, timings)
+    expected = MaskResult(b"png", "id", 0.9, True, points_missed=(0, 2), timings=timings)
+    assert mask_tensors.mask_result(answered()) == expected
+    assert mask_tensors.mask_result(answered(POINTS_MISSED=[])).points_missed == ()
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,54 @@ def test_a_mask_is_what_its_prototype_says_within_its_box() -> None:
     assert mask[20, 28] == 0
 
 
+# cvat-ai/cvat#6250: objects at the picture's border keep a gap
+SIDES = {"left": 0, "top": 1, "right": 2, "bottom": 3}
+
+
+@pytest.mark.parametrize("size", [(64, 64), (128, 64), (64, 128), (2000, 1500)], ids=str)
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(("short", "reaches"), [(0, True), (1, True), (2.4, True), (2.6, False)])
+def test_a_box_that_ends_shortly_before_the_border_goes_on_to_it(
+    size: tuple[int, int], side: str, short: float, *, reaches: bool
+) -> None:
+    box = Letterbox.fit(*size, SIDE)
+    edges = [box.left, box.top, box.left + box.inner_width, box.top + box.inner_height]
+    found = features(((0, 0, SIDE, SIDE), 0.9), width=size[0], height=size[1])
+    inner = np.array(edges, np.float32) + np.array([9, 9, -9, -9], np.float32)
+    inner[SIDES[side]] = edges[SIDES[side]] + short * (1 if side in ("left", "top") else -1)
+    found.boxes[0] = inner
+    widened = found.reaching_border()
+    expected = inner.copy()
+    if reaches:
+        expected[SIDES[side]] = edges[SIDES[side]]
+    assert widened.boxes[0].tolist() == expected.tolist()
+    rows, columns = np.nonzero(widened.mask(0))
+    gaps = (columns.min(), rows.min(), size[0] - 1 - columns.max(), size[1] - 1 - rows.max())
+    assert (gaps[SIDES[side]] == 0) == reaches
+    assert min(gap for name, gap in zip(SIDES, gaps, strict=True) if name != side) > 0
+    whole = (expected[2:] - expected[:2]) / STRIDE
+    if reaches and short:
+        assert widened.areas[0] == pytest.approx(whole.prod(), rel=1e-3)
+    place = np.array([[0, box.height // 2], [box.width - 1, box.height // 2]]).T
+    held = widened.hold(*place)[0].tolist()
+    assert held == [side == "left" and reaches, side == "right" and reaches]
+
+
+def test_what_the_prototypes_end_before_the_border_stays_ended() -> None:
+    found = features(((0, 0, 64, 64), 0.9), holes={0: (0, 0, 4, 64)})
+    found.boxes[0] = [2, 0, 64, 64]
+    assert found.reaching_border().boxes[0].tolist() == [0, 0, 64, 64]
+    assert not found.reaching_border().mask(0)[:, :2].any()
+
+
+def test_boxes_over_the_border_and_within_the_picture_stay() -> None:
+    found = features(((0, 0, 64, 64), 0.9), ((8, 8, 16, 16), 0.8))
+    found.boxes[0] = [-3, -1, 66, 65]
+    assert (found.reaching_border().boxes == found.boxes).all()
+    assert (found.reaching_border().areas == found.areas).all()
+    assert features().reaching_border().boxes.shape == (0, 4)
+
+
 def test_a_box_beyond_the_border_is_cut_there() -> None:
     found = features(((0, 0, 64, 64), 0.9))
     found.boxes[0] = [-20, -20, 90, 32]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from smart_mask.progress import Progress
 
 TIMEOUT_S = 60.0
-MASK = Mask(b"png", "id", 0.9, cached=False, detections=1, box=[0, 0, 1, 1])
+MASK = Mask(b"png", "id", 0.9, cached=False, detections=1, box=[0, 0, 1, 1], points_missed=[])
 
 
 class Client:

@@ -51,6 +51,7 @@ class Network:
         self.calls = 0
         self.gate: threading.Event | None = None
         self.error: Exception | None = None
+        self.shrink = 0  # pixels by which each edge of a box lies within its object
 
     def __call__(self, image: Floats) -> tuple[Floats, Floats]:
         assert image.shape == (1, 3, SIDE, SIDE)
@@ -63,8 +64,8 @@ class Network:
         predictions = np.zeros((37, len(OBJECTS)), np.float32)
         prototypes = np.full((32, small, small), -1, np.float32)
         for index, (left, top, right, bottom) in enumerate(OBJECTS):
-            width, height = right - left, bottom - top
-            middle = (left + width / 2, top + height / 2)
+            width, height = (size - 2 * self.shrink for size in (right - left, bottom - top))
+            middle = ((left + right) / 2, (top + bottom) / 2)
             predictions[:5, index] = [*middle, width, height, 0.9 - index / 10]
             predictions[5 + index, index] = 1
             rows, columns = slice(top // STRIDE, bottom // STRIDE), slice(left // 4, right // 4)
@@ -175,6 +176,41 @@ def test_points_come_before_a_box_and_a_box_before_a_mask(bench: Bench) -> None:
         boxes.append(bench.ask(IMAGE=png(64, 64), **every).box)
         del every[next(iter(every))]
     assert boxes == [[32, 0, 64, 64], [0, 0, 32, 64], [24, 24, 40, 40], [0, 0, 32, 64]]
+
+
+# CASIA-LMC-Lab/FastSAM#134, facebookresearch/segment-anything#524: two clicks on two objects
+@pytest.mark.parametrize(
+    ("prompts", "missed"),
+    [
+        ({"POINTS": [[5, 5]]}, []),
+        ({"POINTS": [[5, 5], [60, 5]]}, [1]),
+        ({"POINTS": [[60, 5], [5, 5], [5, 60]]}, [0]),
+        ({"POINTS": [[1e6, 5], [5, 5], [-9, 60]]}, [0]),
+        ({"POINTS": [[5, 5], [60, 5], [62, 9]], "POINT_LABELS": [1, 0, 1]}, [2]),
+        ({"BBOX": [0, 0, 30, 64]}, []),
+        ({"MASK": guidance(50, 60)}, []),
+        ({"AUTO_DETECT": True}, []),
+    ],
+    ids=str,
+)
+def test_positive_points_that_the_mask_leaves_out_are_named(
+    bench: Bench, prompts: dict[str, Any], missed: list[int]
+) -> None:
+    mask = bench.ask(IMAGE=png(64, 64), **prompts)
+    assert mask.points_missed == missed
+    if "POINTS" in prompts:
+        places = np.array(prompts["POINTS"]).clip(0, 63).astype(int)
+        inside = pixels(mask)[places[:, 1], places[:, 0]] > 127
+        positive = np.array(prompts.get("POINT_LABELS", [1] * len(places)), np.bool_)
+        assert np.flatnonzero(positive & ~inside).tolist() == missed
+
+
+def test_a_box_short_of_the_border_still_makes_a_mask_up_to_it(bench: Bench) -> None:
+    # cvat-ai/cvat#6250: the two edges of the left object end within the network's uncertainty.
+    bench.network.shrink = 2
+    mask = bench.ask(IMAGE=png(128, 128), POINTS=[[5, 60]])
+    assert (pixels(mask)[40:80, 0] == 255).all()
+    assert mask.box[0] == 0
 
 
 def test_a_guidance_mask_of_another_size_is_stretched(bench: Bench) -> None:

@@ -93,9 +93,31 @@ class Letterbox:
 
     def clip(self, boxes: Floats) -> Floats:
         """Cut the square's bars off boxes in it; both float32 [n, 4], x0 y0 x1 y1."""
-        first = np.array([self.left, self.top] * 2, np.float32)
-        last = first + np.array([self.inner_width, self.inner_height] * 2, np.float32)
-        return boxes.clip(first, last)
+        first, last = self._corners
+        return boxes.clip(np.tile(first, 2), np.tile(last, 2))
+
+    def stretch(self, boxes: Floats, reach: float) -> Floats:
+        """Move the edges of boxes that end shortly before the picture's border onto it.
+
+        Args:
+            boxes: float32 [n, 4], x0 y0 x1 y1 in pixels of the square.
+            reach: how far before the border such an edge ends at most, in pixels of the square.
+
+        Returns:
+            float32 [n, 4].
+        """
+        first, last = self._corners
+        gaps = np.hstack([boxes[:, :2] - first, last - boxes[:, 2:]])
+        stretched: Floats = np.where(
+            (gaps > 0) & (gaps <= reach), np.concatenate([first, last]), boxes
+        )
+        return stretched
+
+    @property
+    def _corners(self) -> tuple[Floats, Floats]:
+        """Return where the picture begins and ends in the square; each float32 [2], x and y."""
+        first = np.array([self.left, self.top], np.float32)
+        return first, first + np.array([self.inner_width, self.inner_height], np.float32)
 
     @property
     def _inside(self) -> tuple[slice, slice]:

@@ -44,6 +44,8 @@ class Mask:
     """Number of detections in the whole picture."""
     box: list[int]
     """x0, y0, x1, y1 of the mask before it was finished, in pixels."""
+    points_missed: list[int]
+    """Positions in the request's points: positive ones that the mask does not hold."""
 
 
 class Segmenter:
@@ -100,6 +102,7 @@ class Segmenter:
             cached,
             len(features.scores),
             [left, top, left + width, top + height],
+            _points_missed(finished, request),
         )
 
     def _features(self, request: MaskRequest, progress: Progress) -> tuple[str, Features, bool]:
@@ -135,7 +138,7 @@ class Segmenter:
             confidence=self._settings.confidence,
             iou=self._settings.iou,
             most=self._settings.max_detections,
-        )
+        ).reaching_border()
         progress.laps.note("detections")
         return features
 
@@ -188,3 +191,21 @@ class Segmenter:
             return decode_rgb(data, self._settings.max_image_pixels)
         except ImageRefusedError as error:
             raise invalid(field, str(error)) from error
+
+
+def _points_missed(mask: Pixels, request: MaskRequest) -> list[int]:
+    """Find the positive points of a request that lie outside a mask.
+
+    Args:
+        mask: uint8 [height, width], 0..255.
+        request: a point outside the picture moves to the border.
+
+    Returns:
+        Their positions in the request's points.
+    """
+    if request.points is None or request.positive is None:
+        return []
+    height, width = mask.shape
+    columns, rows = request.points.astype(np.int64).clip(0, (width - 1, height - 1)).T
+    missed: list[int] = np.flatnonzero(request.positive & (mask[rows, columns] <= _HALF)).tolist()
+    return missed

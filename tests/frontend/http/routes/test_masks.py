@@ -57,6 +57,7 @@ async def test_a_mask_has_the_contracts_keys(client: WebClient) -> None:
         "error": None,
         "score": 0.75,
         "cached": False,
+        "points_missed": [1],
         "timings": {"select": 0.001},
     }
     assert len({(await answered(client))["request_id"] for _ in range(2)}) == 2
@@ -224,6 +225,47 @@ async def test_a_cancelled_request_ends_as_cancelled(
         triton.masks.release()
         await other
     assert len(triton.masks.cancelled) == in_flight - 1
+
+
+# artokun/comfyui-mcp#1632, Comfy-Org/ComfyUI_frontend#7758: a cancel that overtakes its request
+async def test_a_cancel_that_comes_first_is_kept_for_its_request(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    assert (await client.http.post("/api/smart-mask/cancel/click-7")).status_code == 200
+    answer = await smart_mask(client, request_id="click-7")
+    assert answer.status_code == 400
+    assert answer.json() == {"detail": "Segmentation request click-7 was cancelled"}
+    assert triton.masks.requests == []
+    await answered(client, request_id="click-7")
+    # This one is late: it means the request that was answered, not the next of its id.
+    await client.http.post("/api/smart-mask/cancel/click-7")
+    await answered(client, request_id="click-7")
+
+
+# vllm-project/vllm-omni#1347, docker/model-runner#1041: work for clients that left
+@pytest.mark.parametrize("path", ["/api/smart-mask", "/api/smart-mask/detect"])
+async def test_clients_that_left_keep_no_place(serve: Serve, triton: FakeTriton, path: str) -> None:
+    triton.masks.behaviour.delay_s = 60
+    async with serve(max_masks_in_flight=1, max_masks_waiting=2) as client:
+        pictures = [encoded("PNG", (8, 8 + number)) for number in range(3)]
+        leaving = [
+            asyncio.create_task(
+                client.http.post(path, json=mask_request(image=b64(picture), image_id=None))
+            )
+            for picture in pictures
+        ]
+        await until_admitted(client, 3)
+        await eventually(lambda: triton.masks.live == 1)
+        assert (await smart_mask(client)).status_code == 503
+        for request in leaving:
+            request.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        await until_admitted(client, 0)
+        triton.masks.behaviour.delay_s = 0
+        await answered(client)
+        assert len(triton.masks.requests) == 2
+        await eventually(lambda: len(triton.masks.cancelled) == 1)
+        assert triton.masks.cut == []
 
 
 async def test_any_id_may_be_cancelled(client: WebClient) -> None:

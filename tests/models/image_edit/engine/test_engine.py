@@ -294,6 +294,51 @@ def test_a_prompt_longer_than_the_text_encoder_reads(engine: EditEngine, field: 
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
+def own_tokens(bundle: Bundle) -> list[str]:
+    return [token.content for token in bundle.pipeline.tokenizer.added_tokens_decoder.values()]
+
+
+# google-deepmind/gemma#770, huggingface/transformers#26468: special tokens in a prompt
+@pytest.mark.parametrize("text", ["{}", "remove{}it", "a | {}", "{}{}"])
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_a_token_of_the_model_s_own_is_refused_by_name(
+    bundle: Bundle, engine: EditEngine, field: str, text: str
+) -> None:
+    tokens = own_tokens(bundle)
+    assert {"<|endoftext|>", "<|im_end|>", "<|image_pad|>"} <= set(tokens)
+    for token in tokens:
+        with pytest.raises(CodedError) as caught:
+            prepared(engine, spec_of(**{field: text.replace("{}", token)}))
+        sentence = f"{field.upper()}: the model's own token {token} may not stand here"
+        assert str(caught.value).startswith(f"[INVALID_ARGUMENT] {sentence}")
+        assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("text", ["<|im_end", "< |image_pad| >", "a <b> | c", "<|no_such|>"])
+def test_what_only_looks_like_a_token_is_text(engine: EditEngine, text: str) -> None:
+    prepared(engine, spec_of(prompt=text, negative_prompt=text))
+
+
+def test_every_seed_draws_its_own_noise(engine: EditEngine) -> None:
+    # vllm-project/vllm-omni#1248, lllyasviel/Fooocus#44: seeds that mean the same
+    seeds = [0, 1, 7, 2**32 - 1, 2**32, 2**32 + 7, 2**53, 2**53 + 1, 2**62, 2**63 - 1]
+    noises = [prepared(engine, spec_of(seed=seed)).latents for seed in seeds]
+    for index, noise in enumerate(noises):
+        assert all(not noise.equal(other) for other in noises[:index]), seeds[index]
+        assert abs(float(noise.mean())) < 0.1
+        assert float(noise.std()) == pytest.approx(1, abs=0.1)
+        assert (noise.shape, noise.dtype) == (noises[0].shape, noises[0].dtype)
+    again = prepared(engine, spec_of(seed=2**32, size=(64, 64))).latents
+    assert again.equal(noises[4])
+
+
+def test_a_large_seed_s_noise_has_every_size(engine: EditEngine) -> None:
+    spec = spec_of(seed=2**40, size=(96, 48), num_inference_steps=1)
+    state = denoised(engine, spec)
+    assert state.latents.shape == denoised(engine, spec_of(size=(96, 48))).latents.shape
+    assert engine.decode(state).shape == (48, 96, 3)
+
+
 def out_of_device_memory(**_: Any) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory.")
 

@@ -26,6 +26,8 @@ from image_edit.spec import MIN_SIDE, EditSpec
 from model_kit.errors import Code, CodedError, invalid
 
 LIGHTNING_SHIFT = 3.0
+# PyTorch's generator on the CPU keeps only so many bits of a seed.
+TORCH_SEED_BITS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +102,14 @@ class EditEngine:
 
         Raises:
             CodedError: UNIMPLEMENTED where the bundle lacks the task's adapter,
-                INVALID_ARGUMENT for a prompt too long, RESOURCE_EXHAUSTED.
+                INVALID_ARGUMENT for a prompt too long or with a control token,
+                RESOURCE_EXHAUSTED.
         """
         if spec.task_type not in self.adapters:
             raise CodedError(Code.UNIMPLEMENTED, f"no adapter for {spec.task_type} is installed")
-        self._check_length("PROMPT", spec.prompt)
-        self._check_length("NEGATIVE_PROMPT", spec.negative_prompt)
+        # Conditioning has put the angle and the background into the prompt.
+        self._check_text("PROMPT", spec.prompt, ", nor in ANGLE or BACKGROUND_PRESET")
+        self._check_text("NEGATIVE_PROMPT", spec.negative_prompt)
         with _coded_device_errors(self._device):
             width, height = spec.size
             area = self._condition_area or width * height
@@ -210,12 +214,27 @@ class EditEngine:
     def _draw_noise(self, spec: EditSpec, dtype: torch.dtype) -> torch.Tensor:
         """[1, tokens, 4 x z_dim], from the edit's own seed."""
         # On the CPU whatever the device: the same seed gives the same noise everywhere.
-        generator = torch.Generator("cpu").manual_seed(spec.seed)
         width, height = spec.size
+        generator = drawn = None
+        if spec.seed < 2**TORCH_SEED_BITS:
+            generator = torch.Generator("cpu").manual_seed(spec.seed)
+        else:
+            drawn = self._draw_packed(spec)
         noise: torch.Tensor = self._pipeline.prepare_latents(
-            None, 1, self._channels, height, width, dtype, self._device, generator
+            None, 1, self._channels, height, width, dtype, self._device, generator, drawn
         )[0]
         return noise
+
+    def _draw_packed(self, spec: EditSpec) -> torch.Tensor:
+        """Draws noise from a generator that tells all seeds apart; float32, as `_draw_noise`."""
+        rows, columns = (side // self._pipeline.vae_scale_factor for side in reversed(spec.size))
+        random = np.random.Generator(np.random.PCG64(spec.seed))
+        shape = (1, 1, self._channels, rows, columns)
+        packed: torch.Tensor = self._pipeline._pack_latents(
+            torch.from_numpy(random.standard_normal(shape, np.float32)),
+            *(1, self._channels, rows, columns),
+        )
+        return packed
 
     def _encode_image(self, image: Image.Image, area: int, noise: torch.Tensor) -> torch.Tensor:
         """[1, tokens, 4 x z_dim], of the dtype and on the device of `noise`."""
@@ -307,11 +326,22 @@ class EditEngine:
         )
         return unpacked
 
-    def _check_length(self, field: str, text: str) -> None:
+    def _check_text(self, field: str, text: str, others: str = "") -> None:
+        """Refuses a text that is too long, or would speak to the model in its own tokens.
+
+        Raises:
+            CodedError: INVALID_ARGUMENT, naming the field and the token.
+        """
+        tokenizer = self._pipeline.tokenizer
+        ids = tokenizer(text).input_ids
+        # Such as <|im_end|>, which ends the user's turn, or <|image_pad|>, which stands for a
+        # picture that is not there.
+        own = tokenizer.added_tokens_decoder
+        if used := [own[id_].content for id_ in ids if id_ in own]:
+            raise invalid(field, f"the model's own token {used[0]} may not stand here{others}")
         limit = self._pipeline.tokenizer_max_length
-        tokens = len(self._pipeline.tokenizer(text).input_ids)
-        if tokens > limit:
-            raise invalid(field, f"{tokens} tokens long, at most {limit}")
+        if len(ids) > limit:
+            raise invalid(field, f"{len(ids)} tokens long, at most {limit}")
 
 
 def _dimensions(area: int, size: Size) -> Size:

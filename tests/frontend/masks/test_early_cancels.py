@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from frontend.domain.masks import MAX_ID_CHARS
+from frontend.masks.early_cancels import MAX_REMEMBERED, PATIENCE_S, EarlyCancels
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cancels(clock: Clock) -> EarlyCancels:
+    return EarlyCancels(clock)
+
+
+def test_a_cancel_counts_for_the_next_request_of_its_id_only(cancels: EarlyCancels) -> None:
+    cancels.note_cancel("a")
+    assert not cancels.take("b")
+    assert cancels.take("a")
+    assert not cancels.take("a")
+
+
+@pytest.mark.parametrize(("late_s", "counts"), [(-0.1, True), (0.1, False)])
+def test_a_cancel_waits_for_seconds(
+    cancels: EarlyCancels, clock: Clock, late_s: float, *, counts: bool
+) -> None:
+    cancels.note_cancel("a")
+    clock.now += PATIENCE_S + late_s
+    assert cancels.take("a") == counts
+
+
+@pytest.mark.parametrize(("late_s", "counts"), [(-0.1, False), (0.1, True)])
+def test_a_cancel_shortly_after_the_answer_is_a_late_one(
+    cancels: EarlyCancels, clock: Clock, late_s: float, *, counts: bool
+) -> None:
+    cancels.note_answer("a")
+    clock.now += PATIENCE_S + late_s
+    cancels.note_cancel("a")
+    assert cancels.take("a") == counts
+
+
+def test_a_repeated_cancel_does_not_end_the_next_request(cancels: EarlyCancels) -> None:
+    cancels.note_cancel("a")
+    assert cancels.take("a")
+    cancels.note_cancel("a")
+    assert not cancels.take("a")
+
+
+def test_the_oldest_ids_are_forgotten_first(cancels: EarlyCancels) -> None:
+    for number in range(MAX_REMEMBERED + 1):
+        cancels.note_cancel(str(number))
+    cancels.note_cancel("1")  # the newest from now on
+    cancels.note_cancel("one more")
+    remembered = [number for number in range(MAX_REMEMBERED + 1) if cancels.take(str(number))]
+    assert remembered == [1, *range(3, MAX_REMEMBERED + 1)]
+
+
+def test_an_id_that_no_request_can_have_takes_no_memory(cancels: EarlyCancels) -> None:
+    cancels.note_cancel("a" * MAX_ID_CHARS)
+    cancels.note_cancel("b" * (MAX_ID_CHARS + 1))
+    assert cancels.take("a" * MAX_ID_CHARS)
+    assert not cancels.take("b" * (MAX_ID_CHARS + 1))
