@@ -176,6 +176,8 @@ def _conditions(request: EditRequest) -> Conditions:
             pb_utils.Tensor(name, np.array(elements, dtype=np.object_))
             for name, elements in request.condition_inputs.items()
         ],
+        # `as_numpy` refuses tensors on the GPU, where Triton leaves a GPU model's outputs.
+        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
     ).exec()
     if response.has_error():
         raise error_of_conditions(response.error().message())
