@@ -121,9 +121,12 @@ def test_adapters_of_8_bit_weights_are_switched_back_and_forth(quantised: Bundle
     assert np.array_equal(edited(quantised), removal)
 
 
-def test_tiles_change_only_what_lies_near_their_seams(bundle: Bundle, bundle_folder: Path) -> None:
+def test_tiles_change_only_what_lies_near_their_seams(
+    bundle: Bundle, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("image_edit.engine.vae.TILE", 256)
+    monkeypatch.setattr("image_edit.engine.vae.TILE_DISTANCE", 192)
     tiled = load_bundle(bundle_folder, Tuning("float32", vae_tiling=True), "cpu")
-    # A tile is 256 pixels wide.
     assert np.array_equal(edited(tiled, side=128), edited(bundle, side=128))
     one, other = edited(bundle, side=320), edited(tiled, side=320)
     assert 25 < psnr(one, other) < np.inf

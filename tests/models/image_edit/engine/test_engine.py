@@ -338,11 +338,20 @@ def test_a_preview_may_run_out_of_memory_too(
     assert caught.value.code is Code.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "an illegal memory access was encountered",
+        "uncorrectable ECC error encountered",
+        "device-side assert triggered",
+        "unspecified launch failure",
+    ],
+)
 def test_a_fault_of_the_device_is_one_that_no_edit_survives(
-    bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     def fail(**_: Any) -> None:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        raise torch.AcceleratorError(f"CUDA error: {text}")
 
     state = prepared(engine, spec_of())
     monkeypatch.setattr(bundle.pipeline.transformer, "forward", fail)
@@ -351,11 +360,22 @@ def test_a_fault_of_the_device_is_one_that_no_edit_survives(
 
 
 @pytest.mark.parametrize("lost", [True, False])
-def test_a_library_s_error_is_a_fault_where_the_device_answers_no_more(
-    bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch, lost: bool
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
+        torch.AcceleratorError("CUDA error: invalid configuration argument"),
+    ],
+)
+def test_an_error_is_a_fault_where_the_device_answers_no_more(
+    bundle: Bundle,
+    engine: EditEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    lost: bool,
 ) -> None:
     def fail(**_: Any) -> None:
-        raise RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED")
+        raise error
 
     def synchronize(device: torch.device) -> None:
         assert device.index == 1
@@ -366,7 +386,7 @@ def test_a_library_s_error_is_a_fault_where_the_device_answers_no_more(
     monkeypatch.setattr(bundle.pipeline.transformer, "forward", fail)
     monkeypatch.setattr(engine, "_device", torch.device("cuda:1"))
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
-    with pytest.raises(DeviceLostError if lost else RuntimeError) as caught:
+    with pytest.raises(DeviceLostError if lost else type(error)) as caught:
         engine.step(state)
     assert isinstance(caught.value, DeviceLostError) == lost
 

@@ -14,6 +14,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from image_edit.engine.positions import mark_picture_tokens
 from image_edit.engine.preview import PreviewMap
+from image_edit.engine.text_encoder import drop_word_head, remember_last_pictures
 from image_edit.engine.tuning import after_adapters, before_adapters, torch_dtype
 from image_edit.settings import Tuning
 
@@ -82,6 +83,8 @@ def load_bundle(
         source, dtype=dtype, local_files_only=True, **parts
     )
     mark_picture_tokens(pipeline.text_encoder)
+    drop_word_head(pipeline.text_encoder)
+    remember_last_pictures(pipeline.text_encoder)
     if tuning.quantization != "none":
         on_stage(f"turning the weights to {tuning.quantization}")
     before_adapters(pipeline, tuning, device)

@@ -4,8 +4,7 @@ It computes what QwenImageEditPlusPipeline.__call__ computes, but hands control 
 step, so that a caller can stop an edit there or take turns between several.
 """
 
-import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,8 @@ from PIL import Image
 
 from image_edit.conditions import Pixels
 from image_edit.engine.bundle import Bundle
-from image_edit.errors import Code, DeviceLostError, EditError, invalid
+from image_edit.engine.device import coded_device_errors
+from image_edit.errors import Code, EditError, invalid
 from image_edit.spec import MIN_SIDE, EditSpec, Size
 
 LIGHTNING_SHIFT = 3.0
@@ -105,7 +105,7 @@ class EditEngine:
             raise EditError(Code.UNIMPLEMENTED, f"no adapter for {spec.task_type} is installed")
         self._check_length("PROMPT", spec.prompt)
         self._check_length("NEGATIVE_PROMPT", spec.negative_prompt)
-        with _coded_device_errors(self._device):
+        with coded_device_errors(self._device):
             width, height = spec.size
             area = self._condition_area or width * height
             text_area = min(CONDITION_IMAGE_SIZE, area)
@@ -148,7 +148,7 @@ class EditEngine:
         Raises:
             EditError: RESOURCE_EXHAUSTED.
         """
-        with _coded_device_errors(self._device):
+        with coded_device_errors(self._device):
             self._activate(state.adapters)
             self._forget_other_edits(state)
             timestep = state.scheduler.timesteps[state.step]
@@ -170,7 +170,7 @@ class EditEngine:
         Raises:
             EditError: RESOURCE_EXHAUSTED.
         """
-        with _coded_device_errors(self._device):
+        with coded_device_errors(self._device):
             latents = state.latents
             if state.velocity is not None:
                 # A flow is a straight line: what is left of it leads to the end.
@@ -187,7 +187,7 @@ class EditEngine:
         Raises:
             EditError: INTERNAL where the picture is not finite, RESOURCE_EXHAUSTED.
         """
-        with _coded_device_errors(self._device):
+        with coded_device_errors(self._device):
             vae = self._pipeline.vae
             latents = self._unpack(state.latents, state.size).to(vae.dtype)
             channels = (1, -1, 1, 1, 1)
@@ -317,44 +317,3 @@ def _dimensions(area: int, size: Size) -> Size:
     """Width and height of about `area` pixels in the aspect of `size`, multiples of 32."""
     width, height = calculate_dimensions(area, size[0] / size[1])
     return max(MIN_SIDE, width), max(MIN_SIDE, height)
-
-
-@contextlib.contextmanager
-def _coded_device_errors(device: torch.device) -> Iterator[None]:
-    """Codes what a device does to an edit: too little memory ends that edit, a fault all of them.
-
-    Raises:
-        EditError: RESOURCE_EXHAUSTED.
-        DeviceLostError: the device's context is corrupt; every later call on it would fail too.
-    """
-    try:
-        yield
-    except Exception as error:
-        if _is_out_of_memory(error):
-            raise EditError(
-                Code.RESOURCE_EXHAUSTED,
-                "the device is out of memory; use a smaller picture or fewer condition images",
-            ) from error
-        if isinstance(error, torch.AcceleratorError) or _is_lost(device):
-            raise DeviceLostError(
-                Code.INTERNAL, "the device failed; the server starts anew"
-            ) from error
-        raise
-
-
-def _is_lost(device: torch.device) -> bool:
-    """Asks the device itself: libraries on top of CUDA report its faults in errors of any type."""
-    if device.type != "cuda":
-        return False
-    try:
-        torch.cuda.synchronize(device)
-    except RuntimeError:
-        return True
-    return False
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch has a type of its own for accelerators' allocators; elsewhere there is just a text.
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-    return isinstance(error, kinds) or any(text in str(error) for text in texts)

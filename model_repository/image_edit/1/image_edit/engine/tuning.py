@@ -6,6 +6,7 @@ import torch
 from diffusers import FirstBlockCacheConfig
 
 from image_edit.engine.quantised import quantise
+from image_edit.engine.vae import keep_to_pictures, work_on_tiles
 from image_edit.settings import Tuning
 
 # Of one block's code: torch's own limit is 8, beyond which it gives up.
@@ -42,8 +43,9 @@ def before_adapters(pipeline: Any, tuning: Tuning, device: str) -> None:
     if tuning.quantization != "none":
         quantise(pipeline.transformer, tuning.quantization, device)
         quantise(pipeline.text_encoder, tuning.quantization, device)
+    keep_to_pictures(pipeline.vae)
     if tuning.vae_tiling:
-        pipeline.vae.enable_tiling()
+        work_on_tiles(pipeline.vae)
     if tuning.attention_backend != "native":
         try:
             pipeline.transformer.set_attention_backend(tuning.attention_backend)
