@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,27 +45,32 @@ class TritonPythonModel:
         device = f"cuda:{args['model_instance_device_id']}" if self._on_gpu else "cpu"
         if not self._on_gpu:
             tune_for_cpu()
-        # In a thread that ends: the threads that OpenMP keeps for the one that computes would
-        # otherwise stay beside the engine's own, and with more of them than cores none waits
-        # actively, whatever it was told.
-        with ThreadPoolExecutor(1) as thread:
-            bundle, runner = thread.submit(_load, self._settings, device).result()
-        self._about = {"model": bundle.name, "adapters": list(bundle.adapters)}
         log_error = pb_utils.Logger.log_error
-        self._wire: EditWire[Hashable, pb_utils.InferenceResponse] = EditWire(
-            _response,
-            pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
-            on_left=self._client_left,
-            log_error=log_error,
-        )
-        self._jobs = EditJobs(
-            _conditions,
-            runner.run,
-            self._wire.post,
-            log_error,
-            self._leave,
-            self._settings.max_queue_size,
-        )
+        with loading(pb_utils.Logger.log_info) as on_stage:
+            # Load in a thread that ends. OpenMP keeps a thread pool for every thread that has
+            # computed. Two pools are more threads than cores, and then libgomp never spins,
+            # whatever GOMP_SPINCOUNT says.
+            with ThreadPoolExecutor(1) as thread:
+                bundle, runner = thread.submit(_load, self._settings, device, on_stage).result()
+            self._about = {"model": bundle.name, "adapters": list(bundle.adapters)}
+            self._wire: EditWire[Hashable, pb_utils.InferenceResponse] = EditWire(
+                _response,
+                pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
+                on_left=self._client_left,
+                log_error=log_error,
+            )
+            self._jobs = EditJobs(
+                _conditions,
+                runner.run,
+                self._wire.post,
+                log_error,
+                self._leave,
+                self._settings.max_queue_size,
+                # In the engine's thread, because cuDNN's plans and torch's configuration belong
+                # to the thread that made them.
+                warm_up=lambda: runner.warm_up(self._settings.warm_up_sizes, on_stage),
+                give_back_memory=runner.give_back_memory,
+            )
 
     def execute(self, requests: list["pb_utils.InferenceRequest"]) -> None:
         """Enqueues edits and carries out cancels; the wire answers, now or later."""
@@ -148,19 +153,18 @@ def _inputs(request: "pb_utils.InferenceRequest") -> Tensors:
     return {name: array.tolist() for name, array in arrays.items()}
 
 
-def _load(settings: EditSettings, device: str) -> tuple["Bundle", EditRunner]:
-    """Loads the bundle and warms it up, and tells how far it is."""
-    with loading(pb_utils.Logger.log_info) as on_stage:
-        on_stage("importing the packages")
-        # Not before, because they load torch, which reads what was tuned.
-        from image_edit.engine.bundle import load_bundle
-        from image_edit.engine.engine import EditEngine
+def _load(
+    settings: EditSettings, device: str, on_stage: Callable[[str], None]
+) -> tuple["Bundle", EditRunner]:
+    """Loads the bundle and tells how far it is."""
+    on_stage("importing the packages")
+    # Not before, because they load torch, which reads what was tuned.
+    from image_edit.engine.bundle import load_bundle
+    from image_edit.engine.engine import EditEngine
 
-        bundle = load_bundle(settings.bundle, settings.tuning, device, on_stage)
-        engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)
-        runner = EditRunner(engine, bundle.name)
-        runner.warm_up(settings.warm_up_sizes, on_stage)
-        return bundle, runner
+    bundle = load_bundle(settings.bundle, settings.tuning, device, on_stage)
+    engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)
+    return bundle, EditRunner(engine, bundle.name)
 
 
 def _conditions(request: EditRequest) -> Conditions:

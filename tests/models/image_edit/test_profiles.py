@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from diffusers import QwenImageTransformer2DModel
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from image_edit.engine.bundle import Bundle, load_bundle
+from image_edit.engine.bundle import Bundle, BundleError, load_bundle
 from image_edit.engine.engine import EditEngine
-from image_edit.engine.quantised import Float8Linear, Int8Linear, quantise
+from image_edit.engine.quantised import Float8Linear, Int8Linear, quantise, quantised_class
 from image_edit.engine.tuning import torch_dtype
 from image_edit.settings import Tuning
 from tests.models.image_edit.engine.test_engine import SHIFT, denoised, prepared, spec_of
@@ -52,6 +54,9 @@ def test_8_bits_are_what_is_kept(quantised: Bundle) -> None:
     assert {str(lora.weight.dtype) for lora in layer.lora_A.values()} == {"torch.bfloat16"}
     encoder = quantised.pipeline.text_encoder.model.language_model.layers[0].mlp.up_proj
     assert encoder.weight.dtype is torch.int8
+    for kept in ("img_in", "txt_in", "proj_out"):
+        layer = quantised.pipeline.transformer.get_submodule(kept)
+        assert layer.weight.dtype is torch.bfloat16
     assert quantised.pipeline.vae.decoder.conv_in.weight.dtype is torch.bfloat16
 
 
@@ -60,10 +65,10 @@ def test_8_bits_are_what_is_kept(quantised: Bundle) -> None:
 def test_8_bits_are_near_to_what_they_stand_for(
     layer: Callable[[torch.nn.Linear], torch.nn.Linear], rounding: float, bias: bool
 ) -> None:
-    linear = torch.nn.Linear(64, 32, bias=bias)
+    linear = torch.nn.Linear(64, 32, bias=bias, dtype=torch.bfloat16)
     with torch.no_grad():
         linear.weight[3] = 0
-        inputs = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0))
+        inputs = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
         inputs[1, 2] = 0
         expected = linear(inputs)
         found = layer(linear)(inputs)
@@ -104,10 +109,98 @@ def test_each_layer_is_let_go_before_the_next_is_moved(
     assert alive == [6, 5, 4, 3, 2, 1]
 
 
-def test_an_older_gpu_has_no_8_bit_floats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    with pytest.raises(ValueError, match=r"QUANTIZATION: fp8 needs .*\(8, 9\).*\(8, 0\)"):
-        quantise(torch.nn.Linear(16, 16), "fp8", "cuda:0")
+@pytest.mark.parametrize(
+    ("capability", "compile_blocks", "refusal"),
+    [
+        ((8, 0), True, r"fp8 needs .*\(8, 9\).*\(8, 0\)"),
+        ((9, 0), False, "fp8 is slower than bfloat16 unless COMPILE is true"),
+        ((9, 0), True, None),
+    ],
+)
+def test_8_bit_floats_are_refused_where_they_save_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capability: tuple[int, int],
+    compile_blocks: bool,
+    refusal: str | None,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    tuning = Tuning("bfloat16", quantization="fp8", compile_blocks=compile_blocks)
+    # Before anything is read.
+    with pytest.raises(
+        ValueError if refusal else BundleError,
+        match=f"parameter QUANTIZATION: {refusal}" if refusal else "manifest",
+    ):
+        load_bundle(tmp_path, tuning, "cuda:0")
+
+
+def test_what_a_step_meets_once_is_not_rounded_to_8_bit_floats() -> None:
+    with torch.device("meta"):
+        transformer = QwenImageTransformer2DModel(num_layers=1)
+    classes = {
+        name: quantised_class(name, layer, "fp8")
+        for name, layer in transformer.named_modules()
+        if type(layer) is torch.nn.Linear
+    }
+    kept = [name for name, found in classes.items() if found is None]
+    assert kept == [
+        "time_text_embed.timestep_embedder.linear_1",
+        "time_text_embed.timestep_embedder.linear_2",
+        "txt_in",
+        "img_in",
+        "norm_out.linear",
+        "proj_out",
+    ]
+    whole = [name for name, found in classes.items() if found is Int8Linear]
+    assert whole == ["transformer_blocks.0.img_mod.1", "transformer_blocks.0.txt_mod.1"]
+    assert len([found for found in classes.values() if found is Float8Linear]) == 12
+
+
+class Kernels(TorchDispatchMode):
+    """Names what is computed, but not what is only looked at in another shape."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view:
+            self.names.append(func.__name__.partition(".")[0])
+        return func(*args, **(kwargs or {}))
+
+
+def test_whole_numbers_cost_one_kernel_beside_the_multiplication() -> None:
+    layer = Int8Linear(torch.nn.Linear(64, 32).bfloat16())
+    with torch.inference_mode(), Kernels() as kernels:
+        layer(torch.ones(2, 5, 64, dtype=torch.bfloat16))
+    assert [name for name in kernels.names if name not in ("_unsafe_view", "view")] == [
+        "mul",
+        "linear",
+    ]
+
+
+def test_whole_numbers_come_nearer_to_bfloat16_than_half_a_percent() -> None:
+    generator = torch.Generator().manual_seed(0)
+    linear = torch.nn.Linear(1024, 1024)
+    with torch.no_grad():
+        linear.weight.copy_(torch.rand(1024, 1024, generator=generator) - 0.5)
+        inputs = torch.randn(64, 1024, generator=generator)
+        exact = linear(inputs)
+        found = Int8Linear(linear.bfloat16())(inputs.bfloat16()).float()
+    assert torch.linalg.norm(found - exact) < 0.0048 * torch.linalg.norm(exact)
+
+
+def test_each_part_is_in_8_bits_before_the_next_is_loaded(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages: list[str] = []
+    load_bundle(bundle_folder, Tuning("bfloat16", quantization="int8"), "cpu", stages.append)
+    assert stages[1:5] == [
+        "loading the text encoder",
+        "turning the text encoder to int8",
+        "loading the transformer",
+        "turning the transformer to int8",
+    ]
 
 
 def test_8_bits_change_the_picture_slightly(bundle_folder: Path, quantised: Bundle) -> None:

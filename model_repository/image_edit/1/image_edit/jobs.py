@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -55,8 +56,10 @@ class EditJobs:
         log_error: Callable[[str], None],
         on_device_lost: Callable[[], None],
         max_queue_size: int,
+        warm_up: Callable[[], None],
+        give_back_memory: Callable[[], None],
     ) -> None:
-        """Starts the threads.
+        """Starts the threads, and returns when the engine's thread has warmed up.
 
         Args:
             condition: builds a request's conditions; blocks; called by one thread of its own.
@@ -66,12 +69,22 @@ class EditJobs:
             on_device_lost: called once, after the end of the job that met with it; no job is run
                 any more, and whoever is called must see to the others.
             max_queue_size: most jobs that may wait beside the one that runs.
+            warm_up: the first work of the thread that runs jobs. Libraries keep what they learn
+                there for that thread alone.
+            give_back_memory: called after the end of a job that ran out of memory, when nothing
+                holds its tensors any more.
+
+        Raises:
+            Exception: whatever the warm-up raised; no thread is left then.
         """
         self._condition = condition
         self._run = run
         self._emit = emit
         self._log_error = log_error
         self._on_device_lost = on_device_lost
+        self._warm_up = warm_up
+        self._give_back_memory = give_back_memory
+        self._warmed_up: Future[None] = Future()
         self.max_queue_size = max_queue_size
 
         # Guards all below, and the jobs themselves.
@@ -85,10 +98,15 @@ class EditJobs:
 
         self._threads = [
             threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True)
-            for name, work in (("conditioning", self._condition_next), ("engine", self._run_next))
+            for name, work in (("conditioning", self._condition_next), ("engine", self._run_all))
         ]
         for thread in self._threads:
             thread.start()
+        try:
+            self._warmed_up.result()
+        except BaseException:
+            self.stop()
+            raise
 
     def submit(self, job: Job) -> None:
         """Accepts a job or refuses it, and tells its client which.
@@ -214,6 +232,17 @@ class EditJobs:
                 self._changed.notify_all()
         return True
 
+    def _run_all(self) -> bool:
+        """Warms up and runs jobs until the end; False, so that it is not called again."""
+        try:
+            self._warm_up()
+        except BaseException as error:
+            self._warmed_up.set_exception(error)
+            return False
+        self._warmed_up.set_result(None)
+        self._repeat(self._run_next)
+        return False
+
     def _run_next(self) -> bool:
         with self._changed:
             if not self._wait_for(self._may_run):
@@ -224,6 +253,8 @@ class EditJobs:
             self._unit_began = perf_counter()
             self._changed.notify_all()
         message = self._carry_out(job, conditions)
+        if isinstance(message, Failed) and message.error.code is Code.RESOURCE_EXHAUSTED:
+            self._give_back_memory()
         with self._changed:
             self._end(job, message)
         if isinstance(message, Failed) and isinstance(message.error, DeviceLostError):

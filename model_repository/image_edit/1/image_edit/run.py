@@ -40,6 +40,9 @@ class Engine(Protocol):
     def decode(self, state: Any) -> Pixels:
         """Returns the picture, RGB uint8 [height, width, 3]."""
 
+    def give_back_memory(self) -> None:
+        """Frees what no edit uses any more, for others on the device."""
+
 
 class EditRunner:
     """Runs edits on one engine and learns from each how the time divides."""
@@ -114,6 +117,10 @@ class EditRunner:
             timings=measured,
         )
         return Succeeded(total, image, info)
+
+    def give_back_memory(self) -> None:
+        """Has the engine free what no edit uses any more."""
+        self._engine.give_back_memory()
 
     def warm_up(self, sizes: Sequence[Size], on_stage: Callable[[str], None]) -> None:
         """Edits grey pictures with every adapter, so that the first client pays for nothing twice.

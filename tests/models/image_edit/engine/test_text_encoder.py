@@ -50,11 +50,12 @@ class Looks:
 
 
 def test_the_same_pictures_are_seen_once(pipeline: Any) -> None:
-    asked = [("a", 0, 1), ("b", 0, 1), ("b", 1, 0), ("a", 0), ("a", 0, 1), ("a", 0, 1)]
-    expected = [embeddings(pipeline, *each) for each in asked]
+    asked: list[tuple[str, list[int]]]
+    asked = [("a", [0, 1]), ("b", [0, 1]), ("b", [1, 0]), ("a", [0]), ("a", [0, 1]), ("a", [0, 1])]
+    expected = [embeddings(pipeline, prompt, *seeds) for prompt, seeds in asked]
     remember_last_pictures(pipeline.text_encoder)
     looks = Looks(pipeline)
-    found = [embeddings(pipeline, *each) for each in asked]
+    found = [embeddings(pipeline, prompt, *seeds) for prompt, seeds in asked]
     assert looks.count == 4
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)

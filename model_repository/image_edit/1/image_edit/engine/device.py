@@ -18,6 +18,29 @@ _FATAL = (
 )
 
 
+# Bytes on a GPU for those who allocate beside torch: the contexts of this process and of Triton,
+# TensorRT with the mask network, CUDA's kernels as they are loaded, cuDNN.
+BESIDE_TORCH = 3 * 2**30
+
+
+def leave_memory_to_others(device: torch.device) -> None:
+    """Has torch run out of memory a little early, so that nobody beside it does.
+
+    Without it a kernel that is loaded late finds no memory, in every edit again.
+    """
+    if device.type == "cuda":
+        whole = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(1 - BESIDE_TORCH / whole, device)
+
+
+def give_back_memory(device: torch.device) -> None:
+    """Frees the memory of tensors that are gone, which torch's allocator keeps otherwise."""
+    if device.type == "cuda":
+        # A device that is lost says so again at the next edit's first call, where it is coded.
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
+
+
 @contextlib.contextmanager
 def coded_device_errors(device: torch.device) -> Iterator[None]:
     """Codes what a device does to an edit: too little memory ends that edit, a loss all of them.

@@ -20,7 +20,7 @@ from PIL import Image
 
 from image_edit.conditions import Pixels
 from image_edit.engine.bundle import Bundle
-from image_edit.engine.device import coded_device_errors
+from image_edit.engine.device import coded_device_errors, give_back_memory
 from image_edit.errors import Code, EditError, invalid
 from image_edit.spec import MIN_SIDE, EditSpec, Size
 
@@ -150,7 +150,7 @@ class EditEngine:
         """
         with coded_device_errors(self._device):
             self._activate(state.adapters)
-            self._forget_other_edits(state)
+            self._take_turn(state)
             timestep = state.scheduler.timesteps[state.step]
             velocity = self._predict_guided(state, timestep)
             state.latents = state.scheduler.step(
@@ -188,6 +188,7 @@ class EditEngine:
             EditError: INTERNAL where the picture is not finite, RESOURCE_EXHAUSTED.
         """
         with coded_device_errors(self._device):
+            self._take_turn(None)  # the VAE needs the memory of the step cache
             vae = self._pipeline.vae
             latents = self._unpack(state.latents, state.size).to(vae.dtype)
             channels = (1, -1, 1, 1, 1)
@@ -197,6 +198,13 @@ class EditEngine:
             if not (torch.isfinite(latents).all() and torch.isfinite(image).all()):
                 raise EditError(Code.INTERNAL, "the generated picture is not finite")
             return np.asarray(self._pipeline.image_processor.postprocess(image)[0])
+
+    def give_back_memory(self) -> None:
+        """Frees the memory that torch keeps on the device for later tensors.
+
+        Others on the device allocate beside torch: TensorRT, and CUDA when it loads a kernel.
+        """
+        give_back_memory(self._device)
 
     def _resized(self, image: Image.Image, area: int) -> Image.Image:
         width, height = _dimensions(area, image.size)
@@ -291,8 +299,12 @@ class EditEngine:
             self._pipeline.set_adapters(list(adapters))
             self._active_adapters = adapters
 
-    def _forget_other_edits(self, state: EditState) -> None:
-        """Empties the step cache, where there is one, whenever another edit has the turn."""
+    def _take_turn(self, state: EditState | None) -> None:
+        """Empties the step cache, where there is one, unless it is of the edit that has the turn.
+
+        Args:
+            state: of the edit that takes a step; None: no edit does.
+        """
         if state is not self._stepped:
             self._stepped = state
             if self._pipeline.transformer.is_cache_enabled:
