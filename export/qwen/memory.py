@@ -143,19 +143,23 @@ def weight_bytes(sizes: Sizes, profile: Profile, adapters: int, rank: int) -> di
 def build_components() -> dict[str, Any]:
     """Builds all three components as published, without memory."""
     with _fake_bfloat16():
-        return {
-            "transformer": QwenImageTransformer2DModel(**qwen_published.TRANSFORMER),
-            "text_encoder": Qwen2_5_VLForConditionalGeneration(
-                Qwen2_5_VLConfig(**qwen_published.TEXT_ENCODER)
-            ),
-            "vae": AutoencoderKLQwenImage(**qwen_published.VAE),
-        }
+        return _build_components()
+
+
+def _build_components() -> dict[str, Any]:
+    return {
+        "transformer": QwenImageTransformer2DModel(**qwen_published.TRANSFORMER),
+        "text_encoder": Qwen2_5_VLForConditionalGeneration(
+            Qwen2_5_VLConfig(**qwen_published.TEXT_ENCODER)
+        ),
+        "vae": AutoencoderKLQwenImage(**qwen_published.VAE),
+    }
 
 
 def measure_sizes() -> Sizes:
     """Counts what stays of all three components once they are loaded."""
-    components = build_components()
     with _fake_bfloat16():
+        components = _build_components()
         drop_word_head(components["text_encoder"])
         keep_to_pictures(components["vae"])
     targets = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -66,8 +66,8 @@ def test_memory_is_given_back_when_nothing_holds_the_edit_s_tensors(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = EditEngine(bundle, condition_area=None, scheduler_shift=SHIFT)
-    states: list[weakref.ref[EditState]] = []
-    latents: list[weakref.ref[torch.Tensor]] = []
+    states: list[weakref.ref[Any]] = []
+    latents: list[weakref.ref[Any]] = []
     alive: list[int] = []
     ended = threading.Event()
     ends: list[Message] = []
@@ -79,7 +79,7 @@ def test_memory_is_given_back_when_nothing_holds_the_edit_s_tensors(
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
     def give_back() -> None:
-        alive.append(sum(each() is not None for each in [*states, *latents]))
+        alive.append(sum(each() is not None for each in states + latents))
 
     def emit(_job: Job, message: Message) -> None:
         if isinstance(message, Failed | Succeeded):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from image_edit.conditions import Pixels
 from image_edit.engine.bundle import Bundle
@@ -169,6 +170,35 @@ def test_edits_can_take_turns_without_leaking_into_each_other(engine: EditEngine
 def test_each_prompt_and_each_image_is_a_unit_of_work(engine: EditEngine) -> None:
     assert sum(1 for _ in engine.prepare(spec_of())) == 4
     assert sum(1 for _ in engine.prepare(spec_of(true_cfg_scale=1.0))) == 3
+
+
+class Plans(TorchFunctionMode):
+    """Records the shapes of attention for which cuDNN, where there is one, would build a plan."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        attention = func is torch.nn.functional.scaled_dot_product_attention
+        if attention and torch.backends.cuda.cudnn_sdp_enabled():
+            self.shapes.append(tuple(args[0].shape if args else kwargs["query"].shape))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_new_prompt_costs_no_plan_in_the_text_encoder_and_one_in_the_transformer(
+    engine: EditEngine,
+) -> None:
+    with Plans() as plans:
+        state = prepared(engine, spec_of(prompt="remove it", negative_prompt="blurry and dark"))
+    vae = [shape for shape in plans.shapes if shape[1] == 1]
+    assert plans.shapes == vae  # one head
+    with Plans() as plans:
+        engine.step(state)
+        engine.step(state)
+    # Guided: the two prompts differ in length.
+    assert len(set(plans.shapes)) == 2
+    assert len(plans.shapes) > 4
 
 
 class Sizes:

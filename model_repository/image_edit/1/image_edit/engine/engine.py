@@ -17,6 +17,7 @@ from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import (
     calculate_shift,
 )
 from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from image_edit.conditions import Pixels
 from image_edit.engine.bundle import Bundle
@@ -25,6 +26,12 @@ from image_edit.errors import Code, EditError, invalid
 from image_edit.spec import MIN_SIDE, EditSpec, Size
 
 LIGHTNING_SHIFT = 3.0
+# Kernels of attention that the text encoder may use: all but cuDNN's.
+TEXT_ATTENTION = [
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +219,10 @@ class EditEngine:
         return resized
 
     def _encode_prompt(self, text: str, images: list[Image.Image]) -> Prompt:
-        return Prompt(*self._pipeline.encode_prompt(text, image=images, device=self._device))
+        # On Hopper cuDNN would come first. It builds a plan for every new length of a prompt and
+        # keeps all of them, which these short calls never earn back.
+        with sdpa_kernel(TEXT_ATTENTION):
+            return Prompt(*self._pipeline.encode_prompt(text, image=images, device=self._device))
 
     def _draw_noise(self, spec: EditSpec, dtype: torch.dtype) -> torch.Tensor:
         """[1, tokens, 4 x z_dim], from the edit's own seed."""

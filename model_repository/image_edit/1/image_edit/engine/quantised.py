@@ -9,7 +9,7 @@ FLOAT8_MAX = 448.0
 # Tensor cores take 8-bit floats in rows of this many.
 FLOAT8_ROW = 16
 # Layers of the transformer, by the first part of their names, through which all of an edit goes
-# once: their rounding would be in every value of the picture, and they are 0.3 % of the weights.
+# once: their rounding would be in every value of the picture, and they are 0.2 % of the weights.
 KEPT = ("img_in", "txt_in", "time_text_embed", "norm_out", "proj_out")
 # Layers that see one row of numbers a step. 8-bit floats could save no time there, and whole
 # numbers, multiplied by rows that are not rounded, are nearer to the weights.

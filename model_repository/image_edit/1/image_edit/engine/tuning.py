@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from diffusers import FirstBlockCacheConfig
 
+from image_edit.engine.positions import keep_few_places
 from image_edit.engine.vae import keep_to_pictures, work_on_tiles
 from image_edit.settings import Tuning
 
@@ -61,6 +62,7 @@ def before_adapters(pipeline: Any, tuning: Tuning) -> None:
     Raises:
         ValueError: what is installed lacks what is asked for.
     """
+    keep_few_places(pipeline.transformer)
     keep_to_pictures(pipeline.vae)
     if tuning.vae_tiling:
         work_on_tiles(pipeline.vae)
