@@ -1,6 +1,7 @@
 """Owns whole edits by the demo bundle on the GPU, beside the same edits on the CPU."""
 
 import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,9 @@ def _edits(
         engine = EditEngine(bundle, None, 3.0)
         for side in sides:
             thread.submit(_edit, engine, side).result()
-            pictures: list[npt.NDArray[np.uint8]] = []
-            elapsed = thread.submit(
-                machine.first_milliseconds,
-                lambda side=side, pictures=pictures: pictures.append(_edit(engine, side)),
-            ).result()
-            found[side] = (pictures[0], round(elapsed, 1))
+            started = time.perf_counter()
+            picture = thread.submit(_edit, engine, side).result()
+            found[side] = (picture, round(1e3 * (time.perf_counter() - started), 1))
     return found
 
 

@@ -1,5 +1,6 @@
 """Owns measuring single kernels: what is there, matrix multiplication, attention."""
 
+import functools
 import inspect
 import json
 import os
@@ -29,7 +30,7 @@ def versions() -> dict[str, Any]:
     """What is installed, and which kernels attention takes with a mask and without."""
     device = machine.current.device
     found: dict[str, Any] = {
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "cuda": torch.version.cuda,
         "recompile_limit": "recompile_limit" in inspect.signature(torch.compile).parameters,
         "scaled_mm": str(inspect.signature(scaled_mm)),
@@ -97,7 +98,7 @@ def multiplications() -> dict[str, Any]:
         norm = torch.linalg.norm(exact)
         found[str(height)] = {
             name: {
-                "ms": round(machine.milliseconds(lambda way=way, rows=rows: way(rows)), 4),
+                "ms": round(machine.milliseconds(functools.partial(way, rows)), 4),
                 "error": round((torch.linalg.norm(way(rows).float() - exact) / norm).item(), 5),
             }
             for name, way in ways.items()
@@ -128,7 +129,7 @@ def attention() -> dict[str, Any]:
                 continue
             with sdpa_kernel(backend):
                 elapsed = machine.milliseconds(
-                    lambda queries=queries: scaled_dot_product_attention(queries, queries, queries)
+                    functools.partial(scaled_dot_product_attention, queries, queries, queries)
                 )
             found.setdefault(str(length), {})[backend.name] = round(elapsed, 3)
     switched = {switch or "as_is": _in_a_new_process(switch) for switch in SWITCHES}

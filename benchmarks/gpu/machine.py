@@ -51,6 +51,15 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def lost() -> bool:
+    """Whether the device answers no more, so that only a new process can go on."""
+    try:
+        synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
 def name() -> str:
     """The device in words."""
     return torch.cuda.get_device_name(0) if current.scale.full else "dry run on a CPU"
@@ -144,9 +153,12 @@ def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
 def _one(work: Callable[[], Any]) -> float:
     if not current.scale.full:
         return first_milliseconds(work)
-    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    began, ended = (
+        torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        for _ in range(2)
+    )
     began.record()
     work()
     ended.record()
     ended.synchronize()
-    return began.elapsed_time(ended)
+    return float(began.elapsed_time(ended))

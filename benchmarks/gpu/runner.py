@@ -14,6 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu import machine
+
+# Names, and seconds that are left.
+GoOn = Callable[[Sequence[str], float], None]
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "numpy")
 
 
@@ -37,7 +41,12 @@ class DeadlineError(Exception):
 
 
 def run_all(
-    measurements: Sequence[Measurement], *, budget: float, out: Path, arguments: Sequence[str]
+    measurements: Sequence[Measurement],
+    *,
+    budget: float,
+    out: Path,
+    arguments: Sequence[str],
+    go_on: GoOn,
 ) -> bool:
     """Runs measurements in their order, and writes each one's file as soon as it has ended.
 
@@ -50,6 +59,7 @@ def run_all(
         budget: seconds for all of them.
         out: the folder for the files.
         arguments: of the command, for the files.
+        go_on: runs what is left in a new process, where the device answers this one no more.
 
     Returns:
         Whether all of them have a result.
@@ -57,7 +67,7 @@ def run_all(
     out.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + budget
     good = True
-    for measurement in measurements:
+    for index, measurement in enumerate(measurements):
         left = ends - time.monotonic()
         started = time.monotonic()
         found: dict[str, Any]
@@ -84,6 +94,11 @@ def run_all(
         print(
             f"{measurement.name}: {said} ({report['seconds']} s; lines {lines}; {path})", flush=True
         )
+        rest = [each.name for each in measurements[index + 1 :]]
+        if "error" in found and rest and machine.lost():
+            print("the device is lost; a new process goes on", flush=True)
+            go_on(rest, ends - time.monotonic())
+            return False
     return good
 
 
@@ -102,8 +117,6 @@ def table(folder: Path) -> str:
 
 
 def _attempt(measurement: Measurement, deadline: float) -> dict[str, Any]:
-    from benchmarks.gpu import machine
-
     try:
         with _deadline(deadline):
             results = measurement.run()

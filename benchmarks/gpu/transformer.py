@@ -136,7 +136,7 @@ def eager() -> dict[str, Any]:
         } | {key: round(value, 2) for key, value in peak.items()}
     state = bench.state(1024, 1)
     switches = [
-        machine.first_milliseconds(lambda name=name: bench.transformer.set_adapters([name]))
+        machine.first_milliseconds(functools.partial(bench.transformer.set_adapters, [name]))
         for name in ADAPTERS
     ]
     return {
@@ -158,7 +158,7 @@ def compiled() -> dict[str, Any]:
         first = [
             thread.submit(
                 machine.first_milliseconds,
-                lambda side=side: bench.engine.step(bench.state(side, 1 + side % 3)),
+                functools.partial(bench.engine.step, bench.state(side, 1 + side % 3)),
             ).result()
             for side in machine.current.scale.of(sides, sides[:2])
         ]
@@ -221,7 +221,7 @@ def _compile(bench: Bench, tuning: Tuning) -> dict[str, Any]:
     after_adapters(bench.engine._pipeline, tuning)
     seconds = [
         machine.first_milliseconds(
-            lambda name=name: bench.engine.step(bench.state(1024, 1, adapter=name))
+            functools.partial(bench.engine.step, bench.state(1024, 1, adapter=name))
         )
         / 1e3
         for name in ADAPTERS
@@ -261,4 +261,4 @@ def _idle(bench: Bench, state: EditState) -> float:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         elapsed = machine.first_milliseconds(lambda: bench.engine.step(state))
     busy = sum(event.self_device_time_total for event in profile.key_averages()) / 1e3
-    return round(max(0.0, 1 - busy / elapsed), 3)
+    return round(max(0.0, 1 - float(busy) / elapsed), 3)

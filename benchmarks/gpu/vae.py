@@ -1,5 +1,6 @@
 """Owns measuring the VAE of the full-size model, with random weights."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -57,8 +58,8 @@ def measure() -> dict[str, Any]:
             picture = machine.random_tensor(1, 3, 1, side, side)
             latents = machine.random_tensor(1, 16, 1, side // 8, side // 8)
             work: dict[str, Callable[[], Any]] = {
-                "encode": lambda vae=vae, picture=picture: vae.encode(picture),
-                "decode": lambda vae=vae, latents=latents: vae.decode(latents),
+                "encode": functools.partial(vae.encode, picture),
+                "decode": functools.partial(vae.decode, latents),
             }
             for stage, run in work.items():
                 with machine.peak() as peak:

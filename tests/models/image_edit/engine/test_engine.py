@@ -181,7 +181,7 @@ class Plans(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         attention = func is torch.nn.functional.scaled_dot_product_attention
-        if attention and torch.backends.cuda.cudnn_sdp_enabled():
+        if attention and torch._C._get_cudnn_sdp_enabled():
             self.shapes.append(tuple(args[0].shape if args else kwargs["query"].shape))
         return func(*args, **(kwargs or {}))
 
