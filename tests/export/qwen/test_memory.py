@@ -1,5 +1,6 @@
 """The full-size pipeline without its weights: as large as its published files, in every profile."""
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from export.qwen import published as qwen_published
 ROOT = Path(__file__).parents[3]
 IMAGE_EDIT = ROOT / "model_repository" / "image_edit"
 GIB = 2**30
+# Each takes seconds to minutes, and several tests look at the same.
+peaks_of = functools.cache(qwen_memory.measure_peaks)
+LARGEST = qwen_memory.Job(side=2048, conditions=3, condition_side=1024)
 SMALL = qwen_memory.Job(side=256, conditions=1, condition_side=256)
 
 
@@ -60,8 +64,8 @@ def test_the_largest_edit_fits_on_each_gpu(
 ) -> None:
     profile = qwen_memory.read_profile(IMAGE_EDIT / f"{file}.pbtxt")
     weights = qwen_memory.weight_bytes(sizes, profile, adapters=3, rank=64)
-    peaks = qwen_memory.measure_peaks(
-        qwen_memory.Job(2048, 3, 1024),
+    peaks = peaks_of(
+        LARGEST,
         vae_tiling=profile.vae_tiling,
         step_cache=profile.step_cache,
     )
@@ -71,15 +75,15 @@ def test_the_largest_edit_fits_on_each_gpu(
 
 
 def test_the_vae_keeps_no_features_for_a_next_frame() -> None:
-    peaks = qwen_memory.measure_peaks(qwen_memory.Job(1024, 1, 1024), vae_tiling=False)
+    peaks = peaks_of(qwen_memory.Job(1024, 1, 1024), vae_tiling=False)
     # With them it was 1.9 and 3.4 GiB.
     assert peaks.encode < 1.2 * GIB
     assert peaks.decode < 1.4 * GIB
 
 
 def test_the_step_cache_keeps_three_tensors_of_all_tokens_for_each_pass() -> None:
-    plain = qwen_memory.measure_peaks(SMALL, vae_tiling=False)
-    caching = qwen_memory.measure_peaks(SMALL, vae_tiling=False, step_cache=True)
+    plain = peaks_of(SMALL, vae_tiling=False)
+    caching = peaks_of(SMALL, vae_tiling=False, step_cache=True)
     tokens = 2 * 16**2 + qwen_memory.TEXT_TOKENS
     assert caching.step - plain.step == 2 * 3 * tokens * 3072 * 2
 
@@ -97,19 +101,18 @@ def test_8_bits_halve_the_linear_layers(sizes: qwen_memory.Sizes) -> None:
 def test_a_step_holds_no_matrix_of_attention_scores() -> None:
     tokens = 2 * (256 // 16) ** 2 + qwen_memory.TEXT_TOKENS
     scores = 24 * tokens**2 * 2
-    small = qwen_memory.measure_peaks(SMALL, vae_tiling=False)
-    larger = qwen_memory.measure_peaks(qwen_memory.Job(1024, 1, 1024), vae_tiling=False)
+    small = peaks_of(SMALL, vae_tiling=False)
+    larger = peaks_of(qwen_memory.Job(1024, 1, 1024), vae_tiling=False)
     assert small.step < 2 * scores
     assert larger.step < 8 * small.step  # tokens: 6 times as many; scores: 36 times
 
 
 def test_the_vae_needs_memory_by_area_unless_it_works_on_tiles() -> None:
-    small = qwen_memory.measure_peaks(SMALL, vae_tiling=False)
-    double = qwen_memory.measure_peaks(qwen_memory.Job(512, 1, 512), vae_tiling=False)
+    small = peaks_of(SMALL, vae_tiling=False)
+    double = peaks_of(qwen_memory.Job(512, 1, 512), vae_tiling=False)
     assert double.decode == pytest.approx(4 * small.decode, rel=0.1)
-    large = qwen_memory.Job(2048, 1, 1024)
-    whole = qwen_memory.measure_peaks(large, vae_tiling=False)
-    tiled = qwen_memory.measure_peaks(large, vae_tiling=True)
+    whole = peaks_of(LARGEST, vae_tiling=False, step_cache=False)
+    tiled = peaks_of(LARGEST, vae_tiling=True)
     assert tiled.decode < 0.4 * whole.decode
 
 
