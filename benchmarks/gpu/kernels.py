@@ -150,7 +150,7 @@ def _in_a_new_process(switch: str) -> dict[str, float]:
         env=os.environ | ({switch: "1"} if switch else {}),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
