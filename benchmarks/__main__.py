@@ -1,5 +1,13 @@
 """Owns the command line of the benchmarks: `python -m benchmarks all`."""
 
+import sys
+
+if __name__ == "__main__" and sys.argv[1:2] == ["gpu"]:
+    # Before all other imports: the machine with a GPU has few packages.
+    from benchmarks.gpu.command import main as measure_gpu
+
+    sys.exit(measure_gpu(sys.argv[2:]))
+
 import asyncio
 from collections.abc import Callable
 from enum import StrEnum

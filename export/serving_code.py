@@ -21,7 +21,10 @@ from edit_conditions.task import Task
 from image_edit.engine.bundle import load_bundle
 from image_edit.engine.engine import EditEngine, EditState
 from image_edit.engine.positions import mark_picture_tokens
+from image_edit.engine.quantised import quantised_class
+from image_edit.engine.text_encoder import drop_word_head
 from image_edit.engine.tuning import torch_dtype
+from image_edit.engine.vae import keep_to_pictures, work_on_tiles
 from image_edit.settings import Tuning
 from image_edit.spec import EditSpec
 from model_kit.pictures import Picture
@@ -41,10 +44,14 @@ __all__ = [
     "build_conditions",
     "compose_prompt",
     "dilate",
+    "drop_word_head",
+    "keep_to_pictures",
     "load_bundle",
     "mark_picture_tokens",
     "object_box",
     "plan",
+    "quantised_class",
     "telea",
     "torch_dtype",
+    "work_on_tiles",
 ]

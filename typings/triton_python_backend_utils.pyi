@@ -8,6 +8,14 @@ import numpy.typing as npt
 
 TRITONSERVER_RESPONSE_COMPLETE_FINAL: int
 
+class MemoryType: ...
+
+TRITONSERVER_MEMORY_CPU: MemoryType
+TRITONSERVER_MEMORY_GPU: MemoryType
+
+class PreferredMemory:
+    def __init__(self, preferred_memory_type: MemoryType, preferred_device_id: int = 0) -> None: ...
+
 class TritonModelException(Exception): ...  # noqa: N818 (Triton's name)
 
 class TritonError:
@@ -54,6 +62,7 @@ class InferenceRequest:
         model_version: int = -1,
         flags: int = 0,
         timeout: int = 0,
+        preferred_memory: PreferredMemory = ...,
         parameters: Mapping[str, str | int | bool] = ...,
     ) -> None: ...
     def inputs(self) -> list[Tensor]: ...

@@ -86,7 +86,9 @@ def estimate(
             condition_side = isqrt(profile.condition_area or side * side)
             job = qwen_memory.Job(side, conditions, condition_side)
             with console.status(f"{profile.name}, {side} x {side}"):
-                peaks = qwen_memory.measure_peaks(job, profile.vae_tiling)
+                peaks = qwen_memory.measure_peaks(
+                    job, vae_tiling=profile.vae_tiling, step_cache=profile.step_cache
+                )
             stages = (peaks.encode, peaks.step, peaks.decode)
             figures = (weights, *stages, weights + max(stages))
             gib = (f"{figure / 2**30:.1f}" for figure in figures)

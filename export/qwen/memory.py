@@ -22,6 +22,12 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from export.qwen import published as qwen_published
 from export.qwen.transformer import linear_shapes
+from export.serving_code import (
+    drop_word_head,
+    keep_to_pictures,
+    quantised_class,
+    work_on_tiles,
+)
 
 # Tokens of a prompt with three condition images: 3 x 196 of 384² pixels, the template, the words.
 TEXT_TOKENS = 1024
@@ -30,8 +36,11 @@ TOKEN_SIDE = 16
 # The layers that people train for this model: all attention projections of both streams.
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj")
 BYTES = 2  # of a bfloat16
-# In 8 bits, their linear layers take 1 byte a weight; the scales take a thousandth of that.
+# What 8-bit profiles quantise. A weight takes 1 byte; the scales are a thousandth of that.
 QUANTISED = ("transformer", "text_encoder")
+# The step cache keeps, for each of a guided step's two passes, the residuals of the first block
+# and of all others, and the first block's answer.
+KEPT_BY_STEP_CACHE = 2 * 3
 _PARAMETER = re.compile(r'key: "(\w+)" value { string_value: "([^"]*)" }')
 
 
@@ -41,8 +50,8 @@ class Sizes:
 
     parameters: Mapping[str, int]
     """Component -> number of parameters."""
-    linear: Mapping[str, int]
-    """Component -> how many of its parameters are weights of linear layers."""
+    quantised: Mapping[str, int]
+    """Component -> how many of its parameters an 8-bit profile keeps in 8 bits."""
     lora: tuple[int, int]
     """Parameters of one LoRA of rank 1 on `LORA_TARGETS`, and how many layers it changes."""
 
@@ -59,6 +68,8 @@ class Profile:
     """Whether linear layers of transformer and text encoder have 8 bits."""
     vae_tiling: bool
     """Whether the VAE works on tiles."""
+    step_cache: bool
+    """Whether steps are kept to spare later ones their blocks."""
     condition_area: int | None
     """Pixels of a condition image; None: the output's own area."""
 
@@ -98,6 +109,7 @@ def read_profile(path: Path) -> Profile:
         on_gpu="KIND_GPU" in text,
         quantised=parameters["QUANTIZATION"] != "none",
         vae_tiling=parameters["VAE_TILING"] == "true",
+        step_cache=float(parameters["STEP_CACHE"]) > 0,
         condition_area=None if area == "output" else int(area),
     )
 
@@ -113,22 +125,34 @@ def weight_bytes(sizes: Sizes, profile: Profile, adapters: int, rank: int) -> di
     """
     saved = 1 if profile.quantised else 0
     found = {
-        name: BYTES * count - (saved * sizes.linear[name] if name in QUANTISED else 0)
+        name: BYTES * count - (saved * sizes.quantised.get(name, 0))
         for name, count in sizes.parameters.items()
     }
     return found | {"adapters": BYTES * adapters * rank * sizes.lora[0]}
 
 
-def measure_sizes() -> Sizes:
-    """Build all three components and count their parameters."""
+def build_components() -> dict[str, Any]:
+    """Build all three components as published, without memory."""
     with _fake_bfloat16():
-        components = {
-            "transformer": QwenImageTransformer2DModel(**qwen_published.TRANSFORMER),
-            "text_encoder": Qwen2_5_VLForConditionalGeneration(
-                Qwen2_5_VLConfig(**qwen_published.TEXT_ENCODER)
-            ),
-            "vae": AutoencoderKLQwenImage(**qwen_published.VAE),
-        }
+        return _build_components()
+
+
+def _build_components() -> dict[str, Any]:
+    return {
+        "transformer": QwenImageTransformer2DModel(**qwen_published.TRANSFORMER),
+        "text_encoder": Qwen2_5_VLForConditionalGeneration(
+            Qwen2_5_VLConfig(**qwen_published.TEXT_ENCODER)
+        ),
+        "vae": AutoencoderKLQwenImage(**qwen_published.VAE),
+    }
+
+
+def measure_sizes() -> Sizes:
+    """Count what stays of all three components once they are loaded."""
+    with _fake_bfloat16():
+        components = _build_components()
+        drop_word_head(components["text_encoder"])
+        keep_to_pictures(components["vae"])
     targets = [
         shape
         for name, shape in linear_shapes(components["transformer"]).items()
@@ -139,32 +163,41 @@ def measure_sizes() -> Sizes:
             name: sum(weight.numel() for weight in component.parameters())
             for name, component in components.items()
         },
-        linear={
-            name: sum(rows * columns for rows, columns in linear_shapes(component).values())
-            for name, component in components.items()
-        },
+        quantised={name: _quantised_weights(components[name]) for name in QUANTISED},
         lora=(sum(rows + columns for rows, columns in targets), len(targets)),
     )
 
 
-def measure_peaks(job: Job, vae_tiling: bool) -> Peaks:
+def _quantised_weights(component: torch.nn.Module) -> int:
+    return sum(
+        layer.weight.numel()
+        for name, layer in component.named_modules()
+        if isinstance(layer, torch.nn.Linear) and quantised_class(name, layer, "int8")
+    )
+
+
+def measure_peaks(job: Job, *, vae_tiling: bool, step_cache: bool = False) -> Peaks:
     """Run each stage of a job once on fake tensors.
 
     Args:
         job: the job's sizes.
         vae_tiling: whether the VAE works on tiles.
+        step_cache: whether steps are kept; their memory is added, not found.
     """
     with _fake_bfloat16():
         transformer = QwenImageTransformer2DModel(**qwen_published.TRANSFORMER).eval()
         vae = AutoencoderKLQwenImage(**qwen_published.VAE).eval()
+        keep_to_pictures(vae)
         if vae_tiling:
-            vae.enable_tiling()
+            work_on_tiles(vae)
         grids = [
             (1, side // TOKEN_SIDE, side // TOKEN_SIDE)
             for side in (job.side, *[job.condition_side] * job.conditions)
         ]
+        tokens = sum(h * w for _, h, w in grids)
+        kept = KEPT_BY_STEP_CACHE * (tokens + TEXT_TOKENS) * transformer.inner_dim * BYTES
         inputs = {
-            "hidden_states": torch.empty(1, sum(h * w for _, h, w in grids), 64),
+            "hidden_states": torch.empty(1, tokens, 64),
             "encoder_hidden_states": torch.empty(1, TEXT_TOKENS, 3584),
             "encoder_hidden_states_mask": None,
             "timestep": torch.empty(1),
@@ -175,7 +208,7 @@ def measure_peaks(job: Job, vae_tiling: bool) -> Peaks:
         latents = torch.empty(1, 16, 1, job.side // 8, job.side // 8)
         return Peaks(
             encode=_peak(vae, lambda: vae.encode(picture)),
-            step=_peak(transformer, lambda: transformer(**inputs)),
+            step=_peak(transformer, lambda: transformer(**inputs)) + step_cache * kept,
             decode=_peak(vae, lambda: vae.decode(latents)),
         )
 

@@ -88,6 +88,7 @@ async def test_two_source_insertion_takes_the_colour_and_composites(
 
 async def test_a_described_object_has_the_colour_that_the_prompt_names(client: WebClient) -> None:
     sample = held_out(Flow.DESCRIBED, 0, 256)
+    assert sample.request.mask is not None
     inside = sample.request.mask > 127
     means = {}
     for colour in ("red", "green", "blue"):
@@ -100,6 +101,7 @@ async def test_a_described_object_has_the_colour_that_the_prompt_names(client: W
 
 async def test_guidance_makes_the_prompt_count_more(client: WebClient) -> None:
     sample = held_out(Flow.DESCRIBED, 1, 256)
+    assert sample.request.mask is not None
     inside = sample.request.mask > 127
     redness = []
     for scale in (1.0, 4.0):

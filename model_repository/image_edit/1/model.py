@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -49,28 +49,33 @@ class TritonPythonModel:
         device = f"cuda:{args['model_instance_device_id']}" if self._on_gpu else "cpu"
         if not self._on_gpu:
             tune_for_cpu()
-        # Load in a thread that ends. OpenMP keeps a thread pool for every thread that has computed.
-        # Two pools are more threads than cores, and then libgomp never spins, whatever
-        # GOMP_SPINCOUNT says.
-        with ThreadPoolExecutor(1) as thread:
-            bundle, runner = thread.submit(_load, self._settings, device).result()
-        image_area = self._settings.image_area or bundle.image_area
-        self._about = {"model": bundle.name, "adapters": list(bundle.adapters)}
         log_error = pb_utils.Logger.log_error
-        self._wire: EditWire[Hashable, pb_utils.InferenceResponse] = EditWire(
-            _response,
-            pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
-            on_left=self._client_left,
-            log_error=log_error,
-        )
-        self._jobs = EditJobs(
-            lambda request: _conditions(request, image_area),
-            runner.run,
-            self._wire.post,
-            log_error,
-            self._exit,
-            self._settings.max_queue_size,
-        )
+        with loading(pb_utils.Logger.log_info) as on_stage:
+            # Load in a thread that ends. OpenMP keeps a thread pool for every thread that has
+            # computed. Two pools are more threads than cores, and then libgomp never spins,
+            # whatever GOMP_SPINCOUNT says.
+            with ThreadPoolExecutor(1) as thread:
+                bundle, runner = thread.submit(_load, self._settings, device, on_stage).result()
+            image_area = self._settings.image_area or bundle.image_area
+            self._about = {"model": bundle.name, "adapters": list(bundle.adapters)}
+            self._wire: EditWire[Hashable, pb_utils.InferenceResponse] = EditWire(
+                _response,
+                pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
+                on_left=self._client_left,
+                log_error=log_error,
+            )
+            self._jobs = EditJobs(
+                lambda request: _conditions(request, image_area),
+                runner.run,
+                self._wire.post,
+                log_error,
+                self._exit,
+                self._settings.max_queue_size,
+                # In the engine's thread, because cuDNN's plans and torch's configuration belong
+                # to the thread that made them.
+                warm_up=lambda: runner.warm_up(self._settings.warm_up_sizes, on_stage),
+                give_back_memory=runner.give_back_memory,
+            )
 
     def execute(self, requests: list["pb_utils.InferenceRequest"]) -> None:
         """Enqueue edits and carry out cancels; the wire answers, now or later."""
@@ -139,19 +144,18 @@ class TritonPythonModel:
             self._jobs.cancel(stream)
 
 
-def _load(settings: EditSettings, device: str) -> tuple["Bundle", EditRunner]:
-    """Load the bundle, warm it up and report each stage."""
-    with loading(pb_utils.Logger.log_info) as on_stage:
-        on_stage("importing the packages")
-        # Imported late, because torch reads the environment that `tune_for_cpu` sets.
-        from image_edit.engine.bundle import load_bundle
-        from image_edit.engine.engine import EditEngine
+def _load(
+    settings: EditSettings, device: str, on_stage: Callable[[str], None]
+) -> tuple["Bundle", EditRunner]:
+    """Load the bundle and report each stage."""
+    on_stage("importing the packages")
+    # Imported late, because torch reads the environment that `tune_for_cpu` sets.
+    from image_edit.engine.bundle import load_bundle
+    from image_edit.engine.engine import EditEngine
 
-        bundle = load_bundle(settings.bundle, settings.tuning, device, on_stage)
-        engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)
-        runner = EditRunner(engine, bundle.name)
-        runner.warm_up(settings.warm_up_sizes, on_stage)
-        return bundle, runner
+    bundle = load_bundle(settings.bundle, settings.tuning, device, on_stage)
+    engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)
+    return bundle, EditRunner(engine, bundle.name)
 
 
 def _conditions(request: EditRequest, image_area: int) -> Conditions:
@@ -179,6 +183,8 @@ def _conditions(request: EditRequest, image_area: int) -> Conditions:
                 if number is not None
             ),
         ],
+        # `as_numpy` refuses tensors on the GPU, where Triton leaves a GPU model's outputs.
+        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
     ).exec()
     if response.has_error():
         raise error_of_conditions(response.error().message())

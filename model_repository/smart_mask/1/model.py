@@ -103,6 +103,8 @@ def _infer(image: Floats) -> tuple[Floats, Floats]:
         model_name="fastsam",
         requested_output_names=["output0", "output1"],
         inputs=[pb_utils.Tensor("images", image)],
+        # `as_numpy` refuses tensors on the GPU, where Triton leaves a GPU model's outputs.
+        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
     ).exec()
     if response.has_error():
         raise RuntimeError(response.error().message())

@@ -116,3 +116,6 @@ class FakeEngine:
         self.gate.enter()
         width, height = state.size
         return np.full((height, width, 3), 99, np.uint8)
+
+    def give_back_memory(self) -> None:
+        pass

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from image_edit.colours import BAND, fit, linear_of, srgb_of
 
+if TYPE_CHECKING:
+    from image_edit.conditions import Pixels
+
 WARM = np.diag([0.72, 1.0, 1.5]).astype(np.float32)
-Pixels = np.ndarray
+Floats = npt.NDArray[np.float32]
 
 
 def scene(size: tuple[int, int] = (160, 120), seed: int = 0) -> Pixels:
@@ -15,7 +21,7 @@ def scene(size: tuple[int, int] = (160, 120), seed: int = 0) -> Pixels:
     return np.asarray(Image.fromarray(rough).resize(size, Image.Resampling.BICUBIC))
 
 
-def in_light(picture: Pixels, matrix: Pixels) -> Pixels:
+def in_light(picture: Pixels, matrix: Floats) -> Pixels:
     return srgb_of(linear_of(picture) @ matrix.T)
 
 
@@ -48,7 +54,8 @@ def test_what_a_model_draws_anew_does_not_change_the_light() -> None:
 def test_light_that_differs_from_side_to_side_is_followed() -> None:
     picture = scene((240, 160))
     ramp = np.linspace(0.8, 1.2, 240, dtype=np.float32)[np.newaxis, :, np.newaxis]
-    after = srgb_of(linear_of(picture) * ramp * np.array([1, 1, 0.8], np.float32))
+    light: Floats = ramp * np.array([1, 1, 0.8], np.float32)
+    after = srgb_of(linear_of(picture) * light)
     found = fit(picture, after).apply(picture)
     assert np.abs(found.astype(int) - after).mean() <= 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,14 @@ def eventually(happened: Callable[[], bool]) -> None:
 class Bench:
     """EditJobs between two gates, with a log of what each job's client was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, warm_up: Callable[[], None] = lambda: None) -> None:
         self.engine = FakeEngine()
         self.conditioning = Gate()
         self.told: dict[Job, list[Message]] = {}
         self.errors: list[str] = []
         self.most_live = 0
         self.ended_at_loss: list[int] = []
+        self.ended_at_giving_back: list[int] = []
         self.jobs = EditJobs(
             self._condition,
             EditRunner(self.engine, "fake").run,
@@ -53,6 +55,8 @@ class Bench:
             self.errors.append,
             self._lose_device,
             BOUND,
+            warm_up,
+            lambda: self.ended_at_giving_back.append(len(self.ends())),
         )
 
     def _condition(self, request: EditRequest) -> Conditions:
@@ -384,3 +388,49 @@ def test_a_lost_device_is_noticed_even_by_a_cancelled_job(bench: Bench) -> None:
     bench.engine.gate.fail(DeviceLostError(Code.INTERNAL, "the device failed"))
     assert bench.end(job) == "CANCELLED"
     eventually(lambda: bench.ended_at_loss == [1])
+
+
+def test_the_warm_up_is_the_first_work_of_the_engine_s_thread() -> None:
+    threads: list[str] = []
+    bench = Bench(lambda: threads.append(threading.current_thread().name))
+    step = bench.engine.step
+
+    def note_and_step(state: Any) -> None:
+        threads.append(threading.current_thread().name)
+        step(state)
+
+    bench.engine.step = note_and_step  # type: ignore[method-assign]
+    bench.open()
+    try:
+        assert threads == ["engine"]  # before any job
+        assert bench.end(bench.submit()) == "done"
+        assert set(threads) == {"engine"}
+        assert len(threads) == 1 + STEPS
+    finally:
+        bench.jobs.stop()
+
+
+def test_a_warm_up_that_fails_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+
+    def fail() -> None:
+        raise ValueError("too large for the device")
+
+    with pytest.raises(ValueError, match="too large for the device"):
+        Bench(fail)
+    assert set(threading.enumerate()) == before
+
+
+def test_memory_is_given_back_after_a_job_that_ran_out_of_it(bench: Bench) -> None:
+    job = bench.submit()
+    bench.start(job)
+    assert bench.ended_at_giving_back == []
+    bench.engine.gate.fail(CodedError(Code.RESOURCE_EXHAUSTED, "out of memory"))
+    assert bench.end(job) == Code.RESOURCE_EXHAUSTED
+    # Before its client is told, so that the next edit finds the memory.
+    assert bench.ended_at_giving_back == [0]
+    other = bench.submit()
+    bench.start(other)
+    bench.engine.gate.fail(CodedError(Code.INTERNAL, "x"))
+    assert bench.end(other) == Code.INTERNAL
+    assert bench.ended_at_giving_back == [0]

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from diffusers import QwenImageTransformer2DModel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from image_edit.engine.bundle import Bundle, load_bundle
 from image_edit.engine.engine import EditEngine
-from image_edit.engine.quantised import Float8Linear, Int8Linear, quantise
-from image_edit.engine.tuning import torch_dtype
+from image_edit.engine.quantised import Float8Linear, Int8Linear, quantise, quantised_class
+from image_edit.engine.tuning import refuse_unfit, torch_dtype
 from image_edit.settings import Tuning
 from tests.models.image_edit.engine.test_engine import SHIFT, denoised, prepared, spec_of
 
@@ -52,6 +54,9 @@ def test_8_bits_are_what_is_kept(quantised: Bundle) -> None:
     assert {str(lora.weight.dtype) for lora in layer.lora_A.values()} == {"torch.bfloat16"}
     encoder = quantised.pipeline.text_encoder.model.language_model.layers[0].mlp.up_proj
     assert encoder.weight.dtype is torch.int8
+    for kept in ("img_in", "txt_in", "proj_out"):
+        layer = quantised.pipeline.transformer.get_submodule(kept)
+        assert layer.weight.dtype is torch.bfloat16
     assert quantised.pipeline.vae.decoder.conv_in.weight.dtype is torch.bfloat16
 
 
@@ -60,10 +65,10 @@ def test_8_bits_are_what_is_kept(quantised: Bundle) -> None:
 def test_8_bits_are_near_to_what_they_stand_for(
     layer: Callable[[torch.nn.Linear], torch.nn.Linear], rounding: float, bias: bool
 ) -> None:
-    linear = torch.nn.Linear(64, 32, bias=bias)
+    linear = torch.nn.Linear(64, 32, bias=bias, dtype=torch.bfloat16)
     with torch.no_grad():
         linear.weight[3] = 0
-        inputs = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0))
+        inputs = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
         inputs[1, 2] = 0
         expected = linear(inputs)
         found = layer(linear)(inputs)
@@ -104,10 +109,99 @@ def test_each_layer_is_let_go_before_the_next_is_moved(
     assert alive == [6, 5, 4, 3, 2, 1]
 
 
-def test_an_older_gpu_has_no_8_bit_floats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    with pytest.raises(ValueError, match=r"QUANTIZATION: fp8 needs .*\(8, 9\).*\(8, 0\)"):
-        quantise(torch.nn.Linear(16, 16), "fp8", "cuda:0")
+@pytest.mark.parametrize(
+    ("capability", "compile_blocks", "refusal"),
+    [
+        ((8, 0), True, r"fp8 needs .*\(8, 9\).*\(8, 0\)"),
+        ((9, 0), False, "fp8 is slower than bfloat16 unless COMPILE is true"),
+    ],
+)
+def test_8_bit_floats_are_refused_where_they_save_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capability: tuple[int, int],
+    compile_blocks: bool,
+    refusal: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    tuning = Tuning("bfloat16", quantization="fp8", compile_blocks=compile_blocks)
+    # Before anything is read: no bundle is there.
+    with pytest.raises(ValueError, match=f"parameter QUANTIZATION: {refusal}"):
+        load_bundle(tmp_path, tuning, "cuda:0")
+
+
+def test_8_bit_floats_are_accepted_where_they_save_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+    refuse_unfit(Tuning("bfloat16", quantization="fp8", compile_blocks=True), "cuda:0")
+
+
+def test_what_a_step_meets_once_is_not_rounded_to_8_bit_floats() -> None:
+    with torch.device("meta"):
+        transformer = QwenImageTransformer2DModel(num_layers=1)
+    classes = {
+        name: quantised_class(name, layer, "fp8")
+        for name, layer in transformer.named_modules()
+        if type(layer) is torch.nn.Linear
+    }
+    kept = [name for name, found in classes.items() if found is None]
+    assert kept == [
+        "time_text_embed.timestep_embedder.linear_1",
+        "time_text_embed.timestep_embedder.linear_2",
+        "img_in",
+        "txt_in",
+        "norm_out.linear",
+        "proj_out",
+    ]
+    whole = [name for name, found in classes.items() if found is Int8Linear]
+    assert whole == ["transformer_blocks.0.img_mod.1", "transformer_blocks.0.txt_mod.1"]
+    assert len([found for found in classes.values() if found is Float8Linear]) == 12
+
+
+class Kernels(TorchDispatchMode):
+    """Names what is computed, but not what is only looked at in another shape."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view:
+            self.names.append(func.__name__.partition(".")[0])
+        return func(*args, **(kwargs or {}))
+
+
+def test_whole_numbers_cost_one_kernel_beside_the_multiplication() -> None:
+    layer = Int8Linear(torch.nn.Linear(64, 32).bfloat16())
+    inputs = torch.ones(2, 5, 64, dtype=torch.bfloat16)
+    with torch.inference_mode(), Kernels() as kernels:
+        layer(inputs)
+    assert kernels.names == ["mul", "linear"]
+
+
+def test_whole_numbers_lose_less_than_half_a_percent() -> None:
+    generator = torch.Generator().manual_seed(0)
+    linear = torch.nn.Linear(1024, 1024, dtype=torch.bfloat16)
+    with torch.no_grad():
+        linear.weight.copy_(torch.rand(1024, 1024, generator=generator) - 0.5)
+        inputs = torch.randn(64, 1024, generator=generator).bfloat16()
+        exact = torch.nn.functional.linear(
+            inputs.double(), linear.weight.double(), linear.bias.double()
+        )
+        error = torch.linalg.norm(Int8Linear(linear)(inputs) - exact)
+    assert error < 0.0049 * torch.linalg.norm(exact)
+
+
+def test_each_part_is_in_8_bits_before_the_next_is_loaded(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages: list[str] = []
+    load_bundle(bundle_folder, Tuning("bfloat16", quantization="int8"), "cpu", stages.append)
+    assert stages[1:5] == [
+        "loading the text encoder",
+        "turning the text encoder to int8",
+        "loading the transformer",
+        "turning the transformer to int8",
+    ]
 
 
 def test_8_bits_change_the_picture_slightly(bundle_folder: Path, quantised: Bundle) -> None:
@@ -121,9 +215,12 @@ def test_adapters_of_8_bit_weights_are_switched_back_and_forth(quantised: Bundle
     assert np.array_equal(edited(quantised), removal)
 
 
-def test_tiles_change_only_what_lies_near_their_seams(bundle: Bundle, bundle_folder: Path) -> None:
+def test_tiles_change_only_what_lies_near_their_seams(
+    bundle: Bundle, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("image_edit.engine.vae.TILE", 256)
+    monkeypatch.setattr("image_edit.engine.vae.TILE_DISTANCE", 192)
     tiled = load_bundle(bundle_folder, Tuning("float32", vae_tiling=True), "cpu")
-    # A tile is 256 pixels wide.
     assert np.array_equal(edited(tiled, side=128), edited(bundle, side=128))
     one, other = edited(bundle, side=320), edited(tiled, side=320)
     assert 25 < psnr(one, other) < np.inf
@@ -199,6 +296,38 @@ def test_no_edit_takes_anything_from_another_s_cached_steps(
     exact = EditEngine(bundle, condition_area=None, scheduler_shift=SHIFT)
     for seed, state in zip((1, 2), states, strict=True):
         assert psnr(caching.decode(state), exact.decode(denoised(exact, steps_of(seed)))) > 50
+
+
+def test_nothing_of_the_step_cache_is_held_while_a_picture_is_decoded(
+    caching: EditEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae, transformer = caching._pipeline.vae, caching._pipeline.transformer
+    states = [
+        hook.state_manager
+        for block in transformer.transformer_blocks
+        for hook in block._diffusers_hook.hooks.values()
+        if hasattr(hook, "state_manager")
+    ]
+    assert len(states) == len(transformer.transformer_blocks)
+
+    def held() -> int:
+        return sum(
+            isinstance(kept.head_block_residual, torch.Tensor)
+            for state in states
+            for kept in state._state_cache.values()
+        )
+
+    decode, at_decode = vae.decode, []
+
+    def note_and_decode(*args: Any, **kwargs: Any) -> Any:
+        at_decode.append(held())
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(vae, "decode", note_and_decode)
+    state = denoised(caching, steps_of(1))
+    assert held() > 0
+    caching.decode(state)
+    assert at_decode == [0]
 
 
 @pytest.fixture(scope="module")

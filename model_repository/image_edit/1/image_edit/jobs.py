@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -48,8 +49,10 @@ class EditJobs:
         log_error: Callable[[str], None],
         on_device_lost: Callable[[], None],
         max_queue_size: int,
+        warm_up: Callable[[], None],
+        give_back_memory: Callable[[], None],
     ) -> None:
-        """Start the threads.
+        """Start the threads, and return when the engine's thread has warmed up.
 
         Args:
             build_conditions: builds a request's conditions; blocks; one thread of its own calls
@@ -60,6 +63,13 @@ class EditJobs:
             on_device_lost: called once, after the end of the job that lost the device. No job
                 runs any more; this function must end the others.
             max_queue_size: how many jobs may wait beside the one that runs.
+            warm_up: the first work of the thread that runs jobs. Libraries keep what they learn
+                there for that thread alone.
+            give_back_memory: called after the end of a job that ran out of memory, when nothing
+                holds its tensors any more.
+
+        Raises:
+            Exception: whatever the warm-up raised; no thread is left then.
         """
         self._build_conditions = build_conditions
         self._run = run
@@ -67,6 +77,9 @@ class EditJobs:
         self._log_error = log_error
         self._on_device_lost = on_device_lost
         self._max_queue_size = max_queue_size
+        self._warm_up = warm_up
+        self._give_back_memory = give_back_memory
+        self._warmed_up: Future[None] = Future()
 
         # Guards all below, and the jobs themselves.
         self._changed = threading.Condition()
@@ -83,6 +96,11 @@ class EditJobs:
         ]
         for thread in self._threads:
             thread.start()
+        try:
+            self._warmed_up.result()
+        except BaseException:
+            self.stop()
+            raise
 
     def submit(self, job: Job) -> None:
         """Accept a job or refuse it, and emit which.
@@ -186,6 +204,12 @@ class EditJobs:
             pass
 
     def _run_all(self) -> None:
+        try:
+            self._warm_up()
+        except BaseException as error:
+            self._warmed_up.set_exception(error)
+            return
+        self._warmed_up.set_result(None)
         while self._run_next():
             pass
 
@@ -221,6 +245,8 @@ class EditJobs:
             self._unit_began = perf_counter()
             self._changed.notify_all()
         message = self._carry_out(job, conditions)
+        if isinstance(message, Failed) and message.error.code is Code.RESOURCE_EXHAUSTED:
+            self._give_back_memory()
         with self._changed:
             self._end(job, message)
         if isinstance(message, Failed) and isinstance(message.error, DeviceLostError):

@@ -44,6 +44,9 @@ class Engine(Protocol):
     def decode(self, state: Any) -> Pixels:
         """Return the picture, RGB uint8 [height, width, 3]."""
 
+    def give_back_memory(self) -> None:
+        """Frees what no edit uses any more, for others on the device."""
+
 
 class EditRunner:
     """Runs edits on one engine and learns from each how long the stages take."""
@@ -122,6 +125,10 @@ class EditRunner:
             timings=measured,
         )
         return Succeeded(total, image, info)
+
+    def give_back_memory(self) -> None:
+        """Has the engine free what no edit uses any more."""
+        self._engine.give_back_memory()
 
     def warm_up(self, sizes: Sequence[Size], on_stage: Callable[[str], None]) -> None:
         """Edit grey pictures with every adapter, so that the first client does not wait longer.

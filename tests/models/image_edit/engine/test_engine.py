@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from image_edit.engine.bundle import Bundle
 from image_edit.engine.engine import EditEngine, EditState
@@ -168,6 +169,35 @@ def test_edits_can_take_turns_without_leaking_into_each_other(engine: EditEngine
 def test_each_prompt_and_each_image_is_a_unit_of_work(engine: EditEngine) -> None:
     assert sum(1 for _ in engine.prepare(spec_of())) == 4
     assert sum(1 for _ in engine.prepare(spec_of(true_cfg_scale=1.0))) == 3
+
+
+class Plans(TorchFunctionMode):
+    """Records the shapes of attention for which cuDNN, where there is one, would build a plan."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        attention = func is torch.nn.functional.scaled_dot_product_attention
+        if attention and torch._C._get_cudnn_sdp_enabled():
+            self.shapes.append(tuple(args[0].shape if args else kwargs["query"].shape))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_new_prompt_costs_no_plan_in_the_text_encoder_and_one_in_the_transformer(
+    engine: EditEngine,
+) -> None:
+    with Plans() as plans:
+        state = prepared(engine, spec_of(prompt="remove it", negative_prompt="blurry and dark"))
+    vae = [shape for shape in plans.shapes if shape[1] == 1]
+    assert plans.shapes == vae  # one head
+    with Plans() as plans:
+        engine.step(state)
+        engine.step(state)
+    # Guided: the two prompts differ in length.
+    assert len(set(plans.shapes)) == 2
+    assert len(plans.shapes) > 4
 
 
 class Sizes:
@@ -382,11 +412,20 @@ def test_a_preview_may_run_out_of_memory_too(
     assert caught.value.code is Code.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "an illegal memory access was encountered",
+        "uncorrectable ECC error encountered",
+        "device-side assert triggered",
+        "unspecified launch failure",
+    ],
+)
 def test_a_fault_of_the_device_is_one_that_no_edit_survives(
-    bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     def fail(**_: Any) -> None:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        raise torch.AcceleratorError(f"CUDA error: {text}")
 
     state = prepared(engine, spec_of())
     monkeypatch.setattr(bundle.pipeline.transformer, "forward", fail)
@@ -395,11 +434,22 @@ def test_a_fault_of_the_device_is_one_that_no_edit_survives(
 
 
 @pytest.mark.parametrize("lost", [True, False])
-def test_a_library_s_error_is_a_fault_where_the_device_answers_no_more(
-    bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch, lost: bool
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
+        torch.AcceleratorError("CUDA error: invalid configuration argument"),
+    ],
+)
+def test_an_error_is_a_fault_where_the_device_answers_no_more(
+    bundle: Bundle,
+    engine: EditEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    lost: bool,
 ) -> None:
     def fail(**_: Any) -> None:
-        raise RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED")
+        raise error
 
     def synchronize(device: torch.device) -> None:
         assert device.index == 1
@@ -410,7 +460,7 @@ def test_a_library_s_error_is_a_fault_where_the_device_answers_no_more(
     monkeypatch.setattr(bundle.pipeline.transformer, "forward", fail)
     monkeypatch.setattr(engine, "_device", torch.device("cuda:1"))
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
-    with pytest.raises(DeviceLostError if lost else RuntimeError) as caught:
+    with pytest.raises(DeviceLostError if lost else type(error)) as caught:
         engine.step(state)
     assert isinstance(caught.value, DeviceLostError) == lost
 

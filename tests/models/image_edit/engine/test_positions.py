@@ -1,14 +1,15 @@
-"""The text encoder counts a picture's tokens as its makers did."""
+"""The text encoder counts a picture's tokens as its makers did; few grids of places are kept."""
 
 from typing import Any
 
 import pytest
 import torch
+from diffusers import QwenImageTransformer2DModel
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from image_edit.engine.bundle import Bundle
-from image_edit.engine.positions import mark_picture_tokens
+from image_edit.engine.positions import KEPT_GRIDS, keep_few_places, mark_picture_tokens
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +61,24 @@ def test_a_loaded_bundle_has_it(
     passed_on = {name: value for name, value in inputs.items() if name != "mm_token_type_ids"}
     (found,) = places(bundle.pipeline.text_encoder, monkeypatch, **passed_on)
     assert found is not None
+
+
+def test_the_places_of_few_grids_are_kept() -> None:
+    plain, bounded = (QwenImageTransformer2DModel(num_layers=0) for _ in range(2))
+    keep_few_places(bounded)
+    device = torch.device("cpu")
+    grids = [[(1, rows, 4), (1, 2, rows)] for rows in range(1, 2 * KEPT_GRIDS)]
+    for grid in [*grids, *grids]:
+        expected = plain.pos_embed([grid], max_txt_seq_len=3, device=device)
+        found = bounded.pos_embed([grid], max_txt_seq_len=3, device=device)
+        for one, other in zip(expected, found, strict=True):
+            assert torch.equal(one, other)
+    assert bounded.pos_embed._compute_video_freqs.cache_info().currsize == KEPT_GRIDS
+    bounded.pos_embed([grids[-1]], max_txt_seq_len=3, device=device)
+    # What an edit's steps ask for again and again comes from memory.
+    assert bounded.pos_embed._compute_video_freqs.cache_info().hits == 2
+
+
+def test_a_loaded_bundle_keeps_few_grids(bundle: Bundle) -> None:
+    kept = bundle.pipeline.transformer.pos_embed._compute_video_freqs.cache_info()
+    assert kept.maxsize == KEPT_GRIDS

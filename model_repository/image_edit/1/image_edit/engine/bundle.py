@@ -10,9 +10,12 @@ import torch
 from diffusers import QwenImageEditPlusPipeline, QwenImageTransformer2DModel
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from image_edit.engine.device import leave_memory_to_others
 from image_edit.engine.positions import mark_picture_tokens
 from image_edit.engine.preview import PreviewMap
-from image_edit.engine.tuning import after_adapters, before_adapters, torch_dtype
+from image_edit.engine.quantised import quantise
+from image_edit.engine.text_encoder import drop_word_head, remember_last_pictures
+from image_edit.engine.tuning import after_adapters, before_adapters, refuse_unfit, torch_dtype
 from image_edit.settings import Tuning
 from model_kit.bundles import MANIFEST, BundleError, read_checked_manifest
 
@@ -56,6 +59,8 @@ def load_bundle(
         BundleError: the manifest or a file is missing or differs.
         ValueError: the device, or what is installed, lacks what the tuning asks for.
     """
+    refuse_unfit(tuning, device)
+    leave_memory_to_others(torch.device(device))
     on_stage("checking the bundle")
     manifest = read_checked_manifest(folder)
     dtype = torch_dtype(tuning, device)
@@ -64,21 +69,28 @@ def load_bundle(
     # One by one, because each takes minutes and what goes on is to be told.
     for part, kind in LARGE_PARTS.items():
         on_stage(f"loading the {part.replace('_', ' ')}")
-        parts[part] = kind.from_pretrained(
+        loaded = kind.from_pretrained(
             source / part,
             dtype=dtype,
             local_files_only=True,
             # Straight to the device, unless the weights are to shrink before they go there.
             device_map=torch.device(device) if tuning.quantization == "none" else None,
         )
+        if part == "text_encoder":
+            mark_picture_tokens(loaded)
+            drop_word_head(loaded)
+            remember_last_pictures(loaded)
+        if tuning.quantization != "none":
+            # Before the next part is loaded, so that host memory never holds two in full.
+            on_stage(f"turning the {part.replace('_', ' ')} to {tuning.quantization}")
+            quantise(loaded, tuning.quantization, device)
+            loaded.to(device)
+        parts[part] = loaded
     on_stage("loading the rest of the pipeline")
     pipeline = QwenImageEditPlusPipeline.from_pretrained(
         source, dtype=dtype, local_files_only=True, **parts
     )
-    mark_picture_tokens(pipeline.text_encoder)
-    if tuning.quantization != "none":
-        on_stage(f"turning the weights to {tuning.quantization}")
-    before_adapters(pipeline, tuning, device)
+    before_adapters(pipeline, tuning)
     adapters: dict[str, dict[str, str]] = manifest["adapters"]
     if not adapters:
         raise BundleError(f"{folder / MANIFEST}: lists no adapter")

@@ -4,8 +4,7 @@ It computes what QwenImageEditPlusPipeline.__call__ computes, but hands control 
 step, so that a caller can stop an edit there or take turns between several.
 """
 
-import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,16 +17,23 @@ from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import (
     calculate_shift,
 )
 from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from image_edit.conditions import Pixels, Size
 from image_edit.engine.bundle import Bundle
-from image_edit.errors import DeviceLostError
+from image_edit.engine.device import coded_device_errors, give_back_memory
 from image_edit.spec import MIN_SIDE, EditSpec
 from model_kit.errors import Code, CodedError, invalid
 
 LIGHTNING_SHIFT = 3.0
 # PyTorch's generator on the CPU keeps only so many bits of a seed.
 TORCH_SEED_BITS = 32
+# Kernels of attention that the text encoder may use: all but cuDNN's.
+TEXT_ATTENTION = [
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +116,7 @@ class EditEngine:
         # Conditioning has put the angle and the background into the prompt.
         self._check_text("PROMPT", spec.prompt, ", nor in ANGLE or BACKGROUND_PRESET")
         self._check_text("NEGATIVE_PROMPT", spec.negative_prompt)
-        with _coded_device_errors(self._device):
+        with coded_device_errors(self._device):
             width, height = spec.size
             area = self._condition_area or width * height
             text_area = min(CONDITION_IMAGE_SIZE, area)
@@ -153,9 +159,9 @@ class EditEngine:
         Raises:
             CodedError: RESOURCE_EXHAUSTED.
         """
-        with _coded_device_errors(self._device):
+        with coded_device_errors(self._device):
             self._activate(state.adapters)
-            self._forget_other_edits(state)
+            self._take_turn(state)
             timestep = state.scheduler.timesteps[state.step]
             velocity = self._predict_guided(state, timestep)
             state.latents = state.scheduler.step(
@@ -175,7 +181,7 @@ class EditEngine:
         Raises:
             CodedError: RESOURCE_EXHAUSTED.
         """
-        with _coded_device_errors(self._device):
+        with coded_device_errors(self._device):
             latents = state.latents
             if state.velocity is not None:
                 # A flow is a straight line: what is left of it leads to the end.
@@ -192,7 +198,8 @@ class EditEngine:
         Raises:
             CodedError: INTERNAL where the picture is not finite, RESOURCE_EXHAUSTED.
         """
-        with _coded_device_errors(self._device):
+        with coded_device_errors(self._device):
+            self._take_turn(None)  # the VAE needs the memory of the step cache
             vae = self._pipeline.vae
             latents = self._unpack(state.latents, state.size).to(vae.dtype)
             channels = (1, -1, 1, 1, 1)
@@ -203,13 +210,23 @@ class EditEngine:
                 raise CodedError(Code.INTERNAL, "the generated picture is not finite")
             return np.asarray(self._pipeline.image_processor.postprocess(image)[0])
 
+    def give_back_memory(self) -> None:
+        """Frees the memory that torch keeps on the device for later tensors.
+
+        Others on the device allocate beside torch: TensorRT, and CUDA when it loads a kernel.
+        """
+        give_back_memory(self._device)
+
     def _resized(self, image: Image.Image, area: int) -> Image.Image:
         width, height = _dimensions(area, image.size)
         resized: Image.Image = self._pipeline.image_processor.resize(image, height, width)
         return resized
 
     def _encode_prompt(self, text: str, images: list[Image.Image]) -> Prompt:
-        return Prompt(*self._pipeline.encode_prompt(text, image=images, device=self._device))
+        # On Hopper cuDNN would come first. It builds a plan for every new length of a prompt and
+        # keeps all of them, which these short calls never earn back.
+        with sdpa_kernel(TEXT_ATTENTION):
+            return Prompt(*self._pipeline.encode_prompt(text, image=images, device=self._device))
 
     def _draw_noise(self, spec: EditSpec, dtype: torch.dtype) -> torch.Tensor:
         """[1, tokens, 4 x z_dim], from the edit's own seed."""
@@ -311,8 +328,12 @@ class EditEngine:
             self._pipeline.set_adapters(list(adapters))
             self._active_adapters = adapters
 
-    def _forget_other_edits(self, state: EditState) -> None:
-        """Empties the step cache, where there is one, whenever another edit has the turn."""
+    def _take_turn(self, state: EditState | None) -> None:
+        """Empties the step cache, where there is one, unless it is of the edit that has the turn.
+
+        Args:
+            state: of the edit that takes a step; None: no edit does.
+        """
         if state is not self._stepped:
             self._stepped = state
             if self._pipeline.transformer.is_cache_enabled:
@@ -348,44 +369,3 @@ def _dimensions(area: int, size: Size) -> Size:
     """Width and height of about `area` pixels in the aspect of `size`, multiples of 32."""
     width, height = calculate_dimensions(area, size[0] / size[1])
     return max(MIN_SIDE, width), max(MIN_SIDE, height)
-
-
-@contextlib.contextmanager
-def _coded_device_errors(device: torch.device) -> Iterator[None]:
-    """Codes what a device does to an edit: too little memory ends that edit, a fault all of them.
-
-    Raises:
-        CodedError: RESOURCE_EXHAUSTED.
-        DeviceLostError: the device's context is corrupt; every later call on it would fail too.
-    """
-    try:
-        yield
-    except Exception as error:
-        if _is_out_of_memory(error):
-            raise CodedError(
-                Code.RESOURCE_EXHAUSTED,
-                "the device is out of memory; use a smaller picture or fewer condition images",
-            ) from error
-        if isinstance(error, torch.AcceleratorError) or _is_lost(device):
-            raise DeviceLostError(
-                Code.INTERNAL, "the device failed; the server starts anew"
-            ) from error
-        raise
-
-
-def _is_lost(device: torch.device) -> bool:
-    """Asks the device itself: libraries on top of CUDA report its faults in errors of any type."""
-    if device.type != "cuda":
-        return False
-    try:
-        torch.cuda.synchronize(device)
-    except RuntimeError:
-        return True
-    return False
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch has a type of its own for accelerators' allocators; elsewhere there is just a text.
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-    return isinstance(error, kinds) or any(text in str(error) for text in texts)

@@ -1,6 +1,11 @@
-"""Tells the text encoder which tokens are pictures, without which their places are wrong."""
+"""Owns the places of tokens: the text encoder's pictures, and how many places are kept."""
 
+import functools
 from typing import Any
+
+# Of grids of tokens: four of one edit, the output's and three conditions', and of another that
+# takes turns with it.
+KEPT_GRIDS = 8
 
 
 def mark_picture_tokens(text_encoder: Any) -> None:
@@ -21,3 +26,17 @@ def mark_picture_tokens(text_encoder: Any) -> None:
         return args, {"mm_token_type_ids": marks, **kwargs}
 
     text_encoder.register_forward_pre_hook(mark, with_kwargs=True)
+
+
+def keep_few_places(transformer: Any) -> None:
+    """Bounds what a Qwen image transformer keeps on the device of the places of tokens.
+
+    diffusers keeps the places of 128 grids, of every size that ever was: 1.1 GB at worst.
+
+    Args:
+        transformer: QwenImageTransformer2DModel; changed in place.
+    """
+    rope = transformer.pos_embed
+    # Below diffusers' own memory of them.
+    compute = functools.partial(type(rope)._compute_video_freqs.__wrapped__, rope)
+    rope._compute_video_freqs = functools.lru_cache(KEPT_GRIDS)(compute)

@@ -5,9 +5,12 @@ from typing import Any
 import torch
 from diffusers import FirstBlockCacheConfig
 
-from image_edit.engine.quantised import quantise
+from image_edit.engine.positions import keep_few_places
+from image_edit.engine.vae import keep_to_pictures, work_on_tiles
 from image_edit.settings import Tuning
 
+# Compute capability of the first GPUs that multiply 8-bit floats: Ada, and Hopper after it.
+FLOAT8_CAPABILITY = (8, 9)
 # Of one block's code: torch's own limit is 8, beyond which it gives up.
 MAX_COMPILATIONS = 64
 
@@ -28,22 +31,41 @@ def torch_dtype(tuning: Tuning, device: str) -> torch.dtype:
     return torch.float32 if emulated else torch.bfloat16
 
 
-def before_adapters(pipeline: Any, tuning: Tuning, device: str) -> None:
+def refuse_unfit(tuning: Tuning, device: str) -> None:
+    """Refuses what the device cannot do, or only slower, before anything is loaded.
+
+    Raises:
+        ValueError: naming the parameter.
+    """
+    if tuning.quantization != "fp8" or torch.device(device).type != "cuda":
+        return
+    capability = torch.cuda.get_device_capability(device)
+    if capability < FLOAT8_CAPABILITY:
+        raise ValueError(
+            "parameter QUANTIZATION: fp8 needs a GPU of compute capability "
+            f"{FLOAT8_CAPABILITY}, {device} has {capability}; int8 runs on any"
+        )
+    if not tuning.compile_blocks:
+        raise ValueError(
+            "parameter QUANTIZATION: fp8 is slower than bfloat16 unless COMPILE is true; "
+            "int8 takes as little memory without"
+        )
+
+
+def before_adapters(pipeline: Any, tuning: Tuning) -> None:
     """Applies what a pipeline must have before adapters are attached.
 
     Args:
-        pipeline: QwenImageEditPlusPipeline; on the CPU where it is to be quantised.
+        pipeline: QwenImageEditPlusPipeline.
         tuning: from config.pbtxt.
-        device: as torch names it.
 
     Raises:
-        ValueError: the device, or what is installed, lacks what is asked for.
+        ValueError: what is installed lacks what is asked for.
     """
-    if tuning.quantization != "none":
-        quantise(pipeline.transformer, tuning.quantization, device)
-        quantise(pipeline.text_encoder, tuning.quantization, device)
+    keep_few_places(pipeline.transformer)
+    keep_to_pictures(pipeline.vae)
     if tuning.vae_tiling:
-        pipeline.vae.enable_tiling()
+        work_on_tiles(pipeline.vae)
     if tuning.attention_backend != "native":
         try:
             pipeline.transformer.set_attention_backend(tuning.attention_backend)
@@ -54,11 +76,15 @@ def before_adapters(pipeline: Any, tuning: Tuning, device: str) -> None:
 def after_adapters(pipeline: Any, tuning: Tuning) -> None:
     """Applies what a pipeline can have only when it is on its device with all its adapters."""
     if tuning.compile_blocks:
-        # Each layer's adapters may have ranks of their own, which are compiled for.
-        torch._dynamo.config.recompile_limit = MAX_COMPILATIONS
         # Sizes differ from edit to edit; one compilation is to serve them all. The step cache
         # decides between the blocks, where no graph may go on.
         fullgraph = tuning.step_cache == 0
-        pipeline.transformer.compile_repeated_blocks(fullgraph=fullgraph, dynamic=True)
+        pipeline.transformer.compile_repeated_blocks(
+            fullgraph=fullgraph,
+            dynamic=True,
+            # Each adapter's ranks are compiled for. Not set in torch's configuration, whose
+            # changes hold for the thread that makes them alone.
+            recompile_limit=MAX_COMPILATIONS,
+        )
     if tuning.step_cache > 0:
         pipeline.transformer.enable_cache(FirstBlockCacheConfig(threshold=tuning.step_cache))

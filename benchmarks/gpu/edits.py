@@ -1,0 +1,101 @@
+"""Owns whole edits by the demo bundle on the GPU, beside the same edits on the CPU."""
+
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.gpu import machine
+from export.demo_edits import bundle as demo_bundle
+from image_edit.engine.bundle import load_bundle
+from image_edit.engine.engine import EditEngine
+from image_edit.settings import Tuning
+from image_edit.spec import EditSpec
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "demo"
+STEPS = 4
+PROFILES = {
+    "config": Tuning("bfloat16"),
+    "a100-40gb": Tuning("bfloat16", quantization="int8"),
+    "h100": Tuning("bfloat16", quantization="fp8", compile_blocks=True),
+}
+
+
+def measure() -> dict[str, Any]:
+    """Loads in one thread and edits in another, as the server does, in every profile."""
+    if not demo_bundle.is_current(BUNDLE):
+        demo_bundle.place(BUNDLE)
+    scale = machine.current.scale
+    sides: tuple[int, ...] = scale.of((128, 256, 512), (64,))
+    expected = _edits(Tuning("float32"), "cpu", sides)
+    # Compiling, and 8-bit floats in older versions of torch, need the GPU.
+    names = scale.of(tuple(PROFILES), ("config", "a100-40gb"))
+    found: dict[str, Any] = {}
+    for name in names:
+        pictures = _edits(PROFILES[name], str(machine.current.device), sides)
+        found[name] = {
+            str(side): {"ms": pictures[side][1], "psnr": _psnr(pictures[side][0], wanted)}
+            for side, (wanted, _) in expected.items()
+        }
+    return {
+        "steps": STEPS,
+        "profiles": found,
+        "summary": [
+            f"{name} {min(each['psnr'] for each in sizes.values())} dB to the CPU"
+            for name, sizes in found.items()
+        ],
+    }
+
+
+def _edits(
+    tuning: Tuning, device: str, sides: tuple[int, ...]
+) -> dict[int, tuple[npt.NDArray[np.uint8], float]]:
+    """Side -> the picture, and milliseconds of the second of two edits."""
+    with ThreadPoolExecutor(1) as loader:
+        bundle = loader.submit(load_bundle, BUNDLE, tuning, device).result()
+    found = {}
+    with ThreadPoolExecutor(1) as thread:
+        engine = EditEngine(bundle, None, 3.0)
+        for side in sides:
+            thread.submit(_edit, engine, side).result()
+            started = time.perf_counter()
+            picture = thread.submit(_edit, engine, side).result()
+            found[side] = (picture, round(1e3 * (time.perf_counter() - started), 1))
+    return found
+
+
+def _edit(engine: EditEngine, side: int) -> npt.NDArray[np.uint8]:
+    rows, columns = np.mgrid[0:side, 0:side] * 255 // side
+    picture = np.stack([rows, columns, (rows + columns) // 2], axis=-1).astype(np.uint8)
+    spec = EditSpec(
+        task_type="removal",
+        prompt="remove the object",
+        negative_prompt=" ",
+        images=np.stack([picture, picture[::-1]]),
+        size=(side, side),
+        num_inference_steps=STEPS,
+        true_cfg_scale=4.0,
+        guidance_scale=4.0,
+        seed=7,
+        static_schedule=False,
+    )
+    preparing = engine.prepare(spec)
+    while True:
+        try:
+            next(preparing)
+        except StopIteration as end:
+            state = end.value
+            break
+    for _ in range(STEPS):
+        engine.step(state)
+    return engine.decode(state)
+
+
+def _psnr(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
+    error = float(np.mean((one.astype(np.float64) - other) ** 2))
+    # JSON has no number for what never differs.
+    return round(10 * math.log10(255**2 / error), 1) if error else 100.0

@@ -1,0 +1,184 @@
+"""Owns measuring single kernels: what is there, matrix multiplication, attention."""
+
+import functools
+import inspect
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import ScalingType, scaled_dot_product_attention, scaled_mm
+
+from benchmarks.gpu import machine
+from image_edit.engine.quantised import Float8Linear, Int8Linear, _as_float8
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HEADS, HEAD = 24, 128
+# Tokens of 1024² with one condition, with two, of 2048² with three, each with a prompt.
+LENGTHS = (9_216, 17_408, 29_696)
+# Variables that change how cuDNN's plans are made; read when torch loads.
+SWITCHES = ("", "TORCH_CUDNN_SDPA_AVOID_RECOMPILE", "TORCH_CUDNN_SDPA_DEPRIORITIZED")
+
+
+def versions() -> dict[str, Any]:
+    """What is installed, and which kernels attention takes with a mask and without."""
+    device = machine.current.device
+    found: dict[str, Any] = {
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "cuda": torch.version.cuda,
+        "recompile_limit": "recompile_limit" in inspect.signature(torch.compile).parameters,
+        "scaled_mm": str(inspect.signature(scaled_mm)),
+    }
+    if machine.current.scale.full:
+        properties = torch.cuda.get_device_properties(device)
+        found |= {
+            "capability": list(torch.cuda.get_device_capability(device)),
+            "memory_gib": round(properties.total_memory / machine.GIB, 1),
+            "processors": properties.multi_processor_count,
+            "driver": _driver(),
+        }
+    queries = machine.random_tensor(1, HEADS, machine.current.scale.of(4096, 64), HEAD)
+    mask = torch.ones(queries.shape[2], queries.shape[2], dtype=torch.bool, device=device)
+    for label, given in (("without_mask", None), ("with_mask", mask)):
+        with torch.profiler.profile() as profile:
+            scaled_dot_product_attention(queries, queries, queries, attn_mask=given)
+            machine.synchronize()
+        found[f"attention_{label}"] = sorted({event.key for event in profile.key_averages()})
+    side = machine.current.scale.of(8192, 128)
+    square = machine.random_tensor(side, side)
+    elapsed = machine.milliseconds(lambda: square @ square)
+    found["bf16_tflops"] = round(2 * side**3 / elapsed / 1e9, 1)
+    return found | {"summary": [f"bf16 matrix rate {found['bf16_tflops']} TFLOP/s"]}
+
+
+def _driver() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@torch.inference_mode()
+def multiplications() -> dict[str, Any]:
+    """A layer of the transformer's feed-forward part, in bf16, int8 and fp8, at many heights."""
+    inputs, outputs = machine.current.scale.of((3072, 12_288), (32, 64))
+    with torch.device(machine.current.device):
+        linear = torch.nn.Linear(inputs, outputs, dtype=torch.bfloat16)
+    whole = Int8Linear(linear)
+    scale = whole.scale[:, 0]
+    ways: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "bf16": linear,
+        "int8": whole,
+        "int8_scaled_after": lambda rows: (
+            torch.nn.functional.linear(rows, whole.weight.to(rows.dtype)) * scale + linear.bias
+        ),
+    }
+    if _multiplies_float8():
+        weight, weight_scale = _as_float8(linear.weight)
+
+        def product(rows: torch.Tensor, *, fast: bool) -> torch.Tensor:
+            rounded, row_scale = _as_float8(rows)
+            kind = ScalingType.RowWise
+            return scaled_mm(
+                rounded, weight.t(), row_scale, kind, weight_scale.t(), kind,
+                bias=linear.bias, output_dtype=torch.bfloat16, use_fast_accum=fast,
+            )  # fmt: skip
+
+        ways["fp8_slow_accumulation"] = lambda rows: product(rows, fast=False)
+        ways["fp8_fast_accumulation"] = lambda rows: product(rows, fast=True)
+        ways["fp8"] = Float8Linear(linear)
+    found: dict[str, Any] = {}
+    for height in machine.current.scale.of((1, 7, 1024, *LENGTHS[:2]), (1, 7)):
+        rows = machine.random_tensor(height, inputs)
+        exact = torch.nn.functional.linear(rows.float(), linear.weight.float(), linear.bias.float())
+        norm = torch.linalg.norm(exact)
+        found[str(height)] = {
+            name: {
+                "ms": round(machine.milliseconds(functools.partial(way, rows)), 4),
+                "error": round((torch.linalg.norm(way(rows).float() - exact) / norm).item(), 5),
+            }
+            for name, way in ways.items()
+        }
+    tallest = list(found.values())[-1]
+    return {
+        "layer": [inputs, outputs],
+        "heights": found,
+        "summary": [f"{name} {each['ms']} ms" for name, each in tallest.items()],
+    }
+
+
+def _multiplies_float8() -> bool:
+    """Whether this torch multiplies 8-bit floats here; before 2.13 it did so on GPUs alone."""
+    if machine.current.scale.full:
+        return torch.cuda.get_device_capability(machine.current.device) >= (8, 9)
+    return torch.__version__ >= "2.13"
+
+
+@torch.inference_mode()
+def attention() -> dict[str, Any]:
+    """Attention by kernel and length, and what the first call at a new length costs."""
+    found: dict[str, Any] = {}
+    for length in machine.current.scale.of(LENGTHS, (64,)):
+        queries = machine.random_tensor(1, HEADS, length, HEAD)
+        for backend in (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION):
+            if backend is SDPBackend.CUDNN_ATTENTION and not machine.current.scale.full:
+                continue
+            with sdpa_kernel(backend):
+                elapsed = machine.milliseconds(
+                    functools.partial(scaled_dot_product_attention, queries, queries, queries)
+                )
+            found.setdefault(str(length), {})[backend.name] = round(elapsed, 3)
+    switched = {switch or "as_is": _in_a_new_process(switch) for switch in SWITCHES}
+    plain = switched["as_is"]
+    return {
+        "ms": found,
+        "first_ms": switched,
+        "summary": [
+            f"a new length costs {plain['new_length']} ms, in another thread {plain['thread']} ms"
+        ],
+    }
+
+
+def _in_a_new_process(switch: str) -> dict[str, float]:
+    full = "full" if machine.current.scale.full else "tiny"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu.kernels", full],
+        env=os.environ | ({switch: "1"} if switch else {}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@torch.inference_mode()
+def first_calls() -> dict[str, float]:
+    """First calls in this process: of all, at a new length, and at a known one in a new thread."""
+    start = machine.current.scale.of(9_216, 64)
+
+    def call(length: int) -> float:
+        queries = machine.random_tensor(1, HEADS, length, HEAD)
+        with torch.inference_mode():
+            return round(
+                machine.first_milliseconds(
+                    lambda: scaled_dot_product_attention(queries, queries, queries)
+                ),
+                3,
+            )
+
+    found = {"first": call(start), "again": call(start), "new_length": call(start + 13)}
+    thread = threading.Thread(target=lambda: found.update(thread=call(start)))
+    thread.start()
+    thread.join()
+    return found
+
+
+if __name__ == "__main__":
+    machine.use(full=sys.argv[1] == "full")
+    print(json.dumps(first_calls()))

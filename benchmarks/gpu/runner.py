@@ -1,0 +1,155 @@
+"""Owns the order of measurements: a budget, and for each a try, a deadline and a file."""
+
+import contextlib
+import datetime
+import json
+import platform
+import shlex
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu import machine
+
+# Names, and seconds that are left.
+GoOn = Callable[[Sequence[str], float], None]
+PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "numpy")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One thing to find out."""
+
+    name: str
+    seconds: float
+    """What it is expected to take."""
+    decides: str
+    """What the result is for, in words."""
+    answers: tuple[int, ...]
+    """Lines of the list of what to run on a GPU, by number."""
+    run: Callable[[], dict[str, Any]]
+    """Returns what it found; JSON can hold it."""
+
+
+class DeadlineError(Exception):
+    """A measurement took too long."""
+
+
+def run_all(
+    measurements: Sequence[Measurement],
+    *,
+    budget: float,
+    out: Path,
+    arguments: Sequence[str],
+    go_on: GoOn,
+) -> bool:
+    """Runs measurements in their order, and writes each one's file as soon as it has ended.
+
+    A measurement that fails, or takes longer than its deadline, costs its own result alone. The
+    deadline is twice the expected time, or what is left of the budget. A measurement is left out
+    where less than half of its expected time is left.
+
+    Args:
+        measurements: in the order of their worth.
+        budget: seconds for all of them.
+        out: the folder for the files.
+        arguments: of the command, for the files.
+        go_on: runs what is left in a new process, where the device answers this one no more.
+
+    Returns:
+        Whether all of them have a result.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    ends = time.monotonic() + budget
+    good = True
+    for index, measurement in enumerate(measurements):
+        left = ends - time.monotonic()
+        started = time.monotonic()
+        found: dict[str, Any]
+        if left < measurement.seconds / 2:
+            found = {"error": f"left out: {max(0, left):.0f} s of the budget were left"}
+        else:
+            print(f"{measurement.name} ...", flush=True)
+            found = _attempt(measurement, min(2 * measurement.seconds, left))
+        good = good and "error" not in found
+        report = {
+            "measurement": measurement.name,
+            "decides": measurement.decides,
+            "answers": list(measurement.answers),
+            "date": _now().isoformat(),
+            "command": shlex.join(["python", "-m", "benchmarks", "gpu", *arguments]),
+            "versions": {"python": platform.python_version()} | _versions(),
+            "seconds": round(time.monotonic() - started, 1),
+            **found,
+        }
+        path = out / f"{_now().date()}-{measurement.name}.json"
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        lines = ", ".join(map(str, measurement.answers)) or "none"
+        said = found.get("error", "measured").strip().splitlines()[-1]
+        print(
+            f"{measurement.name}: {said} ({report['seconds']} s; lines {lines}; {path})", flush=True
+        )
+        rest = [each.name for each in measurements[index + 1 :]]
+        if "error" in found and rest and machine.lost():
+            print("the device is lost; a new process goes on", flush=True)
+            go_on(rest, ends - time.monotonic())
+            return False
+    return good
+
+
+def table(folder: Path) -> str:
+    """Makes the table of docs/verification.md out of the files in a folder, the newest of each."""
+    newest: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*.json")):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        newest[report["measurement"]] = report
+    rows = ["| measurement | date | GPU | result |", "|---|---|---|---|"]
+    for name, report in newest.items():
+        results = report.get("results", {})
+        told = "; ".join(results["summary"]) if results else report["error"].splitlines()[-1]
+        rows.append(f"| {name} | {report['date'][:10]} | {report.get('device', '-')} | {told} |")
+    return "\n".join(rows)
+
+
+def _attempt(measurement: Measurement, deadline: float) -> dict[str, Any]:
+    try:
+        with _deadline(deadline):
+            results = measurement.run()
+        return {"device": machine.name(), "results": results}
+    except Exception:
+        return {"device": machine.name(), "error": traceback.format_exc()}
+    finally:
+        machine.forget()
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """Raises DeadlineError in the main thread, at the first line of Python after the deadline."""
+
+    def expire(_signal: int, _frame: Any) -> None:
+        raise DeadlineError(f"took longer than {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
