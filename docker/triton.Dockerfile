@@ -58,7 +58,12 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && if [ -s tensorrt.txt ]; then \
       python3 -m pip --python /opt/venv/bin/python install --no-deps --requirement tensorrt.txt \
    && echo 'from tensorrt_bindings import *; from tensorrt_bindings import __version__' \
-        > "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tensorrt.py"; \
+        > "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tensorrt.py" \
+      # Fail here, not after a download of 58 GB: bindings without their libraries, or a base
+      # without the compiler and the headers that torch.compile needs.
+   && /opt/venv/bin/python -c 'import tensorrt' \
+   && { command -v gcc || command -v clang; } \
+   && ls /usr/include/python3*/Python.h; \
     else \
       echo 'No TensorRT in the base image: this image builds bundles, but no plan for a GPU'; \
     fi
@@ -82,9 +87,11 @@ RUN ln -s /engines/fastsam/1/model.plan /models/fastsam/1/model.plan
 COPY docker/triton_entrypoint.py docker/triton_health.py /opt/artmancer/
 USER 1000
 # Serving never downloads. Compiled kernels outlive the container, in the volume of HOME.
+# Segments that grow, because edits of many sizes would leave a fixed memory full of holes.
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     HF_HUB_OFFLINE=1 \
+    PYTORCH_ALLOC_CONF=expandable_segments:True \
     HOME=/var/cache/artmancer \
     TORCHINDUCTOR_CACHE_DIR=/var/cache/artmancer/torchinductor \
     ARTMANCER_LOADING_FILE=/run/artmancer/loading

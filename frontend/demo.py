@@ -60,6 +60,7 @@ class Example:
             "conditional_images": [_base64(self.mask)] if self.mask else None,
             "reference_image": _base64(self.reference) if self.reference else None,
             "reference_mask_R": _base64(self.reference_mask) if self.reference_mask else None,
+            "region": "auto",
             "num_inference_steps": STEPS,
             "seed": SEED,
         }

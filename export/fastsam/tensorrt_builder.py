@@ -74,8 +74,9 @@ class TensorRT:
         profile = builder.create_optimization_profile()
         profile.set_shape(INPUT, *((batch, 3, size, size) for batch in batches))
         config.add_optimization_profile(profile)
-        # TensorRT refuses foreign timings and takes empty ones.
-        if not config.set_timing_cache(config.create_timing_cache(timings), False):
+        # TensorRT refuses foreign timings, gives no cache for damaged ones, and takes empty ones.
+        cache = config.create_timing_cache(timings)
+        if cache is None or not config.set_timing_cache(cache, False):
             config.set_timing_cache(config.create_timing_cache(b""), False)
         plan = builder.build_serialized_network(definition, config)
         if plan is None:
