@@ -23,6 +23,7 @@ from benchmarks import (
     masks,
     overhead,
     perf_analyzer,
+    regions,
     report,
     runtimes,
     step_cache,
@@ -39,6 +40,7 @@ class Name(StrEnum):
     """What can be measured."""
 
     EDITS = "edits"
+    REGIONS = "regions"
     OVERHEAD = "overhead"
     LATENCY = "latency"
     SUBSCRIBERS = "subscribers"
@@ -59,6 +61,12 @@ BENCHMARKS: dict[Name, tuple[Measure, report.Draw]] = {
             edits.measure(server.rest, scenes={256: 12, 512: 6}, steps=8)
         ),
         edits.draw,
+    ),
+    Name.REGIONS: (
+        lambda server, _: asyncio.run(
+            regions.measure(server.rest, sizes=(512, 1024, 2048), photographs=3, casts=6)
+        ),
+        regions.draw,
     ),
     Name.OVERHEAD: (
         lambda server, bundle: asyncio.run(

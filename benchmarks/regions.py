@@ -1,0 +1,218 @@
+"""Owns the figures of `region`: what stays, what it costs, colours, sharpness and geometry."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from PIL import Image, ImageDraw
+
+from benchmarks import client as rest
+from benchmarks.pictures import base64_png, from_base64
+from export.demo_edits.results import held_out
+from export.demo_edits.samples import Flow
+from export.demo_edits.score import angular_error
+from export.scenes.edits import Pixels
+from export.scenes.photographs import HELD_OUT, load
+
+Flags = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+
+OBJECT = 200
+"""Diameter of the masked disc in pixels, whatever the picture's size."""
+STEPS = 4
+FEATHER = 1 / 64
+"""Of the crop's longer side: how far beyond the mask the server may change pixels."""
+MIN_FEATHER = 4
+ODD_SIZES = (
+    (301, 207), (257, 255), (333, 470), (500, 123), (97, 411),
+    (200, 200), (511, 513), (129, 384), (447, 300), (350, 61),
+)  # fmt: skip
+
+
+async def measure(
+    url: str, *, sizes: Sequence[int], photographs: int, casts: int
+) -> dict[str, Any]:
+    """Edit photographs by `auto` and `full`, one after the other on an otherwise idle server.
+
+    Args:
+        url: REST address of a server of the demo bundle.
+        sizes: sides of the square pictures, in pixels.
+        photographs: how many photographs of each size.
+        casts: how many scenes with a cast of light.
+
+    Returns:
+        `crops`: size -> of each region the seconds, and of `auto` the pixels that differ outside
+        the soft edge and the mean gradient across that edge, before and after. `in_a_row`: pixels
+        outside all of five masks that differ after five edits, each on the last result.
+        `white_balance`: of each region the angle to the truth in degrees, and the variance of the
+        Laplacian by the input's. `shift`: size -> largest shift in pixels of the left and the
+        right third, and the difference between the two.
+    """
+    async with rest.connect(url) as client:
+        return {
+            "steps": STEPS,
+            "object_px": OBJECT,
+            "crops": {size: await _crops(client, size, photographs) for size in sizes},
+            "in_a_row": await _in_a_row(client),
+            "white_balance": await _white_balance(client, casts),
+            "shift": {
+                f"{width}x{height}": await _shift(client, (width, height))
+                for width, height in ODD_SIZES
+            },
+        }
+
+
+def draw(axes: Axes, results: dict[str, Any]) -> None:
+    """Draw the seconds of an edit by the picture's size, for both regions."""
+    sizes = [str(size) for size in results["crops"]]
+    for offset, region in ((-0.2, "auto"), (0.2, "full")):
+        seconds = [found[region]["seconds"] for found in results["crops"].values()]
+        axes.bar(np.arange(len(sizes)) + offset, seconds, 0.38, label=f"region {region}")
+    axes.set_xticks(range(len(sizes)), [f"{size}²" for size in sizes])
+    axes.set_ylabel("seconds")
+    axes.set_title(f"removal of a {results['object_px']} px object, {results['steps']} steps")
+    axes.legend()
+
+
+async def _edit(
+    client: httpx.AsyncClient, picture: Image.Image, mask: Image.Image | None, **fields: Any
+) -> tuple[Pixels, float]:
+    request = {
+        "prompt": "remove the object" if mask else "correct the white balance",
+        "task_type": "removal" if mask else "white-balance",
+        "input_image": base64_png(picture),
+        "conditional_images": [base64_png(mask)] if mask else None,
+        "input_quality": "original",
+        "num_inference_steps": STEPS,
+        "seed": 1,
+        **fields,
+    }
+    result = await rest.edit(client, request)
+    return np.asarray(from_base64(result["image"])), float(result["generation_time"])
+
+
+async def _crops(client: httpx.AsyncClient, size: int, count: int) -> dict[str, Any]:
+    seconds: dict[str, list[float]] = {"auto": [], "full": []}
+    differing, before, after = 0, [], []
+    for photograph in load(HELD_OUT)[:count]:
+        picture = _square(photograph, size)
+        mask = _disc((size, size), (size // 2, size // 2), min(OBJECT, size // 2))
+        source = np.asarray(picture)
+        for region in seconds:
+            found, took = await _edit(client, picture, mask, region=region)
+            seconds[region].append(took)
+            if region == "auto":
+                reach = _reach(mask)
+                differing += int((found != source).any(axis=2)[~reach].sum())
+                edge = reach & ~_grown(mask, 1)
+                before.append(_gradient(source, edge))
+                after.append(_gradient(found, edge))
+    return {
+        "auto": {
+            "seconds": statistics.median(seconds["auto"]),
+            "pixels_that_differ_outside": differing,
+            "gradient_across_the_edge": {
+                "input": round(statistics.mean(before), 2),
+                "result": round(statistics.mean(after), 2),
+            },
+        },
+        "full": {"seconds": statistics.median(seconds["full"])},
+    }
+
+
+async def _in_a_row(client: httpx.AsyncClient) -> dict[str, int]:
+    size = 1024
+    first = _square(load(HELD_OUT)[0], size)
+    picture, touched = first, np.zeros((size, size), np.bool_)
+    for number in range(5):
+        mask = _disc((size, size), (150 + 180 * number, 200 + 150 * number), 80)
+        touched |= _reach(mask)
+        found, _ = await _edit(client, picture, mask, region="auto")
+        picture = Image.fromarray(found)
+    differs = (np.asarray(picture) != np.asarray(first)).any(axis=2)
+    return {"edits": 5, "pixels_that_differ_outside": int(differs[~touched].sum())}
+
+
+async def _white_balance(client: httpx.AsyncClient, count: int) -> dict[str, Any]:
+    found: dict[str, dict[str, list[float]]] = {
+        region: {"angle": [], "sharpness": []} for region in ("auto", "full")
+    }
+    for index in range(count):
+        sample = held_out(Flow.WHITE_BALANCE, index, 512)
+        source = sample.scene.source
+        for region, each in found.items():
+            picture, _ = await _edit(client, Image.fromarray(source), None, region=region)
+            each["angle"].append(angular_error(picture, sample.truth))
+            each["sharpness"].append(_sharpness(picture) / _sharpness(source))
+    return {
+        region: {name: round(statistics.mean(values), 3) for name, values in each.items()}
+        for region, each in found.items()
+    }
+
+
+async def _shift(client: httpx.AsyncClient, size: tuple[int, int]) -> dict[str, float]:
+    width, height = size
+    cells = (height // 6 + 2, width // 6 + 2, 3)
+    rough = np.random.default_rng(7).integers(0, 256, cells, np.uint8)
+    picture = Image.fromarray(rough).resize(size, Image.Resampling.BICUBIC)
+    mask = _disc(size, (width // 2, height // 2), max(6, min(size) // 12))
+    found, _ = await _edit(client, picture, mask, region="full")
+    if found.shape != (height, width, 3):
+        raise ValueError(f"{size} came back as {found.shape}")
+    third = width // 3
+    source = np.asarray(picture)
+    left, right = (
+        cv2.phaseCorrelate(_grey(source[:, part]), _grey(found[:, part]))[0]
+        for part in (slice(0, third), slice(width - third, width))
+    )
+    largest = max(abs(value) for value in (*left, *right))
+    apart = max(abs(a - b) for a, b in zip(left, right, strict=True))
+    return {"shift": round(largest, 3), "difference": round(apart, 3)}
+
+
+def _square(photograph: Pixels, size: int) -> Image.Image:
+    side = min(photograph.shape[:2])
+    return Image.fromarray(photograph[:side, :side]).resize((size, size), Image.Resampling.LANCZOS)
+
+
+def _disc(size: tuple[int, int], centre: tuple[int, int], diameter: int) -> Image.Image:
+    mask = Image.new("L", size)
+    x, y = centre
+    radius = diameter / 2
+    ImageDraw.Draw(mask).ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+    return mask
+
+
+def _reach(mask: Image.Image) -> Flags:
+    """Where the server may change pixels: the mask and its soft edge."""
+    hard = np.asarray(mask) > 127
+    rows, columns = np.nonzero(hard)
+    longest = int(max(np.ptp(rows), np.ptp(columns))) + 1
+    crop = min(max(512, 2 * longest), *mask.size)
+    return _grown(mask, max(MIN_FEATHER, round(FEATHER * crop)) + 1)
+
+
+def _grown(mask: Image.Image, radius: int) -> Flags:
+    away = np.where(np.asarray(mask) > 127, 0, 255).astype(np.uint8)
+    grown: Flags = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= radius
+    return grown
+
+
+def _grey(pixels: Pixels) -> Floats:
+    grey: Floats = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return grey
+
+
+def _gradient(pixels: Pixels, where: Flags) -> float:
+    grey = _grey(pixels)
+    down, across = np.gradient(grey)
+    return float(np.hypot(down, across)[where].mean())
+
+
+def _sharpness(pixels: Pixels) -> float:
+    return float(cv2.Laplacian(_grey(pixels), cv2.CV_32F).var())
