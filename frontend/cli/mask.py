@@ -86,6 +86,8 @@ def mask(
     box_shown = None if request["points"] else corners
     save(overlay.draw(data, found, inside=inside, outside=outside, box=box_shown), beside)
     console.print(f"{out}  {beside}  (score {answer['score']:.2f}, {seconds * 1000:.0f} ms)")
+    for x, y in (inside[index] for index in answer["points_missed"]):
+        console.print(f"the mask does not hold the point {x:g},{y:g}: one mask is one object")
 
 
 def _run_mask(client: Client, request: dict[str, Any]) -> dict[str, Any]:

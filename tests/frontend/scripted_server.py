@@ -51,6 +51,8 @@ class Script:
     hold: bool = False
     """Keep the stream open after the last scripted event until the job is cancelled, and a mask
     request without an answer."""
+    points_missed: list[int] = field(default_factory=list)
+    """What the answer to a mask request says of its points."""
     submitted: dict[str, Any] = field(default_factory=dict)
     """Body of the last submission, of an edit or a mask."""
     last_event_ids: list[str | None] = field(default_factory=list)
@@ -118,6 +120,7 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
                 return
             mask = base64.b64encode(picture("L", 255)).decode()
             answer = {"mask_base64": mask, "image_id": "id", "score": 0.875}
+            answer["points_missed"] = script.points_missed
             self.answer(200, json.dumps(answer).encode())
 
         def answer(self, status: int, body: bytes) -> None:

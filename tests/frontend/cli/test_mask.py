@@ -40,6 +40,16 @@ def test_a_mask_and_its_overlay_are_written(image: Path, tmp_path: Path) -> None
     }
 
 
+def test_points_that_the_mask_does_not_hold_are_named(image: Path, tmp_path: Path) -> None:
+    options = ("--point", "1,1", "--negative-point", "3,0", "--point", "2.5,3")
+    with serving(Script(points_missed=[1])) as url:
+        done = mask(url, "--image", image, *options, "--out", tmp_path / "found.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == (
+        "the mask does not hold the point 2.5,3: one mask is one object"
+    )
+
+
 def test_a_box_that_does_not_count_is_not_drawn(image: Path, tmp_path: Path) -> None:
     """The server takes no notice of a box beside points, not even of a reversed one."""
     out = tmp_path / "found.png"
