@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 BROKEN_STEP = """
     def step(self, state: EditState) -> None:
         if len(state.scheduler.timesteps) == 13 and state.step == 1:
-            with _coded_device_errors(self._device):
+            with coded_device_errors(self._device):
                 raise torch.AcceleratorError("CUDA error: an illegal memory access")
         self.whole_step(state)
 """

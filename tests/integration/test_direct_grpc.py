@@ -142,6 +142,15 @@ REFUSED: dict[str, tuple[Tensors, str]] = {
             "REFERENCE_IMAGE": scene(48),
             "REFERENCE_MASK_R": square_mask(48),
         },
+        "[INVALID_ARGUMENT] CONDITIONAL_IMAGES[0]: No object found in mask (no white pixels)",
+    ),
+    "mask of a speck for two sources": (
+        {
+            "TASK_TYPE": "insertion",
+            "CONDITIONAL_IMAGES": [square_mask(low=0.5, high=0.6)],
+            "REFERENCE_IMAGE": scene(48),
+            "REFERENCE_MASK_R": square_mask(48),
+        },
         "No valid mask regions detected in main_mask_A",
     ),
 }
@@ -207,7 +216,10 @@ async def test_a_full_queue_refuses_and_loses_nothing(triton: Any) -> None:
     (answer,) = await collect(triton, {"CANCEL": ""})
     bound = json.loads(answer.values["INFO"])["max_queue_size"]
     ahead = stream(triton, removal(**LONG), "ahead")
-    await anext(ahead)
+    # Until the engine works on the one ahead, it takes a place in the queue.
+    async for response in ahead:
+        if response.values["STEP"] >= 1:
+            break
     tasks = [asyncio.create_task(collect(triton, removal(), f"full-{n}")) for n in range(3 * bound)]
     # Until the one ahead has left the engine, only a refusal can end another.
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -241,11 +253,14 @@ async def test_edit_conditions_serves_a_direct_client_too(triton: Any) -> None:
         "INPUT_QUALITY": "original",
     }
     result = await triton.infer("edit_conditions", tensors(values))
-    assert result.as_numpy("CONDITIONS").shape == (3, 64, 64, 3)
-    assert (result.as_numpy("INPUT") == decode(scene())).all()
+    assert result.as_numpy("CONDITIONS").shape == (1, 3, 64, 64, 3)
+    assert (result.as_numpy("PICTURE") == decode(scene())).all()
+    assert result.as_numpy("REGIONS").tolist() == [[0, 0, 64, 64]]
+    assert result.as_numpy("CONTENT").tolist() == [[64, 64]]
     assert result.as_numpy("PROMPT")[0].decode() == "remove object"
     assert result.as_numpy("TASK_TYPE")[0].decode() == "removal"
-    assert result.as_numpy("COMPOSITE_MASK") is None
+    assert result.as_numpy("COMPOSITED").tolist() == [False]
+    assert result.as_numpy("PROFILE") is None
 
 
 async def test_edit_conditions_refuses_more_elements_than_any_edit_has(triton: Any) -> None:

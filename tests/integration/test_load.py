@@ -82,7 +82,7 @@ async def test_a_full_queue_is_a_503_with_retry_after(client: WebClient) -> None
 
 async def test_a_large_picture_does_not_stop_the_event_loop(client: WebClient) -> None:
     # Little to send, much to decode, and a small edit, since the engine is shared.
-    large = b64(png(np.zeros((4000, 4000, 3), np.uint8)))
+    large = b64(png(np.full((4000, 4000, 3), 255, np.uint8)))
     request = edit(input_image=large, conditional_images=[large], width=256, height=256)
 
     async def pings_meanwhile() -> int:

@@ -40,19 +40,28 @@ def test_smart_mask_reads_what_fastsam_answers(model: Any, triton: FakeTriton) -
 
 @pytest.mark.parametrize("model", ["image_edit"], indirect=True)
 def test_image_edit_reads_what_edit_conditions_answers(model: Any, triton: FakeTriton) -> None:
-    images = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    images = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(1, 2, 4, 4, 3)
+    mask = images[0, 0, :, :, 0]
     triton.outputs["edit_conditions"] = {
         "CONDITIONS": images,
-        "INPUT": images[0],
-        "COMPOSITE_MASK": images[0, :, :, 0],
+        "PICTURE": images[0, 0],
+        "REGIONS": np.array([[0, 0, 4, 4]], np.int32),
+        "CONTENT": np.array([[4, 4]], np.int32),
+        "PASTE_MASKS": mask.ravel(),
+        "COMPOSITED": np.array([True]),
+        "IN_PLACE": np.array([False]),
         "PROMPT": np.array([b"remove it"], np.object_),
         "TASK_TYPE": np.array([b"removal"], np.object_),
         "DEBUG_INFO": np.array([b'{"mask_A": "abc"}'], np.object_),
     }
-    found = model._conditions(request_of())
+    found = model._conditions(request_of(WIDTH=300), 1024)
     assert [name for name, _ in triton.calls] == ["edit_conditions"]
-    assert np.array_equal(found.images, images)
-    assert np.array_equal(found.composite_mask, images[0, :, :, 0])
+    sent = triton.calls[0][1]
+    assert (sent["WIDTH"].tolist(), sent["IMAGE_AREA"].tolist()) == ([300], [1024])
+    [region] = found.regions
+    assert np.array_equal(region.images, images[0])
+    assert np.array_equal(region.paste_mask, mask)
+    assert np.array_equal(found.picture, images[0, 0])
     assert (found.prompt, found.task_type) == ("remove it", "removal")
 
 

@@ -324,7 +324,8 @@ async def test_a_cancel_that_is_not_obeyed_cuts_the_stream(
 
 async def test_another_model_is_not_ready_and_says_why(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.config = other = model_config()
-    other.input[0].data_type = other.input[-1].data_type = other.input[11].data_type
+    [number] = [each.data_type for each in other.input if each.name == "WIDTH"]
+    other.input[0].data_type = other.input[-1].data_type = number
     async with serve() as client:
         reason = await wait_ready(client, ready=False)
         assert "input PROMPT TYPE_STRING [1] is TYPE_INT32 [1]" in reason

@@ -37,7 +37,7 @@ def test_the_cpu_profile_loads_the_demo_bundle() -> None:
 def test_the_smaller_a100_keeps_its_weights_in_8_bits() -> None:
     path = "image_edit/configs/a100-40gb.pbtxt"
     settings = EditSettings.from_parameters(parameters(path))
-    assert settings.tuning == Tuning("bfloat16", quantization="int8", vae_tiling=True)
+    assert settings.tuning == Tuning("bfloat16", quantization="int8")
 
 
 def test_hopper_multiplies_in_8_bits_and_compiles() -> None:

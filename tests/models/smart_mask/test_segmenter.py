@@ -230,14 +230,26 @@ def test_the_middle_of_a_bent_guidance_mask_is_on_it(bench: Bench) -> None:
     )
 
 
-@pytest.mark.parametrize(("value", "is_set"), [(100, False), (101, True), (255, True)])
-def test_a_guidance_mask_is_set_above_100(bench: Bench, value: int, *, is_set: bool) -> None:
+def grey_guidance(value: int) -> bytes:
     grey = np.zeros((64, 64), np.uint8)
     grey[20:44, 50:60] = value
     buffer = BytesIO()
     Image.fromarray(grey).save(buffer, "PNG")
-    found = bench.ask(IMAGE=png(64, 64), MASK=buffer.getvalue()).box
-    assert (found == [32, 0, 64, 64]) == is_set
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("value", [128, 255])
+def test_a_guidance_mask_is_set_above_127(bench: Bench, value: int) -> None:
+    assert bench.ask(IMAGE=png(64, 64), MASK=grey_guidance(value)).box == [32, 0, 64, 64]
+
+
+@pytest.mark.parametrize("value", [0, 100, 127])
+def test_an_empty_guidance_mask_is_refused_with_what_was_seen(bench: Bench, value: int) -> None:
+    error = bench.refusal(IMAGE=png(64, 64), MASK=grey_guidance(value))
+    assert (
+        f"MASK: No object found in mask (no white pixels): its brightest pixel is {value}"
+        in str(error)
+    )
 
 
 def test_the_middle_of_a_large_guidance_mask_is_found_in_a_small_copy(bench: Bench) -> None:
@@ -258,12 +270,6 @@ def test_an_object_that_is_shrunk_away_is_not_found(bench: Bench) -> None:
 def test_a_bad_guidance_mask_is_refused_beside_points_too(bench: Bench) -> None:
     error = bench.refusal(IMAGE=png(64, 64), POINTS=[[32, 32]], MASK=b"no picture")
     assert "MASK: Invalid image data" in str(error)
-
-
-def test_an_empty_guidance_mask_means_the_salient_object(bench: Bench) -> None:
-    empty = bench.ask(IMAGE=png(64, 64), MASK=png(64, 64, (100, 100, 100)))
-    salient = bench.ask(IMAGE=png(64, 64), AUTO_DETECT=True)
-    assert empty.png == salient.png
 
 
 def test_the_salient_object_is_grown_unless_told_otherwise(bench: Bench) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from model_kit.errors import Code, CodedError, invalid
 from model_kit.lru import Lru
-from model_kit.masks import MaskError
+from model_kit.masks import THRESHOLD, MaskError
 from model_kit.pictures import ImageRefusedError, decode_mask, decode_rgb
 from smart_mask import selection as mask_selection
 from smart_mask.errors import nothing_found
@@ -20,8 +20,6 @@ from smart_mask.progress import Progress
 from smart_mask.request import MaskRequest
 from smart_mask.settings import MaskSettings
 
-# A pixel of a guidance mask counts as set if it is brighter.
-_GUIDANCE_THRESHOLD = 100
 # Pixels. The middle of a guidance mask is searched in a copy of at most this width and height.
 _GUIDANCE_SIDE = 512
 # A mask without any brighter pixel counts as empty.
@@ -176,7 +174,7 @@ class Segmenter:
         height, width = grey.shape
         # Any non-zero average counts as set; otherwise thin strokes would vanish when shrunk.
         size = (min(width, _GUIDANCE_SIDE), min(height, _GUIDANCE_SIDE))
-        small = cv2.resize(above(grey, _GUIDANCE_THRESHOLD), size, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(above(grey, THRESHOLD), size, interpolation=cv2.INTER_AREA)
         rows, columns = np.nonzero(small)
         if not len(rows):
             return None
