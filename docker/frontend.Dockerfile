@@ -25,6 +25,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && find /opt/venv -type d -name tests -prune -exec rm -r {} + \
  && find /opt/venv -name '*.cpython-*.so' -exec strip --strip-unneeded {} +
 COPY pyproject.toml README.md LICENSE ./
+COPY model_kit model_kit
 COPY frontend frontend
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip --python /opt/venv/bin/python install --no-deps .
