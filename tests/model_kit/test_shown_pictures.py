@@ -133,6 +133,22 @@ def test_sixteen_bits_keep_their_upper_eight(colour_type: int) -> None:
     assert np.abs(found.astype(int) - 0xC8).max() <= 1
 
 
+def test_sixteen_bits_of_grey_are_cut_and_not_rounded() -> None:
+    eight = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    for samples in (eight << 8, eight * 257):
+        found = decode(encoded(Image.fromarray(samples)), LIMIT)
+        assert np.array_equal(found.native[..., 0], eight)
+
+
+def test_a_transparent_shade_of_sixteen_bits_is_compared_with_all_of_them() -> None:
+    samples = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    found = decode(encoded(Image.fromarray(samples), transparency=300), LIMIT)
+    assert found.alpha is not None
+    assert np.array_equal(samples[found.alpha == 0], [300])
+    samples[samples == 300] = 301
+    assert decode(encoded(Image.fromarray(samples), transparency=300), LIMIT).alpha is None
+
+
 # python-pillow/Pillow#2717: complete scans without an end marker show whole in browsers.
 @pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
 def test_a_jpeg_is_judged_by_its_pixels_and_not_by_its_end_marker(progressive: bool) -> None:
