@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ _END_OF_IMAGE = b"\xff\xd9"
 _PADDINGS = (b"\x55" * 64, b"\xaa" * 64)
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive; libjpeg reads no others
 _START_OF_SCAN = 0xDA
+_RESTART = re.compile(rb"\xff([\xd0-\xd7])")
+_RESTARTS = 8  # their markers are numbered round
 _COEFFICIENTS = frozenset(range(64))
 
 
@@ -30,14 +33,23 @@ def without_end(data: bytes) -> Image.Image | None:
     """
     if not _has_all_scans(data):
         return None
+    cut = data.rstrip(b"\xff")
+    restart = _next_restart(cut)
     ends = []
     for padding in _PADDINGS:
-        whole = data.rstrip(b"\xff") + padding + _END_OF_IMAGE
+        # Behind a whole interval a decoder skips all that comes before the next restart marker.
+        whole = cut + padding + restart + padding + _END_OF_IMAGE
         picture = Image.open(BytesIO(whole), formats=("JPEG",))
         picture.load()
         ends.append(picture)
     first, second = ends
     return first if np.array_equal(np.asarray(first), np.asarray(second)) else None
+
+
+def _next_restart(data: bytes) -> bytes:
+    """Return the restart marker that would come next in the last scan, if it has any."""
+    numbers = _RESTART.findall(data, data.rfind(bytes((0xFF, _START_OF_SCAN))))
+    return bytes((0xFF, 0xD0 + (numbers[-1][0] - 0xD0 + 1) % _RESTARTS if numbers else 0xD0))
 
 
 def _has_all_scans(data: bytes) -> bool:

@@ -64,11 +64,12 @@ def _opaque(pixels: Pixels) -> Pixels:
     red, green, blue = Image.fromarray(pixels).split()
     lightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
-    differences = ImageChops.subtract(lightest, darkest).histogram()
-    if sum(differences[COLOURED + 1 :]) < 0.001 * sum(differences):
-        return luma(pixels)
     high = np.asarray(lightest)
     black = high <= 16
+    differences = ImageChops.subtract(lightest, darkest).histogram()
+    # Of what is not black, because a small stroke on a large canvas counts too.
+    if sum(differences[COLOURED + 1 :]) <= 0.001 * (high.size - np.count_nonzero(black)):
+        return luma(pixels)
     if black.any() and _colours(pixels) <= MAX_LABELS:
         return np.where(black, np.uint8(0), np.uint8(255))
     if black.mean() >= 0.25 and (high[~black] > THRESHOLD).mean() >= 0.6:

@@ -130,15 +130,20 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _taken(picture: Image.Image) -> Picture:
-    if picture.mode.startswith("I;16"):
-        grey = Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
-        grey.info = picture.info
-        picture = grey
     alpha = None
+    if picture.mode.startswith("I;16"):
+        samples = np.asarray(picture)
+        grey = Image.fromarray((samples >> 8).astype(np.uint8))
+        grey.info = dict(picture.info)
+        # Pillow would compare it with eight bits of each sample.
+        transparent = grey.info.pop("transparency", None)
+        if transparent is not None:
+            alpha = np.where(samples == transparent, np.uint8(0), np.uint8(255))
+        picture = grey
     if picture.has_transparency_data:
         alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
-        if alpha.min() == 255:
-            alpha = None
+    if alpha is not None and alpha.min() == 255:
+        alpha = None
     flat = _flat(picture)
     profile = profile_of(flat)
     if profile is not None and flat.mode != "RGB":

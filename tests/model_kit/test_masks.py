@@ -66,6 +66,16 @@ def test_a_coloured_brush_with_soft_edges_is_set_where_it_is_bright() -> None:
     assert ((meant(soft) > 127) != RIGHT).mean() < 0.01
 
 
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 0, 255), (128, 0, 0)])
+@pytest.mark.parametrize("other", [(0, 0, 0), (255, 0, 255)])
+def test_a_small_coloured_stroke_is_set_too(
+    colour: tuple[int, ...], other: tuple[int, ...]
+) -> None:
+    mask = canvas("RGB", (0, 0, 0), other)
+    ImageDraw.Draw(mask).rectangle((10, 10, 14, 14), fill=colour)
+    assert np.array_equal(meant(mask) > 127, np.asarray(mask).any(axis=2))
+
+
 def test_strokes_are_as_soft_as_they_are_opaque() -> None:
     mask = meant(canvas("RGBA", (0, 0, 0, 0), (255, 255, 255, 180)))
     assert set(np.unique(mask)) == {0, 180}

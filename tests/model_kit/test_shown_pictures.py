@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from typing import Any
 
@@ -133,6 +134,22 @@ def test_sixteen_bits_keep_their_upper_eight(colour_type: int) -> None:
     assert np.abs(found.astype(int) - 0xC8).max() <= 1
 
 
+def test_sixteen_bits_of_grey_are_cut_and_not_rounded() -> None:
+    eight = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    for samples in (eight << 8, eight * 257):
+        found = decode(encoded(Image.fromarray(samples)), LIMIT)
+        assert np.array_equal(found.native[..., 0], eight)
+
+
+def test_a_transparent_shade_of_sixteen_bits_is_compared_with_all_of_them() -> None:
+    samples = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    found = decode(encoded(Image.fromarray(samples), transparency=300), LIMIT)
+    assert found.alpha is not None
+    assert np.array_equal(samples[found.alpha == 0], [300])
+    samples[samples == 300] = 301
+    assert decode(encoded(Image.fromarray(samples), transparency=300), LIMIT).alpha is None
+
+
 # python-pillow/Pillow#2717: complete scans without an end marker show whole in browsers.
 @pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
 def test_a_jpeg_is_judged_by_its_pixels_and_not_by_its_end_marker(progressive: bool) -> None:
@@ -144,6 +161,23 @@ def test_a_jpeg_is_judged_by_its_pixels_and_not_by_its_end_marker(progressive: b
         for cut in range(12, len(whole) - 700, 97):
             with pytest.raises(ImageRefusedError, match="truncated"):
                 decode_rgb(whole[:-cut], LIMIT)
+
+
+# Cameras write restart markers, and a decoder skips whatever comes before the next one.
+@pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("every", [{"restart_marker_rows": 1}, {"restart_marker_blocks": 3}])
+def test_a_jpeg_that_ends_at_a_restart_marker_is_cut(
+    every: dict[str, int], progressive: bool
+) -> None:
+    noise = np.random.default_rng(5).integers(0, 256, (64, 80, 3), np.uint8)
+    whole = encoded(Image.fromarray(noise), "JPEG", progressive=progressive, **every)
+    assert np.array_equal(decode_rgb(whole[:-2], LIMIT), decode_rgb(whole, LIMIT))
+    restarts = [m.start() for m in re.finditer(rb"\xff[\xd0-\xd7]", whole)]
+    assert restarts
+    for start in restarts:
+        for end in range(start, start + 3):
+            with pytest.raises(ImageRefusedError, match="truncated"):
+                decode_rgb(whole[:end], LIMIT)
 
 
 def test_a_png_says_what_its_pixels_are() -> None:
