@@ -1,4 +1,4 @@
-"""Prints what extras of pyproject.toml require, so that packages are installed before our code."""
+"""Owns printing what extras of pyproject.toml require, to install it before our code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from pathlib import Path
 
 
 def main(extras: list[str]) -> None:
-    """Print one requirement a line; our own extras inside an extra must be named themselves."""
+    """Print one requirement a line.
+
+    Args:
+        extras: their names. An extra that includes another of ours does not print that one.
+    """
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     for extra in extras:
         for requirement in project["optional-dependencies"][extra]:

@@ -1,8 +1,8 @@
-"""Runs tritonserver as the main process of a container, and ends both when a model's stub died.
+"""Owns tritonserver in a container: runs it, and ends the container when a model's stub dies.
 
-Triton never brings a dead stub back, keeps calling itself ready, and leaves the clients of that
-model waiting. So the container ends, which ends their streams too, and its restart policy starts
-it anew. Exits with tritonserver's exit code, 128 + n where signal n ended it.
+Triton never restarts a dead stub. It still reports ready, and the clients of that model wait
+for ever. So the container ends, and their streams end with it. Its restart policy starts it again.
+The exit code is tritonserver's, or 128 + n if signal n ended it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import psutil
 BAD_PROFILE, STUB_DIED = 2, 1
 WATCH_INTERVAL_S = 0.5
 ANSWER_TIMEOUT_S = 5.0
-# Without stubs, a tritonserver that was told to stop ends within a few seconds.
+# A tritonserver without stubs ends within a few seconds of SIGTERM.
 LINGER_S = 30.0
 # Cards that another profile serves, by the names that operators look for.
 ALIASES = {"a100-80gb": "", "h200": "h100"}
@@ -103,9 +103,9 @@ def command(options: argparse.Namespace) -> list[str]:
         # For the health check alone; clients speak gRPC.
         "--http-address=127.0.0.1",
         f"--http-port={options.http_port}",
-        # Else it is the HTTP address.
+        # By default Triton uses the HTTP address for metrics too.
         "--metrics-address=0.0.0.0",
-        # A client that froze is noticed by these alone; until then its responses pile up.
+        # Only these notice a client that froze; until then its responses pile up.
         "--grpc-keepalive-time=1000",
         "--grpc-keepalive-timeout=5000",
         "--grpc-http2-max-pings-without-data=0",
@@ -118,7 +118,7 @@ def watch(server: subprocess.Popen[bytes], url: str, stopping: threading.Event) 
     Args:
         server: tritonserver.
         url: of its HTTP endpoint.
-        stopping: set once the server was told to stop, which ends its stubs too.
+        stopping: set after SIGTERM was sent to the server, which ends its stubs too.
 
     Returns:
         The exit code of this program.
@@ -143,7 +143,7 @@ def watch(server: subprocess.Popen[bytes], url: str, stopping: threading.Event) 
                 return STUB_DIED
             continue
         if stubs is None:
-            # Before, a stub that dies fails the load of its model, and so ends the server.
+            # Until then a dying stub fails the load of its model, which ends the server.
             if is_ready(url):
                 stubs = stubs_of(server.pid)
                 print(f"Watching {len(stubs)} stubs", file=sys.stderr, flush=True)
@@ -155,7 +155,7 @@ def watch(server: subprocess.Popen[bytes], url: str, stopping: threading.Event) 
 
 
 def is_ready(url: str) -> bool:
-    """Tell whether all models are loaded; no port is open before."""
+    """Return whether all models are loaded; Triton opens no port before."""
     try:
         with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=ANSWER_TIMEOUT_S) as answer:
             return bool(answer.status == 200)
@@ -173,7 +173,7 @@ def stubs_of(server: int) -> list[psutil.Process]:
 
 
 def is_dead(process: psutil.Process) -> bool:
-    """Tell whether a process ended; tritonserver leaves a dead stub a zombie."""
+    """Return whether a process has ended; a dead stub remains a zombie of tritonserver."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,8 +1,8 @@
-"""Asks the models whether they answer: the health check of the Triton container.
+"""Owns the health check of the Triton container: it asks the models whether they answer.
 
 Triton's own health stays good when the process behind a model is dead or stuck. Each Python model
-that clients call answers an empty CANCEL at once, whatever else it is doing; smart_mask's answer
-tells whether fastsam has answered it.
+that clients call answers an empty CANCEL at once, even while it works. smart_mask's answer says
+whether fastsam has answered it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def ask(url: str, model: str) -> str | None:
-    """Return what is wrong with a model, None where nothing is.
+    """Return what is wrong with a model; None if nothing is.
 
     The answer is an event stream of one event, because image_edit is decoupled.
     """

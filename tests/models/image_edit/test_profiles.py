@@ -198,9 +198,9 @@ def test_each_part_is_in_8_bits_before_the_next_is_loaded(
     load_bundle(bundle_folder, Tuning("bfloat16", quantization="int8"), "cpu", stages.append)
     assert stages[1:5] == [
         "loading the text encoder",
-        "turning the text encoder to int8",
+        "quantising the text encoder to int8",
         "loading the transformer",
-        "turning the transformer to int8",
+        "quantising the transformer to int8",
     ]
 
 

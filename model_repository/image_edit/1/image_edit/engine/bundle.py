@@ -1,4 +1,4 @@
-"""Loads a bundle: a diffusers pipeline, one adapter per task, and the manifest that lists them."""
+"""Owns loading a bundle: a manifest, a diffusers pipeline, and the adapters of each task."""
 
 import warnings
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from image_edit.engine.tuning import after_adapters, before_adapters, refuse_unf
 from image_edit.settings import Tuning
 from model_kit.bundles import MANIFEST, BundleError, read_checked_manifest
 
-# Of Qwen-Image-Edit-2509; its bundles of before the manifest's key existed have none.
+# Qwen-Image-Edit-2509's. Older bundles of it have no such key in their manifest.
 QWEN_IMAGE_AREA = 1024 * 1024
 LARGE_PARTS = {
     "text_encoder": Qwen2_5_VLForConditionalGeneration,
@@ -35,7 +35,7 @@ class Bundle:
     pipeline: Any
     """QwenImageEditPlusPipeline, all adapters loaded."""
     adapters: dict[str, tuple[str, ...]]
-    """Task type -> names of the adapters that serve it together in the pipeline."""
+    """Task type -> names of the adapters in the pipeline that serve it together."""
     preview: PreviewMap
     image_area: int
     """Pixels of the pictures that the model was made for."""
@@ -47,17 +47,17 @@ def load_bundle(
     device: str,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
-    """Checks the files and loads the pipeline with all its adapters.
+    """Check the files and load the pipeline with all its adapters.
 
     Args:
         folder: the bundle.
-        tuning: how it is kept and run.
+        tuning: how to store and run it.
         device: as torch names it.
-        on_stage: called with what begins now, in words.
+        on_stage: called with the name of each stage as it begins.
 
     Raises:
-        BundleError: the manifest or a file is missing or differs.
-        ValueError: the device, or what is installed, lacks what the tuning asks for.
+        BundleError: the manifest or a file is missing, or a file is not the manifest's.
+        ValueError: the device or the installed packages cannot do what the tuning asks for.
     """
     refuse_unfit(tuning, device)
     leave_memory_to_others(torch.device(device))
@@ -66,14 +66,14 @@ def load_bundle(
     dtype = torch_dtype(tuning, device)
     source = folder / manifest["pipeline"]
     parts = {}
-    # One by one, because each takes minutes and what goes on is to be told.
+    # One by one, because each takes minutes and the load reports its stages.
     for part, kind in LARGE_PARTS.items():
         on_stage(f"loading the {part.replace('_', ' ')}")
         loaded = kind.from_pretrained(
             source / part,
             dtype=dtype,
             local_files_only=True,
-            # Straight to the device, unless the weights are to shrink before they go there.
+            # Straight to the device, unless quantising makes the weights smaller first.
             device_map=torch.device(device) if tuning.quantization == "none" else None,
         )
         if part == "text_encoder":
@@ -82,7 +82,7 @@ def load_bundle(
             remember_last_pictures(loaded)
         if tuning.quantization != "none":
             # Before the next part is loaded, so that host memory never holds two in full.
-            on_stage(f"turning the {part.replace('_', ' ')} to {tuning.quantization}")
+            on_stage(f"quantising the {part.replace('_', ' ')} to {tuning.quantization}")
             quantise(loaded, tuning.quantization, device)
             loaded.to(device)
         parts[part] = loaded
@@ -96,13 +96,13 @@ def load_bundle(
         raise BundleError(f"{folder / MANIFEST}: lists no adapter")
     used = {task_type: _named(task_type, adapter) for task_type, adapter in adapters.items()}
     with warnings.catch_warnings():
-        # peft warns of every adapter after the first; several are the point here.
+        # peft warns of every adapter after the first, but a bundle needs several.
         warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
         for name, file in {name: each[name] for each in used.values() for name in each}.items():
             on_stage(f"loading {file}")
             path = folder / file
             pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name=name)
-    # Adapters take their type from the weights they lie beside, but not from those in 8 bits.
+    # Adapters get the type of the weights they attach to, but not where these have 8 bits.
     pipeline.transformer.to(dtype)
     pipeline.to(device)
     after_adapters(pipeline, tuning)
@@ -116,9 +116,12 @@ def load_bundle(
 
 
 def _named(task_type: str, adapter: dict[str, str]) -> dict[str, str]:
-    """Name in the pipeline -> file: the task's own, and the one that lets it do with few steps."""
+    """Return name in the pipeline -> file, for the task's adapter and its Lightning adapter.
+
+    A Lightning adapter makes a few steps enough; a task may have none.
+    """
     named = {task_type: adapter["file"]}
     if second := adapter.get("lightning"):
-        # Named by its file, which tasks may share; peft allows no dots.
+        # Named by its file, because several tasks may use the same; peft allows no dots.
         named[Path(second).stem.replace(".", "-")] = second
     return named

@@ -8,7 +8,7 @@ import torch
 from image_edit.errors import DeviceLostError
 from model_kit.errors import Code, CodedError
 
-# Texts of CUDA's errors after which no call of the process succeeds any more.
+# CUDA errors that contain one of these are fatal: all later calls of the process fail too.
 _FATAL = (
     "uncorrectable ECC error",
     "illegal memory access",
@@ -19,15 +19,15 @@ _FATAL = (
 )
 
 
-# Bytes on a GPU for those who allocate beside torch: the contexts of this process and of Triton,
-# TensorRT with the mask network, CUDA's kernels as they are loaded, cuDNN.
+# Bytes on a GPU that torch leaves to others: the contexts of this process and of Triton, TensorRT
+# with the mask network, CUDA's kernels, cuDNN.
 BESIDE_TORCH = 3 * 2**30
 
 
 def leave_memory_to_others(device: torch.device) -> None:
-    """Has torch run out of memory a little early, so that nobody beside it does.
+    """Make torch run out of memory a little early, so that nothing beside it does.
 
-    Without it a kernel that is loaded late finds no memory, in every edit again.
+    Otherwise a kernel that CUDA loads late would find no memory, and so would every later edit.
     """
     if device.type == "cuda":
         whole = torch.cuda.get_device_properties(device).total_memory
@@ -35,20 +35,20 @@ def leave_memory_to_others(device: torch.device) -> None:
 
 
 def give_back_memory(device: torch.device) -> None:
-    """Frees the memory of tensors that are gone, which torch's allocator keeps otherwise."""
+    """Free the memory of tensors that no longer exist; torch's allocator would keep it."""
     if device.type == "cuda":
-        # A device that is lost says so again at the next edit's first call, where it is coded.
+        # A lost device fails again in the next edit, where `coded_device_errors` handles it.
         with contextlib.suppress(RuntimeError):
             torch.cuda.empty_cache()
 
 
 @contextlib.contextmanager
 def coded_device_errors(device: torch.device) -> Iterator[None]:
-    """Codes what a device does to an edit: too little memory ends that edit, a loss all of them.
+    """Turn a device's failures into coded errors.
 
     Raises:
-        CodedError: RESOURCE_EXHAUSTED.
-        DeviceLostError: the device's context is corrupt; every later call on it would fail too.
+        CodedError: RESOURCE_EXHAUSTED, the device has too little memory for this edit.
+        DeviceLostError: the device's context is corrupt, so every later edit would fail too.
     """
     try:
         yield
@@ -66,10 +66,10 @@ def coded_device_errors(device: torch.device) -> Iterator[None]:
 
 
 def _is_lost(device: torch.device) -> bool:
-    """Asks the device itself, because an error's type does not tell.
+    """Ask the device itself, because an error's type does not show whether the device is lost.
 
-    Libraries on top of CUDA report a loss in errors of any type. And most errors of CUDA itself,
-    such as a grid too large for one unlucky size, leave the device as it was.
+    Libraries on top of CUDA report a loss in errors of any type. Most errors of CUDA itself, such
+    as a grid that is too large for one size, do no harm to the device.
     """
     if device.type != "cuda":
         return False
@@ -81,7 +81,7 @@ def _is_lost(device: torch.device) -> bool:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # torch has a type of its own for accelerators' allocators; elsewhere there is just a text.
+    # torch has its own type only for accelerators' allocators; other allocators have only a text.
     kinds = (torch.OutOfMemoryError, MemoryError)
     texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
     return isinstance(error, kinds) or any(text in str(error) for text in texts)

@@ -1,7 +1,7 @@
-"""The denoising engine: one edit in steps, over the components of a diffusers pipeline.
+"""Owns the denoising engine: one edit in steps, over the components of a diffusers pipeline.
 
-It computes what QwenImageEditPlusPipeline.__call__ computes, but hands control back after every
-step, so that a caller can stop an edit there or take turns between several.
+The engine computes what QwenImageEditPlusPipeline.__call__ computes. It returns to its caller
+after every step, so that the caller can end the edit there or take turns between several edits.
 """
 
 from collections.abc import Generator
@@ -26,9 +26,9 @@ from image_edit.spec import MIN_SIDE, EditSpec
 from model_kit.errors import Code, CodedError, invalid
 
 LIGHTNING_SHIFT = 3.0
-# PyTorch's generator on the CPU keeps only so many bits of a seed.
+# PyTorch's generator on the CPU ignores all higher bits of a seed.
 TORCH_SEED_BITS = 32
-# Kernels of attention that the text encoder may use: all but cuDNN's.
+# Attention kernels that the text encoder may use: all but cuDNN's.
 TEXT_ATTENTION = [
     SDPBackend.FLASH_ATTENTION,
     SDPBackend.EFFICIENT_ATTENTION,
@@ -38,23 +38,23 @@ TEXT_ATTENTION = [
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """A prompt as the transformer reads it, the condition images included."""
+    """A prompt, with the condition images, as the transformer reads it."""
 
     embeddings: torch.Tensor
     """[1, tokens, dim]"""
     mask: torch.Tensor | None
-    """[1, tokens]; None where every token counts."""
+    """[1, tokens]; None if every token counts."""
 
 
 @dataclass(eq=False)
 class EditState:
-    """One edit between two steps. All of it belongs to this edit alone."""
+    """One edit between two steps. No other edit uses any part of it."""
 
     adapters: tuple[str, ...]
     """Names in the pipeline."""
     prompt: Prompt
     negative_prompt: Prompt | None
-    """None: unguided."""
+    """None: no classifier-free guidance."""
     true_cfg_scale: float
     guidance: torch.Tensor | None
     """[1], for guidance-distilled transformers."""
@@ -63,26 +63,26 @@ class EditState:
     image_latents: torch.Tensor
     """Of all condition images, packed as `latents` are."""
     image_shapes: list[list[tuple[int, int, int]]]
-    """Frames, rows and columns of tokens: the output's, then each condition's."""
+    """Frames, rows and columns of tokens: the output's, then those of each condition image."""
     scheduler: FlowMatchEulerDiscreteScheduler
     size: Size
     step: int = 0
     """Steps finished."""
     velocity: torch.Tensor | None = None
-    """What the last step predicted, as `latents`."""
+    """What the last step predicted, packed as `latents` are."""
 
 
 class EditEngine:
-    """Owns a bundle's pipeline; one thread at a time, any number of edits in progress."""
+    """Runs any number of edits in turn on a bundle's pipeline, called by one thread at a time."""
 
     def __init__(self, bundle: Bundle, condition_area: int | None, scheduler_shift: float) -> None:
-        """Takes over a loaded bundle.
+        """Take over a loaded bundle.
 
         Args:
-            bundle: no one else may use its pipeline.
+            bundle: nothing else may use its pipeline.
             condition_area: pixels of each condition image as the VAE sees it; None: as many as
                 the output has. diffusers' own constant is 1024².
-            scheduler_shift: of the static schedule.
+            scheduler_shift: of the static schedule, 0.001..10.
         """
         self._pipeline = bundle.pipeline
         self._preview = bundle.preview
@@ -98,22 +98,23 @@ class EditEngine:
 
     @torch.inference_mode()
     def prepare(self, spec: EditSpec) -> Generator[None, None, EditState]:
-        """Encodes prompts and condition images, and draws the noise.
+        """Encode prompts and condition images, and draw the noise.
 
         Yields:
-            After each prompt and each image, so that a caller can stop the edit there.
+            After each prompt and each image, so that the caller can end the edit there.
 
         Returns:
-            The state to take the first step from.
+            The state before the first step.
 
         Raises:
-            CodedError: UNIMPLEMENTED where the bundle lacks the task's adapter,
-                INVALID_ARGUMENT for a prompt too long or with a control token,
+            CodedError: UNIMPLEMENTED if the bundle lacks the task's adapter,
+                INVALID_ARGUMENT if a prompt is too long or has one of the model's own tokens,
                 RESOURCE_EXHAUSTED.
+            DeviceLostError: the device failed.
         """
         if spec.task_type not in self.adapters:
             raise CodedError(Code.UNIMPLEMENTED, f"no adapter for {spec.task_type} is installed")
-        # Conditioning has put the angle and the background into the prompt.
+        # The prompt contains the angle and the background: conditioning has added them.
         self._check_text("PROMPT", spec.prompt, ", nor in ANGLE or BACKGROUND_PRESET")
         self._check_text("NEGATIVE_PROMPT", spec.negative_prompt)
         with coded_device_errors(self._device):
@@ -154,10 +155,11 @@ class EditEngine:
 
     @torch.inference_mode()
     def step(self, state: EditState) -> None:
-        """Takes one denoising step and waits until the device has taken it.
+        """Take one denoising step and wait until the device has finished it.
 
         Raises:
             CodedError: RESOURCE_EXHAUSTED.
+            DeviceLostError: the device failed.
         """
         with coded_device_errors(self._device):
             self._activate(state.adapters)
@@ -170,33 +172,38 @@ class EditEngine:
             state.velocity = velocity
             state.step += 1
             if self._device.type == "cuda":
-                # Else steps would be reported while they still wait in the device's queue,
-                # and a cancel would come too late for all of them.
+                # Otherwise the engine would report steps that still wait in the device's queue,
+                # and a cancel would come too late for them.
                 torch.cuda.synchronize(self._device)
 
     @torch.inference_mode()
     def preview(self, state: EditState) -> Pixels:
-        """Draw the picture that the last step predicts, RGB uint8, an eighth of its size.
+        """Draw the picture that the last step predicts.
+
+        Returns:
+            RGB uint8 [height, width, 3], an eighth of the output's size.
 
         Raises:
             CodedError: RESOURCE_EXHAUSTED.
+            DeviceLostError: the device failed.
         """
         with coded_device_errors(self._device):
             latents = state.latents
             if state.velocity is not None:
-                # A flow is a straight line: what is left of it leads to the end.
+                # A flow is a straight line, so the remaining noise level leads to its end.
                 latents = latents - state.scheduler.sigmas[state.step] * state.velocity
             return self._preview.render(self._unpack(latents, state.size)[0, :, 0])
 
     @torch.inference_mode()
     def decode(self, state: EditState) -> Pixels:
-        """Decodes the latents.
+        """Decode the latents.
 
         Returns:
             RGB uint8 [height, width, 3].
 
         Raises:
-            CodedError: INTERNAL where the picture is not finite, RESOURCE_EXHAUSTED.
+            CodedError: INTERNAL if the picture is not finite, RESOURCE_EXHAUSTED.
+            DeviceLostError: the device failed.
         """
         with coded_device_errors(self._device):
             self._take_turn(None)  # the VAE needs the memory of the step cache
@@ -211,9 +218,9 @@ class EditEngine:
             return np.asarray(self._pipeline.image_processor.postprocess(image)[0])
 
     def give_back_memory(self) -> None:
-        """Frees the memory that torch keeps on the device for later tensors.
+        """Free the memory that torch keeps on the device for later tensors.
 
-        Others on the device allocate beside torch: TensorRT, and CUDA when it loads a kernel.
+        TensorRT needs it, and CUDA when it loads a kernel: both allocate beside torch.
         """
         give_back_memory(self._device)
 
@@ -223,14 +230,14 @@ class EditEngine:
         return resized
 
     def _encode_prompt(self, text: str, images: list[Image.Image]) -> Prompt:
-        # On Hopper cuDNN would come first. It builds a plan for every new length of a prompt and
-        # keeps all of them, which these short calls never earn back.
+        # On Hopper torch would choose cuDNN, which builds a plan for every new prompt length and
+        # keeps them all. These calls are too short to be worth it.
         with sdpa_kernel(TEXT_ATTENTION):
             return Prompt(*self._pipeline.encode_prompt(text, image=images, device=self._device))
 
     def _draw_noise(self, spec: EditSpec, dtype: torch.dtype) -> torch.Tensor:
-        """[1, tokens, 4 x z_dim], from the edit's own seed."""
-        # On the CPU whatever the device: the same seed gives the same noise everywhere.
+        """Draw [1, tokens, 4 x z_dim] from the edit's own seed."""
+        # On the CPU, so that the same seed gives the same noise on every device.
         width, height = spec.size
         generator = drawn = None
         if spec.seed < 2**TORCH_SEED_BITS:
@@ -243,7 +250,7 @@ class EditEngine:
         return noise
 
     def _draw_packed(self, spec: EditSpec) -> torch.Tensor:
-        """Draws noise from a generator that tells all seeds apart; float32, as `_draw_noise`."""
+        """Draw what `_draw_noise` draws, float32, from a generator that uses all bits of a seed."""
         rows, columns = (side // self._pipeline.vae_scale_factor for side in reversed(spec.size))
         random = np.random.Generator(np.random.PCG64(spec.seed))
         shape = (1, 1, self._channels, rows, columns)
@@ -254,25 +261,25 @@ class EditEngine:
         return packed
 
     def _encode_image(self, image: Image.Image, area: int, noise: torch.Tensor) -> torch.Tensor:
-        """[1, tokens, 4 x z_dim], of the dtype and on the device of `noise`."""
+        """Return [1, tokens, 4 x z_dim] of the dtype and on the device of `noise`."""
         width, height = _dimensions(area, image.size)
         pixels = self._pipeline.image_processor.preprocess(image, height, width).unsqueeze(2)
-        # The pipeline's own method, one image at a time; given noise, it draws none.
+        # The pipeline's own method. It draws no noise, because it is given some.
         latents: torch.Tensor = self._pipeline.prepare_latents(
             pixels, 1, self._channels, height, width, noise.dtype, self._device, None, noise
         )[1]
         return latents
 
     def _schedule(self, spec: EditSpec, tokens: int) -> FlowMatchEulerDiscreteScheduler:
-        """A scheduler of this edit's own, its timesteps set."""
+        """Make a scheduler for this edit alone, with its timesteps set."""
         config = self._pipeline.scheduler.config
         changes: dict[str, Any] = {}
         if spec.static_schedule:
             changes |= {"use_dynamic_shifting": False, "shift": self._scheduler_shift}
         few_steps = len(self._adapters[spec.task_type]) > 1
         if few_steps:
-            # What Lightning adapters were distilled for: base_shift and max_shift of their model
-            # card are both ln 3, whatever the size, and no terminal stretches the schedule.
+            # Lightning adapters were distilled for this: their model card sets base_shift and
+            # max_shift to ln 3 for every size, and does not stretch the schedule to a terminal.
             changes |= {"use_dynamic_shifting": False, "shift": LIGHTNING_SHIFT}
         if few_steps or spec.num_inference_steps == 1:
             # Stretching a schedule of one sigma to its terminal would divide 0 by 0.
@@ -294,7 +301,7 @@ class EditEngine:
         return scheduler
 
     def _predict_guided(self, state: EditState, timestep: torch.Tensor) -> torch.Tensor:
-        """Classifier-free guidance, rescaled to the norm of the conditional prediction."""
+        """Predict with classifier-free guidance, rescaled to the conditional prediction's norm."""
         conditional = self._predict(state, timestep, state.prompt, "cond")
         if state.negative_prompt is None:
             return conditional
@@ -324,15 +331,15 @@ class EditEngine:
 
     def _activate(self, adapters: tuple[str, ...]) -> None:
         if adapters != self._active_adapters:
-            self._active_adapters = None  # unknown, should the switch fail half-way
+            self._active_adapters = None  # unknown if the switch fails half-way
             self._pipeline.set_adapters(list(adapters))
             self._active_adapters = adapters
 
     def _take_turn(self, state: EditState | None) -> None:
-        """Empties the step cache, where there is one, unless it is of the edit that has the turn.
+        """Empty the step cache, if there is one, when it belongs to another edit.
 
         Args:
-            state: of the edit that takes a step; None: no edit does.
+            state: of the edit whose turn it is; None: no edit's.
         """
         if state is not self._stepped:
             self._stepped = state
@@ -340,7 +347,7 @@ class EditEngine:
                 self._pipeline.transformer._reset_stateful_cache()
 
     def _unpack(self, latents: torch.Tensor, size: Size) -> torch.Tensor:
-        """[1, tokens, 4 x z_dim] -> [1, z_dim, 1, height / 8, width / 8]."""
+        """Turn [1, tokens, 4 x z_dim] into [1, z_dim, 1, height / 8, width / 8]."""
         width, height = size
         unpacked: torch.Tensor = self._pipeline._unpack_latents(
             latents, height, width, self._pipeline.vae_scale_factor
@@ -348,15 +355,15 @@ class EditEngine:
         return unpacked
 
     def _check_text(self, field: str, text: str, others: str = "") -> None:
-        """Refuses a text that is too long, or would speak to the model in its own tokens.
+        """Refuse a text that is too long, or that has one of the model's own tokens.
 
         Raises:
             CodedError: INVALID_ARGUMENT, naming the field and the token.
         """
         tokenizer = self._pipeline.tokenizer
         ids = tokenizer(text).input_ids
-        # Such as <|im_end|>, which ends the user's turn, or <|image_pad|>, which stands for a
-        # picture that is not there.
+        # Such as <|im_end|>, which would end the user's turn, or <|image_pad|>, which would stand
+        # for a picture that does not exist.
         own = tokenizer.added_tokens_decoder
         if used := [own[id_].content for id_ in ids if id_ in own]:
             raise invalid(field, f"the model's own token {used[0]} may not stand here{others}")
@@ -366,6 +373,6 @@ class EditEngine:
 
 
 def _dimensions(area: int, size: Size) -> Size:
-    """Width and height of about `area` pixels in the aspect of `size`, multiples of 32."""
+    """Return width and height, multiples of 32, of about `area` pixels in the aspect of `size`."""
     width, height = calculate_dimensions(area, size[0] / size[1])
     return max(MIN_SIDE, width), max(MIN_SIDE, height)

@@ -1,20 +1,20 @@
-"""Owns the places of tokens: the text encoder's pictures, and how many places are kept."""
+"""Owns the positions of tokens: those of the text encoder's pictures, and how many are cached."""
 
 import functools
 from typing import Any
 
-# Of grids of tokens: four of one edit, the output's and three conditions', and of another that
-# takes turns with it.
+# An edit has four grids of tokens: the output's, and those of three condition images. Two edits
+# may take turns.
 KEPT_GRIDS = 8
 
 
 def mark_picture_tokens(text_encoder: Any) -> None:
-    """Makes a Qwen2.5-VL text encoder count a picture's tokens by rows and columns.
+    """Make a Qwen2.5-VL text encoder count a picture's tokens by rows and columns.
 
-    Since transformers 5 it does so (M-RoPE, Qwen2-VL, arXiv 2409.12191) only where it is given
-    `mm_token_type_ids`, which diffusers' edit pipelines do not pass on: without them a picture of
-    14 x 14 tokens moves all that follows by 196 places instead of 14, and Qwen has never seen
-    that. See huggingface/diffusers issue 14194.
+    This is M-RoPE (Qwen2-VL, arXiv 2409.12191). Since transformers 5 it needs
+    `mm_token_type_ids`, which diffusers' edit pipelines do not pass on. Without them a picture of
+    14 x 14 tokens moves all tokens behind it by 196 positions instead of 14. Qwen was never
+    trained on that. See huggingface/diffusers issue 14194.
 
     Args:
         text_encoder: Qwen2_5_VLForConditionalGeneration; changed in place.
@@ -29,14 +29,14 @@ def mark_picture_tokens(text_encoder: Any) -> None:
 
 
 def keep_few_places(transformer: Any) -> None:
-    """Bounds what a Qwen image transformer keeps on the device of the places of tokens.
+    """Bound the positions of tokens that a Qwen image transformer caches on the device.
 
-    diffusers keeps the places of 128 grids, of every size that ever was: 1.1 GB at worst.
+    diffusers caches the positions of 128 grids, whatever their size: 1.1 GB at worst.
 
     Args:
         transformer: QwenImageTransformer2DModel; changed in place.
     """
     rope = transformer.pos_embed
-    # Below diffusers' own memory of them.
+    # The function itself, without diffusers' own cache around it.
     compute = functools.partial(type(rope)._compute_video_freqs.__wrapped__, rope)
     rope._compute_video_freqs = functools.lru_cache(KEPT_GRIDS)(compute)

@@ -1,4 +1,4 @@
-"""Owns a small picture of latents, without the VAE: a linear map fitted with the bundle."""
+"""Owns drawing latents as a small picture without the VAE, by a linear map from the bundle."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from image_edit.conditions import Pixels
 
 
 class PreviewMap:
-    """colour = latent @ factors + bias, for every position of the latents alone."""
+    """Maps each position of the latents to a colour: latent @ factors + bias."""
 
     def __init__(self, factors: Sequence[Sequence[float]], bias: Sequence[float]) -> None:
-        """Takes the map from a bundle's manifest.
+        """Take the map from a bundle's manifest.
 
         Args:
             factors: [z_dim][3].
@@ -21,10 +21,13 @@ class PreviewMap:
         self._bias = torch.tensor(bias, dtype=torch.float32)
 
     def render(self, latents: torch.Tensor) -> Pixels:
-        """Draw latents at their own size, an eighth of the picture's: RGB uint8.
+        """Draw latents at their own size, an eighth of the picture's.
 
         Args:
-            latents: normalised, as the transformer sees them, [z_dim, height, width].
+            latents: [z_dim, height, width], normalised, as the transformer sees them.
+
+        Returns:
+            RGB uint8 [height, width, 3].
         """
         colours = latents.float().cpu().movedim(0, -1) @ self._factors + self._bias
         pixels: Pixels = colours.clamp(0, 1).mul(255).round().to(torch.uint8).numpy()

@@ -1,4 +1,4 @@
-"""Owns what the text encoder need not compute for an edit: words, and pictures it has just seen."""
+"""Owns sparing the text encoder what an edit does not need: words, and pictures just encoded."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +8,9 @@ from torch import nn
 
 
 def drop_word_head(text_encoder: Any) -> None:
-    """Frees the weights that turn the text encoder's last hidden states into words.
+    """Free the weights that turn the text encoder's last hidden states into words.
 
-    An edit reads the hidden states alone. The weights are 1.0 GiB in bfloat16.
+    An edit reads only the hidden states. The weights take 1.0 GiB in bfloat16.
 
     Args:
         text_encoder: Qwen2_5_VLForConditionalGeneration; changed in place.
@@ -19,10 +19,10 @@ def drop_word_head(text_encoder: Any) -> None:
 
 
 def remember_last_pictures(text_encoder: Any) -> None:
-    """Makes the text encoder answer from memory where it is shown the same pictures again.
+    """Make the text encoder keep the features of the last pictures, and use them again.
 
-    Both prompts of a guided edit show it the same pictures, and often the next edit does too.
-    It compares the pictures' values, so edits that take turns get their own pictures.
+    Both prompts of a guided edit have the same pictures, and often the next edit has them too.
+    The pictures' values are compared, so edits that take turns never get each other's features.
 
     Args:
         text_encoder: Qwen2_5_VLForConditionalGeneration; changed in place.
@@ -32,19 +32,19 @@ def remember_last_pictures(text_encoder: Any) -> None:
 
 
 class _LastPictures:
-    """Calls the vision tower, unless its pictures are those of the last call."""
+    """Calls the vision tower, unless the pictures are those of the last call."""
 
     def __init__(self, look: Any) -> None:
         self._look = look
         self._seen: _Seen | None = None
 
     def __call__(self, pixels: torch.Tensor, grid_thw: torch.Tensor, **kwargs: Any) -> Any:
-        """As the vision tower's forward, of whose answer the text encoder reads one field."""
+        """Answer as the vision tower's forward does, as far as the text encoder reads it."""
         seen = self._seen
         if seen is None or not (
             torch.equal(seen.grid_thw, grid_thw) and torch.equal(seen.pixels, pixels)
         ):
-            # Let go first, so that two are never held.
+            # Freed first, so that memory never holds two.
             self._seen = seen = None
             answer = self._look(pixels, grid_thw=grid_thw, **kwargs)
             self._seen = seen = _Seen(pixels, grid_thw, type(answer), answer.pooler_output)

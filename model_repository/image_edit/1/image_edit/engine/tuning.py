@@ -1,4 +1,4 @@
-"""Applies a tuning to a pipeline: number types, attention, compilation, caching."""
+"""Owns applying a tuning to a pipeline: number types, attention, compilation, caching."""
 
 from typing import Any
 
@@ -11,15 +11,16 @@ from image_edit.settings import Tuning
 
 # Compute capability of the first GPUs that multiply 8-bit floats: Ada, and Hopper after it.
 FLOAT8_CAPABILITY = (8, 9)
-# Of one block's code: torch's own limit is 8, beyond which it gives up.
+# Of one block's code; torch's own limit is 8, and past the limit torch stops compiling.
 MAX_COMPILATIONS = 64
 
 
 def torch_dtype(tuning: Tuning, device: str) -> torch.dtype:
-    """The type of all weights that are not quantised.
+    """Return the type of all weights that are not quantised.
 
     Args:
-        tuning: its dtype "auto" is bfloat16 where the device computes that in hardware.
+        tuning: its dtype "auto" means bfloat16 if the device computes that in hardware, else
+            float32.
         device: as torch names it.
     """
     if tuning.dtype != "auto":
@@ -32,7 +33,7 @@ def torch_dtype(tuning: Tuning, device: str) -> torch.dtype:
 
 
 def refuse_unfit(tuning: Tuning, device: str) -> None:
-    """Refuses what the device cannot do, or only slower, before anything is loaded.
+    """Refuse a tuning that the device cannot run, or would run slower, before loading anything.
 
     Raises:
         ValueError: naming the parameter.
@@ -53,14 +54,14 @@ def refuse_unfit(tuning: Tuning, device: str) -> None:
 
 
 def before_adapters(pipeline: Any, tuning: Tuning) -> None:
-    """Applies what a pipeline must have before adapters are attached.
+    """Apply what a pipeline must have before adapters are attached.
 
     Args:
-        pipeline: QwenImageEditPlusPipeline.
+        pipeline: QwenImageEditPlusPipeline; changed in place.
         tuning: from config.pbtxt.
 
     Raises:
-        ValueError: what is installed lacks what is asked for.
+        ValueError: the installed packages lack the attention backend.
     """
     keep_few_places(pipeline.transformer)
     keep_to_pictures(pipeline.vae)
@@ -74,16 +75,16 @@ def before_adapters(pipeline: Any, tuning: Tuning) -> None:
 
 
 def after_adapters(pipeline: Any, tuning: Tuning) -> None:
-    """Applies what a pipeline can have only when it is on its device with all its adapters."""
+    """Apply what a pipeline can have only once it is on its device with all its adapters."""
     if tuning.compile_blocks:
-        # Sizes differ from edit to edit; one compilation is to serve them all. The step cache
-        # decides between the blocks, where no graph may go on.
+        # Sizes differ from edit to edit, so one compilation must serve them all. With the step
+        # cache, Python decides between the blocks, so one graph cannot hold them.
         fullgraph = tuning.step_cache == 0
         pipeline.transformer.compile_repeated_blocks(
             fullgraph=fullgraph,
             dynamic=True,
-            # Each adapter's ranks are compiled for. Not set in torch's configuration, whose
-            # changes hold for the thread that makes them alone.
+            # Torch compiles again for the ranks of each adapter. The limit is an argument,
+            # because a change of torch's configuration holds only in the thread that makes it.
             recompile_limit=MAX_COMPILATIONS,
         )
     if tuning.step_cache > 0:

@@ -1,4 +1,4 @@
-"""Owns running the video autoencoder on single pictures, at a third of its cost."""
+"""Owns running the video autoencoder on single pictures, at a third of the cost."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ TILE_DISTANCE = 768
 
 
 class PictureConv(nn.Conv2d):
-    """A causal convolution of a video's first frame, which only the last kernel slice meets.
+    """The part of a causal convolution that a video's first frame needs: the last kernel slice.
 
-    Before the first frame lies nothing, so the other slices would multiply zeros.
+    No frame comes before the first, so the other slices would multiply zeros.
     """
 
     def __init__(self, conv: QwenImageCausalConv3d) -> None:
-        """Takes over a convolution's weights: of three slices in time, one stays."""
+        """Take over the last of a convolution's three slices in time."""
         super().__init__(
             conv.in_channels,
             conv.out_channels,
@@ -34,7 +34,7 @@ class PictureConv(nn.Conv2d):
         self.bias = conv.bias
 
     def forward(self, frames: Tensor, cache: None = None) -> Tensor:
-        """[n, in, 1, height, width] -> [n, out, 1, height, width].
+        """Turn [n, in, 1, height, width] into [n, out, 1, height, width].
 
         Raises:
             ValueError: there is more than one frame.
@@ -45,21 +45,21 @@ class PictureConv(nn.Conv2d):
 
 
 def keep_to_pictures(vae: Any) -> None:
-    """Makes a VAE encode and decode single pictures only, with less memory and arithmetic.
+    """Make a VAE encode and decode single pictures only, with less memory and arithmetic.
 
-    For every convolution the VAE keeps the input of the last frame for the next one. A picture
-    has no next frame: without these copies the VAE computes the same bits. Two-dimensional
-    convolutions then differ by rounding alone.
+    For every convolution the VAE keeps the input of the last frame for the next frame. A picture
+    has no next frame, so the result is the same, bit for bit, without these copies. The
+    two-dimensional convolutions then change the result by rounding only.
 
     Args:
-        vae: AutoencoderKLQwenImage; changed in place, it cannot be saved any more.
+        vae: AutoencoderKLQwenImage; changed in place, so that it can no longer be saved.
     """
     for part in (vae.encoder, vae.decoder):
         part.register_forward_pre_hook(_drop_feature_cache, with_kwargs=True)
     convs = [name for name, part in vae.named_modules() if isinstance(part, QwenImageCausalConv3d)]
     for name in convs:
         parent, _, attribute = name.rpartition(".")
-        # A `time_conv` joins frames, so that a single picture never meets one.
+        # A `time_conv` joins frames, so a single picture never passes through it.
         replacement = (
             nn.Identity() if attribute == "time_conv" else PictureConv(vae.get_submodule(name))
         )
@@ -67,7 +67,7 @@ def keep_to_pictures(vae: Any) -> None:
 
 
 def work_on_tiles(vae: Any) -> None:
-    """Makes a VAE encode and decode pictures larger than a tile in overlapping tiles."""
+    """Make a VAE encode and decode pictures larger than a tile in overlapping tiles."""
     vae.enable_tiling(TILE, TILE, TILE_DISTANCE, TILE_DISTANCE)
 
 
