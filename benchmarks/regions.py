@@ -189,7 +189,7 @@ def _disc(size: tuple[int, int], centre: tuple[int, int], diameter: int) -> Imag
 
 
 def _reach(mask: Image.Image) -> Flags:
-    """Where the server may change pixels: the mask and its soft edge."""
+    """Return where the server may change pixels: in the mask and on its soft edge."""
     hard = np.asarray(mask) > 127
     rows, columns = np.nonzero(hard)
     longest = int(max(np.ptp(rows), np.ptp(columns))) + 1

@@ -101,7 +101,7 @@ def _opened(profile: bytes) -> ImageCms.ImageCmsProfile:
 
 
 def _probe(mode: str) -> Image.Image:
-    """A small picture of colours from the whole cube."""
+    """Return a small picture of colours from the whole cube."""
     if mode != "RGB":
         return Image.new(mode, (1, 1))
     steps = np.linspace(0, 255, 6).round().astype(np.uint8)

@@ -28,10 +28,10 @@ MEASUREMENTS = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures, or prints the table of what was measured.
+    """Measure, or print the table of what was measured.
 
     Returns:
-        The exit status: 0 where every measurement has a result.
+        The exit status: 0 if every measurement has a result.
     """
     parser = argparse.ArgumentParser("python -m benchmarks gpu", description=__doc__)
     names = [each.name for each in MEASUREMENTS]

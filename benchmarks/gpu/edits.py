@@ -26,7 +26,7 @@ PROFILES = {
 
 
 def measure() -> dict[str, Any]:
-    """Loads in one thread and edits in another, as the server does, in every profile."""
+    """Load in one thread and edit in another, as the server does, in every profile."""
     if not demo_bundle.is_current(BUNDLE):
         demo_bundle.place(BUNDLE)
     scale = machine.current.scale
@@ -54,7 +54,7 @@ def measure() -> dict[str, Any]:
 def _edits(
     tuning: Tuning, device: str, sides: tuple[int, ...]
 ) -> dict[int, tuple[npt.NDArray[np.uint8], float]]:
-    """Side -> the picture, and milliseconds of the second of two edits."""
+    """Return side -> the picture, and milliseconds of the second of two edits."""
     with ThreadPoolExecutor(1) as loader:
         bundle = loader.submit(load_bundle, BUNDLE, tuning, device).result()
     found = {}
@@ -97,5 +97,5 @@ def _edit(engine: EditEngine, side: int) -> npt.NDArray[np.uint8]:
 
 def _psnr(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
     error = float(np.mean((one.astype(np.float64) - other) ** 2))
-    # JSON has no number for what never differs.
+    # 100 for equal pictures, because JSON has no infinity.
     return round(10 * math.log10(255**2 / error), 1) if error else 100.0

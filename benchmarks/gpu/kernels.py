@@ -27,7 +27,7 @@ SWITCHES = ("", "TORCH_CUDNN_SDPA_AVOID_RECOMPILE", "TORCH_CUDNN_SDPA_DEPRIORITI
 
 
 def versions() -> dict[str, Any]:
-    """What is installed, and which kernels attention takes with a mask and without."""
+    """Find what is installed, and which kernels attention takes with a mask and without."""
     device = machine.current.device
     found: dict[str, Any] = {
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
@@ -64,7 +64,7 @@ def _driver() -> str:
 
 @torch.inference_mode()
 def multiplications() -> dict[str, Any]:
-    """A layer of the transformer's feed-forward part, in bf16, int8 and fp8, at many heights."""
+    """Measure a feed-forward layer of the transformer in bf16, int8 and fp8, at many heights."""
     inputs, outputs = machine.current.scale.of((3072, 12_288), (32, 64))
     with torch.device(machine.current.device):
         linear = torch.nn.Linear(inputs, outputs, dtype=torch.bfloat16)
@@ -112,7 +112,7 @@ def multiplications() -> dict[str, Any]:
 
 
 def _multiplies_float8() -> bool:
-    """Whether this torch multiplies 8-bit floats here; before 2.13 it did so on GPUs alone."""
+    """Return whether torch multiplies 8-bit floats here; before 2.13 it did so only on GPUs."""
     if machine.current.scale.full:
         return torch.cuda.get_device_capability(machine.current.device) >= (8, 9)
     return torch.__version__ >= "2.13"
@@ -120,7 +120,7 @@ def _multiplies_float8() -> bool:
 
 @torch.inference_mode()
 def attention() -> dict[str, Any]:
-    """Attention by kernel and length, and what the first call at a new length costs."""
+    """Measure attention by kernel and length, and the first call at a new length."""
     found: dict[str, Any] = {}
     for length in machine.current.scale.of(LENGTHS, (64,)):
         queries = machine.random_tensor(1, HEADS, length, HEAD)
@@ -159,7 +159,7 @@ def _in_a_new_process(switch: str) -> dict[str, float]:
 
 @torch.inference_mode()
 def first_calls() -> dict[str, float]:
-    """First calls in this process: of all, at a new length, and at a known one in a new thread."""
+    """Time calls in this process: the first, one at a new length, one in a new thread."""
     start = machine.current.scale.of(9_216, 64)
 
     def call(length: int) -> float:

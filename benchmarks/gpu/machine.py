@@ -25,13 +25,13 @@ class Scale:
     """False: tiny shapes on the CPU, to find mistakes in the measurements themselves."""
 
     def of(self, full: Any, tiny: Any) -> Any:
-        """One of two values."""
+        """Return one of two values."""
         return full if self.full else tiny
 
 
 @dataclass
 class Device:
-    """What is measured on."""
+    """The device under measurement, and how large everything on it is."""
 
     device: torch.device
     scale: Scale
@@ -41,18 +41,18 @@ current = Device(torch.device("cpu"), Scale(full=False))
 
 
 def use(*, full: bool) -> None:
-    """Chooses the GPU and full size, or the CPU and tiny shapes."""
+    """Choose the GPU and full size, or the CPU and tiny shapes."""
     current.scale = Scale(full)
     current.device = torch.device("cuda:0" if full else "cpu")
 
 
 def has_gpu() -> bool:
-    """Whether torch can use a GPU here."""
+    """Return whether torch can use a GPU here."""
     return torch.cuda.is_available()
 
 
 def lost() -> bool:
-    """Whether the device answers no more, so that only a new process can go on."""
+    """Return whether the device no longer answers, so that only a new process can go on."""
     try:
         synchronize()
     except RuntimeError:
@@ -61,18 +61,18 @@ def lost() -> bool:
 
 
 def name() -> str:
-    """The device in words."""
+    """Return the device's name."""
     return torch.cuda.get_device_name(0) if current.scale.full else "dry run on a CPU"
 
 
 def synchronize() -> None:
-    """Waits until the device has done all that it was given."""
+    """Wait until the device has done all its work."""
     if current.scale.full:
         torch.cuda.synchronize(current.device)
 
 
 def forget() -> None:
-    """Frees what the last measurement left on the device."""
+    """Free what the last measurement left on the device."""
     gc.collect()
     if current.scale.full:
         with contextlib.suppress(RuntimeError):
@@ -83,7 +83,7 @@ def forget() -> None:
 def milliseconds(
     work: Callable[[], Any], *, warm_ups: int = WARM_UPS, repeats: int = REPEATS
 ) -> float:
-    """Median time of work on the device, by its own clock where it has one."""
+    """Return the median time of work on the device, by the device's clock if it has one."""
     if not current.scale.full:
         return _one(work)
     for _ in range(warm_ups):
@@ -92,7 +92,7 @@ def milliseconds(
 
 
 def first_milliseconds(work: Callable[[], Any]) -> float:
-    """Time of work that is done for the first time, by the host's clock."""
+    """Return the time of work that is done for the first time, by the host's clock."""
     synchronize()
     started = time.perf_counter()
     work()
@@ -102,7 +102,10 @@ def first_milliseconds(work: Callable[[], Any]) -> float:
 
 @contextlib.contextmanager
 def peak() -> Iterator[dict[str, float]]:
-    """Fills in GiB: `allocated` and `reserved` at most, beside what was there before."""
+    """Yield a dict that gets the peaks at the end: `allocated` and `reserved`, in GiB.
+
+    What was allocated before does not count.
+    """
     found: dict[str, float] = {}
     if not current.scale.full:
         yield found
@@ -120,10 +123,10 @@ def peak() -> Iterator[dict[str, float]]:
 
 
 def random_model(build: Callable[[], nn.Module], seed: int = 0) -> Any:
-    """Builds a model in bfloat16 whose weights are drawn on the device, and never on the host.
+    """Build a model in bfloat16; draw its weights on the device, never on the host.
 
     Args:
-        build: makes it; its parameters get no memory, its buffers and plain tensors do.
+        build: makes it. Its parameters get no memory; its buffers and plain tensors do.
         seed: of the weights.
     """
     with init_empty_weights(include_buffers=False):
@@ -145,7 +148,7 @@ def random_model(build: Callable[[], nn.Module], seed: int = 0) -> Any:
 
 
 def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
-    """bfloat16 on the device, normal: zeros would be multiplied faster than pictures."""
+    """Draw normal bfloat16 on the device, because zeros multiply faster than pictures."""
     generator = torch.Generator(current.device).manual_seed(seed)
     return torch.randn(*shape, dtype=torch.bfloat16, device=current.device, generator=generator)
 

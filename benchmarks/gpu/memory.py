@@ -1,4 +1,4 @@
-"""Owns running out of a GPU's memory on purpose, and going on."""
+"""Owns running out of a GPU's memory on purpose, and continuing."""
 
 import json
 import os
@@ -13,14 +13,14 @@ from image_edit.engine.device import coded_device_errors, give_back_memory
 from image_edit.engine.vae import keep_to_pictures
 from model_kit.errors import CodedError
 
-# GiB that the process may have: little enough for 2048² to fail beside what is held.
+# GiB that the process may use: too little for 2048² beside `HELD`.
 LIMIT = 8.0
 HELD = 5.0
 VARIABLE = "PYTORCH_ALLOC_CONF"
 
 
 def measure() -> dict[str, Any]:
-    """Runs out at 2048² and decodes at 1024² again, with expandable segments and without."""
+    """Run out at 2048², then decode at 1024², with expandable segments and without."""
     found = {}
     for setting in ("", "expandable_segments:True"):
         done = subprocess.run(
@@ -48,7 +48,7 @@ def measure() -> dict[str, Any]:
 
 @torch.inference_mode()
 def run_out() -> dict[str, Any]:
-    """Holds some memory, grows until nothing is left, gives back, and tries a smaller picture."""
+    """Hold some memory, decode until none is left, free it, and decode a smaller picture."""
     device = machine.current.device
     full = machine.current.scale.full
     if full:

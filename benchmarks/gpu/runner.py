@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.gpu import machine
 
-# Names, and seconds that are left.
+# Takes the names of the measurements that are left, and seconds for them.
 GoOn = Callable[[Sequence[str], float], None]
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "numpy")
 
@@ -27,9 +27,9 @@ class Measurement:
 
     name: str
     seconds: float
-    """What it is expected to take."""
+    """How long it should take."""
     decides: str
-    """What the result is for, in words."""
+    """The question that the result answers."""
     answers: tuple[int, ...]
     """Lines of the list of what to run on a GPU, by number."""
     run: Callable[[], dict[str, Any]]
@@ -48,18 +48,18 @@ def run_all(
     arguments: Sequence[str],
     go_on: GoOn,
 ) -> bool:
-    """Runs measurements in their order, and writes each one's file as soon as it has ended.
+    """Run measurements in their order, and write each one's file as soon as it ends.
 
-    A measurement that fails, or takes longer than its deadline, costs its own result alone. The
-    deadline is twice the expected time, or what is left of the budget. A measurement is left out
-    where less than half of its expected time is left.
+    A measurement that fails, or exceeds its deadline, loses only its own result. The deadline is
+    twice the expected time, or what is left of the budget. If less than half of the expected time
+    is left, the measurement is left out.
 
     Args:
         measurements: in the order of their worth.
         budget: seconds for all of them.
         out: the folder for the files.
         arguments: of the command, for the files.
-        go_on: runs what is left in a new process, where the device answers this one no more.
+        go_on: runs the rest in a new process when the device no longer answers this one.
 
     Returns:
         Whether all of them have a result.
@@ -103,7 +103,7 @@ def run_all(
 
 
 def table(folder: Path) -> str:
-    """Makes the table of docs/verification.md out of the files in a folder, the newest of each."""
+    """Make the table of docs/verification.md from the newest file of each measurement."""
     newest: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
@@ -111,8 +111,8 @@ def table(folder: Path) -> str:
     rows = ["| measurement | date | GPU | result |", "|---|---|---|---|"]
     for name, report in newest.items():
         results = report.get("results", {})
-        told = "; ".join(results["summary"]) if results else report["error"].splitlines()[-1]
-        rows.append(f"| {name} | {report['date'][:10]} | {report.get('device', '-')} | {told} |")
+        result = "; ".join(results["summary"]) if results else report["error"].splitlines()[-1]
+        rows.append(f"| {name} | {report['date'][:10]} | {report.get('device', '-')} | {result} |")
     return "\n".join(rows)
 
 
@@ -129,7 +129,7 @@ def _attempt(measurement: Measurement, deadline: float) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _deadline(seconds: float) -> Iterator[None]:
-    """Raises DeadlineError in the main thread, at the first line of Python after the deadline."""
+    """Raise DeadlineError in the main thread, at the first line of Python after the deadline."""
 
     def expire(_signal: int, _frame: Any) -> None:
         raise DeadlineError(f"took longer than {seconds:.0f} s")

@@ -18,7 +18,7 @@ WORDS = 90
 
 
 def build() -> Any:
-    """The text encoder, as large as the run is."""
+    """Build the text encoder at the size of the run."""
     config = copy.deepcopy(published.TEXT_ENCODER)
     if not machine.current.scale.full:
         config["text_config"] |= {
@@ -44,7 +44,10 @@ def build() -> Any:
 
 @torch.inference_mode()
 def measure() -> dict[str, Any]:
-    """A prompt with one picture and with three: as it is, without words, and seen before."""
+    """Measure a prompt with one picture and with three.
+
+    Three ways: as it is, without the head for words, and with pictures that it has just seen.
+    """
     encoder = build()
     mark_picture_tokens(encoder)
     found: dict[str, Any] = {}

@@ -41,7 +41,7 @@ class Bench:
     """An engine with a transformer of random weights, and nothing else of a pipeline."""
 
     def __init__(self, quantization: str = "none") -> None:
-        """Builds it; a quantised one from the same weights as one that is not."""
+        """Build it; a quantised one gets the same weights before they are rounded."""
         config = published.TRANSFORMER | machine.current.scale.of({}, TINY)
         self.transformer = machine.random_model(lambda: QwenImageTransformer2DModel(**config))
         self.config = self.transformer.config
@@ -72,7 +72,7 @@ class Bench:
         )
 
     def state(self, side: int, conditions: int, adapter: str = "removal") -> EditState:
-        """An edit before its first step, with random prompts and pictures."""
+        """Make an edit before its first step, with random prompts and pictures."""
         side, condition = machine.current.scale.of((side, 1024), (side // 16, 32))
         shapes = [(1, each // TOKEN_SIDE, each // TOKEN_SIDE) for each in [side]]
         shapes += [(1, condition // TOKEN_SIDE, condition // TOKEN_SIDE)] * conditions
@@ -106,7 +106,7 @@ class Bench:
         )
 
     def floating_operations(self, state: EditState) -> float:
-        """Of a guided step: multiplications and additions of matrices and attention."""
+        """Count the multiplications and additions of a guided step, in matrices and attention."""
         blocks, width = self.config.num_layers, self.transformer.inner_dim
         pictures = state.latents.shape[1] + state.image_latents.shape[1]
         total = 0.0
@@ -118,12 +118,12 @@ class Bench:
         return total
 
     def step_milliseconds(self, state: EditState) -> float:
-        """Median of a guided step, the wait for its end included."""
+        """Return the median of a guided step, with the wait for its end."""
         return machine.milliseconds(lambda: self.engine.step(state))
 
 
 def eager() -> dict[str, Any]:
-    """Guided steps as the default profile takes them."""
+    """Measure guided steps as the default profile takes them."""
     bench = Bench()
     found = {}
     for side, conditions in JOBS:
@@ -149,7 +149,7 @@ def eager() -> dict[str, Any]:
 
 
 def compiled() -> dict[str, Any]:
-    """Compilation for each adapter, then steps of many lengths in another thread."""
+    """Measure the compilation for each adapter, then steps of many lengths in another thread."""
     bench = Bench()
     found = _compile(bench, Tuning("bfloat16", compile_blocks=True))
     graphs = _graphs()
@@ -178,7 +178,7 @@ def compiled() -> dict[str, Any]:
 
 @torch.inference_mode()
 def float8() -> dict[str, Any]:
-    """8-bit floats, compiled, and how far their prediction is from that of bfloat16."""
+    """Measure compiled 8-bit floats, and how far their prediction is from that of bfloat16."""
     plain = Bench()
     state = plain.state(1024, 1)
     plain.engine.step(state)
@@ -186,7 +186,7 @@ def float8() -> dict[str, Any]:
     assert expected is not None
     del plain, state
     machine.forget()
-    # Older versions of torch multiply 8-bit floats on GPUs alone.
+    # Older versions of torch multiply 8-bit floats only on GPUs.
     kind = machine.current.scale.of("fp8", "int8")
     bench = Bench(kind)
     found = _compile(bench, Tuning("bfloat16", quantization=kind, compile_blocks=True))
@@ -209,7 +209,7 @@ def float8() -> dict[str, Any]:
 
 
 def _compile(bench: Bench, tuning: Tuning) -> dict[str, Any]:
-    """Compiles as a load does, without the size that a compiler of the GPU would need here."""
+    """Compile as a load does; a dry run uses the eager backend, which needs no compiler."""
     compile_blocks = bench.transformer.compile_repeated_blocks
     if not machine.current.scale.full:
         compile_blocks = functools.partial(compile_blocks, backend="eager")
@@ -230,7 +230,7 @@ def _compile(bench: Bench, tuning: Tuning) -> dict[str, Any]:
 
 
 def _compile_on_old_torch(compile_blocks: Any, *, recompile_limit: int, **options: Any) -> None:
-    """Torch before 2.13 has the limit in its configuration alone, which all threads share."""
+    """Set the limit in torch's configuration: before 2.13 it is the only place for it."""
     assert recompile_limit == MAX_COMPILATIONS
     torch._dynamo.config.recompile_limit = recompile_limit
     compile_blocks(**options)
@@ -241,7 +241,7 @@ def _graphs() -> int:
 
 
 def _synchronizations(bench: Bench, state: EditState) -> int:
-    """How often a step makes the host wait for the device, its end not counted."""
+    """Count how often a step makes the host wait for the device, without the wait at its end."""
     if not machine.current.scale.full:
         return 0
     with warnings.catch_warnings(record=True) as caught:
@@ -255,7 +255,7 @@ def _synchronizations(bench: Bench, state: EditState) -> int:
 
 
 def _idle(bench: Bench, state: EditState) -> float:
-    """Fraction of a step during which the device runs no kernel."""
+    """Return the fraction of a step during which the device runs no kernel."""
     if not machine.current.scale.full:
         return 0.0
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:

@@ -41,7 +41,7 @@ WAYS: dict[str, Callable[[Any], None]] = {
 
 
 def build() -> Any:
-    """The VAE, as large as the run is."""
+    """Build the VAE at the size of the run."""
     tiny = {"base_dim": 8}
     config = published.VAE | machine.current.scale.of({}, tiny)
     return machine.random_model(lambda: AutoencoderKLQwenImage(**config))
@@ -49,7 +49,7 @@ def build() -> Any:
 
 @torch.inference_mode()
 def measure() -> dict[str, Any]:
-    """Encode and decode, time and memory, as diffusers does it and as it is served."""
+    """Measure time and memory of encoding and decoding, by diffusers and as served."""
     found: dict[str, Any] = {}
     for name, change in WAYS.items():
         vae = build()

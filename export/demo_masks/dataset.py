@@ -167,7 +167,7 @@ def _zoom(rng: np.random.Generator, from_size: int, to_size: int) -> npt.NDArray
 
 
 def _objects(labels: Pixels) -> tuple[Pixels, list[tuple[float, float, float, float]]]:
-    """Number the objects again without the tiny ones, and return their boxes in pixels."""
+    """Remove the tiny objects and renumber the rest; return these and their boxes in pixels."""
     objects, boxes = np.zeros_like(labels), []
     for label in range(1, int(labels.max()) + 1):
         mask = (labels == label).astype(np.uint8)

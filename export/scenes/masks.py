@@ -223,7 +223,7 @@ def _photographed(rng: np.random.Generator, canvas: FloatArray) -> npt.NDArray[n
 
 
 def _visible(order: npt.NDArray[np.uint8], areas: list[int]) -> npt.NDArray[np.uint8]:
-    """Number the objects again that are visible enough; the others become background."""
+    """Renumber the objects that are visible enough; the others become background."""
     seen = np.bincount(order.ravel(), minlength=len(areas) + 1)
     names = np.zeros(len(areas) + 1, np.uint8)
     for index, area in enumerate(areas, start=1):

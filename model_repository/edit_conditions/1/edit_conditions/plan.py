@@ -155,14 +155,14 @@ def _full(request: EditRequest, shadow_hint: bool) -> Plan:
 
 
 def _stretched_mask(request: EditRequest) -> Pixels | None:
-    """Mask A at the size of the picture as sent, so that it covers the same part of it."""
+    """Stretch mask A to the size of the picture as sent, so that it covers the same part."""
     if request.mask is None:
         return None
     return _fitted(request, request.mask, size_of(request.picture.native))
 
 
 def _fitted(request: EditRequest, mask: Pixels, size: Size) -> Pixels:
-    """Mask A at another size; specks can vanish, and an edit of nothing is a mistake."""
+    """Stretch mask A to a size; refuse it if its specks vanish, because then nothing is edited."""
     two_source = request.reference_mask is not None
     fitted = resize(mask, size, Resampling.NEAREST if two_source else LANCZOS)
     if not binarise(fitted, HARD_THRESHOLD).any():
@@ -207,7 +207,7 @@ def _inside(asked: Sequence[int], picture: Size) -> Box:
 
 
 def _asked_pixels(request: EditRequest, size: Size, square: int | None) -> int | None:
-    """How many pixels the picture has in the output, where the client asked for a size."""
+    """Return the picture's pixels in the output; None if the client asked for no size."""
     if request.width is None and request.height is None:
         return None
     width, height = (square, square) if square else size
@@ -216,7 +216,7 @@ def _asked_pixels(request: EditRequest, size: Size, square: int | None) -> int |
 
 
 def _grown(size: Size, asked: int) -> Size:
-    """A picture's size in a larger answer, its aspect kept."""
+    """Return a picture's size in a larger answer, with its aspect kept."""
     scale = math.sqrt(asked / math.prod(size))
     return round(size[0] * scale), round(size[1] * scale)
 
@@ -263,7 +263,7 @@ def _feather(region: Region) -> int:
 
 
 def _fading(box: Box, picture: Size, radius: int) -> Pixels:
-    """255 inside a box, falling to 0 at those of its edges that are not the picture's."""
+    """Return 255 inside a box, falling to 0 at those of its edges that are not the picture's."""
 
     def ramp(start: int, length: int, limit: int) -> npt.NDArray[np.float64]:
         steps = np.full(length, 255.0)

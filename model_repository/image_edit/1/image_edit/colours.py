@@ -129,7 +129,7 @@ def _least_squares(source: Floats, target: Floats, weights: Floats) -> Floats:
 
 
 def _gains(source: Floats, target: Floats, weights: Floats) -> Floats:
-    """What the matrix leaves over, as a coarse and smooth map of gains."""
+    """Fit a coarse and smooth map of gains to what the matrix does not explain."""
     height, width = weights.shape
     longest = max(height, width)
     size = tuple(max(2, round(GAIN_CELLS * side / longest)) for side in (width, height))

@@ -48,7 +48,7 @@ def finish(generated: Sequence[Pixels], size: Size, conditions: Conditions) -> P
 
 
 def framed(picture: Pixels, square: int | None) -> Pixels:
-    """Put a picture into the middle of its black square, where it has one."""
+    """Put a picture into the middle of its black square, if it has one."""
     if square is None:
         return picture
     height, width = picture.shape[:2]
@@ -73,7 +73,7 @@ def encode_png(picture: Pixels, profile: bytes | None) -> bytes:
 
 
 def _result(patch: Pixels, colours: Pixels, region: Region, conditions: Conditions) -> Pixels:
-    """One region's result at the picture's resolution and in its profile."""
+    """Return one region's result at the picture's resolution and in its profile."""
     size = region.box.width, region.box.height
     profile = conditions.profile
     smaller = region.content != size
@@ -88,5 +88,5 @@ def _result(patch: Pixels, colours: Pixels, region: Region, conditions: Conditio
 
 
 def _adds(conditions: Conditions) -> bool:
-    """Whether the edit may draw where nothing was."""
+    """Return whether the edit may draw where the picture is transparent."""
     return conditions.task_type == "insertion"

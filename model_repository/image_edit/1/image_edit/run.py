@@ -45,7 +45,7 @@ class Engine(Protocol):
         """Return the picture, RGB uint8 [height, width, 3]."""
 
     def give_back_memory(self) -> None:
-        """Frees what no edit uses any more, for others on the device."""
+        """Free what no edit uses any more, for others on the device."""
 
 
 class EditRunner:
@@ -127,7 +127,7 @@ class EditRunner:
         return Succeeded(total, image, info)
 
     def give_back_memory(self) -> None:
-        """Has the engine free what no edit uses any more."""
+        """Make the engine free what no edit uses any more."""
         self._engine.give_back_memory()
 
     def warm_up(self, sizes: Sequence[Size], on_stage: Callable[[str], None]) -> None:

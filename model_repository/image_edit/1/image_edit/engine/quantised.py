@@ -37,7 +37,7 @@ class Int8Linear(nn.Linear):
         self.bias = linear.bias
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
-        """[..., in] -> [..., out], in the type of the input."""
+        """Turn [..., in] into [..., out], in the dtype of the input."""
         # Scale the weights, not the outputs: a picture has more outputs than a layer has weights.
         # One kernel makes the product, and the matrix multiplication adds the bias.
         return nn.functional.linear(input, self.weight * self.scale, self.bias)
@@ -70,7 +70,7 @@ class Float8Linear(nn.Linear):
         self.bias = linear.bias
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
-        """[..., in] -> [..., out], in the type of the input."""
+        """Turn [..., in] into [..., out], in the dtype of the input."""
         rounded, scale = _as_float8(input.flatten(0, -2))
         product = scaled_mm(
             rounded,
