@@ -20,7 +20,7 @@ ADAPTERS = {
 }
 
 
-class BundleError(ExportError):
+class ManifestError(ExportError):
     """Why a folder is no intact bundle: missing, incomplete or altered. The text names the file."""
 
 
@@ -58,17 +58,17 @@ def read(bundle: Path, *needed: str) -> dict[str, Any]:
         The manifest.
 
     Raises:
-        BundleError: the manifest cannot be read, is no JSON object, or lacks a needed key.
+        ManifestError: the manifest cannot be read, is no JSON object, or lacks a needed key.
     """
     path = bundle / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: {error!r}") from None
+        raise ManifestError(f"{path}: {error!r}") from None
     if not isinstance(manifest, dict):
-        raise BundleError(f"{path}: is no JSON object")
+        raise ManifestError(f"{path}: is no JSON object")
     if missing := [key for key in needed if key not in manifest]:
-        raise BundleError(f"{path}: lacks {', '.join(missing)}")
+        raise ManifestError(f"{path}: lacks {', '.join(missing)}")
     return manifest
 
 
@@ -83,18 +83,18 @@ def verify(bundle: Path, on_file: Callable[[Path], None] = lambda _: None) -> di
         The manifest.
 
     Raises:
-        BundleError: the manifest cannot be read, has another format, or a file differs.
+        ManifestError: the manifest cannot be read, has another format, or a file differs.
     """
     manifest = read(bundle, "format", "files")
     if manifest["format"] != FORMAT:
-        raise BundleError(f"{bundle / MANIFEST}: format {manifest['format']} is not {FORMAT}")
+        raise ManifestError(f"{bundle / MANIFEST}: format {manifest['format']} is not {FORMAT}")
     for name, expected in manifest["files"].items():
         path = bundle / name
         if not path.is_file():
-            raise BundleError(f"{path}: missing")
+            raise ManifestError(f"{path}: missing")
         on_file(path)
         if fingerprint(path) != expected:
-            raise BundleError(f"{path}: differs from the manifest")
+            raise ManifestError(f"{path}: differs from the manifest")
     return manifest
 
 
@@ -102,10 +102,10 @@ def refuse_other_content(bundle: Path) -> None:
     """Protect a folder that no command may replace.
 
     Raises:
-        BundleError: the folder holds something that is no bundle.
+        ManifestError: the folder holds something that is no bundle.
     """
     if bundle.exists() and any(bundle.iterdir()) and not (bundle / MANIFEST).exists():
-        raise BundleError(f"{bundle}: holds something that is no bundle")
+        raise ManifestError(f"{bundle}: holds something that is no bundle")
 
 
 def fingerprint(path: Path) -> dict[str, str | int]:

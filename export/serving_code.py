@@ -11,12 +11,12 @@ for _folder in sorted(Path(__file__).parents[1].glob("model_repository/*/1")):
 # isort: split
 
 from edit_conditions.fill import telea
-from edit_conditions.flows import Conditions, build_conditions
+from edit_conditions.flows import SceneConditions, build_conditions
 from edit_conditions.masks import dilate, object_box
 from edit_conditions.plan import Scene, plan
 from edit_conditions.prompt import compose_prompt
 from edit_conditions.quality import InputQuality
-from edit_conditions.request import EditRequest, MaskTool
+from edit_conditions.request import ConditionsRequest, MaskTool
 from edit_conditions.task import Task
 from image_edit.engine.bundle import load_bundle
 from image_edit.engine.engine import EditEngine, EditState
@@ -30,15 +30,15 @@ from image_edit.spec import EditSpec
 from model_kit.pictures import Picture
 
 __all__ = [
-    "Conditions",
+    "ConditionsRequest",
     "EditEngine",
-    "EditRequest",
     "EditSpec",
     "EditState",
     "InputQuality",
     "MaskTool",
     "Picture",
     "Scene",
+    "SceneConditions",
     "Task",
     "Tuning",
     "build_conditions",

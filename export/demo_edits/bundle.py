@@ -15,7 +15,7 @@ def is_current(bundle: Path) -> bool:
     """Tell whether the folder holds this very bundle with every file intact."""
     try:
         return manifest.verify(bundle) == manifest.verify(SHIPPED)
-    except manifest.BundleError:
+    except manifest.ManifestError:
         return False
 
 
@@ -26,7 +26,7 @@ def place(bundle: Path) -> None:
         bundle: the folder. A bundle that lies there is replaced.
 
     Raises:
-        BundleError: the folder holds something that is no bundle, or a shipped file is damaged.
+        ManifestError: the folder holds something that is no bundle, or a shipped file is damaged.
     """
     manifest.refuse_other_content(bundle)
     manifest.verify(SHIPPED)

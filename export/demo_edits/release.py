@@ -33,7 +33,7 @@ def release(trained: Trained, recipe: Recipe, bundle: Path) -> None:
         bundle: the folder. A bundle that lies there is replaced.
 
     Raises:
-        BundleError: the folder holds something that is no bundle.
+        ManifestError: the folder holds something that is no bundle.
     """
     manifest.refuse_other_content(bundle)
     pipeline = trained.pipeline

@@ -10,12 +10,12 @@ import numpy as np
 from export.scenes.edit_textures import object_names
 from export.scenes.edits import PHOTOGRAPH_FRACTION, Pixels, as_pixels, cast, draw_scene, extract
 from export.serving_code import (
-    Conditions,
-    EditRequest,
+    ConditionsRequest,
     InputQuality,
     MaskTool,
     Picture,
     Scene,
+    SceneConditions,
     Task,
     build_conditions,
     compose_prompt,
@@ -89,10 +89,10 @@ def all_prompts() -> list[str]:
 class Sample:
     """One edit with its right answer."""
 
-    request: EditRequest
+    request: ConditionsRequest
     scene: Scene
     """The whole picture, as the model sees it."""
-    conditions: Conditions
+    conditions: SceneConditions
     truth: Pixels
     """What the edit should give, RGB uint8 [size, size, 3]."""
 
@@ -132,7 +132,7 @@ def draw_sample(
             reference, reference_mask, name = other.picture, other.mask, other.name
         case Flow.WHITE_BALANCE:
             image = cast([*seed, 4], scene.picture)
-    request = EditRequest(
+    request = ConditionsRequest(
         task=flow.task,
         prompt=compose_prompt(flow.task, str(rng.choice(PROMPTS[flow])).format(name=name)),
         input_quality=InputQuality.ORIGINAL,
@@ -149,7 +149,7 @@ def draw_sample(
     return Sample(request, seen, conditions, truth)
 
 
-def _inserted(request: EditRequest, scene: Scene) -> Pixels:
+def _inserted(request: ConditionsRequest, scene: Scene) -> Pixels:
     """Draw the reference's object onto the source, where the flow has positioned the mask."""
     positioned, reference = scene.positioned, request.reference_image
     if positioned is None or reference is None or request.reference_mask is None:

@@ -10,7 +10,7 @@ from export.console import bars, one_line_errors
 from export.fastsam import bundle as fastsam_bundle
 
 if TYPE_CHECKING:
-    from export.demo_masks.training import Plan, Step, Trained
+    from export.demo_masks.training import Step, Trained, TrainingPlan
 
 # torch, ONNX and ultralytics take seconds to import, so the command imports what it needs.
 
@@ -56,7 +56,7 @@ def train(
             torch.set_num_threads(threads)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        plan = mask_training.Plan(seed, scenes, batch, iterations, minutes)
+        plan = mask_training.TrainingPlan(seed, scenes, batch, iterations, minutes)
         trained = _train(console, plan, workspace, device, workers)
         with console.status("measuring"):
             scores = mask_release.release(trained, plan, out, mask_release.HELD_OUT)
@@ -69,7 +69,9 @@ def train(
             )
 
 
-def _train(console: Console, plan: "Plan", workspace: Path, device: str, workers: int) -> "Trained":
+def _train(
+    console: Console, plan: "TrainingPlan", workspace: Path, device: str, workers: int
+) -> "Trained":
     """Draw the scenes and train; report how far both are."""
     from export.demo_masks import dataset as mask_dataset
     from export.demo_masks import training as mask_training

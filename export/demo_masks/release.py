@@ -13,11 +13,11 @@ import onnx
 import onnxruntime
 from PIL import Image
 
-from export.demo_masks.training import Plan, Trained
+from export.demo_masks.training import Trained, TrainingPlan
 from export.fastsam.bundle import NETWORK
 from export.fastsam.checkpoint import export_onnx
 from export.fastsam.onnx_network import INPUT, with_stored_half
-from export.fastsam.score import Network, Score, held_out_scenes, score
+from export.fastsam.score import RunNetwork, Score, held_out_scenes, score
 from export.fastsam.sheet import Picture, write_sheet
 from export.folders import replacing
 
@@ -30,7 +30,7 @@ PACKAGES = ("torch", "ultralytics", "onnx", "onnxruntime", "numpy", "opencv-pyth
 SHEET_SCENES, SHEET_COLUMNS = 10, 5
 
 
-def release(trained: Trained, plan: Plan, folder: Path, scenes: int) -> list[Score]:
+def release(trained: Trained, plan: TrainingPlan, folder: Path, scenes: int) -> list[Score]:
     """Write `network.onnx` with weights in FP16, and `report.json` with the network's scores.
 
     ONNX Runtime runs the shipped network to measure the scores.
@@ -85,7 +85,7 @@ def draw_sheet(folder: Path, path: Path, photographs: Sequence[Path]) -> None:
     write_sheet(path, network, pictures, IMAGE_SIZE, SHEET_COLUMNS)
 
 
-def onnx_network(network: onnx.ModelProto) -> Network:
+def onnx_network(network: onnx.ModelProto) -> RunNetwork:
     """Let ONNX Runtime run a network on the CPU."""
     session = onnxruntime.InferenceSession(
         network.SerializeToString(), providers=["CPUExecutionProvider"]
@@ -103,7 +103,7 @@ def _described(network: Any) -> str:
     return f"yolov8-seg, one class, {parameters / 1e6:.2f} M parameters"
 
 
-def _command(plan: Plan) -> str:
+def _command(plan: TrainingPlan) -> str:
     options = asdict(plan).items()
     given = [f"--{name} {value:g}" for name, value in options if value is not None]
     return " ".join(["python -m export fastsam-train", *given])

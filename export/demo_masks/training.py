@@ -35,7 +35,7 @@ FINE_MASKS = 0.65
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How long and on what to train. Two runs of one plan by iterations give the same weights."""
 
     seed: int
@@ -86,7 +86,11 @@ class Trained:
 
 
 def train(
-    plan: Plan, pool: ScenePool, workspace: Path, device: str, on_step: Callable[[Step], None]
+    plan: TrainingPlan,
+    pool: ScenePool,
+    workspace: Path,
+    device: str,
+    on_step: Callable[[Step], None],
 ) -> Trained:
     """Train from the last checkpoint in the workspace, or from the beginning.
 
@@ -121,7 +125,7 @@ def train(
 class _Run:
     """The state of a training run, and one step of it."""
 
-    def __init__(self, plan: Plan, device: str) -> None:
+    def __init__(self, plan: TrainingPlan, device: str) -> None:
         self.plan = plan
         self.device = torch.device(device)
         with torch.random.fork_rng(devices=[]):

@@ -31,7 +31,7 @@ def place(
         parity: how the ONNX file compares with the network that it was exported from.
 
     Raises:
-        BundleError: the folder holds something that is no bundle.
+        ManifestError: the folder holds something that is no bundle.
     """
     manifest.refuse_other_content(bundle)
     with replacing(bundle) as folder:
@@ -52,7 +52,7 @@ def place_demo(bundle: Path, force: bool) -> str:
         bundle lies there.
 
     Raises:
-        BundleError: the folder holds something that is no bundle, or, without `force`, a bundle
+        ManifestError: the folder holds something that is no bundle, or, without `force`, a bundle
             whose name cannot be read.
     """
     manifest.refuse_other_content(bundle)
@@ -81,7 +81,7 @@ def _write_manifest(folder: Path, name: str, base: str, image_size: int, confide
 def _is_current(bundle: Path) -> bool:
     try:
         found = manifest.verify(bundle)
-    except manifest.BundleError:
+    except manifest.ManifestError:
         return False
     current = (bundle / NETWORK).read_bytes() == (DEMO / NETWORK).read_bytes()
     return current and found.get("confidence") == DEMO_CONFIDENCE

@@ -61,7 +61,7 @@ def build_plan(bundle: Path, model: Path, force: bool) -> tuple[PlanReport, bool
         The report, and whether the plan was built now.
 
     Raises:
-        BundleError: the bundle is missing, incomplete or altered.
+        ManifestError: the bundle is missing, incomplete or altered.
         PlanError: TensorRT or a GPU is missing, the network does not fit the model's config, or
             TensorRT cannot build the network.
     """

@@ -13,7 +13,7 @@ from export.scenes.masks import Scene, draw_scene
 # No training seed comes near this number.
 FIRST_HELD_OUT = 2**40
 # Images [n, 3, size, size] -> predictions and prototypes, as export.fastsam.decoding reads them.
-Network = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+RunNetwork = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def held_out_scenes(count: int, size: int) -> list[Scene]:
     return [draw_scene(FIRST_HELD_OUT + index, size) for index in range(count)]
 
 
-def score(network: Network, scenes: list[Scene], confidence: float) -> Score:
+def score(network: RunNetwork, scenes: list[Scene], confidence: float) -> Score:
     """Ask the network for every object of every scene, by a click and by a box.
 
     Args:

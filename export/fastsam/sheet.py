@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.fastsam.decoding import Detections, decode, network_input
-from export.fastsam.score import Network
+from export.fastsam.score import RunNetwork
 
 TILE = 176  # pixels
 GAP = 4  # pixels
@@ -18,7 +18,7 @@ Picture = npt.NDArray[np.uint8]
 
 
 def write_sheet(
-    path: Path, network: Network, pictures: list[Picture], size: int, columns: int
+    path: Path, network: RunNetwork, pictures: list[Picture], size: int, columns: int
 ) -> None:
     """Draw every picture above its masks; each mask has its own colour.
 
@@ -62,7 +62,7 @@ def letterboxed(picture: Picture, size: int) -> Picture:
     return square
 
 
-def _tile(network: Network, picture: Picture) -> Picture:
+def _tile(network: RunNetwork, picture: Picture) -> Picture:
     predictions, prototypes = network(network_input(picture))
     found = decode(predictions[0], prototypes[0], len(picture))
     pair = [

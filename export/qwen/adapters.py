@@ -8,7 +8,7 @@ import safetensors
 import torch
 from diffusers import QwenImageEditPlusPipeline
 
-from export.manifest import BundleError
+from export.errors import ExportError
 
 _PREFIX = "transformer."
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
@@ -35,13 +35,13 @@ def inspect(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Adapter:
         What the LoRA changes.
 
     Raises:
-        BundleError: the file is no LoRA or is a DoRA, or a layer is unknown, has another shape or
+        ExportError: the file is no LoRA or is a DoRA, or a layer is unknown, has another shape or
             lacks one of its two matrices. The text names the layer.
     """
     weights = _read(path)
     layers = {_layer(path, key) for key in weights}
     if not layers:
-        raise BundleError(f"{path}: holds no LoRA")
+        raise ExportError(f"{path}: holds no LoRA")
     ranks = {_rank(path, layer, weights, shapes) for layer in layers}
     return Adapter(tuple(sorted(ranks)), len(layers))
 
@@ -49,7 +49,7 @@ def inspect(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Adapter:
 def _read(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix != ".safetensors":
         # Other formats are pickles, and opening a pickle runs code.
-        raise BundleError(f"{path}: not a safetensors file")
+        raise ExportError(f"{path}: not a safetensors file")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             names = list(file.keys())
@@ -59,9 +59,9 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         )
     except Exception as error:
         # diffusers may raise anything that the parsing of the file meets.
-        raise BundleError(f"{path}: diffusers cannot read it as a LoRA: {error}") from error
+        raise ExportError(f"{path}: diffusers cannot read it as a LoRA: {error}") from error
     if dora := next((name for name in names if "dora_scale" in name), None):
-        raise BundleError(f"{path}: a DoRA; diffusers would ignore {dora}")
+        raise ExportError(f"{path}: a DoRA; diffusers would ignore {dora}")
     return weights
 
 
@@ -69,7 +69,7 @@ def _layer(path: Path, key: str) -> str:
     """Return the transformer's layer that a weight belongs to."""
     layer = key.removeprefix(_PREFIX).removesuffix(_DOWN).removesuffix(_UP)
     if not key.startswith(_PREFIX) or not key.endswith((_DOWN, _UP)):
-        raise BundleError(f"{path}: {key} is no LoRA weight of the transformer")
+        raise ExportError(f"{path}: {key} is no LoRA weight of the transformer")
     return layer
 
 
@@ -80,14 +80,14 @@ def _rank(
     shapes: Mapping[str, tuple[int, int]],
 ) -> int:
     if layer not in shapes:
-        raise BundleError(f"{path}: the base has no layer {layer}")
+        raise ExportError(f"{path}: the base has no layer {layer}")
     down, up = (weights.get(f"{_PREFIX}{layer}{end}") for end in (_DOWN, _UP))
     if down is None or up is None:
-        raise BundleError(f"{path}: {layer} lacks one of its two matrices")
+        raise ExportError(f"{path}: {layer} lacks one of its two matrices")
     rank = down.shape[0]
     rows, columns = shapes[layer]
     if (tuple(down.shape), tuple(up.shape)) != ((rank, columns), (rows, rank)):
-        raise BundleError(
+        raise ExportError(
             f"{path}: {layer} is {list(up.shape)} times {list(down.shape)}, but the base's is"
             f" {[rows, columns]}"
         )

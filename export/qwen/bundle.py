@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from export import manifest
+from export.errors import ExportError
 from export.folders import replacing
-from export.manifest import BundleError
 from export.qwen.adapters import Adapter, inspect
 from export.qwen.hub import expected_sha256, fetch_file, fetch_pipeline, place
 from export.qwen.transformer import empty_transformer, linear_shapes, read_config
@@ -42,12 +42,12 @@ def build(
         The manifest.
 
     Raises:
-        BundleError: a download failed, a file is damaged, the base is no
+        ExportError: a download failed, a file is damaged, the base is no
             QwenImageEditPlusPipeline, an adapter does not fit it, or the folder holds something
             that is no bundle.
     """
     if not adapters:
-        raise BundleError("no adapter: no task can be served without one")
+        raise ExportError("no adapter: no task can be served without one")
     manifest.refuse_other_content(bundle)
     on_stage("finding the adapters")
     files = {task_type: _find(task_type, source) for task_type, source in adapters.items()}
@@ -97,7 +97,7 @@ def _find(task_type: str, source: str) -> dict[str, Path]:
     """Find a task's own adapter, then its second one where given: name in the bundle -> file."""
     first, *others = (fetch_file(part.strip()) for part in source.split(","))
     if len(others) > 1:
-        raise BundleError(f"{task_type}: {source}: at most two adapters serve a task")
+        raise ExportError(f"{task_type}: {source}: at most two adapters serve a task")
     # Named by content, so that two tasks with the same adapter load one file.
     named = {
         f"adapters/lightning-{manifest.sha256(path)[:12]}.safetensors": path for path in others
@@ -124,7 +124,7 @@ def _present(
     """Return the manifest of a bundle that holds exactly this, every file intact; else None."""
     try:
         found = manifest.read(bundle, "base", "files")
-    except BundleError:
+    except manifest.ManifestError:
         return None
     # A mask network's bundle has no adapters.
     if (found["base"], set(found.get("adapters", ()))) != (base, set(adapters)):
@@ -141,7 +141,7 @@ def _present(
                 return None
     try:
         return manifest.verify(bundle, announce)
-    except BundleError:
+    except manifest.ManifestError:
         return None
 
 
@@ -161,15 +161,15 @@ def _check_class(snapshot: Path) -> None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["_class_name"]
     except (OSError, ValueError, LookupError) as error:
-        raise BundleError(f"{path}: {error!r}") from None
+        raise ExportError(f"{path}: {error!r}") from None
     if found != PIPELINE_CLASS:
-        raise BundleError(f"{path}: {found}, but the models serve a {PIPELINE_CLASS}")
+        raise ExportError(f"{path}: {found}, but the models serve a {PIPELINE_CLASS}")
 
 
 def _compare_with_hub(written: Mapping[str, Any], stated: Mapping[str, str | None]) -> None:
     for name, sha256 in stated.items():
         if sha256 is not None and written["files"][name]["sha256"] != sha256:
-            raise BundleError(
+            raise ExportError(
                 f"{name}: damaged in the hub's cache; delete it there and download it again"
             )
 

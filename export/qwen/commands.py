@@ -84,7 +84,7 @@ def estimate(
         weights = sum(qwen_memory.weight_bytes(sizes, profile, adapters=3, rank=rank).values())
         for side in (1024, 2048):
             condition_side = isqrt(profile.condition_area or side * side)
-            job = qwen_memory.Job(side, conditions, condition_side)
+            job = qwen_memory.EditSizes(side, conditions, condition_side)
             with console.status(f"{profile.name}, {side} x {side}"):
                 peaks = qwen_memory.measure_peaks(
                     job, vae_tiling=profile.vae_tiling, step_cache=profile.step_cache

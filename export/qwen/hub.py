@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
-from export.manifest import BundleError
+from export.errors import ExportError
 
 BASE = "Qwen/Qwen-Image-Edit-2509"
 # The commit whose configurations `export.qwen.published` holds.
@@ -35,12 +35,12 @@ def fetch_pipeline(repository: str, revision: str) -> Path:
         The folder in the cache. Its files are links to the cache's blobs.
 
     Raises:
-        BundleError: the download failed; the text says whether the hub cannot be reached.
+        ExportError: the download failed; the text says whether the hub cannot be reached.
     """
     try:
         folder = snapshot_download(repository, revision=revision, allow_patterns=PATTERNS)
     except Exception as error:  # errors of the hub, HTTP and hf_xet share no base
-        raise BundleError(_reason(f"{repository} at {revision}", error)) from error
+        raise ExportError(_reason(f"{repository} at {revision}", error)) from error
     return Path(folder)
 
 
@@ -54,17 +54,17 @@ def fetch_file(source: str) -> Path:
         The path of the file, perhaps in the hub's cache.
 
     Raises:
-        BundleError: the source is neither, or the download failed.
+        ExportError: the source is neither, or the download failed.
     """
     if (path := Path(source)).is_file():
         return path
     named = _HUB_FILE.fullmatch(source)
     if named is None:
-        raise BundleError(f"{source}: no such file, and not of the form owner/name:file")
+        raise ExportError(f"{source}: no such file, and not of the form owner/name:file")
     try:
         return Path(hf_hub_download(named["repo"], named["file"], revision=named["revision"]))
     except Exception as error:
-        raise BundleError(_reason(source, error)) from error
+        raise ExportError(_reason(source, error)) from error
 
 
 def place(source: Path, target: Path) -> None:

@@ -75,7 +75,7 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Job:
+class EditSizes:
     """The sizes of a job that decide about memory."""
 
     side: int
@@ -176,7 +176,7 @@ def _quantised_weights(component: torch.nn.Module) -> int:
     )
 
 
-def measure_peaks(job: Job, *, vae_tiling: bool, step_cache: bool = False) -> Peaks:
+def measure_peaks(job: EditSizes, *, vae_tiling: bool, step_cache: bool = False) -> Peaks:
     """Run each stage of a job once on fake tensors.
 
     Args:

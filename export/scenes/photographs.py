@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from export.manifest import BundleError
+from export.errors import ExportError
 from export.scenes.edits import Pixels
 
 # Package, and path inside the package. Held-out photographs are only used to judge results.
@@ -34,7 +34,7 @@ def load(names: tuple[tuple[str, str], ...]) -> list[Pixels]:
         RGB uint8 [height, width, 3] each.
 
     Raises:
-        BundleError: a package is not installed, or no longer has the file.
+        ExportError: a package is not installed, or no longer has the file.
     """
     return [_open(package, path) for package, path in names]
 
@@ -43,9 +43,9 @@ def _open(package: str, path: str) -> Pixels:
     # Only the file is needed, so the package is found but not imported.
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        raise BundleError(f"training takes {path} from {package}, which is not installed")
+        raise ExportError(f"training takes {path} from {package}, which is not installed")
     file = Path(found.origin).parent / path
     if not file.is_file():
-        raise BundleError(f"training takes {file} from {package}, which has no such file")
+        raise ExportError(f"training takes {file} from {package}, which has no such file")
     with Image.open(file) as picture:
         return np.asarray(picture.convert("RGB"))

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from edit_conditions.quality import InputQuality
-from edit_conditions.request import DEFAULT_IMAGE_AREA
-from edit_conditions.request import read_request as read_conditions
+from edit_conditions.request import DEFAULT_IMAGE_AREA, read_conditions_request
 from edit_conditions.settings import ConditionSettings
 from edit_conditions.task import default_task
 from export.qwen.bundle import IMAGE_AREA
@@ -18,15 +17,15 @@ from frontend.http.schemas.masks import SmartMaskRequest
 from image_edit import spec
 from image_edit.conditions import Box, Conditions, Region
 from image_edit.engine.bundle import QWEN_IMAGE_AREA
-from image_edit.request import read_request as read_edit
-from smart_mask.request import read_request as read_mask
+from image_edit.request import read_edit_request
+from smart_mask.request import read_mask_request
 from tests.fakes.web_client import edit
 
 
 @pytest.mark.parametrize("task", ["insertion", "removal", "white-balance"])
 def test_an_edits_documented_defaults_are_the_models(task: str) -> None:
     documented = GenerationRequest(prompt="", input_image="x", conditional_images=["x"])
-    request = read_edit({}, static_schedule=False, max_bytes=0)
+    request = read_edit_request({}, static_schedule=False, max_bytes=0)
     images = np.zeros((1, 32, 32, 3), np.uint8)
     region = Region(Box(0, 0, 32, 32), (32, 32), images, None)
     conditions = Conditions(
@@ -64,7 +63,7 @@ def test_a_missing_mask_is_refused_in_the_same_words() -> None:
         shadow_hint=False,
     )
     with pytest.raises(Exception, match=re.escape(NO_MASK)):
-        read_conditions(tensors, settings)
+        read_conditions_request(tensors, settings)
 
 
 @pytest.mark.parametrize("reference", [None, "x"])
@@ -75,5 +74,5 @@ def test_an_open_task_is_decided_alike(reference: str | None) -> None:
 
 def test_a_masks_documented_defaults_are_the_models() -> None:
     documented = SmartMaskRequest.model_validate({"image": "QUJD", "auto_detect": True})
-    request = read_mask({"IMAGE": [b"x"], "AUTO_DETECT": [True]}, max_bytes=1)
+    request = read_mask_request({"IMAGE": [b"x"], "AUTO_DETECT": [True]}, max_bytes=1)
     assert (request.border, request.blur) == (documented.border_adjustment, documented.use_blur)

@@ -29,32 +29,32 @@ def test_lists_size_and_hash_of_every_file(bundle: Path) -> None:
 @pytest.mark.parametrize("content", [b"abd", b"abcd", b""])
 def test_an_altered_file_is_named(bundle: Path, content: bytes) -> None:
     (bundle / "pipeline" / "weights").write_bytes(content)
-    with pytest.raises(manifest.BundleError, match="weights: differs"):
+    with pytest.raises(manifest.ManifestError, match="weights: differs"):
         manifest.verify(bundle)
 
 
 def test_a_missing_file_is_named(bundle: Path) -> None:
     (bundle / "pipeline" / "weights").unlink()
-    with pytest.raises(manifest.BundleError, match="weights: missing"):
+    with pytest.raises(manifest.ManifestError, match="weights: missing"):
         manifest.verify(bundle)
 
 
 @pytest.mark.parametrize("text", ["", "{", json.dumps({"format": 2}), "[]", '{"format": 1}'])
 def test_an_unreadable_manifest_is_named(bundle: Path, text: str) -> None:
     (bundle / "manifest.json").write_text(text)
-    with pytest.raises(manifest.BundleError, match=r"manifest\.json"):
+    with pytest.raises(manifest.ManifestError, match=r"manifest\.json"):
         manifest.verify(bundle)
 
 
 def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(manifest.BundleError, match=r"manifest\.json"):
+    with pytest.raises(manifest.ManifestError, match=r"manifest\.json"):
         manifest.verify(tmp_path)
 
 
 def test_a_manifest_is_read_without_its_files(bundle: Path) -> None:
     (bundle / "pipeline" / "weights").unlink()
     assert manifest.read(bundle, "name", "files")["name"] == "test"
-    with pytest.raises(manifest.BundleError, match=r"manifest\.json: lacks base, adapters"):
+    with pytest.raises(manifest.ManifestError, match=r"manifest\.json: lacks base, adapters"):
         manifest.read(bundle, "name", "base", "adapters")
 
 
@@ -62,5 +62,5 @@ def test_only_a_bundle_or_an_empty_folder_may_be_replaced(bundle: Path, tmp_path
     manifest.refuse_other_content(bundle)
     manifest.refuse_other_content(tmp_path / "nowhere")
     (bundle / "manifest.json").unlink()
-    with pytest.raises(manifest.BundleError, match="holds something that is no bundle"):
+    with pytest.raises(manifest.ManifestError, match="holds something that is no bundle"):
         manifest.refuse_other_content(bundle)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from export.errors import ExportError
 from export.folders import replacing_file
-from export.manifest import BundleError
 
 WARM_UP = 30  # iterations
 MAX_GRADIENT = 1.0
@@ -17,7 +17,7 @@ CHECKPOINT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class FitPlan:
     """How long and how fast to train. Two runs of one plan give the same weights."""
 
     iterations: int
@@ -42,7 +42,7 @@ Loss = Callable[[int, float], Tensor]
 
 
 def fit(
-    plan: Plan,
+    plan: FitPlan,
     weights: Mapping[str, nn.Parameter],
     matrices: Iterable[str],
     loss: Loss,
@@ -67,7 +67,7 @@ def fit(
         The seconds spent training, earlier runs included.
 
     Raises:
-        BundleError: the checkpoint belongs to another plan or to other weights.
+        ExportError: the checkpoint belongs to another plan or to other weights.
     """
     run = _Run(plan, weights, set(matrices))
     if checkpoint.exists():
@@ -84,7 +84,9 @@ def fit(
 class _Run:
     """The state of a training, and one step of it."""
 
-    def __init__(self, plan: Plan, weights: Mapping[str, nn.Parameter], matrices: set[str]) -> None:
+    def __init__(
+        self, plan: FitPlan, weights: Mapping[str, nn.Parameter], matrices: set[str]
+    ) -> None:
         self.plan = plan
         self.weights = dict(weights)
         moved = [weight for name, weight in weights.items() if name in matrices]
@@ -137,7 +139,7 @@ class _Run:
     def load(self, path: Path) -> None:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["plan"] != asdict(self.plan) or state["weights"].keys() != self.weights.keys():
-            raise BundleError(f"{path}: belongs to another training: {state['plan']}")
+            raise ExportError(f"{path}: belongs to another training: {state['plan']}")
         for name, weight in self.weights.items():
             weight.copy_(state["weights"][name])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):

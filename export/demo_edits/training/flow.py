@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from export.demo_edits.samples import Flow
 from export.demo_edits.training import attention_start
-from export.demo_edits.training.fitting import Plan, Step, fit
+from export.demo_edits.training.fitting import FitPlan, Step, fit
 from export.demo_edits.training.pool import Encoded, Pool
 from export.devices import autocast
 from export.serving_code import Task
@@ -80,10 +80,10 @@ class Emphasis:
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingStage:
     """A part of an adapter's training; it continues from the weights of the part before."""
 
-    plan: Plan
+    plan: FitPlan
     courses: tuple[Course, ...]
     emphasis: Emphasis = field(default_factory=Emphasis)
 
@@ -107,7 +107,7 @@ class Batch:
 def train_base(
     transformer: Any,
     scheduler: Any,
-    plan: Plan,
+    plan: FitPlan,
     courses: Sequence[Course],
     pool: Pool,
     seed: int,
@@ -146,7 +146,7 @@ def train_adapter(
     transformer: Any,
     scheduler: Any,
     task: Task,
-    stages: Sequence[Stage],
+    stages: Sequence[TrainingStage],
     pool: Pool,
     seed: int,
     checkpoint: Path,

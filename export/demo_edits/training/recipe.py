@@ -11,11 +11,17 @@ from torch import Tensor
 
 from export.demo_edits.pipeline import build_pipeline
 from export.demo_edits.samples import Flow, all_prompts
-from export.demo_edits.training.fitting import Plan, Step
-from export.demo_edits.training.flow import Course, Emphasis, Stage, train_adapter, train_base
+from export.demo_edits.training.fitting import FitPlan, Step
+from export.demo_edits.training.flow import (
+    Course,
+    Emphasis,
+    TrainingStage,
+    train_adapter,
+    train_base,
+)
 from export.demo_edits.training.pool import Pool, Portion, encoded_pool
 from export.demo_edits.training.vae import train_vae, training_pictures
-from export.manifest import BundleError
+from export.errors import ExportError
 from export.scenes import photographs
 from export.scenes.edits import Pixels
 from export.serving_code import Task
@@ -41,7 +47,7 @@ Report = Callable[[str, float, str], None]
 class AdapterRecipe:
     """How one adapter is trained."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[TrainingStage, ...]
     portions: tuple[Portion, ...]
     """Samples of each flow of its task."""
 
@@ -55,8 +61,8 @@ class Recipe:
     """How many samples' pictures the VAE learns from."""
     portions: tuple[Portion, ...]
     """Samples of each flow that the base learns from."""
-    vae: Plan
-    base: Plan
+    vae: FitPlan
+    base: FitPlan
     base_courses: tuple[Course, ...]
     adapters: dict[str, AdapterRecipe]
     """Task -> how its adapter is trained."""
@@ -82,18 +88,18 @@ def recipe(seed: int, length: float) -> Recipe:
         length: factor on every phase's iterations; 1 takes about two hours on two cores.
     """
 
-    def plan(iterations: int, learning_rate: float) -> Plan:
-        return Plan(max(1, round(iterations * length)), learning_rate)
+    def plan(iterations: int, learning_rate: float) -> FitPlan:
+        return FitPlan(max(1, round(iterations * length)), learning_rate)
 
     def mending(
         iterations: int, learning_rate: float, flows: tuple[Flow, ...], emphasis: Emphasis
-    ) -> Stage:
+    ) -> TrainingStage:
         small, large = Course(1.0, 256, 4, flows), Course(1.0, 512, 1, flows)
-        return Stage(plan(iterations, learning_rate), (small, small, large), emphasis)
+        return TrainingStage(plan(iterations, learning_rate), (small, small, large), emphasis)
 
     courses = (Course(0.5, 128, 8), Course(0.85, 256, 4), Course(1.0, 512, 1))
     portions = (Portion(128, 800), Portion(256, 160), Portion(512, 24))
-    simple = AdapterRecipe((Stage(plan(500, 2e-3), courses),), portions)
+    simple = AdapterRecipe((TrainingStage(plan(500, 2e-3), courses),), portions)
     return Recipe(
         seed=seed,
         vae_samples=500,
@@ -110,7 +116,7 @@ def recipe(seed: int, length: float) -> Recipe:
         adapters={
             Task.INSERTION: AdapterRecipe(
                 (
-                    Stage(
+                    TrainingStage(
                         plan(2400, 2e-3),
                         (
                             Course(0.5, 128, 8, SEARCHING),
@@ -119,7 +125,7 @@ def recipe(seed: int, length: float) -> Recipe:
                         ),
                         Emphasis(unseen_share=0.5),
                     ),
-                    Stage(
+                    TrainingStage(
                         plan(560, 1e-3),
                         (Course(1.0, 256, 4, SEARCHING), Course(1.0, 512, 1, SEARCHING)),
                         Emphasis(unseen_share=0.5, start_share=0.5),
@@ -146,7 +152,7 @@ def train(recipe: Recipe, workspace: Path, device: str, report: Report) -> Train
         report: called after every sample and iteration.
 
     Raises:
-        BundleError: the workspace belongs to another recipe, or a photograph is missing.
+        ExportError: the workspace belongs to another recipe, or a photograph is missing.
     """
     _claim(workspace, recipe)
     seed, seconds = recipe.seed, {}
@@ -218,7 +224,7 @@ def _claim(workspace: Path, recipe: Recipe) -> None:
     if not path.exists():
         path.write_text(text, encoding="utf-8")
     elif path.read_text(encoding="utf-8") != text:
-        raise BundleError(f"{workspace}: belongs to another recipe, see {path}")
+        raise ExportError(f"{workspace}: belongs to another recipe, see {path}")
 
 
 def _steps(report: Report, phase: str) -> Callable[[Step], None]:

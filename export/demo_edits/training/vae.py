@@ -10,7 +10,7 @@ from torch import Tensor
 
 from export.demo_edits.samples import Flow, draw_sample
 from export.demo_edits.training import vae_start
-from export.demo_edits.training.fitting import Plan, Step, fit
+from export.demo_edits.training.fitting import FitPlan, Step, fit
 from export.demo_edits.training.single_frame import single_frame
 from export.scenes.edits import Pixels
 
@@ -45,7 +45,7 @@ def training_pictures(seed: int, samples: int, size: int, photographs: list[Pixe
 
 def train_vae(
     vae: Any,
-    plan: Plan,
+    plan: FitPlan,
     pictures: Tensor,
     seed: int,
     checkpoint: Path,

@@ -19,7 +19,7 @@ from edit_conditions.fill import load_lama, telea
 from edit_conditions.flows import build_conditions
 from edit_conditions.plan import plan
 from edit_conditions.regions import canvas_of, on_canvas
-from edit_conditions.request import MAX_ELEMENTS, read_request
+from edit_conditions.request import MAX_ELEMENTS, read_conditions_request
 from edit_conditions.settings import ConditionSettings
 from model_kit.parameters import Parameters
 from model_kit.tensors import read_inputs, text_array
@@ -49,7 +49,7 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse([], pb_utils.TritonError(str(error), code))
 
     def _condition(self, request: "pb_utils.InferenceRequest") -> list["pb_utils.Tensor"]:
-        edit = read_request(read_inputs(request, MAX_ELEMENTS), self._settings)
+        edit = read_conditions_request(read_inputs(request, MAX_ELEMENTS), self._settings)
         shadow_hint = self._settings.shadow_hint
         planned = plan(edit, shadow_hint)
         conditions = [

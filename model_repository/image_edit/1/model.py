@@ -21,10 +21,10 @@ except ModuleNotFoundError:
 from image_edit.conditions import OUTPUTS, Conditions, read_conditions
 from image_edit.engine.cpu import tune_for_cpu
 from image_edit.errors import error_of, error_of_conditions
-from image_edit.jobs import EditJobs, Job
+from image_edit.jobs import EditJob, EditJobs
 from image_edit.loading import loading
 from image_edit.messages import Answered, Failed, Message, Progressed, Stage, Succeeded
-from image_edit.request import MAX_ELEMENTS, EditRequest, read_request
+from image_edit.request import MAX_ELEMENTS, EditRequest, read_edit_request
 from image_edit.run import EditRunner
 from image_edit.settings import EditSettings
 from image_edit.wire import EditWire
@@ -102,7 +102,7 @@ class TritonPythonModel:
         try:
             tensors = read_inputs(request, MAX_ELEMENTS)
             if "CANCEL" not in tensors:
-                job = Job(request.request_id(), self._read(tensors))
+                job = EditJob(request.request_id(), self._read(tensors))
                 self._wire.open(job, sender)
                 self._jobs.submit(job)
                 return
@@ -113,7 +113,7 @@ class TritonPythonModel:
         self._wire.post(sender, message)
 
     def _read(self, tensors: Tensors) -> EditRequest:
-        return read_request(
+        return read_edit_request(
             tensors,
             static_schedule=self._settings.static_schedule,
             max_bytes=self._settings.max_request_bytes,
@@ -140,7 +140,7 @@ class TritonPythonModel:
         )
 
     def _client_left(self, stream: Hashable) -> None:
-        if isinstance(stream, Job):
+        if isinstance(stream, EditJob):
             self._jobs.cancel(stream)
 
 

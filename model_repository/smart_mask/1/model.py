@@ -18,10 +18,10 @@ from model_kit.laps import Laps
 from model_kit.parameters import Parameters
 from model_kit.tensors import Tensors, read_inputs, read_outputs, text_array
 from smart_mask.errors import error_of
-from smart_mask.jobs import Job, MaskJobs
+from smart_mask.jobs import MaskJob, MaskJobs
 from smart_mask.letterbox import Floats
-from smart_mask.network import Network
-from smart_mask.request import MAX_ELEMENTS, read_request
+from smart_mask.network import FastsamClient
+from smart_mask.request import MAX_ELEMENTS, read_mask_request
 from smart_mask.segmenter import Mask, Segmenter
 from smart_mask.settings import MaskSettings
 
@@ -37,7 +37,7 @@ class TritonPythonModel:
         """Read the parameters and the bundle's manifest; a bad one fails the load."""
         self._settings = MaskSettings.from_parameters(Parameters.of_model(args))
         log_error = pb_utils.Logger.log_error
-        self._network = Network(_infer, self._settings.image_size, log_error)
+        self._network = FastsamClient(_infer, self._settings.image_size, log_error)
         self._segmenter = Segmenter(self._settings, self._network)
         self._jobs: MaskJobs[pb_utils.InferenceResponseSender] = MaskJobs(
             self._segmenter.segment,
@@ -62,8 +62,8 @@ class TritonPythonModel:
         try:
             tensors = read_inputs(request, MAX_ELEMENTS)
             if "CANCEL" not in tensors:
-                checked = read_request(tensors, self._settings.max_request_bytes)
-                self._jobs.submit(Job(request.request_id(), checked, sender))
+                checked = read_mask_request(tensors, self._settings.max_request_bytes)
+                self._jobs.submit(MaskJob(request.request_id(), checked, sender))
                 return
             response = pb_utils.InferenceResponse(
                 [pb_utils.Tensor("INFO", text_array(self._cancel(tensors)))]
@@ -112,7 +112,7 @@ def _infer(image: Floats) -> tuple[Floats, Floats]:
     return outputs["output0"][0], outputs["output1"][0]
 
 
-def _answer(job: "Job[pb_utils.InferenceResponseSender]", result: Mask | CodedError) -> None:
+def _answer(job: "MaskJob[pb_utils.InferenceResponseSender]", result: Mask | CodedError) -> None:
     response = _failed(result) if isinstance(result, CodedError) else _found(job.laps, result)
     job.sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 

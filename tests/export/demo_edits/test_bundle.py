@@ -207,6 +207,6 @@ def test_an_altered_or_outdated_bundle_is_not_current(bundle: Path, tmp_path: Pa
 
 def test_a_folder_of_something_else_is_never_deleted(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(manifest.BundleError, match="no bundle"):
+    with pytest.raises(manifest.ManifestError, match="no bundle"):
         demo_bundle.place(tmp_path)
     assert (tmp_path / "letter.txt").read_text() == "dear"

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from export.demo_masks.release import CONFIDENCES, draw_sheet, release
-from export.demo_masks.training import DEPTH, MAX_CHANNELS, WIDTH, Plan, Trained
+from export.demo_masks.training import DEPTH, MAX_CHANNELS, WIDTH, Trained, TrainingPlan
 from export.fastsam.bundle import DEMO
 from export.fastsam.onnx_network import image_size
 from export.fastsam.sheet import GAP, TILE
 from export.fastsam.yolo import segmentation_network
 
-PLAN = Plan(seed=3, scenes=1000, batch=16, iterations=None, minutes=45.0)
+PLAN = TrainingPlan(seed=3, scenes=1000, batch=16, iterations=None, minutes=45.0)
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import torch
 
 from export.demo_masks import training as mask_training
 from export.demo_masks.dataset import ScenePool, _draw_shard
-from export.demo_masks.training import CHECKPOINT, Plan, Step, train
+from export.demo_masks.training import CHECKPOINT, Step, TrainingPlan, train
 from export.errors import ExportError
 
-PLAN = Plan(seed=5, scenes=4, batch=2, iterations=6, minutes=None)
+PLAN = TrainingPlan(seed=5, scenes=4, batch=2, iterations=6, minutes=None)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_whichever_bound_comes_first_ends_the_training(
 
 def test_a_plan_needs_an_end() -> None:
     with pytest.raises(ValueError, match="iterations or minutes"):
-        Plan(seed=1, scenes=4, batch=2, iterations=None, minutes=None)
+        TrainingPlan(seed=1, scenes=4, batch=2, iterations=None, minutes=None)
 
 
 def test_the_learning_rate_rises_then_falls() -> None:

@@ -88,15 +88,15 @@ def test_another_network_is_kept_unless_forced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}"])
 def test_a_manifest_without_a_name_is_not_overwritten(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(manifest.BundleError, match=r"manifest\.json"):
+    with pytest.raises(manifest.ManifestError, match=r"manifest\.json"):
         place_demo(tmp_path, force=False)
     assert place_demo(tmp_path, force=True) == "placed"
 
 
 def test_a_folder_of_something_else_is_never_deleted(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(manifest.BundleError, match="no bundle"):
+    with pytest.raises(manifest.ManifestError, match="no bundle"):
         place_demo(tmp_path, force=True)
-    with pytest.raises(manifest.BundleError, match="no bundle"):
+    with pytest.raises(manifest.ManifestError, match="no bundle"):
         put_real(tmp_path)
     assert (tmp_path / "letter.txt").read_text() == "dear"

@@ -17,7 +17,7 @@ def scene() -> Scene:
     return Scene(np.zeros((SIZE, SIZE, 3), np.uint8), labels)
 
 
-def answering(*detections: tuple[float, float, float, float, float]) -> mask_score.Network:
+def answering(*detections: tuple[float, float, float, float, float]) -> mask_score.RunNetwork:
     """A network that always finds these boxes, filled."""
     predictions = np.zeros((1, 37, len(detections)), np.float32)
     predictions[0, :5] = np.array(detections, np.float32).T

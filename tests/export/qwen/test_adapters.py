@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.manifest import BundleError
+from export.errors import ExportError
 from export.qwen import adapters as qwen_adapters
 from export.qwen.transformer import empty_transformer, linear_shapes, read_config
 
@@ -54,12 +54,12 @@ def test_an_adapter_that_does_not_fit_is_refused(
             weights[key] = torch.zeros(shape)
     path = tmp_path / "adapter.safetensors"
     save_file(weights, path)
-    with pytest.raises(BundleError, match=expected):
+    with pytest.raises(ExportError, match=expected):
         qwen_adapters.inspect(path, shapes)
 
 
 def test_no_pickle_is_opened(shapes: dict[str, tuple[int, int]], tmp_path: Path) -> None:
     path = tmp_path / "adapter.pt"
     torch.save({}, path)
-    with pytest.raises(BundleError, match="not a safetensors file"):
+    with pytest.raises(ExportError, match="not a safetensors file"):
         qwen_adapters.inspect(path, shapes)

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from export.manifest import BundleError
+from export.errors import ExportError
 from export.qwen import hub as qwen_hub
 
 
@@ -19,9 +19,9 @@ def test_whatever_breaks_a_download_off_is_said_in_one_line(
 
     monkeypatch.setattr(qwen_hub, "snapshot_download", fail)
     monkeypatch.setattr(qwen_hub, "hf_hub_download", fail)
-    with pytest.raises(BundleError, match=f"^acme/base at main: {failure}$"):
+    with pytest.raises(ExportError, match=f"^acme/base at main: {failure}$"):
         qwen_hub.fetch_pipeline("acme/base", "main")
-    with pytest.raises(BundleError, match=f"^acme/one:a.safetensors: {failure}$"):
+    with pytest.raises(ExportError, match=f"^acme/one:a.safetensors: {failure}$"):
         qwen_hub.fetch_file("acme/one:a.safetensors")
 
 

@@ -19,8 +19,8 @@ IMAGE_EDIT = ROOT / "model_repository" / "image_edit"
 GIB = 2**30
 # Each takes seconds to minutes, and several tests look at the same.
 peaks_of = functools.cache(qwen_memory.measure_peaks)
-LARGEST = qwen_memory.Job(side=2048, conditions=3, condition_side=1024)
-SMALL = qwen_memory.Job(side=256, conditions=1, condition_side=256)
+LARGEST = qwen_memory.EditSizes(side=2048, conditions=3, condition_side=1024)
+SMALL = qwen_memory.EditSizes(side=256, conditions=1, condition_side=256)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_the_largest_edit_fits_on_each_gpu(
 
 
 def test_the_vae_keeps_no_features_for_a_next_frame() -> None:
-    peaks = peaks_of(qwen_memory.Job(1024, 1, 1024), vae_tiling=False)
+    peaks = peaks_of(qwen_memory.EditSizes(1024, 1, 1024), vae_tiling=False)
     # With them it was 1.9 and 3.4 GiB.
     assert peaks.encode < 1.2 * GIB
     assert peaks.decode < 1.4 * GIB
@@ -102,14 +102,14 @@ def test_a_step_holds_no_matrix_of_attention_scores() -> None:
     tokens = 2 * (256 // 16) ** 2 + qwen_memory.TEXT_TOKENS
     scores = 24 * tokens**2 * 2
     small = peaks_of(SMALL, vae_tiling=False)
-    larger = peaks_of(qwen_memory.Job(1024, 1, 1024), vae_tiling=False)
+    larger = peaks_of(qwen_memory.EditSizes(1024, 1, 1024), vae_tiling=False)
     assert small.step < 2 * scores
     assert larger.step < 8 * small.step  # tokens: 6 times as many; scores: 36 times
 
 
 def test_the_vae_needs_memory_by_area_unless_it_works_on_tiles() -> None:
     small = peaks_of(SMALL, vae_tiling=False)
-    double = peaks_of(qwen_memory.Job(512, 1, 512), vae_tiling=False)
+    double = peaks_of(qwen_memory.EditSizes(512, 1, 512), vae_tiling=False)
     assert double.decode == pytest.approx(4 * small.decode, rel=0.1)
     whole = peaks_of(LARGEST, vae_tiling=False, step_cache=False)
     tiled = peaks_of(LARGEST, vae_tiling=True)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from edit_conditions.images import Pixels
 from edit_conditions.quality import InputQuality
-from edit_conditions.request import EditRequest
+from edit_conditions.request import ConditionsRequest
 from edit_conditions.task import Task
 from model_kit.pictures import Picture
 
@@ -36,7 +36,9 @@ def mask_with(width: int, height: int, *boxes: tuple[int, int, int, int]) -> Pix
     return mask
 
 
-def edit(task: Task, image: Pixels, mask: Pixels | None = None, **changes: Any) -> EditRequest:
+def edit(
+    task: Task, image: Pixels, mask: Pixels | None = None, **changes: Any
+) -> ConditionsRequest:
     """An edit of an opaque sRGB picture in its own size, with the changes made."""
     inputs: dict[str, Any] = {
         "prompt": "x",
@@ -45,4 +47,4 @@ def edit(task: Task, image: Pixels, mask: Pixels | None = None, **changes: Any) 
         "picture": Picture(image, None, None),
         "mask": mask if task.needs_mask else None,
     }
-    return EditRequest(task=task, **{**inputs, **changes})
+    return ConditionsRequest(task=task, **{**inputs, **changes})

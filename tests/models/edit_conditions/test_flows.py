@@ -6,7 +6,7 @@ from PIL.Image import Resampling
 
 from edit_conditions.edges import canny
 from edit_conditions.fill import telea
-from edit_conditions.flows import Conditions, build_conditions
+from edit_conditions.flows import SceneConditions, build_conditions
 from edit_conditions.images import Pixels, resize
 from edit_conditions.masks import Box, as_rgb, object_box
 from edit_conditions.plan import Scene, plan
@@ -27,14 +27,16 @@ def seen(
     mask: Pixels = MASK,
     shadow_hint: bool = False,
     **changes: Any,
-) -> tuple[Scene, Conditions]:
+) -> tuple[Scene, SceneConditions]:
     """The one scene of an edit, and its conditions."""
     request = edit(task, image, mask, **changes)
     [scene] = plan(request, shadow_hint).scenes
     return scene, build_conditions(request, scene, telea, shadow_hint)
 
 
-def build(task: Task, image: Pixels = IMAGE, mask: Pixels = MASK, **changes: Any) -> Conditions:
+def build(
+    task: Task, image: Pixels = IMAGE, mask: Pixels = MASK, **changes: Any
+) -> SceneConditions:
     return seen(task, image, mask, **changes)[1]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edit_conditions.images import Pixels, size_of
 from edit_conditions.masks import Box, dilate, object_box, region_boxes
-from edit_conditions.plan import BRUSH_RADIUS, FEATHER, MIN_FEATHER, Plan, plan
+from edit_conditions.plan import BRUSH_RADIUS, FEATHER, MIN_FEATHER, EditPlan, plan
 from edit_conditions.quality import InputQuality
 from edit_conditions.regions import GRID, canvas_of
 from edit_conditions.request import MaskTool
@@ -31,7 +31,7 @@ def planned(
     mask: Pixels | None = None,
     shadow_hint: bool = False,
     **changes: Any,
-) -> Plan:
+) -> EditPlan:
     return plan(edit(task, image, mask, **{"image_area": AREA, **changes}), shadow_hint)
 
 

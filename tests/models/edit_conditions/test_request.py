@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from edit_conditions.quality import InputQuality
-from edit_conditions.request import DEFAULT_IMAGE_AREA, EditRequest, MaskTool, read_request
+from edit_conditions.request import (
+    DEFAULT_IMAGE_AREA,
+    ConditionsRequest,
+    MaskTool,
+    read_conditions_request,
+)
 from edit_conditions.settings import ConditionSettings
 from edit_conditions.task import Task
 from model_kit.errors import CodedError
@@ -38,7 +43,7 @@ ABSENT = Absent.ABSENT
 Input = bytes | list[bytes] | list[int] | Absent
 
 
-def read(**changes: Input) -> EditRequest:
+def read(**changes: Input) -> ConditionsRequest:
     """A good removal with the changes made."""
     inputs: dict[str, Input] = {
         "PROMPT": b"remove the cup",
@@ -51,7 +56,7 @@ def read(**changes: Input) -> EditRequest:
         for name, value in inputs.items()
         if not isinstance(value, Absent)
     }
-    return read_request(tensors, SETTINGS)
+    return read_conditions_request(tensors, SETTINGS)
 
 
 def test_a_minimal_removal() -> None:
@@ -142,7 +147,7 @@ def test_a_region_is_a_word_or_a_box(text: bytes | Absent, region: object) -> No
 def test_the_default_quality_is_the_settings() -> None:
     tensors = {"PROMPT": [b"x"], "IMAGE": [PICTURE], "CONDITIONAL_IMAGES": [MASK]}
     settings = replace(SETTINGS, input_quality=InputQuality.ORIGINAL)
-    assert read_request(tensors, settings).input_quality is InputQuality.ORIGINAL
+    assert read_conditions_request(tensors, settings).input_quality is InputQuality.ORIGINAL
 
 
 NO_MASK = (

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from image_edit.conditions import Box, Conditions, Pixels, Region
-from image_edit.request import EditRequest, read_request
+from image_edit.request import EditRequest, read_edit_request
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,7 +27,7 @@ def picture(width: int = 64, height: int = 64, seed: int = 0) -> Pixels:
 def request_of(**inputs: Any) -> EditRequest:
     """A request of the given inputs, one element each, of 3 steps where they do not say."""
     elements = {"NUM_INFERENCE_STEPS": 3, "SEED": 7, **inputs}
-    return read_request(
+    return read_edit_request(
         {name: [value] for name, value in elements.items()}, static_schedule=False, max_bytes=1000
     )
 

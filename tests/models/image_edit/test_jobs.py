@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from image_edit.errors import DeviceLostError
-from image_edit.jobs import EditJobs, Job
+from image_edit.jobs import EditJob, EditJobs
 from image_edit.messages import Failed, Message, Progressed, Stage, Succeeded, Terminal
 from image_edit.run import EditRunner
 from model_kit.errors import Code, CodedError
@@ -43,7 +43,7 @@ class Bench:
     def __init__(self, warm_up: Callable[[], None] = lambda: None) -> None:
         self.engine = FakeEngine()
         self.conditioning = Gate()
-        self.told: dict[Job, list[Message]] = {}
+        self.told: dict[EditJob, list[Message]] = {}
         self.errors: list[str] = []
         self.most_live = 0
         self.ended_at_loss: list[int] = []
@@ -63,38 +63,38 @@ class Bench:
         self.conditioning.enter()
         return conditions_of()
 
-    def _emit(self, job: Job, message: Message) -> None:
+    def _emit(self, job: EditJob, message: Message) -> None:
         self.told.setdefault(job, []).append(message)
         self.most_live = max(self.most_live, len(self.told) - len(self.ends()))
 
     def _lose_device(self) -> None:
         self.ended_at_loss.append(len(self.ends()))
 
-    def submit(self, request_id: str = "", **inputs: Any) -> Job:
-        job = Job(request_id, request_of(NUM_INFERENCE_STEPS=STEPS, **inputs))
+    def submit(self, request_id: str = "", **inputs: Any) -> EditJob:
+        job = EditJob(request_id, request_of(NUM_INFERENCE_STEPS=STEPS, **inputs))
         self.jobs.submit(job)
         return job
 
-    def ends(self) -> dict[Job, Message]:
+    def ends(self) -> dict[EditJob, Message]:
         """The terminal messages so far."""
         told = list(self.told.items())
         return {job: told[-1] for job, told in told if isinstance(told[-1], Terminal)}
 
-    def end(self, job: Job) -> str:
+    def end(self, job: EditJob) -> str:
         """Wait for a job's end: "done" or the code of its error."""
         eventually(lambda: job in self.ends())
         message = self.told[job][-1]
         return str(message.error.code) if isinstance(message, Failed) else "done"
 
-    def stages(self, job: Job) -> list[tuple[Stage, int]]:
+    def stages(self, job: EditJob) -> list[tuple[Stage, int]]:
         """What a job was told so far: stages and steps, without its end."""
         told = [message for message in self.told[job] if isinstance(message, Progressed)]
         return [(message.stage, message.step) for message in told]
 
-    def await_stage(self, job: Job, stage: Stage, step: int = 0) -> None:
+    def await_stage(self, job: EditJob, stage: Stage, step: int = 0) -> None:
         eventually(lambda: (stage, step) in self.stages(job))
 
-    def start(self, job: Job, steps: int = 0) -> None:
+    def start(self, job: EditJob, steps: int = 0) -> None:
         """Bring a job to the engine and through some of its steps."""
         self.conditioning.let()
         self.await_stage(job, Stage.ENCODING)
@@ -316,8 +316,8 @@ ACTIONS = st.lists(
 @settings(max_examples=150, deadline=None)
 def test_in_any_order_every_job_ends_exactly_once(actions: list[tuple[Any, ...]]) -> None:
     bench = Bench()
-    jobs: list[Job] = []
-    promised: set[Job] = set()
+    jobs: list[EditJob] = []
+    promised: set[EditJob] = set()
     for action in actions:
         match action:
             case ("submit",):

@@ -2,7 +2,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from image_edit.request import EditRequest, read_request
+from image_edit.request import EditRequest, read_edit_request
 from model_kit.errors import Code, CodedError
 
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def read(static_schedule: bool = False, max_bytes: int = 100, **inputs: Any) -> EditRequest:
     tensors = {name: [value] for name, value in inputs.items()}
-    return read_request(tensors, static_schedule=static_schedule, max_bytes=max_bytes)
+    return read_edit_request(tensors, static_schedule=static_schedule, max_bytes=max_bytes)
 
 
 def test_what_a_client_leaves_open() -> None:
@@ -68,7 +68,7 @@ def test_only_what_conditioning_reads_goes_to_it_and_all_of_it() -> None:
         "SEED": [1],
         "NEGATIVE_PROMPT": [b"n"],
     }
-    request = read_request(tensors, static_schedule=False, max_bytes=100)
+    request = read_edit_request(tensors, static_schedule=False, max_bytes=100)
     assert request.condition_inputs == {
         "PROMPT": [b"x"],
         "CONDITIONAL_IMAGES": [b"a", b"b"],

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from fastsam.network import Network
 from model_kit.laps import Laps
 from smart_mask.progress import Progress
-from smart_mask.request import read_request
+from smart_mask.request import read_mask_request
 from smart_mask.segmenter import Segmenter
 
 from .test_segmenter import SETTINGS
@@ -65,7 +65,7 @@ def ask(mask_bundle: Path) -> Ask:
             picture = picture.transpose(Image.Transpose.TRANSPOSE)
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")
-        request = read_request({"IMAGE": [buffer.getvalue()], **prompts}, 10**8)
+        request = read_mask_request({"IMAGE": [buffer.getvalue()], **prompts}, 10**8)
         mask = segmenter.segment(request, Progress(Laps(), lambda: None))
         return np.asarray(Image.open(io.BytesIO(mask.png)))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from model_kit.errors import Code, CodedError
-from smart_mask.jobs import Job, MaskJobs
+from smart_mask.jobs import MaskJob, MaskJobs
 from smart_mask.request import MaskRequest
 from smart_mask.segmenter import Mask
 
@@ -62,7 +62,7 @@ class Bench:
 
     def submit(self, request_id: str = "") -> Client:
         client = Client()
-        self.jobs.submit(Job(request_id, REQUEST, client))
+        self.jobs.submit(MaskJob(request_id, REQUEST, client))
         return client
 
     def submit_running(self, request_id: str = "") -> Client:
@@ -80,7 +80,7 @@ class Bench:
             raise self.error
         return MASK
 
-    def _answer(self, job: Job[Client], result: Mask | CodedError) -> None:
+    def _answer(self, job: MaskJob[Client], result: Mask | CodedError) -> None:
         if isinstance(result, self.unsendable):
             raise MemoryError
         job.sender.answers.append(result)
@@ -202,7 +202,7 @@ def test_a_cancelled_job_is_let_go_at_once(bench: Bench) -> None:
     """Its pictures may be large, and the thread that would have run it busy for long."""
     bench.submit_running()
     client = Client()
-    job = Job("a", REQUEST, client)
+    job = MaskJob("a", REQUEST, client)
     alive = weakref.ref(job)
     bench.jobs.submit(job)
     assert bench.jobs.cancel_id("a")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model_kit.errors import Code, CodedError
-from smart_mask.network import Network
+from smart_mask.network import FastsamClient
 
 if TYPE_CHECKING:
     from smart_mask.letterbox import Floats
@@ -36,7 +36,7 @@ class Fastsam:
 
 def test_a_call_is_passed_on() -> None:
     fastsam = Fastsam()
-    network = Network(fastsam, 32, log_error=print)
+    network = FastsamClient(fastsam, 32, log_error=print)
     assert network(IMAGE) == (IMAGE, IMAGE)
     assert network.answers()
     assert fastsam.images == [IMAGE]
@@ -44,7 +44,7 @@ def test_a_call_is_passed_on() -> None:
 
 def test_a_failed_call_is_unavailable_and_noted() -> None:
     fastsam, log = Fastsam(), list[str]()
-    network = Network(fastsam, 32, log.append)
+    network = FastsamClient(fastsam, 32, log.append)
     fastsam.error = RuntimeError("Stub process is not healthy")
     with pytest.raises(CodedError) as caught:
         network(IMAGE)
@@ -56,7 +56,7 @@ def test_a_failed_call_is_unavailable_and_noted() -> None:
 
 def test_a_network_that_returns_is_found_by_asking() -> None:
     fastsam = Fastsam()
-    network = Network(fastsam, 32, log_error=lambda _: None)
+    network = FastsamClient(fastsam, 32, log_error=lambda _: None)
     fastsam.error = RuntimeError("away")
     with pytest.raises(CodedError):
         network(IMAGE)
@@ -81,7 +81,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_how_long_it_has_failed_is_counted_from_the_first_failure(clock: list[float]) -> None:
     fastsam = Fastsam()
-    network = Network(fastsam, 32, log_error=lambda _: None)
+    network = FastsamClient(fastsam, 32, log_error=lambda _: None)
     network(IMAGE)
     assert network.silent_seconds() == 0
     fastsam.error = RuntimeError("CUDA error")
@@ -97,7 +97,7 @@ def test_how_long_it_has_failed_is_counted_from_the_first_failure(clock: list[fl
 
 def test_a_call_without_an_answer_counts_too(clock: list[float]) -> None:
     fastsam = Fastsam()
-    network = Network(fastsam, 32, log_error=lambda _: None)
+    network = FastsamClient(fastsam, 32, log_error=lambda _: None)
     network(IMAGE)
     fastsam.called.acquire(timeout=60)
     fastsam.gate.clear()
@@ -113,7 +113,7 @@ def test_a_call_without_an_answer_counts_too(clock: list[float]) -> None:
 
 def test_a_network_that_never_answered_is_not_waited_for(clock: list[float]) -> None:
     fastsam = Fastsam()
-    network = Network(fastsam, 32, log_error=lambda _: None)
+    network = FastsamClient(fastsam, 32, log_error=lambda _: None)
     fastsam.error = RuntimeError("no memory")
     with pytest.raises(CodedError):
         network(IMAGE)
@@ -123,7 +123,7 @@ def test_a_network_that_never_answered_is_not_waited_for(clock: list[float]) -> 
 
 def test_a_successful_call_shows_that_it_is_back() -> None:
     fastsam = Fastsam()
-    network = Network(fastsam, 32, log_error=lambda _: None)
+    network = FastsamClient(fastsam, 32, log_error=lambda _: None)
     fastsam.error = RuntimeError("away")
     with pytest.raises(CodedError):
         network(IMAGE)

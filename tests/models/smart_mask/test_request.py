@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from model_kit.errors import Code, CodedError
-from smart_mask.request import MAX_POINTS, MaskRequest, read_request
+from smart_mask.request import MAX_POINTS, MaskRequest, read_mask_request
 
 IMAGE: dict[str, Any] = {"IMAGE": [b"file"]}
 POINT: dict[str, Any] = {"POINTS": [[1.0, 2.0]]}
 
 
 def read(**tensors: Any) -> MaskRequest:
-    return read_request(tensors, max_bytes=1000)
+    return read_mask_request(tensors, max_bytes=1000)
 
 
 def test_points_without_labels_are_all_positive() -> None:

@@ -16,7 +16,7 @@ from model_kit.laps import Laps
 from smart_mask.errors import cancelled
 from smart_mask.features import STRIDE
 from smart_mask.progress import Progress
-from smart_mask.request import read_request
+from smart_mask.request import read_mask_request
 from smart_mask.segmenter import Mask, Segmenter
 from smart_mask.settings import MaskSettings
 
@@ -89,7 +89,7 @@ class Bench:
             for name, value in inputs.items()
         }
         self.laps = Laps()
-        return self.segmenter.segment(read_request(tensors, 10**6), Progress(self.laps, check))
+        return self.segmenter.segment(read_mask_request(tensors, 10**6), Progress(self.laps, check))
 
     def refusal(self, **inputs: Any) -> CodedError:
         with pytest.raises(CodedError) as caught:

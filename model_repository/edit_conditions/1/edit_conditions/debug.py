@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 from PIL.Image import Resampling
 
-from edit_conditions.flows import Conditions
+from edit_conditions.flows import SceneConditions
 from edit_conditions.images import Pixels, encode_png, resize, size_of
-from edit_conditions.request import EditRequest
+from edit_conditions.request import ConditionsRequest
 
 # Longest side of a picture in debug_info: it is there to be looked at, and the largest
 # picture that a request may carry would make a JSON of hundreds of megabytes.
 MAX_SIDE = 2048
 
 
-def debug_info(request: EditRequest, conditions: Sequence[Conditions]) -> str:
+def debug_info(request: ConditionsRequest, conditions: Sequence[SceneConditions]) -> str:
     """List what the edit was conditioned on.
 
     Args:

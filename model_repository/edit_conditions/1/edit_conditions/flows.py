@@ -9,13 +9,13 @@ from edit_conditions.fill import Inpaint, fill_masked
 from edit_conditions.images import Pixels, resize, size_of
 from edit_conditions.masks import HARD_THRESHOLD, as_rgb, binarise, dilate, masked_background
 from edit_conditions.plan import Scene
-from edit_conditions.request import EditRequest
+from edit_conditions.request import ConditionsRequest
 from edit_conditions.shadow import cast_shadow, darken, expand_mask
 from edit_conditions.task import Task
 
 
 @dataclass(frozen=True, eq=False)
-class Conditions:
+class SceneConditions:
     """What the model is conditioned on for one scene."""
 
     images: tuple[Pixels, ...]
@@ -27,8 +27,8 @@ class Conditions:
 
 
 def build_conditions(
-    request: EditRequest, scene: Scene, inpaint: Inpaint, shadow_hint: bool
-) -> Conditions:
+    request: ConditionsRequest, scene: Scene, inpaint: Inpaint, shadow_hint: bool
+) -> SceneConditions:
     """Build a scene's conditions in its task's flow.
 
     Args:
@@ -50,12 +50,14 @@ def build_conditions(
     return _two_source_insertion(request, scene, scene.positioned, stretched, shadow_hint)
 
 
-def _white_balance(source: Pixels) -> Conditions:
+def _white_balance(source: Pixels) -> SceneConditions:
     edges = as_rgb(canny(source))
-    return Conditions((source, edges), {"input": source, "canny": edges})
+    return SceneConditions((source, edges), {"input": source, "canny": edges})
 
 
-def _removal(request: EditRequest, scene: Scene, mask: Pixels, inpaint: Inpaint) -> Conditions:
+def _removal(
+    request: ConditionsRequest, scene: Scene, mask: Pixels, inpaint: Inpaint
+) -> SceneConditions:
     hole = binarise(mask, HARD_THRESHOLD)
     derived = {}
     if scene.brush_radius:
@@ -63,43 +65,43 @@ def _removal(request: EditRequest, scene: Scene, mask: Pixels, inpaint: Inpaint)
         derived["mask_mae_dilated"] = hole
     fill = fill_masked(scene.source, hole, inpaint)
     extras = _extras(request, scene.source)
-    return Conditions(
+    return SceneConditions(
         (masked_background(scene.source, mask), as_rgb(mask), fill, *extras.values()),
         {"original": scene.source, "mask": mask, "mae": fill, **extras},
         derived_masks=derived,
     )
 
 
-def _insertion(request: EditRequest, source: Pixels, mask: Pixels) -> Conditions:
+def _insertion(request: ConditionsRequest, source: Pixels, mask: Pixels) -> SceneConditions:
     background = masked_background(source, mask)
     extras = _extras(request, source)
-    return Conditions(
+    return SceneConditions(
         (as_rgb(mask), background, *extras.values()),
         {"mask": mask, "masked_bg": background, **extras},
     )
 
 
 def _reference_insertion(
-    request: EditRequest, scene: Scene, mask: Pixels, stretched: Pixels, shadow_hint: bool
-) -> Conditions:
+    request: ConditionsRequest, scene: Scene, mask: Pixels, stretched: Pixels, shadow_hint: bool
+) -> SceneConditions:
     mask, background = _mask_and_background(scene.source, mask, shadow_hint)
     extras = _extras(request, scene.source)
-    return Conditions(
+    return SceneConditions(
         (stretched, as_rgb(mask), background, *extras.values()),
         {"ref_img": stretched, "mask": mask, "masked_bg": background, **extras},
     )
 
 
 def _two_source_insertion(
-    request: EditRequest, scene: Scene, placed: Pixels, stretched: Pixels, shadow_hint: bool
-) -> Conditions:
+    request: ConditionsRequest, scene: Scene, placed: Pixels, stretched: Pixels, shadow_hint: bool
+) -> SceneConditions:
     positioned, background = _mask_and_background(scene.source, placed, shadow_hint)
     reference, object_mask = request.reference_image, request.reference_mask
     assert reference is not None, "the two-source flow has a reference"
     assert object_mask is not None, "and its mask"
     assert scene.mask is not None, "and mask A"
     object_mask = resize(object_mask, size_of(reference), Resampling.NEAREST)
-    return Conditions(
+    return SceneConditions(
         (stretched, as_rgb(positioned), background),
         {
             "original": scene.source,
@@ -113,7 +115,7 @@ def _two_source_insertion(
     )
 
 
-def _extras(request: EditRequest, source: Pixels) -> dict[str, Pixels]:
+def _extras(request: ConditionsRequest, source: Pixels) -> dict[str, Pixels]:
     """Stretch the conditional images after mask A to the scene; by label.
 
     Only removal and the two single-source insertions take them.

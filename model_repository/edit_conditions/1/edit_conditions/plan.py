@@ -13,7 +13,7 @@ from edit_conditions.masks import HARD_THRESHOLD, Box, binarise, dilate, feather
 from edit_conditions.placement import position_mask
 from edit_conditions.quality import InputQuality, check_aspect, letterboxed_size, square_side
 from edit_conditions.regions import MAX_REGIONS, Region, Size, around, cropped, whole
-from edit_conditions.request import EditRequest, MaskTool
+from edit_conditions.request import ConditionsRequest, MaskTool
 from edit_conditions.shadow import cast_shadow, expand_mask
 from edit_conditions.task import Task
 from model_kit.errors import invalid
@@ -43,7 +43,7 @@ class Scene:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class EditPlan:
     """What is edited, and where the results go."""
 
     picture: Pixels
@@ -63,7 +63,7 @@ class Plan:
     """Side of the black square in whose middle `picture` is returned; None: as it is."""
 
 
-def plan(request: EditRequest, shadow_hint: bool) -> Plan:
+def plan(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
     """Decide what an edit works on.
 
     - `full`: the whole picture in its input quality, as existing clients expect. A picture that
@@ -108,7 +108,7 @@ def plan(request: EditRequest, shadow_hint: bool) -> Plan:
     for region, _ in found:
         check_aspect((region.box.width, region.box.height), "IMAGE" if box is None else "REGION")
     shown = request.picture.shown()
-    return Plan(
+    return EditPlan(
         picture=picture,
         profile=request.picture.profile,
         regions=tuple(region for region, _ in found),
@@ -120,7 +120,7 @@ def plan(request: EditRequest, shadow_hint: bool) -> Plan:
     )
 
 
-def _full(request: EditRequest, shadow_hint: bool) -> Plan:
+def _full(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
     shown, mask = request.picture.shown(), _stretched_mask(request)
     square = None
     if request.input_quality is InputQuality.RESIZED:
@@ -140,7 +140,7 @@ def _full(request: EditRequest, shadow_hint: bool) -> Plan:
     if paste_mask is None and mask is not None:
         paste_mask = feathered(_hole(request, mask, shadow_hint), _feather(region))
     smaller = region.content != size
-    return Plan(
+    return EditPlan(
         picture=shown,
         profile=None,
         regions=(region,),
@@ -154,14 +154,14 @@ def _full(request: EditRequest, shadow_hint: bool) -> Plan:
     )
 
 
-def _stretched_mask(request: EditRequest) -> Pixels | None:
+def _stretched_mask(request: ConditionsRequest) -> Pixels | None:
     """Stretch mask A to the size of the picture as sent, so that it covers the same part."""
     if request.mask is None:
         return None
     return _fitted(request, request.mask, size_of(request.picture.native))
 
 
-def _fitted(request: EditRequest, mask: Pixels, size: Size) -> Pixels:
+def _fitted(request: ConditionsRequest, mask: Pixels, size: Size) -> Pixels:
     """Stretch mask A to a size; refuse it if its specks vanish, because then nothing is edited."""
     two_source = request.reference_mask is not None
     fitted = resize(mask, size, Resampling.NEAREST if two_source else LANCZOS)
@@ -173,7 +173,7 @@ def _fitted(request: EditRequest, mask: Pixels, size: Size) -> Pixels:
     return fitted
 
 
-def _positioned(request: EditRequest, mask: Pixels | None) -> Pixels | None:
+def _positioned(request: ConditionsRequest, mask: Pixels | None) -> Pixels | None:
     if mask is None or request.reference_mask is None or request.reference_image is None:
         return None
     size = size_of(request.reference_image)
@@ -186,7 +186,7 @@ def _pasted(positioned: Pixels | None, shadow_hint: bool) -> Pixels | None:
     return expand_mask(positioned, cast_shadow(positioned))
 
 
-def _hole(request: EditRequest, mask: Pixels, shadow_hint: bool) -> Pixels:
+def _hole(request: ConditionsRequest, mask: Pixels, shadow_hint: bool) -> Pixels:
     if shadow_hint and request.reference_image is not None:
         mask = expand_mask(mask, cast_shadow(mask))
     hole = binarise(mask, HARD_THRESHOLD)
@@ -206,7 +206,7 @@ def _inside(asked: Sequence[int], picture: Size) -> Box:
     return Box(left, top, right - left, bottom - top)
 
 
-def _asked_pixels(request: EditRequest, size: Size, square: int | None) -> int | None:
+def _asked_pixels(request: ConditionsRequest, size: Size, square: int | None) -> int | None:
     """Return the picture's pixels in the output; None if the client asked for no size."""
     if request.width is None and request.height is None:
         return None
@@ -222,7 +222,7 @@ def _grown(size: Size, asked: int) -> Size:
 
 
 def _scene(
-    request: EditRequest,
+    request: ConditionsRequest,
     region: Region,
     shown: Pixels,
     mask: Pixels | None,

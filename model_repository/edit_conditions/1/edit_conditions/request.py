@@ -37,7 +37,7 @@ class MaskTool(StrEnum):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class EditRequest:
+class ConditionsRequest:
     """One edit. Pictures are sRGB uint8 [height, width, 3], masks uint8 [height, width]."""
 
     task: Task
@@ -62,7 +62,7 @@ class EditRequest:
     """Pixels that the model was made for; larger pictures are worked on at this size."""
 
 
-def read_request(tensors: Tensors, settings: ConditionSettings) -> EditRequest:
+def read_conditions_request(tensors: Tensors, settings: ConditionSettings) -> ConditionsRequest:
     """Check and decode a request; everything cheap is checked before a picture is decoded.
 
     Every picture is decoded, also one that the task has no use for: a bad one is the
@@ -108,7 +108,7 @@ def read_request(tensors: Tensors, settings: ConditionSettings) -> EditRequest:
         else:
             extras.append(read_picture(data, field, most).shown())
     reference, reference_mask = tensors.get("REFERENCE_IMAGE"), tensors.get("REFERENCE_MASK_R")
-    return EditRequest(
+    return ConditionsRequest(
         task=task,
         prompt=prompt,
         input_quality=quality,

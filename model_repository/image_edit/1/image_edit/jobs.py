@@ -22,7 +22,7 @@ Run = Callable[[EditRequest, Conditions, Laps], Generator[Progressed | None, Non
 
 
 @dataclass(eq=False)
-class Job:
+class EditJob:
     """One edit from its submission to its end; only `EditJobs` and the run change it."""
 
     request_id: str
@@ -45,7 +45,7 @@ class EditJobs:
         self,
         build_conditions: BuildConditions,
         run: Run,
-        emit: Callable[[Job, Message], None],
+        emit: Callable[[EditJob, Message], None],
         log_error: Callable[[str], None],
         on_device_lost: Callable[[], None],
         max_queue_size: int,
@@ -83,10 +83,10 @@ class EditJobs:
 
         # Guards all below, and the jobs themselves.
         self._changed = threading.Condition()
-        self._live: set[Job] = set()
-        self._queue: deque[Job] = deque()
-        self._conditioned: dict[Job, Conditions] = {}  # at most one
-        self._running: Job | None = None
+        self._live: set[EditJob] = set()
+        self._queue: deque[EditJob] = deque()
+        self._conditioned: dict[EditJob, Conditions] = {}  # at most one
+        self._running: EditJob | None = None
         self._unit_began = perf_counter()
         self._stopping = False
 
@@ -102,7 +102,7 @@ class EditJobs:
             self.stop()
             raise
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: EditJob) -> None:
         """Accept a job or refuse it, and emit which.
 
         UNAVAILABLE refuses it while the queue is full or Triton unloads the model;
@@ -117,7 +117,7 @@ class EditJobs:
             self._emit(job, Progressed(Stage.LOADING, 0, job.request.num_inference_steps, 0.0))
             self._changed.notify_all()
 
-    def cancel(self, job: Job) -> bool:
+    def cancel(self, job: EditJob) -> bool:
         """Cancel a job. A running one ends before its next step, any other at once.
 
         Returns:
@@ -160,7 +160,7 @@ class EditJobs:
 
     # The caller of each method below holds the lock, down to `_wait_for`.
 
-    def _reason_to_refuse(self, job: Job) -> CodedError | None:
+    def _reason_to_refuse(self, job: EditJob) -> CodedError | None:
         if self._stopping:
             return _unloading()
         if job.request_id and self._find(job.request_id):
@@ -172,7 +172,7 @@ class EditJobs:
     def _waiting(self) -> int:
         return len(self._live) - int(self._running is not None)
 
-    def _find(self, request_id: str) -> Job | None:
+    def _find(self, request_id: str) -> EditJob | None:
         return next((job for job in self._live if job.request_id == request_id), None)
 
     def _may_condition(self) -> bool:
@@ -181,7 +181,7 @@ class EditJobs:
     def _may_run(self) -> bool:
         return bool(self._conditioned)
 
-    def _end(self, job: Job, message: Succeeded | Failed) -> None:
+    def _end(self, job: EditJob, message: Succeeded | Failed) -> None:
         """Remove a live job from wherever it is and emit its last message."""
         if job not in self._live:
             return
@@ -254,7 +254,7 @@ class EditJobs:
             return False
         return True
 
-    def _carry_out(self, job: Job, conditions: Conditions) -> Succeeded | Failed:
+    def _carry_out(self, job: EditJob, conditions: Conditions) -> Succeeded | Failed:
         """Run a job; a client may cancel it between any two units of work."""
         edit = self._run(job.request, conditions, job.laps)
         try:

@@ -67,7 +67,7 @@ class EditRequest:
         return "REFERENCE_IMAGE" in self.condition_inputs
 
 
-def read_request(tensors: Tensors, *, static_schedule: bool, max_bytes: int) -> EditRequest:
+def read_edit_request(tensors: Tensors, *, static_schedule: bool, max_bytes: int) -> EditRequest:
     """Check everything that image_edit reads itself.
 
     Args:

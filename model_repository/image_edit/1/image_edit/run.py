@@ -11,7 +11,7 @@ from image_edit.output import encode_png, finish
 from image_edit.previews import Previews
 from image_edit.progress import StageCosts
 from image_edit.report import build_info
-from image_edit.request import EditRequest, read_request
+from image_edit.request import EditRequest, read_edit_request
 from image_edit.spec import EditSpec, build_spec, output_size
 from model_kit.laps import Laps
 
@@ -140,7 +140,7 @@ class EditRunner:
             on_stage: called with the name of each stage as it begins.
         """
         tensors: Tensors = {"NUM_INFERENCE_STEPS": [WARM_UP_STEPS], "SEED": [0], "PREVIEW": [True]}
-        request = read_request(tensors, static_schedule=False, max_bytes=0)
+        request = read_edit_request(tensors, static_schedule=False, max_bytes=0)
         for width, height in sizes:
             source = np.full((height, width, 3), 127, np.uint8)
             for task_type in self._engine.adapters:

@@ -19,7 +19,7 @@ Sender = TypeVar("Sender")
 
 
 @dataclass(eq=False)
-class Job(Generic[Sender]):
+class MaskJob(Generic[Sender]):
     """One request until its answer."""
 
     request_id: str
@@ -41,7 +41,7 @@ class MaskJobs(Generic[Sender]):
     def __init__(
         self,
         run: Callable[[MaskRequest, Progress], Mask],
-        answer: Callable[[Job[Sender], Mask | CodedError], None],
+        answer: Callable[[MaskJob[Sender], Mask | CodedError], None],
         has_left: Callable[[Sender], bool],
         log_error: Callable[[str], None],
         *,
@@ -69,10 +69,10 @@ class MaskJobs(Generic[Sender]):
         # Guards the two below. The pool gets only the numbers of jobs, because it keeps its
         # arguments until a thread is free for them, even of a cancelled job.
         self._lock = threading.Lock()
-        self._live: dict[int, tuple[Job[Sender], Future[None]]] = {}
+        self._live: dict[int, tuple[MaskJob[Sender], Future[None]]] = {}
         self._stopping = False
 
-    def submit(self, job: Job[Sender]) -> None:
+    def submit(self, job: MaskJob[Sender]) -> None:
         """Accept a job and answer it later.
 
         Raises:
@@ -158,7 +158,7 @@ class MaskJobs(Generic[Sender]):
             # The client must not wait for ever, for example when shared memory is full.
             self._apologise(job, error_of(error, self._log_error))
 
-    def _apologise(self, job: Job[Sender], error: CodedError) -> None:
+    def _apologise(self, job: MaskJob[Sender], error: CodedError) -> None:
         try:
             self._answer(job, error)
         except Exception:

@@ -13,7 +13,7 @@ from smart_mask.letterbox import Floats
 Infer = Callable[[Floats], tuple[Floats, Floats]]
 
 
-class Network:
+class FastsamClient:
     """fastsam as requests use it, from any thread."""
 
     def __init__(self, infer: Infer, side: int, log_error: Callable[[str], None]) -> None:

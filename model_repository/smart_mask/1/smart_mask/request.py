@@ -43,7 +43,7 @@ class MaskRequest:
     """Softer edges."""
 
 
-def read_request(tensors: Tensors, max_bytes: int) -> MaskRequest:
+def read_mask_request(tensors: Tensors, max_bytes: int) -> MaskRequest:
     """Check a request, except what needs a decoded picture.
 
     Args:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from export.demo_edits.training import fitting
-from export.demo_edits.training.fitting import Plan, Step, fit
-from export.manifest import BundleError
+from export.demo_edits.training.fitting import FitPlan, Step, fit
+from export.errors import ExportError
 
-PLAN = Plan(iterations=60, learning_rate=0.05)
+PLAN = FitPlan(iterations=60, learning_rate=0.05)
 
 
 class KilledError(Exception):
@@ -100,7 +100,7 @@ def test_a_checkpoint_of_another_plan_or_other_weights_is_refused(tmp_path: Path
     layer, loss = problem()
     weights: dict[str, nn.Parameter] = dict(layer.named_parameters())
     checkpoint = tmp_path / "checkpoint.pt"
-    with pytest.raises(BundleError, match="another training"):
-        fit(Plan(70, 0.05), weights, (), loss, checkpoint, lambda step: None)
-    with pytest.raises(BundleError, match="another training"):
+    with pytest.raises(ExportError, match="another training"):
+        fit(FitPlan(70, 0.05), weights, (), loss, checkpoint, lambda step: None)
+    with pytest.raises(ExportError, match="another training"):
         fit(PLAN, {"weight": weights["weight"]}, (), loss, checkpoint, lambda step: None)

@@ -11,13 +11,13 @@ from diffusers import QwenImageTransformer2DModel
 from export.demo_edits.pipeline import build_pipeline
 from export.demo_edits.samples import Flow
 from export.demo_edits.training import flow as flow_training
-from export.demo_edits.training.fitting import Plan, Step
+from export.demo_edits.training.fitting import FitPlan, Step
 from export.demo_edits.training.flow import (
     LEAST_OWN_NOISE,
     Batch,
     Course,
     Emphasis,
-    Stage,
+    TrainingStage,
     draw_batch,
     predict,
     token_weights,
@@ -199,7 +199,14 @@ def test_training_learns_and_adapters_leave_the_base_alone(
     scheduler = build_pipeline().scheduler
     steps: list[Step] = []
     train_base(
-        transformer, scheduler, Plan(150, 1e-2), COURSES, pool, 1, tmp_path / "base", steps.append
+        transformer,
+        scheduler,
+        FitPlan(150, 1e-2),
+        COURSES,
+        pool,
+        1,
+        tmp_path / "base",
+        steps.append,
     )
     assert steps[-1].loss < 0.9 * steps[0].loss
     before = {name: weight.clone() for name, weight in transformer.state_dict().items()}
@@ -211,8 +218,8 @@ def test_training_learns_and_adapters_leave_the_base_alone(
             scheduler,
             task,
             (
-                Stage(Plan(2, 1e-2), COURSES),
-                Stage(Plan(3, 1e-2), COURSES, Emphasis(0.5, 0.5, 0.5, 3)),
+                TrainingStage(FitPlan(2, 1e-2), COURSES),
+                TrainingStage(FitPlan(3, 1e-2), COURSES, Emphasis(0.5, 0.5, 0.5, 3)),
             ),
             pool,
             1,
@@ -245,7 +252,14 @@ def test_a_course_may_have_flows_of_its_own(
     courses = (Course(0.5, 32, 1), Course(1.0, 32, 1, own, (Flow.DESCRIBED,)))
     scheduler = build_pipeline().scheduler
     train_base(
-        transformer, scheduler, Plan(10, 1e-3), courses, pool, 1, tmp_path / "base", lambda _: None
+        transformer,
+        scheduler,
+        FitPlan(10, 1e-3),
+        courses,
+        pool,
+        1,
+        tmp_path / "base",
+        lambda _: None,
     )
     flows = list(Flow)
     assert [flows[number] for number, _ in drawn] == [*flows, own[1], *own, *own]
@@ -274,7 +288,7 @@ def test_courses_that_end_together_take_turns(
         transformer,
         build_pipeline().scheduler,
         Task.REMOVAL,
-        (Stage(Plan(8, 1e-3), courses),),
+        (TrainingStage(FitPlan(8, 1e-3), courses),),
         pool,
         1,
         tmp_path / "removal.pt",
@@ -285,7 +299,7 @@ def test_courses_that_end_together_take_turns(
 
 def test_a_stopped_adapter_goes_on(transformer: Any, pool: Pool, tmp_path: Path) -> None:
     scheduler = build_pipeline().scheduler
-    stages = (Stage(Plan(3, 1e-2), COURSES), Stage(Plan(2, 1e-2), COURSES))
+    stages = (TrainingStage(FitPlan(3, 1e-2), COURSES), TrainingStage(FitPlan(2, 1e-2), COURSES))
 
     def train(folder: Path) -> dict[str, torch.Tensor]:
         folder.mkdir(exist_ok=True)

@@ -20,7 +20,7 @@ from export.demo_edits.samples import Flow
 from export.demo_edits.training import recipe as demo_training
 from export.demo_edits.training import vae_start
 from export.demo_edits.training.recipe import Trained, train
-from export.manifest import BundleError
+from export.errors import ExportError
 from export.serving_code import Task
 
 from .tiny_training import RECIPE
@@ -104,7 +104,7 @@ def test_a_killed_training_ends_as_if_nothing_had_been(whole: Any, tmp_path: Pat
 
 def test_a_workspace_belongs_to_one_recipe(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text("another")
-    with pytest.raises(BundleError, match="another recipe"):
+    with pytest.raises(ExportError, match="another recipe"):
         run(tmp_path)
 
 

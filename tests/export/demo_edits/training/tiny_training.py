@@ -1,23 +1,23 @@
 """Owns a recipe that trains in seconds and teaches nothing, for the tests of the machinery."""
 
-from export.demo_edits.training.fitting import Plan
-from export.demo_edits.training.flow import Course, Emphasis, Stage
+from export.demo_edits.training.fitting import FitPlan
+from export.demo_edits.training.flow import Course, Emphasis, TrainingStage
 from export.demo_edits.training.pool import Portion
 from export.demo_edits.training.recipe import AdapterRecipe, Recipe
 from export.serving_code import Task
 
 COURSES = (Course(0.5, 32, 2), Course(1.0, 64, 1))
 STAGES = (
-    Stage(Plan(2, 1e-2), COURSES),
-    Stage(Plan(2, 1e-2), COURSES, Emphasis(0.5, 0.5)),
+    TrainingStage(FitPlan(2, 1e-2), COURSES),
+    TrainingStage(FitPlan(2, 1e-2), COURSES, Emphasis(0.5, 0.5)),
 )
 PORTIONS = (Portion(32, 2), Portion(64, 1))
 RECIPE = Recipe(
     seed=3,
     vae_samples=20,
     portions=PORTIONS,
-    vae=Plan(2, 1e-4),
-    base=Plan(6, 1e-3),
+    vae=FitPlan(2, 1e-4),
+    base=FitPlan(6, 1e-3),
     base_courses=COURSES,
     adapters={task: AdapterRecipe(STAGES, PORTIONS) for task in Task},
 )

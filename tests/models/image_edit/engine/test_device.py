@@ -13,7 +13,7 @@ import torch
 from image_edit.engine import device as edit_device
 from image_edit.engine.device import BESIDE_TORCH, give_back_memory, leave_memory_to_others
 from image_edit.engine.engine import EditEngine, EditState
-from image_edit.jobs import EditJobs, Job
+from image_edit.jobs import EditJob, EditJobs
 from image_edit.messages import Failed, Message, Succeeded
 from image_edit.run import EditRunner
 from model_kit.errors import Code
@@ -81,7 +81,7 @@ def test_memory_is_given_back_when_nothing_holds_the_edit_s_tensors(
     def give_back() -> None:
         alive.append(sum(each() is not None for each in states + latents))
 
-    def emit(_job: Job, message: Message) -> None:
+    def emit(_job: EditJob, message: Message) -> None:
         if isinstance(message, Failed | Succeeded):
             ends.append(message)
             ended.set()
@@ -100,7 +100,7 @@ def test_memory_is_given_back_when_nothing_holds_the_edit_s_tensors(
     # Whatever only the garbage collector would find is still held.
     gc.disable()
     try:
-        jobs.submit(Job("", request_of()))
+        jobs.submit(EditJob("", request_of()))
         assert ended.wait(60)
     finally:
         gc.enable()
