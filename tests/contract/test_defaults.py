@@ -42,6 +42,7 @@ def test_an_edits_documented_defaults_are_the_models(task: str) -> None:
     built = spec.build_spec(request, conditions, region)
     assert built.num_inference_steps == documented.num_inference_steps
     assert built.true_cfg_scale == documented.true_cfg_scale
+    assert built.guidance_scale == documented.guidance_scale
     assert request.preview == bool(documented.preview)
     # The models take an absent region for the whole picture.
     assert documented.region is None

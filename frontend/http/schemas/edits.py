@@ -14,6 +14,7 @@ from frontend.http.schemas.fields import (
     CROSS_FIELD,
     EXAMPLE_IMAGE,
     EXAMPLE_MASK,
+    WHOLE,
     Int,
     Label,
     Prompt,
@@ -22,9 +23,12 @@ from frontend.http.schemas.fields import (
 # The models own these defaults; a contract test compares them. They stand here for the
 # documentation, and the steps also because the queue has to know them.
 DEFAULT_STEPS = 10
-DEFAULT_GUIDANCE_SCALE = 1.0
-DEFAULT_TRUE_CFG_SCALE = 4.0
+DEFAULT_GUIDANCE = 4.0
 MAX_SEED = 2**63 - 1
+
+Side = Annotated[int, Field(ge=256, le=2048), WHOLE]
+Steps = Annotated[int, Field(ge=1, le=100), WHOLE]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE]
 
 # Fields that hold pictures; these are decoded before they are sent.
 _PICTURES = {"input_image", "conditional_images", "reference_image", "reference_mask_r"}
@@ -89,26 +93,33 @@ class GenerationRequest(BaseModel):
         str | None,
         Field(alias="reference_mask_R", description="where the object is in reference_image"),
     ] = None
-    width: Annotated[Int | None, Field(ge=256, le=2048, description="of the output, pixels")] = None
-    height: Annotated[Int | None, Field(ge=256, le=2048, description="of the output, pixels")] = (
-        None
+    width: Annotated[Side | None, Field(description="of the output, pixels")] = None
+    height: Annotated[Side | None, Field(description="of the output, pixels")] = None
+    num_inference_steps: Annotated[Steps | None, Field(description="null: the default")] = (
+        DEFAULT_STEPS
     )
-    num_inference_steps: Annotated[
-        Int | None, Field(ge=1, le=100, description="null: the default")
-    ] = DEFAULT_STEPS
     guidance_scale: Annotated[
-        float | None, Field(ge=0.5, le=20, description="used where true_cfg_scale is null")
-    ] = DEFAULT_GUIDANCE_SCALE
+        float | None,
+        Field(
+            ge=0.5,
+            le=20,
+            description="used if true_cfg_scale is null, and by guidance-distilled models;"
+            " null: the default",
+        ),
+    ] = DEFAULT_GUIDANCE
     true_cfg_scale: Annotated[
-        float | None, Field(ge=0.5, le=15, description="strength of classifier-free guidance")
-    ] = DEFAULT_TRUE_CFG_SCALE
-    negative_prompt: Prompt | None = None
-    seed: Annotated[
-        Int | None, Field(ge=0, le=MAX_SEED, description="null: one is drawn and reported")
-    ] = None
+        float | None,
+        Field(
+            ge=0.5,
+            le=15,
+            description="strength of classifier-free guidance; null: as guidance_scale",
+        ),
+    ] = DEFAULT_GUIDANCE
+    negative_prompt: Annotated[Prompt | None, Field(description="what to avoid")] = None
+    seed: Annotated[Seed | None, Field(description="null: one is drawn and reported")] = None
     task_type: Annotated[
         Literal["insertion", "removal", "white-balance"] | None,
-        Field(description="null: insertion where reference_image is given, else removal"),
+        Field(description="null: insertion if there is a reference_image, else removal"),
     ] = None
     angle: Annotated[Label | None, Field(description="camera angle, added to the prompt")] = None
     background_preset: Annotated[Label | None, Field(description="added to the prompt")] = None

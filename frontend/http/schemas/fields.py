@@ -35,7 +35,9 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Int = Annotated[int, BeforeValidator(_whole)]
+# Stands after bounds: pydantic documents bounds that follow a validator by names of its own.
+WHOLE = BeforeValidator(_whole)
+Int = Annotated[int, WHOLE]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
 Label = Annotated[str, Field(max_length=MAX_LABEL_CHARS)]
 

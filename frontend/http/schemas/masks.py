@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from frontend.domain.masks import MAX_ID_CHARS, MaskPrompts
-from frontend.http.schemas.fields import CROSS_FIELD, EXAMPLE_IMAGE, EXAMPLE_MASK, Int
+from frontend.http.schemas.fields import CROSS_FIELD, EXAMPLE_IMAGE, EXAMPLE_MASK, WHOLE
 
 MAX_POINTS = 256
 MAX_BORDER = 50
@@ -17,6 +17,8 @@ NO_IMAGE = "Either 'image' or 'image_id' must be provided"
 NO_PROMPT = "Either 'points', 'bbox', or 'auto_detect=True' must be provided"
 
 Coordinate = Annotated[float, Field(ge=-MAX_COORDINATE, le=MAX_COORDINATE)]
+Border = Annotated[int, Field(ge=-MAX_BORDER, le=MAX_BORDER), WHOLE]
+PointLabel = Annotated[int, Field(ge=0, le=1), WHOLE]
 Base64 = Annotated[str, Field(description="base64 or data URL of an image file")]
 
 
@@ -37,8 +39,11 @@ class _Request(BaseModel):
         ),
     ] = None
     border_adjustment: Annotated[
-        Int | None,
-        Field(ge=-MAX_BORDER, le=MAX_BORDER, description="grows the mask, or shrinks it; pixels"),
+        Border | None,
+        Field(
+            description="grows the mask (above 0) or shrinks it, by half as many pixels; null: 0;"
+            " for auto_detect 0 means 5"
+        ),
     ] = 0
     use_blur: Annotated[bool | None, Field(description="softer edges")] = False
     request_id: Annotated[
@@ -104,7 +109,7 @@ class SmartMaskRequest(_Request):
         Field(max_length=MAX_POINTS, description="x, y of each"),
     ] = None
     point_labels: Annotated[
-        list[Annotated[Int, Field(ge=0, le=1)]] | None,
+        list[PointLabel] | None,
         Field(
             max_length=MAX_POINTS,
             description="of each point, 1 inside the object, 0 outside; null: all inside",
