@@ -4,6 +4,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BUNDLES := bundles/demo/manifest.json bundles/fastsam/manifest.json
 
+# Tests run in so many processes at once; each may start a tritonserver. WORKERS=0: in one, in order.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help setup bundle demo serve check test test-random test-proof test-slow soak test-gpu \
   test-containers coverage lint docs bench clean
@@ -33,14 +37,14 @@ serve: $(BUNDLES)  ## run the frontend on port 8080 and Triton on 8000 to 8002 u
 
 # Left out: what starts a tritonserver or other programs, and what loads a network's weights.
 check: lint  ## lint, then the fast tests
-	$(BIN)/pytest -q --ignore=tests/frontend/launcher tests/contract tests/docs tests/frontend \
+	$(PYTEST) -q --ignore=tests/frontend/launcher tests/contract tests/docs tests/frontend \
 	  tests/model_kit tests/models/edit_conditions
 
 test: lint $(BUNDLES)  ## lint, then all tests but the slow ones
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-random: $(BUNDLES)  ## the same tests in random order; SEED=N repeats the order of a run
-	$(BIN)/pytest -p randomly $(if $(SEED),--randomly-seed=$(SEED))
+	$(PYTEST) -p randomly $(if $(SEED),--randomly-seed=$(SEED))
 
 test-proof: $(BUNDLES)  ## the same tests five times: alone, beside busy processes, in random order
 	scripts/prove-tests
@@ -59,7 +63,7 @@ test-containers: $(READY)  ## build the images and try the stack on a Docker eng
 	$(BIN)/pytest -m containers tests/containers
 
 coverage: $(BUNDLES)  ## the fraction of lines that the tests run, without the integration tests
-	$(BIN)/pytest --ignore=tests/integration --cov --cov-report=term --cov-report=html:reports/coverage
+	$(PYTEST) --ignore=tests/integration --cov --cov-report=term --cov-report=html:reports/coverage
 
 lint: $(READY)  ## ruff, mypy --strict, import directions
 	$(BIN)/ruff check .

@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     )
     silence_timeout_s: Seconds = Field(
         default=120.0,
-        description="seconds without a response after which the oldest running job fails",
+        description="seconds without a sign of life after which the job on the engine fails",
     )
     job_timeout_s: Seconds = Field(
         default=1800.0, description="seconds that a job may be with Triton"

@@ -16,6 +16,9 @@ from model_kit.masks import read_mask
 
 Pixels = npt.NDArray[np.uint8]
 
+_ORIENTATION = 274  # EXIF's tag
+_TURNED = (5, 6, 7, 8)  # values of pictures whose columns are shown as rows
+
 
 class ImageRefusedError(Exception):
     """Not a picture that may be decoded; the text says why, for whoever sent it."""
@@ -85,6 +88,17 @@ def decode(data: bytes, max_pixels: int) -> Picture:
         # Damaged files make Pillow's parsers raise whatever they stumble over: OSError,
         # SyntaxError, ValueError, struct.error and more.
         raise UndecodableError(str(error)) from error
+
+
+def shown_size(data: bytes) -> tuple[int, int]:
+    """Return width and height of a picture that `decode` takes, as it is shown."""
+    with Image.open(BytesIO(data), formats=FORMATS) as picture:
+        width, height = picture.size
+        try:
+            turned = picture.getexif().get(_ORIENTATION) in _TURNED
+        except Exception:
+            turned = False  # as `_upright` does
+    return (height, width) if turned else (width, height)
 
 
 def decode_rgb(data: bytes, max_pixels: int) -> Pixels:

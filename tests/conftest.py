@@ -5,3 +5,6 @@ import os
 # Read when torch loads. With libgomp's default, threads that wait for a preempted partner spin,
 # and tests of the pipeline take ten times as long beside a running server.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Other workers use the other cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -32,7 +32,7 @@ from frontend.triton.loading import loading_stage, outage_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from frontend.domain.edits import EditParams, EditProgress
+    from frontend.domain.edits import EditParams, EditProgress, Size
     from frontend.domain.models import EditModelState
     from frontend.jobs.store import JobStore
     from frontend.settings import Settings
@@ -128,8 +128,12 @@ class EditService:
         if self._queue.full:
             raise UnavailableError("The queue is full")
 
-    async def submit(self, params: EditParams) -> str:
+    async def submit(self, params: EditParams, size: Size | None) -> str:
         """Queue an edit and return the id of its job.
+
+        Args:
+            params: the edit.
+            size: of the answer, if known.
 
         Raises:
             UnavailableError: Triton is down, or the queue or the job store is full.
@@ -137,7 +141,9 @@ class EditService:
         """
         # A second time, because the queue may have filled up while the images were decoded.
         self.admit(params.task_type)
-        job = LiveJob(str(uuid.uuid4()), params.num_inference_steps)
+        area = max(state.image_area for state in self.require())
+        pixels = area if size is None else min(area, size[0] * size[1])
+        job = LiveJob(str(uuid.uuid4()), params.num_inference_steps, pixels, size)
         self._queue.enter(job)
         try:
             event = self._queued_event(job, self._queue.seconds_left(job))
@@ -197,7 +203,9 @@ class EditService:
         return JobEvent(
             status=JobStatus.QUEUED,
             total_steps=job.steps,
+            size=job.size,
             queue_position=job.position,
+            engine_taken=self._taken,
             triton_down=self._down,
             triton_loading=self._outage.stage,
             eta_seconds=_known(seconds_left),
@@ -261,17 +269,23 @@ class EditService:
             job.accepted.set()
             await self._store.release(job.job_id)
         job.hear(update, self._clock())
-        event = JobEvent(
+        await self._store.append(job.job_id, self._running_event(job, update))
+
+    def _running_event(self, job: LiveJob, update: EditProgress) -> JobEvent:
+        waits = job.engine_since is None
+        return JobEvent(
             status=JobStatus.PROCESSING,
             total_steps=update.total_steps,
             current_step=update.step,
             progress=update.progress,
             stage=update.stage,
+            size=job.size,
+            computed_sizes=job.computed_sizes,
+            engine_taken=waits and job.lane is not None and bool(job.lane.taken_by),
             eta_seconds=_known(self._queue.seconds_left(job)),
             preview=update.preview,
             at=time.time(),
         )
-        await self._store.append(job.job_id, event)
 
     async def _finish(self, job: LiveJob, result: EditResult) -> None:
         event = JobEvent(
@@ -337,11 +351,9 @@ class EditService:
 
     async def _react(self) -> None:
         for silent in self._queue.silent(self._settings.silence_timeout_s):
-            state = self._watch_of(silent).state
-            # Another client's edit may hold the engine for as long as it takes.
-            waits = silent.engine_since is None and state is not None and state.running > 0
-            if silent.stream and not waits:
+            if silent.stream and not self._is_at_work(silent):
                 silent.stream.cut(BackendError("the model stopped responding"))
+        await self._note_work()
         for lane, watch in self._watches.items():
             if watch.requests_lost:
                 for job in lane.running.values():
@@ -351,6 +363,44 @@ class EditService:
                 lane.full = False
         self._dispatch()
         await self._react_to_outage()
+
+    def _is_at_work(self, job: LiveJob) -> bool:
+        """Return whether the model has said why it sends nothing of a job."""
+        state = self._watch_of(job).state
+        if state is None or not state.running:
+            return False
+        if state.running_id == job.job_id:
+            # Slow, unless the engine does not even pass from one layer to the next.
+            return state.quiet_seconds <= self._settings.silence_timeout_s
+        # Another client's edit may hold the engine for as long as it takes.
+        return job.engine_since is None
+
+    async def _note_work(self) -> None:
+        """Tell waiting jobs, and the log, when an engine works on a job that has ended."""
+        waiting = [(job, self._queue.seconds_left(job)) for job in self._queue.waiting.values()]
+        for lane, watch in self._watches.items():
+            before = lane.taken_by
+            if not lane.note_work(watch.state.running_id if watch.state else ""):
+                continue
+            if watch.state and lane.taken_by:
+                quiet_s = watch.state.quiet_seconds
+                log.warning("engine_taken", task_id=lane.taken_by, quiet_seconds=quiet_s)
+            else:
+                log.info("engine_free", task_id=before)
+            for job in lane.running.values():
+                if job.engine_since is None and job.last is not None:
+                    await self._store.append(job.job_id, self._running_event(job, job.last))
+            await self._announce(waiting)
+
+    @property
+    def taken_by(self) -> list[str]:
+        """Ids of ended jobs that a model still works on, so that others wait."""
+        return [lane.taken_by for lane in self._watches if lane.taken_by]
+
+    @property
+    def _taken(self) -> bool:
+        """Whether no engine is free of ended jobs."""
+        return all(lane.taken_by for lane in self._watches)
 
     async def _react_to_outage(self) -> None:
         """Announce an outage's begin, stages and end to waiting jobs; end them if it lasts."""

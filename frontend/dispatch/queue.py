@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from frontend.domain.edits import Stage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from frontend.domain.edits import EditProgress
+    from frontend.domain.edits import EditProgress, Size
     from frontend.errors import ServingError
     from frontend.triton.stream import InferStream
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 BEFORE_ENGINE = (Stage.LOADING, Stage.CONDITIONING)
 # High, because the next job is more like the newest one than like the average.
 NEWEST_WEIGHT = 0.5
+# More than one Triton has at a time.
+MAX_ENDED = 64
 
 
 @dataclass(eq=False)
@@ -35,6 +38,26 @@ class Lane:
     """Whether Triton has refused a job for lack of room, and may do so again."""
     running: dict[str, LiveJob] = field(default_factory=dict)
     """Jobs by job_id, in the order of their start."""
+    ended: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ENDED))
+    """Ids of the jobs that have left this engine, the newest last."""
+    suspect: str = ""
+    """The ended job that the engine worked on at the last ping."""
+    taken_by: str = ""
+    """The ended job that the engine has worked on at two pings in a row."""
+
+    def note_work(self, running_id: str) -> bool:
+        """Take note of what the engine works on, at each ping.
+
+        One ping proves nothing, because the job may have ended since the engine answered it.
+
+        Returns:
+            Whether `taken_by` has changed.
+        """
+        suspect = running_id if running_id in self.ended else ""
+        taken_by = suspect if suspect == self.suspect else ""
+        changed = taken_by != self.taken_by
+        self.suspect, self.taken_by = suspect, taken_by
+        return changed
 
 
 @dataclass(eq=False)
@@ -45,6 +68,12 @@ class LiveJob:
     """The id under which the store knows it."""
     steps: int
     """Denoising steps of the job."""
+    pixels: int
+    """Pixels that each step computes: at most so many, until the model has said how many."""
+    size: Size | None = None
+    """Of the answer, if known."""
+    computed_sizes: tuple[Size, ...] | None = None
+    """Of the parts that the model computes, once it has said so."""
     number: int = 0
     """Its number in the order of entering."""
     position: int = 0
@@ -63,6 +92,8 @@ class LiveJob:
     """The newest response."""
     heard_at: float = 0.0
     """When `last` came, or else when the job was sent; seconds of the queue's clock."""
+    expected_seconds: float | None = None
+    """From `engine_since` to the job's end, as the model expects it."""
     engine_since: float | None = None
     """When the engine began to work on it; seconds of the queue's clock."""
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,6 +104,10 @@ class LiveJob:
     def hear(self, update: EditProgress, now: float) -> None:
         """Take note of a response."""
         self.last, self.heard_at = update, now
+        if update.plan is not None:
+            self.pixels, self.size = update.plan.pixels, update.plan.size
+            self.computed_sizes = update.plan.computed_sizes
+            self.expected_seconds = update.plan.expected_seconds
         if self.engine_since is None and update.stage not in BEFORE_ENGINE:
             self.engine_since = now
 
@@ -93,7 +128,7 @@ class JobQueue:
         self._max_waiting = max_waiting
         self._max_running = max_running
         self._clock = clock
-        self._seconds_per_step = math.nan
+        self._seconds_per_unit = math.nan  # a unit is one step of one pixel
         self._numbers = itertools.count()
         self.lanes = [Lane(clock()) for _ in range(lanes)]
         self.waiting: dict[str, LiveJob] = {}
@@ -140,6 +175,7 @@ class JobQueue:
         self.running.pop(job.job_id, None)
         if job.lane:
             job.lane.running.pop(job.job_id, None)
+            job.lane.ended.append(job.job_id)
             job.lane.turn_at = self._clock()
         job.accepted.set()
         job.ended.set()
@@ -147,9 +183,9 @@ class JobQueue:
     def learn(self, job: LiveJob) -> None:
         """Improve later estimates by a job that has just been done."""
         if job.engine_since is not None:
-            newest = (self._clock() - job.engine_since) / job.steps
-            known = newest if math.isnan(self._seconds_per_step) else self._seconds_per_step
-            self._seconds_per_step = known + NEWEST_WEIGHT * (newest - known)
+            newest = (self._clock() - job.engine_since) / (job.steps * job.pixels)
+            known = newest if math.isnan(self._seconds_per_unit) else self._seconds_per_unit
+            self._seconds_per_unit = known + NEWEST_WEIGHT * (newest - known)
 
     def silent(self, longest_s: float) -> list[LiveJob]:
         """Return the running jobs that have been silent for longer than `longest_s`.
@@ -189,6 +225,11 @@ class JobQueue:
             yield job, busy[lane]
 
     def _own_seconds(self, job: LiveJob, now: float) -> float:
-        if job.engine_since is None or job.last is None or job.last.progress <= 0:
-            return self._seconds_per_step * job.steps
-        return (now - job.engine_since) * (1 - job.last.progress) / job.last.progress
+        if job.engine_since is None or job.last is None:
+            return self._seconds_per_unit * job.steps * job.pixels
+        elapsed = now - job.engine_since
+        if job.last.step and job.last.progress > 0:
+            return elapsed * (1 - job.last.progress) / job.last.progress
+        # No step has been measured. An estimate that has run out says nothing any more.
+        expected = job.expected_seconds
+        return math.nan if expected is None or expected <= elapsed else expected - elapsed

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
 
 class Stage(StrEnum):
     """What the model is doing for a job, in this order."""
@@ -53,6 +56,23 @@ class EditParams:
         return len(self.image) + sum(len(image) for image in others if image)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EditPlan:
+    """What the model is about to compute for a job."""
+
+    size: Size
+    """Of the answer."""
+    computed_sizes: tuple[Size, ...]
+    """Of each part of the picture that the model generates."""
+    expected_seconds: float | None
+    """From then to the job's end, by what the model has learnt; None if it has not yet."""
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that each step computes."""
+        return sum(width * height for width, height in self.computed_sizes)
+
+
 @dataclass(frozen=True)
 class EditProgress:
     """One response of the model before the last."""
@@ -67,6 +87,8 @@ class EditProgress:
     """Fraction of the job's time that is over, 0..1."""
     preview: bytes = field(default=b"", repr=False)
     """A small WebP of the current latents, or empty."""
+    plan: EditPlan | None = None
+    """Only `encoding` has it."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from frontend.domain.edits import Stage
+    from frontend.domain.edits import Size, Stage
 
 
 class JobStatus(StrEnum):
@@ -43,6 +43,12 @@ class JobEvent:
     """Why the job ended; only for `error` and `cancelled`."""
     queue_position: int | None = None
     """1 for the next job to start; None unless waiting."""
+    size: Size | None = None
+    """Of the answer, if known."""
+    computed_sizes: tuple[Size, ...] | None = None
+    """Of the parts that the model computes, once it has said so."""
+    engine_taken: bool = False
+    """Whether the job waits because the engine still works on a job that has ended."""
     triton_down: bool = False
     """Whether the job waits because every Triton is down."""
     triton_loading: str | None = None

@@ -27,6 +27,12 @@ class EditModelState(ModelState):
 
     adapters: frozenset[str]
     """Task types that the bundle can run."""
+    image_area: int
+    """Pixels of the largest picture that the model computes; larger ones are computed smaller."""
+    running_id: str
+    """Triton's request id of the job that the engine works on; "" if it is idle."""
+    quiet_seconds: float
+    """How long the engine has given no sign of life; 0 if it is idle."""
 
 
 @dataclass(frozen=True, kw_only=True)

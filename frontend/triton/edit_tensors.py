@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tritonclient.grpc import service_pb2
 
-from frontend.domain.edits import EditProgress, EditResult, Stage
+from frontend.domain.edits import EditPlan, EditProgress, EditResult, Stage
 from frontend.domain.models import EditModelState
 from frontend.errors import BackendError
 from frontend.triton.tensors import ModelTensors, TensorSpec, add_input, outputs
@@ -98,9 +98,25 @@ def edit_update(response: Any) -> EditProgress | EditResult:
             # To the digits that FP32 holds.
             progress=round(read["PROGRESS"][0], 6),
             preview=next(iter(read.get("PREVIEW_IMAGE", ())), b""),
+            plan=_plan(read["INFO"][0]) if "INFO" in read else None,
         )
-    except (LookupError, ValueError, struct.error) as error:
+    except (LookupError, TypeError, ValueError, struct.error) as error:
         raise BackendError("Triton's answer to an edit is not readable") from error
+
+
+def _plan(info: bytes) -> EditPlan:
+    said = json.loads(info)
+    seconds = said["expected_seconds"]
+    return EditPlan(
+        size=_size(said["size"]),
+        computed_sizes=tuple(_size(each) for each in said["computed_sizes"]),
+        expected_seconds=None if seconds is None else float(seconds),
+    )
+
+
+def _size(said: Any) -> tuple[int, int]:
+    width, height = said
+    return int(width), int(height)
 
 
 def model_state(response: Any) -> EditModelState:
@@ -118,6 +134,9 @@ def model_state(response: Any) -> EditModelState:
             running=int(info["running"]),
             max_queue_size=int(info["max_queue_size"]),
             adapters=frozenset(info["adapters"]),
+            image_area=int(info["image_area"]),
+            running_id=str(info["running_id"]),
+            quiet_seconds=float(info["quiet_seconds"]),
         )
     except (LookupError, TypeError, ValueError, struct.error) as error:
         raise BackendError("Triton's answer to a ping is not readable") from error

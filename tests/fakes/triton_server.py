@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import struct
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,12 @@ class Behaviour:
         abort_at: step after which the stream ends with a gRPC error.
         end_at: step after which the stream ends without a result.
         hang_at: step after which a job says nothing more and cannot be cancelled.
+        lively: gives signs of life also while a job says nothing more.
+        clings_to: id of a job that it says it works on, whatever it does.
         deaf: answers neither pings nor cancels.
         missed_pings: number of pings that will get no answer.
         ping_error: error text that pings and cancels are answered with.
+        expected_seconds: time that it expects an edit to take.
         others: edits that other clients have waiting.
         refuse: error text for every edit, before anything else.
         leaves: refuses the next edit, and from then on edits and pings, as a Triton that stops.
@@ -54,10 +58,13 @@ class Behaviour:
     abort_at: int | None = None
     end_at: int | None = None
     hang_at: int | None = None
+    lively: bool = False
+    clings_to: str = ""
     deaf: bool = False
     missed_pings: int = 0
     ping_error: str = ""
     others: int = 0
+    expected_seconds: float | None = None
     refuse: str = ""
     leaves: bool = False
     config: Any = field(default_factory=model_config)
@@ -78,6 +85,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.port = 0
         self._cancelled: dict[str, asyncio.Event] = {}
         self.engine = asyncio.Lock()
+        self._running_id = ""
+        self._went_on_at = 0.0
         self._at_engine: set[str] = set()
         self._stepping = asyncio.Event()
         self._stepping.set()
@@ -163,6 +172,13 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             "waiting": len(self._cancelled) - self.engine.locked() + self.behaviour.others,
             "running": int(self.engine.locked()),
             "max_queue_size": 8,
+            "image_area": 64,
+            "running_id": self.behaviour.clings_to or self._running_id,
+            "quiet_seconds": (
+                0.0
+                if self.behaviour.lively or not self._running_id
+                else time.monotonic() - self._went_on_at
+            ),
         }
         yield response("done", 0, 0, 1.0, INFO=json.dumps(info).encode())
 
@@ -183,6 +199,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             raise
         finally:
             del self._cancelled[task_id]
+            if self._running_id == task_id:
+                self._running_id = ""
             self._at_engine.discard(task_id)
 
     async def _stages(
@@ -193,9 +211,16 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self._at_engine.add(task_id)
         async with self.engine:
             self._at_engine.remove(task_id)
-            for stage in ("conditioning", "encoding"):
-                yield response(stage, 0, steps, 0.0)
+            self._running_id, self._went_on_at = task_id, time.monotonic()
+            yield response("conditioning", 0, steps, 0.0)
+            plan = {
+                "size": [8, 8],
+                "computed_sizes": [[8, 8]],
+                "expected_seconds": self.behaviour.expected_seconds,
+            }
+            yield response("encoding", 0, steps, 0.0, INFO=json.dumps(plan).encode())
             for step in range(1, steps + 1):
+                self._went_on_at = time.monotonic()
                 if await self._is_cancelled(task_id):
                     yield error("[CANCELLED] the job was cancelled")
                     return

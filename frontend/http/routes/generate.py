@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
-from frontend.domain.edits import EditParams
+from frontend.domain.edits import EditParams, Size
 from frontend.errors import InvalidInputError, JobNotFoundError
 from frontend.http import sse
 from frontend.http.dependencies import REFUSALS, Finished, Services
@@ -26,6 +26,8 @@ from frontend.http.schemas.edits import (
     stream_event,
     task_status,
 )
+from model_kit.pictures import shown_size
+from model_kit.sizes import answer_size
 
 # Small, so that people can type a drawn seed again.
 DRAWN_SEEDS = 2**32
@@ -38,9 +40,9 @@ router = APIRouter(
 @router.post("", summary="Submit an edit")
 async def generate(request: GenerationRequest, services: Services, http: Request) -> TaskQueued:
     """Submit an edit; the same as /api/generate/async."""
-    task_id = await _submit(request, services, http)
-    message = f"Generation job submitted successfully. Follow it at /api/generate/stream/{task_id}"
-    return TaskQueued(task_id=task_id, message=message)
+    queued = await _submit(request, services, http)
+    message = f"{queued.message}. Follow it at /api/generate/stream/{queued.task_id}"
+    return queued.model_copy(update={"message": message})
 
 
 @router.post("/async", summary="Submit an edit, by its longer name")
@@ -48,8 +50,7 @@ async def generate_async(
     request: GenerationRequest, services: Services, http: Request
 ) -> TaskQueued:
     """Submit an edit and return at once; follow it by its task_id."""
-    task_id = await _submit(request, services, http)
-    return TaskQueued(task_id=task_id, message="Generation job submitted successfully")
+    return await _submit(request, services, http)
 
 
 @router.get("/status/{task_id}", summary="Ask how far an edit is")
@@ -114,7 +115,7 @@ async def stream(
 
 @router.post("/async/cancel/{task_id}", response_model=TaskCancelled, summary="Cancel an edit")
 async def cancel(task_id: str, services: Services) -> Response:
-    """Stop a job: a waiting one never starts, a running one stops before its next step.
+    """Stop a job: a waiting one never starts, a running one stops before the engine's next layer.
 
     A job that has ended stays as it is.
     """
@@ -127,14 +128,15 @@ async def cancel(task_id: str, services: Services) -> Response:
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
 
 
-async def _submit(request: GenerationRequest, services: Services, http: Request) -> str:
+async def _submit(request: GenerationRequest, services: Services, http: Request) -> TaskQueued:
     """Check what is cheap to check first, then decode the images, then queue the job.
 
     A job whose client has left before this answer is cancelled: nobody knows its task_id.
     """
     services.edits.admit(request.resolved_task_type)
     params = await _params(request, services)
-    submission = asyncio.ensure_future(services.edits.submit(params))
+    size = await _size(request, params, services)
+    submission = asyncio.ensure_future(services.edits.submit(params, size))
     try:
         task_id = await asyncio.shield(submission)
     except asyncio.CancelledError:
@@ -142,7 +144,25 @@ async def _submit(request: GenerationRequest, services: Services, http: Request)
         raise
     if await http.is_disconnected():
         await _forget(task_id, services)
-    return task_id
+    _, event = await services.jobs.last(task_id)
+    return TaskQueued(
+        task_id=task_id,
+        message="Generation job submitted successfully",
+        size=size,
+        eta_seconds=event.eta_seconds,
+    )
+
+
+async def _size(request: GenerationRequest, params: EditParams, services: Services) -> Size | None:
+    """Return the size of the answer; None if the model's configuration decides it."""
+    if request.region not in (None, "full"):
+        resized: bool | None = False
+    elif request.input_quality is None:
+        resized = None
+    else:
+        resized = request.input_quality == "resized"
+    picture = await services.images.run(lambda: shown_size(params.image))
+    return answer_size(picture, resized=resized, width=request.width, height=request.height)
 
 
 async def _forget(task_id: str, services: Services) -> None:

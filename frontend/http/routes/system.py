@@ -56,8 +56,10 @@ def _generation(services: Services) -> dict[str, Any]:
         states = services.edits.require()
     except TritonDownError as error:
         return {"status": "unhealthy", "reason": error.detail}
+    taken_by = services.edits.taken_by
+    working_on = f"an engine still works on {', '.join(taken_by)}, which has ended"
     return {
-        "status": "healthy",
+        **({"status": "degraded", "reason": working_on} if taken_by else {"status": "healthy"}),
         "bundle": states[0].bundle,
         "adapters": sorted(states[0].adapters),
         "tritons": services.edits.tritons,

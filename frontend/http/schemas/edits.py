@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from frontend.domain.edits import EditResult, Stage
+from frontend.domain.edits import EditResult, Size, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.http.schemas.fields import (
     CROSS_FIELD,
@@ -41,6 +41,7 @@ LOADING_MESSAGES: dict[Stage | None, str] = {
     Stage.ENCODING: "Encoding the prompt and the images",
 }
 
+ENGINE_TAKEN_MESSAGE = "Waiting for the engine, which still works on an edit that has ended"
 OUTAGE_MESSAGE = "Waiting for Triton to load the models"
 
 
@@ -183,6 +184,13 @@ class TaskQueued(BaseModel):
     task_id: str
     status: Literal["queued"] = "queued"
     message: str
+    size: Annotated[
+        Size | None,
+        Field(description="width and height of the picture to come; null: the model decides"),
+    ]
+    eta_seconds: Annotated[
+        float | None, Field(description="until the job's end; null: no edit was measured yet")
+    ]
 
 
 class TaskCancelled(BaseModel):
@@ -206,6 +214,11 @@ class TaskStatus(BaseModel):
     stage: Annotated[Stage | None, Field(description="what the model is doing")]
     queue_position: Annotated[int | None, Field(description="1: next to start")]
     eta_seconds: Annotated[float | None, Field(description="until the job's end, where known")]
+    size: Annotated[Size | None, Field(description="of the picture to come, where known")]
+    computed_sizes: Annotated[
+        list[Size] | None,
+        Field(description="what the model computes, one for each region; null: not known yet"),
+    ]
 
 
 class StreamEvent(TaskStatus):
@@ -255,10 +268,14 @@ def _fields(task_id: str, event: JobEvent) -> dict[str, Any]:
         "stage": event.stage,
         "queue_position": event.queue_position,
         "eta_seconds": event.eta_seconds,
+        "size": event.size,
+        "computed_sizes": event.computed_sizes,
     }
 
 
 def _loading_message(event: JobEvent) -> str | None:
+    if event.engine_taken:
+        return ENGINE_TAKEN_MESSAGE
     if not event.triton_down:
         return LOADING_MESSAGES.get(event.stage)
     return f"{OUTAGE_MESSAGE}: {event.triton_loading}" if event.triton_loading else OUTAGE_MESSAGE

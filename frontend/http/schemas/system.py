@@ -11,7 +11,9 @@ class SystemHealth(BaseModel):
     status: Literal["healthy", "degraded"]
     services: Annotated[
         dict[str, dict[str, Any]],
-        Field(description="by name, each with a status (healthy or unhealthy) and its details"),
+        Field(
+            description="by name, each with its details and a status: healthy, degraded, unhealthy"
+        ),
     ]
 
 

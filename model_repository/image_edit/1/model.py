@@ -28,14 +28,15 @@ from image_edit.request import MAX_ELEMENTS, EditRequest, read_edit_request
 from image_edit.run import EditRunner
 from image_edit.settings import EditSettings
 from image_edit.wire import EditWire
+from image_edit.work import Work
 from model_kit.parameters import Parameters
 from model_kit.tensors import Tensors, read_inputs, read_outputs, read_text, text_array
 
 if TYPE_CHECKING:
     from image_edit.engine.bundle import Bundle
 
-# A unit of the engine's work takes seconds on a GPU. One that takes minutes will not end: a driver
-# may wait for ever for a GPU that fell off the bus, without any error.
+# A GPU takes well under a second for a layer. One that takes minutes will not end: a driver may
+# wait for ever for a GPU that fell off the bus, without any error.
 STUCK_S = 300.0
 
 
@@ -50,14 +51,21 @@ class TritonPythonModel:
         if not self._on_gpu:
             tune_for_cpu()
         log_error = pb_utils.Logger.log_error
+        self._work = Work()
         with loading(pb_utils.Logger.log_info) as on_stage:
             # Load in a thread that ends. OpenMP keeps a thread pool for every thread that has
             # computed. Two pools are more threads than cores, and then libgomp never spins,
             # whatever GOMP_SPINCOUNT says.
             with ThreadPoolExecutor(1) as thread:
-                bundle, runner = thread.submit(_load, self._settings, device, on_stage).result()
+                bundle, runner = thread.submit(
+                    _load, self._settings, device, on_stage, self._work.go_on
+                ).result()
             image_area = self._settings.image_area or bundle.image_area
-            self._about = {"model": bundle.name, "adapters": list(bundle.adapters)}
+            self._about = {
+                "model": bundle.name,
+                "adapters": list(bundle.adapters),
+                "image_area": image_area,
+            }
             self._wire: EditWire[Hashable, pb_utils.InferenceResponse] = EditWire(
                 _response,
                 pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
@@ -67,6 +75,7 @@ class TritonPythonModel:
             self._jobs = EditJobs(
                 lambda request: _conditions(request, image_area),
                 runner.run,
+                self._work,
                 self._wire.post,
                 log_error,
                 self._exit,
@@ -122,7 +131,7 @@ class TritonPythonModel:
     def _cancel(self, tensors: Tensors) -> Answered:
         if len(tensors) > 1:
             raise invalid("CANCEL", "must be the only input")
-        if self._on_gpu and self._jobs.unit_seconds() > STUCK_S:
+        if self._on_gpu and self._work.quiet_seconds() > STUCK_S:
             pb_utils.Logger.log_error("image_edit: the GPU does not answer, ending the process")
             os._exit(1)  # its watcher starts a new process
         cancelled = self._jobs.cancel_id(read_text(tensors, "CANCEL"))
@@ -134,6 +143,8 @@ class TritonPythonModel:
                     "cancelled": cancelled,
                     "waiting": waiting,
                     "running": running,
+                    "running_id": self._jobs.running_id(),
+                    "quiet_seconds": round(self._work.quiet_seconds(), 3),
                     "max_queue_size": self._settings.max_queue_size,
                 }
             )
@@ -145,7 +156,10 @@ class TritonPythonModel:
 
 
 def _load(
-    settings: EditSettings, device: str, on_stage: Callable[[str], None]
+    settings: EditSettings,
+    device: str,
+    on_stage: Callable[[str], None],
+    on_layer: Callable[[], None],
 ) -> tuple["Bundle", EditRunner]:
     """Load the bundle and report each stage."""
     on_stage("importing the packages")
@@ -153,7 +167,7 @@ def _load(
     from image_edit.engine.bundle import load_bundle
     from image_edit.engine.engine import EditEngine
 
-    bundle = load_bundle(settings.bundle, settings.tuning, device, on_stage)
+    bundle = load_bundle(settings.bundle, settings.tuning, device, on_stage, on_layer)
     engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)
     return bundle, EditRunner(engine, bundle.name)
 
@@ -200,6 +214,7 @@ def _response(message: Message) -> "pb_utils.InferenceResponse":
                 message.total_steps,
                 message.progress,
                 PREVIEW_IMAGE=message.preview,
+                INFO=message.info,
             )
         case Succeeded():
             total = message.total_steps

@@ -202,6 +202,54 @@ async def test_silence_fails_the_silent_job_only(serve: Serve, triton: FakeTrito
         check_stream(await client.follow(behind), 3)
 
 
+async def test_a_slow_unit_of_work_is_no_silence(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.hang_at, triton.behaviour.lively = 2, True
+    async with serve(silence_timeout_s=1) as client:
+        slow = await client.submit()
+        await client.reached(slow, step=2)
+        # The ping after these is late enough to have ended a job that is silent.
+        pings = triton.pings
+        await asyncio.sleep(1.5)
+        await eventually(lambda: triton.pings > pings + 2)
+        assert (await client.status(slow))["status"] == "processing"
+        triton.behaviour.lively = False
+        assert (await client.follow(slow))[-1]["error"] == "500: the model stopped responding"
+
+
+async def test_who_waits_for_an_ended_job_is_told(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.hang_at = 2
+    async with serve(silence_timeout_s=1) as client:
+        ended = await client.submit()
+        await client.reached(ended, step=2)
+        triton.behaviour.hang_at = None
+        triton.behaviour.clings_to = ended
+        behind = [await client.submit(edit(num_inference_steps=3)) for _ in range(4)]
+        triton.hold()
+        await client.follow(ended)
+        message = "Waiting for the engine, which still works on an edit that has ended"
+
+        async def waiting() -> list[str]:
+            states = [await client.status(each) for each in behind[1:]]
+            return [state["loading_message"] for state in states]
+
+        async with asyncio.timeout(30):
+            while await waiting() != [message] * 3:
+                await asyncio.sleep(0.02)
+        health = (await client.http.get("/api/system/health")).json()
+        assert health["status"] == "degraded"
+        assert health["services"]["generation"]["reason"] == (
+            f"an engine still works on {ended}, which has ended"
+        )
+        triton.behaviour.clings_to = ""
+        async with asyncio.timeout(30):
+            while message in await waiting():
+                await asyncio.sleep(0.02)
+        triton.release()
+        for each in behind:
+            check_stream(await client.follow(each), 3)
+        assert (await client.http.get("/api/system/health")).json()["status"] == "healthy"
+
+
 async def test_a_job_that_waits_for_a_long_one_is_not_silent(
     serve: Serve, triton: FakeTriton
 ) -> None:
@@ -369,14 +417,14 @@ async def test_a_stopped_frontend_says_so_and_takes_no_more(
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         services: Services = app.state.services
-        ids = [await services.edits.submit(params) for _ in range(3)]
+        ids = [await services.edits.submit(params, None) for _ in range(3)]
         while (await services.jobs.last(ids[0]))[1].status != "processing":
             await asyncio.sleep(0.01)
     for task_id in ids:
         _, event = await services.jobs.last(task_id)
         assert (event.status, event.error) == ("error", "503: The server is shutting down")
     with pytest.raises(UnavailableError, match="shutting down"):
-        await services.edits.submit(params)
+        await services.edits.submit(params, None)
 
 
 async def test_many_jobs_cancelled_at_random_all_end_once(serve: Serve, triton: FakeTriton) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from frontend.dispatch.queue import JobQueue, LiveJob
-from frontend.domain.edits import EditProgress, Stage
+from frontend.domain.edits import EditPlan, EditProgress, Stage
 
 
 class Clock:
@@ -27,15 +27,22 @@ def queue(clock: Clock) -> JobQueue:
     return JobQueue(max_waiting=3, max_running=2, clock=clock)
 
 
-def entered(queue: JobQueue, *names: str, steps: int = 10) -> list[LiveJob]:
-    jobs = [LiveJob(name, steps, startable=True) for name in names]
+def entered(queue: JobQueue, *names: str, steps: int = 10, pixels: int = 100) -> list[LiveJob]:
+    jobs = [LiveJob(name, steps, pixels, startable=True) for name in names]
     for job in jobs:
         queue.enter(job)
     return jobs
 
 
-def progress(stage: Stage, share: float = 0.0) -> EditProgress:
-    return EditProgress(stage, step=0, total_steps=10, progress=share)
+def progress(stage: Stage, fraction: float = 0.0, plan: EditPlan | None = None) -> EditProgress:
+    step = int(stage is Stage.DENOISING)
+    return EditProgress(stage, step, total_steps=10, progress=fraction, plan=plan)
+
+
+def plan(pixels: int = 100, expected_seconds: float | None = None) -> EditPlan:
+    return EditPlan(
+        size=(800, 600), computed_sizes=((pixels, 1),), expected_seconds=expected_seconds
+    )
 
 
 def learn(queue: JobQueue, clock: Clock, seconds: float) -> None:
@@ -202,3 +209,53 @@ def test_every_lane_owes_a_sign_of_life(two: JobQueue, clock: Clock) -> None:
     assert two.silent(10) == []
     clock.now += 11
     assert two.silent(10) == [jobs[2], jobs[1]]
+
+
+def test_larger_pictures_take_longer(queue: JobQueue, clock: Clock) -> None:
+    learn(queue, clock, 10)
+    a, b = entered(queue, "a", pixels=200) + entered(queue, "b", pixels=50)
+    assert [queue.seconds_left(job) for job in (a, b)] == [20, 25]
+
+
+def test_the_model_s_own_word_about_a_job_counts(queue: JobQueue, clock: Clock) -> None:
+    learn(queue, clock, 10)
+    (a,) = entered(queue, "a", pixels=100)
+    queue.start_next()
+    a.hear(progress(Stage.ENCODING, 0.1, plan(pixels=30, expected_seconds=4)), clock.now)
+    assert (a.size, a.pixels, a.computed_sizes) == ((800, 600), 30, ((30, 1),))
+    assert queue.seconds_left(a) == 4
+    clock.now += 3
+    assert queue.seconds_left(a) == 1
+    clock.now += 1
+    assert math.isnan(queue.seconds_left(a))  # never 0 before the first step
+    a.hear(progress(Stage.DENOISING, 0.5), clock.now)
+    assert queue.seconds_left(a) == 4
+
+
+def test_nobody_knows_the_time_before_the_first_step_of_the_first_job(
+    queue: JobQueue, clock: Clock
+) -> None:
+    (a,) = entered(queue, "a")
+    queue.start_next()
+    a.hear(progress(Stage.ENCODING, 0.1, plan()), clock.now)
+    clock.now += 1
+    assert math.isnan(queue.seconds_left(a))
+
+
+def test_an_engine_is_taken_when_two_pings_show_an_ended_job(queue: JobQueue) -> None:
+    (lane,) = queue.lanes
+    a, _ = entered(queue, "a", "b")
+    queue.start_next()
+    queue.start_next()
+    assert not lane.note_work("a")
+    queue.leave(a)
+    assert not lane.note_work("a")  # it may have ended since the engine answered
+    assert lane.taken_by == ""
+    assert lane.note_work("a")
+    assert lane.taken_by == "a"
+    assert not lane.note_work("a")
+    assert lane.note_work("b")
+    assert lane.taken_by == ""
+    assert not lane.note_work("another client's")
+    assert not lane.note_work("another client's")
+    assert lane.taken_by == ""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 from frontend.launcher import ports
 
@@ -24,3 +25,13 @@ def test_free_ports_are_distinct_and_free() -> None:
     found = ports.free(8)
     assert len(set(found)) == 8
     assert all(ports.is_free(port) for port in found)
+
+
+def test_no_call_gives_the_ports_of_another() -> None:
+    # A server may not listen yet on those that the first call gave.
+    assert not set(ports.free(4)) & set(ports.free(4))
+
+
+def test_no_outgoing_connection_gets_a_free_port_meanwhile() -> None:
+    least = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert max(ports.free(4)) < least

@@ -83,6 +83,9 @@ def test_a_ping_tells_what_the_model_can() -> None:
         "waiting": 1,
         "running": 2,
         "max_queue_size": 8,
+        "image_area": 262144,
+        "running_id": "a",
+        "quiet_seconds": 0.5,
     }
     message = response("done", 0, 0, 1.0, INFO=json.dumps(info).encode()).infer_response
     state = EditModelState(
@@ -92,6 +95,9 @@ def test_a_ping_tells_what_the_model_can() -> None:
         waiting=1,
         running=2,
         max_queue_size=8,
+        image_area=262144,
+        running_id="a",
+        quiet_seconds=0.5,
     )
     assert edit_tensors.model_state(message) == state
 

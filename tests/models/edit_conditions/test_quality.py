@@ -1,7 +1,8 @@
 import pytest
 
-from edit_conditions.quality import check_aspect, letterboxed_size, square_side
+from edit_conditions.quality import check_aspect, letterboxed_size
 from model_kit.errors import CodedError
+from model_kit.sizes import square_side
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from PIL import Image
 
 from image_edit.conditions import Box, Conditions, Pixels, Region
 from image_edit.request import EditRequest, read_edit_request
+from image_edit.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from image_edit.spec import EditSpec
 
@@ -64,11 +65,16 @@ class Gate:
     """Stops a thread until the test lets it pass, or has it fail."""
 
     def __init__(self) -> None:
-        self._outcomes: queue.SimpleQueue[Exception | bool] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Exception | bool | None] = queue.SimpleQueue()
 
-    def enter(self) -> None:
-        """Called by the thread."""
-        outcome = self._outcomes.get(timeout=120)
+    def enter(self, on_layer: Callable[[], None] = lambda: None) -> None:
+        """Called by the thread.
+
+        Args:
+            on_layer: called for each layer that the thread may pass while it stays at the gate.
+        """
+        while (outcome := self._outcomes.get(timeout=120)) is None:
+            on_layer()
         if isinstance(outcome, Exception):
             raise outcome
         if outcome:
@@ -78,6 +84,10 @@ class Gate:
         """Let it pass `count` times."""
         for _ in range(count):
             self._outcomes.put(False)
+
+    def let_layer(self) -> None:
+        """Let it pass one layer, but not the gate."""
+        self._outcomes.put(None)
 
     def fail(self, error: Exception) -> None:
         """Let it pass once, with this error."""
@@ -99,21 +109,22 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.gate = Gate()
+        self.work = Work()
 
     def prepare(self, spec: EditSpec) -> Generator[None, None, EditSpec]:
-        self.gate.enter()
+        self.gate.enter(self.work.go_on)
         yield
         return spec
 
     def step(self, state: EditSpec) -> None:
-        self.gate.enter()
+        self.gate.enter(self.work.go_on)
 
     def preview(self, state: EditSpec) -> Pixels:
         width, height = state.size
         return np.full((height // 8, width // 8, 3), 55, np.uint8)
 
     def decode(self, state: EditSpec) -> Pixels:
-        self.gate.enter()
+        self.gate.enter(self.work.go_on)
         width, height = state.size
         return np.full((height, width, 3), 99, np.uint8)
 

@@ -48,9 +48,11 @@ class Bench:
         self.most_live = 0
         self.ended_at_loss: list[int] = []
         self.ended_at_giving_back: list[int] = []
+        self.work = self.engine.work
         self.jobs = EditJobs(
             self._condition,
             EditRunner(self.engine, "fake").run,
+            self.work,
             self._emit,
             self.errors.append,
             self._lose_device,
@@ -352,18 +354,42 @@ def test_in_any_order_every_job_ends_exactly_once(actions: list[tuple[Any, ...]]
     assert bench.most_live <= BOUND + 2  # one runs, and one is being refused
 
 
-def test_it_is_known_how_long_the_engine_has_been_at_one_unit_of_work(bench: Bench) -> None:
-    assert bench.jobs.unit_seconds() == 0
-    job = bench.submit()
+def test_it_is_known_for_how_long_the_engine_has_given_no_sign_of_life(bench: Bench) -> None:
+    assert bench.work.quiet_seconds() == 0
+    job = bench.submit("mine")
+    assert bench.jobs.running_id() == ""
     bench.start(job, steps=1)
-    eventually(lambda: bench.jobs.unit_seconds() > 0.2)
+    assert bench.jobs.running_id() == "mine"
+    eventually(lambda: bench.work.quiet_seconds() > 0.2)
     let_at = time.perf_counter()
     bench.engine.gate.let()
     bench.await_stage(job, Stage.DENOISING, 2)
-    eventually(lambda: bench.jobs.unit_seconds() <= time.perf_counter() - let_at)
+    eventually(lambda: bench.work.quiet_seconds() <= time.perf_counter() - let_at)
     bench.open()
     assert bench.end(job) == "done"
-    eventually(lambda: bench.jobs.unit_seconds() == 0)
+    eventually(lambda: bench.work.quiet_seconds() == 0)
+    assert bench.jobs.running_id() == ""
+
+
+def test_a_cancel_ends_a_job_within_a_unit_of_work(bench: Bench) -> None:
+    job, next_ = bench.submit(), bench.submit()
+    bench.start(job, steps=1)
+    bench.jobs.cancel(job)
+    bench.engine.gate.let_layer()
+    assert bench.end(job) == "CANCELLED"
+    bench.start(next_)
+    assert bench.errors == []
+
+
+def test_a_stop_ends_a_job_within_a_unit_of_work(bench: Bench) -> None:
+    job, waiting = bench.submit(), bench.submit()
+    bench.start(job, steps=1)
+    stopping = threading.Thread(target=bench.jobs.stop)
+    stopping.start()
+    assert bench.end(waiting) == "UNAVAILABLE"
+    bench.engine.gate.let_layer()
+    assert bench.end(job) == "UNAVAILABLE"
+    stopping.join()
 
 
 def test_a_lost_device_ends_its_job_and_runs_no_other(bench: Bench) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from image_edit.messages import Stage
@@ -24,3 +26,14 @@ def test_progress_is_the_share_of_the_time(stage: Stage, step: int, progress: fl
 
 def test_only_the_end_is_all() -> None:
     assert COSTS.progress(Stage.DECODING, 100, 100) < 1.0
+
+
+def test_a_guess_gives_no_seconds() -> None:
+    assert COSTS.expected_seconds(2, 1000) is None
+
+
+def test_the_expected_time_grows_with_the_pixels_and_the_steps() -> None:
+    measured = replace(COSTS, pixels=1000)
+    assert measured.expected_seconds(2, 1000) == 12
+    assert measured.expected_seconds(2, 2000) == 24
+    assert measured.expected_seconds(4, 1000) == 18

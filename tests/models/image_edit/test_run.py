@@ -58,7 +58,7 @@ def test_a_unit_of_work_that_has_nothing_to_tell_still_hands_back_control(
     engine: FakeEngine,
 ) -> None:
     messages, _ = outcome(EditRunner(engine, "demo"))
-    assert messages.count(None) == 1  # the fake prepares in one unit
+    assert messages.count(None) == 3  # the fake prepares in one unit; the picture takes two more
 
 
 def test_the_result(engine: FakeEngine) -> None:
@@ -141,7 +141,7 @@ def test_regions_take_each_step_together_and_control_comes_back_between_them(
             break
     steps = [message.step for message in told(messages) if message.stage is Stage.DENOISING]
     assert steps == [1, 2, 3]
-    assert messages.count(None) == 2 + 3 + 1  # each prepares; between steps; between decodings
+    assert messages.count(None) == 2 + 3 + 2 + 1  # prepared; between steps; decoded; pasted
     image = np.asarray(Image.open(io.BytesIO(result.image)))
     assert (image[:, :64] == 99).all()
     assert (image[:, 64:100] == 0).all()
@@ -173,3 +173,15 @@ def test_a_warm_up_measures_the_engine(engine: FakeEngine, monkeypatch: pytest.M
     assert [message.progress for message in told(messages)] == pytest.approx(
         [0, 1.5 / 4, 2 / 4, 2.5 / 4, 3 / 4, 3 / 4]
     )
+
+
+def test_an_edit_says_before_it_begins_what_it_will_compute(engine: FakeEngine) -> None:
+    runner = EditRunner(engine, "demo")
+    messages, _ = outcome(runner, WIDTH=300)
+    [first, *others] = told(messages)
+    plan = json.loads(first.info)
+    assert plan == {"size": [300, 64], "computed_sizes": [[64, 64]], "expected_seconds": None}
+    assert not any(message.info for message in others)
+    messages, result = outcome(runner)
+    timings = json.loads(result.info)["timings"]
+    assert 0 <= json.loads(told(messages)[0].info)["expected_seconds"] <= sum(timings.values())

@@ -11,12 +11,13 @@ from PIL.Image import Resampling
 from edit_conditions.images import Pixels, resize, size_of
 from edit_conditions.masks import HARD_THRESHOLD, Box, binarise, dilate, feathered
 from edit_conditions.placement import position_mask
-from edit_conditions.quality import InputQuality, check_aspect, letterboxed_size, square_side
+from edit_conditions.quality import InputQuality, check_aspect, letterboxed_size
 from edit_conditions.regions import MAX_REGIONS, Region, Size, around, cropped, whole
 from edit_conditions.request import ConditionsRequest, MaskTool
 from edit_conditions.shadow import cast_shadow, expand_mask
 from edit_conditions.task import Task
 from model_kit.errors import invalid
+from model_kit.sizes import square_side
 
 LANCZOS = Resampling.LANCZOS
 BRUSH_RADIUS = 35

@@ -4,10 +4,6 @@ from enum import StrEnum
 
 from model_kit.errors import invalid
 
-# Longest side up to the first number -> side of the square.
-_SQUARES = ((640, 512), (896, 768), (1280, 1024), (1792, 1536))
-_LARGEST_SQUARE = 2048
-
 # Qwen2-VL's image processor refuses more than 200:1, after rounding of its own.
 MAX_ASPECT_RATIO = 100
 
@@ -28,11 +24,6 @@ def check_aspect(size: tuple[int, int], field: str) -> None:
     width, height = size
     if max(size) > MAX_ASPECT_RATIO * min(size):
         raise invalid(field, f"{width}x{height} is more elongated than {MAX_ASPECT_RATIO}:1")
-
-
-def square_side(longest: int) -> int:
-    """Return the side of the square in which a picture with this longest side is returned."""
-    return next((side for limit, side in _SQUARES if longest <= limit), _LARGEST_SQUARE)
 
 
 def letterboxed_size(size: tuple[int, int], side: int) -> tuple[int, int]:

@@ -5,12 +5,12 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from time import perf_counter
 
 from image_edit.conditions import Conditions
 from image_edit.errors import DeviceLostError, cancelled, error_of
 from image_edit.messages import Failed, Message, Progressed, Stage, Succeeded
 from image_edit.request import EditRequest
+from image_edit.work import GivenUpError, Work
 from model_kit.errors import Code, CodedError, invalid
 from model_kit.laps import Laps
 
@@ -45,6 +45,7 @@ class EditJobs:
         self,
         build_conditions: BuildConditions,
         run: Run,
+        work: Work,
         emit: Callable[[EditJob, Message], None],
         log_error: Callable[[str], None],
         on_device_lost: Callable[[], None],
@@ -58,6 +59,7 @@ class EditJobs:
             build_conditions: builds a request's conditions; blocks; one thread of its own calls
                 it.
             run: carries out an edit; another thread of its own advances it.
+            work: what that thread is at; `run` calls its `go_on`.
             emit: takes a job's messages in order; called under a lock, so it must not block.
             log_error: takes tracebacks, which no client may see.
             on_device_lost: called once, after the end of the job that lost the device. No job
@@ -73,6 +75,7 @@ class EditJobs:
         """
         self._build_conditions = build_conditions
         self._run = run
+        self._work = work
         self._emit = emit
         self._log_error = log_error
         self._on_device_lost = on_device_lost
@@ -87,7 +90,6 @@ class EditJobs:
         self._queue: deque[EditJob] = deque()
         self._conditioned: dict[EditJob, Conditions] = {}  # at most one
         self._running: EditJob | None = None
-        self._unit_began = perf_counter()
         self._stopping = False
 
         self._threads = [
@@ -118,7 +120,7 @@ class EditJobs:
             self._changed.notify_all()
 
     def cancel(self, job: EditJob) -> bool:
-        """Cancel a job. A running one ends before its next step, any other at once.
+        """Cancel a job. A running one ends before the engine's next layer, any other at once.
 
         Returns:
             Whether the job was live. If so, it ends with CANCELLED.
@@ -142,10 +144,10 @@ class EditJobs:
         with self._changed:
             return self._waiting(), int(self._running is not None)
 
-    def unit_seconds(self) -> float:
-        """Return how long the engine has worked on one unit, such as a step; 0 if it is idle."""
+    def running_id(self) -> str:
+        """Return the id of the job that the engine works on; "" if it is idle, or has no id."""
         with self._changed:
-            return perf_counter() - self._unit_began if self._running else 0.0
+            return self._running.request_id if self._running else ""
 
     def stop(self) -> None:
         """End every job with an error, and both threads."""
@@ -242,7 +244,6 @@ class EditJobs:
             job, conditions = self._conditioned.popitem()
             job.laps.note(Stage.LOADING)
             self._running = job
-            self._unit_began = perf_counter()
             self._changed.notify_all()
         message = self._carry_out(job, conditions)
         if isinstance(message, Failed) and message.error.code is Code.RESOURCE_EXHAUSTED:
@@ -255,11 +256,12 @@ class EditJobs:
         return True
 
     def _carry_out(self, job: EditJob, conditions: Conditions) -> Succeeded | Failed:
-        """Run a job; a client may cancel it between any two units of work."""
+        """Run a job; a client may cancel it within every unit of work."""
         edit = self._run(job.request, conditions, job.laps)
+        self._work.begin(lambda: not (job.cancel_requested or self._stopping))
         try:
-            while not (job.cancel_requested or self._stopping):
-                self._unit_began = perf_counter()
+            while True:
+                self._work.go_on()
                 message = next(edit)
                 if message is not None:
                     with self._changed:
@@ -267,10 +269,13 @@ class EditJobs:
         except StopIteration as end:
             result: Succeeded = end.value
             return result
+        except GivenUpError:
+            return Failed(cancelled() if job.cancel_requested else _unloading())
         except Exception as error:
             return Failed(error_of(error, self._log_error))
-        edit.close()
-        return Failed(cancelled() if job.cancel_requested else _unloading())
+        finally:
+            edit.close()
+            self._work.end()
 
 
 def _unloading() -> CodedError:

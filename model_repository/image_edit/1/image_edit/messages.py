@@ -29,6 +29,8 @@ class Progressed:
     """0..1, never less than in the message before."""
     preview: bytes = b""
     """WebP of the picture as predicted now; empty unless the client asked for it."""
+    info: str = ""
+    """JSON object of what will be computed; see report.py. Only ENCODING has it."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Owns how far an edit is, by the time that its stages really take."""
+"""Owns how far an edit is and how long it will take, by the time that stages really take."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,27 @@ from image_edit.messages import Stage
 
 @dataclass(frozen=True)
 class StageCosts:
-    """Measured seconds of each stage; only their ratios matter."""
+    """Measured seconds of each stage of one edit; a guess has no pixels."""
 
     conditioning: float
     encoding: float
     step: float
     decoding: float
+    pixels: int | None = None
+    """Of all regions that were generated; None: the seconds are a guess, and only their ratios
+    mean anything."""
+
+    def expected_seconds(self, total_steps: int, pixels: int) -> float | None:
+        """Return the seconds from ENCODING to the end of an edit; None if no edit was measured.
+
+        Args:
+            total_steps: of that edit.
+            pixels: of all its regions. The time is taken to grow as they do.
+        """
+        if self.pixels is None:
+            return None
+        seconds = self.encoding + total_steps * self.step + self.decoding
+        return seconds * pixels / self.pixels
 
     def progress(self, stage: Stage, step: int, total_steps: int) -> float:
         """Return the fraction of an edit's work that is done.

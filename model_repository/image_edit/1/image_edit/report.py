@@ -1,4 +1,4 @@
-"""Owns INFO of a finished edit: what was done, with what, and how long it took."""
+"""Owns INFO: what an edit will compute, and at its end what was done and how long it took."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,29 @@ from image_edit.conditions import Conditions, Size
 from image_edit.messages import Stage
 from image_edit.request import EditRequest
 from image_edit.spec import EditSpec
+
+
+def build_plan_info(
+    conditions: Conditions, output_size: Size, expected_seconds: float | None
+) -> str:
+    """Write the INFO that comes before the engine begins.
+
+    Args:
+        conditions: built for the request.
+        output_size: of the answer.
+        expected_seconds: from now to the end; None: unknown.
+
+    Returns:
+        JSON object: size and computed_sizes (width and height in pixels; one for each region), and
+        expected_seconds.
+    """
+    return json.dumps(
+        {
+            "size": output_size,
+            "computed_sizes": [region.canvas for region in conditions.regions],
+            "expected_seconds": None if expected_seconds is None else round(expected_seconds, 3),
+        }
+    )
 
 
 def build_info(
@@ -21,7 +44,7 @@ def build_info(
     adapters: Sequence[str],
     timings: Mapping[str, float],
 ) -> str:
-    """Write INFO.
+    """Write the INFO of the last response.
 
     Args:
         request: as the client sent it.

@@ -1,5 +1,6 @@
 """Owns the way of an edit from its conditions to its result, in units of engine work."""
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,7 +11,7 @@ from image_edit.messages import Progressed, Stage, Succeeded
 from image_edit.output import encode_png, finish
 from image_edit.previews import Previews
 from image_edit.progress import StageCosts
-from image_edit.report import build_info
+from image_edit.report import build_info, build_plan_info
 from image_edit.request import EditRequest, read_edit_request
 from image_edit.spec import EditSpec, build_spec, output_size
 from model_kit.laps import Laps
@@ -80,10 +81,15 @@ class EditRunner:
         """
         engine, costs, total = self._engine, self._costs, request.num_inference_steps
 
-        def progressed(stage: Stage, step: int, preview: bytes = b"") -> Progressed:
-            return Progressed(stage, step, total, costs.progress(stage, step, total), preview)
+        def progressed(stage: Stage, step: int, preview: bytes = b"", info: str = "") -> Progressed:
+            progress = costs.progress(stage, step, total)
+            return Progressed(stage, step, total, progress, preview, info)
 
-        yield progressed(Stage.ENCODING, 0)
+        size = output_size(request, conditions)
+        pixels = sum(math.prod(region.canvas) for region in conditions.regions)
+        expected_s = costs.expected_seconds(total, pixels)
+        plan_info = build_plan_info(conditions, size, expected_s)
+        yield progressed(Stage.ENCODING, 0, info=plan_info)
         specs = [build_spec(request, conditions, region) for region in conditions.regions]
         states = []
         for spec in specs:
@@ -99,13 +105,13 @@ class EditRunner:
             yield progressed(Stage.DENOISING, step, drawn)
         laps.note(Stage.DENOISING)
         yield progressed(Stage.DECODING, total)
-        size = output_size(request, conditions)
         generated: list[Pixels] = []
         for state in states:
-            if generated:
-                yield None
             generated.append(engine.decode(state))
-        image = encode_png(finish(generated, size, conditions), conditions.profile)
+            yield None
+        finished = finish(generated, size, conditions)
+        yield None
+        image = encode_png(finished, conditions.profile)
         laps.note(Stage.DECODING)
         measured = laps.seconds
         self._costs = StageCosts(
@@ -113,6 +119,7 @@ class EditRunner:
             encoding=measured[Stage.ENCODING],
             step=measured[Stage.DENOISING] / total,
             decoding=measured[Stage.DECODING],
+            pixels=pixels,
         )
         info = build_info(
             request,

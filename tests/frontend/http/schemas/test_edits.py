@@ -148,6 +148,8 @@ def test_a_status_has_the_contracts_keys() -> None:
         "stage": None,
         "queue_position": 2,
         "eta_seconds": None,
+        "size": None,
+        "computed_sizes": None,
     }
 
 

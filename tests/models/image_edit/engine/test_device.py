@@ -16,6 +16,7 @@ from image_edit.engine.engine import EditEngine, EditState
 from image_edit.jobs import EditJob, EditJobs
 from image_edit.messages import Failed, Message, Succeeded
 from image_edit.run import EditRunner
+from image_edit.work import Work
 from model_kit.errors import Code
 from tests.models.image_edit.edits import conditions_of, request_of
 from tests.models.image_edit.engine.test_engine import SHIFT
@@ -90,6 +91,7 @@ def test_memory_is_given_back_when_nothing_holds_the_edit_s_tensors(
     jobs = EditJobs(
         lambda _: conditions_of(),
         EditRunner(engine, "demo").run,
+        Work(),
         emit,
         lambda _: None,
         lambda: None,

@@ -11,6 +11,7 @@ from diffusers import QwenImageEditPlusPipeline, QwenImageTransformer2DModel
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from image_edit.engine.device import leave_memory_to_others
+from image_edit.engine.layers import call_between_layers
 from image_edit.engine.positions import mark_picture_tokens
 from image_edit.engine.preview import PreviewMap
 from image_edit.engine.quantised import quantise
@@ -46,6 +47,7 @@ def load_bundle(
     tuning: Tuning,
     device: str,
     on_stage: Callable[[str], None] = lambda _: None,
+    on_layer: Callable[[], None] = lambda: None,
 ) -> Bundle:
     """Check the files and load the pipeline with all its adapters.
 
@@ -54,6 +56,8 @@ def load_bundle(
         tuning: how to store and run it.
         device: as torch names it.
         on_stage: called with the name of each stage as it begins.
+        on_layer: called between the layers of all networks, whenever they compute; an error that
+            it raises ends the computation.
 
     Raises:
         BundleError: the manifest or a file is missing, or a file is not the manifest's.
@@ -106,6 +110,7 @@ def load_bundle(
     pipeline.transformer.to(dtype)
     pipeline.to(device)
     after_adapters(pipeline, tuning)
+    call_between_layers(pipeline, on_layer)
     return Bundle(
         name=manifest["name"],
         pipeline=pipeline,
