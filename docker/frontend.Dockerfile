@@ -3,7 +3,7 @@
 # Another base image must have what this one has: `python`, pip and Debian's packages.
 ARG PYTHON_IMAGE=python:3.12-slim-trixie
 
-# By itself, so that another line of pyproject.toml installs nothing anew.
+# In its own layer, so that a change of another line of pyproject.toml installs nothing again.
 FROM ${PYTHON_IMAGE} AS requirements
 WORKDIR /build
 COPY docker/requirements_of.py pyproject.toml ./

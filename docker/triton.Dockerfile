@@ -8,7 +8,7 @@
 # Another base image must be laid out as NVIDIA's. One without TensorRT serves on CPUs alone.
 ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.07-py3
 
-# By itself, so that another line of pyproject.toml installs no gigabytes anew.
+# In its own layer, so that a change of another line of pyproject.toml installs no gigabytes again.
 FROM ${TRITON_IMAGE} AS requirements
 WORKDIR /build
 COPY docker/requirements_of.py pyproject.toml ./

@@ -82,7 +82,7 @@ class Client:
     def follow(self, task_id: str) -> Iterator[JobUpdate]:
         """Yield the job's events, each once and in order; the last one is its end.
 
-        After a lost connection, it connects again and goes on with the next event.
+        After a lost connection, connect again and continue with the next event.
 
         Raises:
             ApiError: no such job, or the connection was lost for good.

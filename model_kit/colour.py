@@ -18,10 +18,10 @@ _SIGNATURE_AND_IHDR = 33  # bytes of a PNG before any chunk that tells of its co
 
 
 def profile_of(picture: Image.Image) -> bytes | None:
-    """Return the profile that a picture's pixels are meant in, where one has to be applied.
+    """Return the profile of a picture's pixels, if it must be applied, else None.
 
-    A profile is passed over where it cannot be read, belongs to another kind of pixels (a CMYK
-    profile left in an RGB file), or says just sRGB.
+    A profile is ignored if it cannot be read, belongs to another kind of pixels (such as a CMYK
+    profile in an RGB file), or is sRGB itself.
 
     Args:
         picture: loaded, of mode RGB, L or CMYK.

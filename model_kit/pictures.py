@@ -21,7 +21,7 @@ _TURNED = (5, 6, 7, 8)  # values of pictures whose columns are shown as rows
 
 
 class ImageRefusedError(Exception):
-    """Not a picture that may be decoded; the text says why, for whoever sent it."""
+    """Not a picture that may be decoded; the text says why, for its sender."""
 
 
 class UndecodableError(ImageRefusedError):

@@ -94,7 +94,7 @@ def build(
 
 
 def _find(task_type: str, source: str) -> dict[str, Path]:
-    """Find a task's own adapter, then its second one where given: name in the bundle -> file."""
+    """Find a task's own adapter, then its second one if it has any: name in the bundle -> file."""
     first, *others = (fetch_file(part.strip()) for part in source.split(","))
     if len(others) > 1:
         raise ExportError(f"{task_type}: {source}: at most two adapters serve a task")

@@ -78,7 +78,7 @@ def place(source: Path, target: Path) -> None:
 
 
 def expected_sha256(path: Path) -> str | None:
-    """Return the SHA-256 that the hub states for a file in its cache; None where it states none.
+    """Return the SHA-256 that the hub states for a file in its cache; None if it states none.
 
     The cache names a large file's blob by its SHA-256, but compares no hash after the download.
     """

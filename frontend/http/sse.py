@@ -28,8 +28,8 @@ def framing(headers: Mapping[str, str]) -> Framing:
 
     The known web client parses everything behind `data:` up to the next blank line as JSON, so
     the number needs a block of its own there. Libraries that hand on each block as an event need
-    number and data in one. The two are told apart by what they ask for: EventSource and the usual
-    libraries forbid caching, the known web client does not.
+    number and data in one. The request shows which it is: EventSource and the usual libraries
+    forbid caching, the known web client does not.
 
     Args:
         headers: of the request; names in any case.

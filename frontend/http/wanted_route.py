@@ -17,9 +17,9 @@ CLIENT_LEFT = 499
 
 
 class WantedRoute(APIRoute):
-    """A route whose work takes a while, and is cancelled as soon as its client has left.
+    """A route whose work takes a while, and is cancelled as soon as its client disconnects.
 
-    The body is read first, because what comes after it is the client's leaving.
+    The body is read first, because the message after it is the client's disconnect.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

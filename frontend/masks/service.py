@@ -65,7 +65,7 @@ class Ticket:
     call: InferCall | None = None
     """The call to the model that it waits for."""
     asking: asyncio.Task[MaskResult] | None = None
-    """What makes its calls; goes on until the model has ended, also if its client leaves."""
+    """Makes its calls; runs until the model has answered, even if its client disconnects."""
     turn: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it may run, or has to end."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)

@@ -43,7 +43,7 @@ def read(field: str, text: str, max_pixels: int, *, mask: bool = False) -> bytes
 
     Raises:
         InvalidInputError: the text is not one whole image of FORMATS within the bounds, or no
-            mask where one is needed.
+            mask if one is needed.
     """
     data = from_base64(field, text)
     try:

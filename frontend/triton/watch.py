@@ -101,7 +101,7 @@ class TritonWatch(Generic[State]):
             self._missed, self._state = 0, state
 
     async def _ask(self) -> State:
-        # Compared anew, because a Triton that returns may serve another repository.
+        # Compared again, because a Triton that returns may serve another repository.
         if self._state is None and (found := await self.client.mismatches(self._table)):
             raise TritonDownError(
                 f"the loaded {self._table.model} is not the promised one: {found[0]}"

@@ -60,10 +60,10 @@ def test_a_failure_costs_one_result(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert found["second"]["results"] == fine()
     assert found["second"]["answers"] == [1, 3]
     assert found["second"]["command"] == "python -m benchmarks gpu --budget 100"
-    told = capsys.readouterr().out
-    assert "first: RuntimeError: no kernel image is available" in told
-    assert "second: measured" in told
-    assert "lines 1, 3" in told
+    printed = capsys.readouterr().out
+    assert "first: RuntimeError: no kernel image is available" in printed
+    assert "second: measured" in printed
+    assert "lines 1, 3" in printed
 
 
 def test_a_lost_device_needs_a_new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

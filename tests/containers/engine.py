@@ -45,7 +45,7 @@ def docker(
 
 
 def why_no_engine() -> str | None:
-    """Return why containers cannot be run here, None where they can."""
+    """Return why containers cannot be run here; None if they can."""
     try:
         docker("version", timeout_s=30)
         docker("compose", "version", timeout_s=30)

@@ -1,4 +1,4 @@
-"""Processes that die inside Triton's container, and containers that are told to stop."""
+"""Processes that die inside Triton's container, and containers that stop."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_stack_that_is_stopped_finishes_a_direct_clients_edit(stack: Stack) ->
             stopping = threads.submit(stack.compose, "stop")
             rest = threads.submit(list, stages)
             engine.await_events(containers["triton-cpu"], since, "kill")
-            assert not rest.done(), "the edit was over before Triton was told to stop"
+            assert not rest.done(), "the edit was over before Triton got SIGTERM"
             assert rest.result()[-1].startswith(b"done ")
             stopping.result()
     for container in containers.values():

@@ -50,7 +50,7 @@ def test_an_edits_documented_defaults_are_the_models(task: str) -> None:
     assert "REGION" not in request.condition_inputs
 
 
-def test_whoever_does_not_say_for_which_area_a_model_was_made_means_qwen_s() -> None:
+def test_a_model_without_an_area_has_that_of_qwen() -> None:
     assert DEFAULT_IMAGE_AREA == QWEN_IMAGE_AREA == IMAGE_AREA
 
 

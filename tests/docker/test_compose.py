@@ -100,13 +100,13 @@ def test_serving_reads_what_export_writes() -> None:
 
 
 @pytest.mark.parametrize("name", ["triton", "triton-1", "triton-cpu"])
-def test_the_frontend_reads_where_triton_tells_how_far_its_load_is(name: str) -> None:
+def test_the_frontend_reads_the_stage_of_the_load_where_triton_writes_it(name: str) -> None:
     assert "loading:/run/artmancer" in SERVICES[name]["volumes"]
     assert SERVICES["frontend"]["volumes"] == ["loading:/run/artmancer:ro"]
-    told = re.compile(r"ARTMANCER_LOADING_FILE=(\S+)")
+    variable = re.compile(r"ARTMANCER_LOADING_FILE=(\S+)")
     for image in ("triton", "frontend"):
         text = (ROOT / "docker" / f"{image}.Dockerfile").read_text()
-        assert told.findall(text) == ["/run/artmancer/loading"]
+        assert variable.findall(text) == ["/run/artmancer/loading"]
 
 
 def test_every_container_is_read_only_and_has_no_capabilities() -> None:

@@ -1,4 +1,4 @@
-"""Owns a fake of Triton's Python backend whose models answer on the GPU unless told otherwise.
+"""Owns a fake of Triton's Python backend, whose models answer on the GPU by default.
 
 Triton leaves a GPU model's outputs on the GPU, and there `as_numpy` raises. The fake does so for
 every model, so that a call that only works between two models on the host fails here.

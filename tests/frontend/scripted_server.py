@@ -47,7 +47,7 @@ class Script:
     events: list[Any] = field(default_factory=list)
     """The job's log: events, and DROP between them."""
     refusal: tuple[int, bytes] | None = None
-    """Status and body for every submission, where set."""
+    """Status and body for every submission; None: submissions are accepted."""
     hold: bool = False
     """Keep the stream open after the last scripted event until the job is cancelled, and a mask
     request without an answer."""

@@ -74,7 +74,7 @@ def test_settings_do_not_change() -> None:
         (" a:1, [::1]:8001 ", ["a:1", "[::1]:8001"]),
     ],
 )
-def test_addresses_of_tritons_are_told_apart(value: str, urls: list[str]) -> None:
+def test_addresses_of_tritons_are_separated(value: str, urls: list[str]) -> None:
     settings = Settings(triton_url=value)
     assert settings.triton_grpc_urls == urls
     assert bool(settings.triton_url) is bool(value.strip())

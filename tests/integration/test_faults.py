@@ -110,7 +110,7 @@ async def test_a_hundred_pictures_go_through_a_cache_that_holds_five(
             answer = await client.http.post("/api/smart-mask", json={"image": image, **request})
             ids.append(answer.json()["image_id"])
         cache = {"evictions": 0}
-        async with asyncio.timeout(30):  # the frontend knows what the last ping told
+        async with asyncio.timeout(30):  # the frontend knows what the last ping answered
             while cache["evictions"] < 95:
                 cache = (await client.services())["segmentation"]["cache"]
         assert cache["images"] == 5

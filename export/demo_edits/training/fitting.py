@@ -49,7 +49,7 @@ def fit(
     checkpoint: Path,
     on_step: Callable[[Step], None],
 ) -> float:
-    """Train in place, from the checkpoint where there is one.
+    """Train in place, from the checkpoint if there is one.
 
     A process that is killed at any moment loses at most the last minute. A training that has
     ended is not repeated: its weights are read.

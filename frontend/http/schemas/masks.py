@@ -23,7 +23,7 @@ Base64 = Annotated[str, Field(description="base64 or data URL of an image file")
 
 
 class _Request(BaseModel):
-    """Unknown fields are ignored; an empty string or list is as good as none."""
+    """Unknown fields are ignored; an empty string or list counts as absent."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True)
 

@@ -116,7 +116,7 @@ async def test_waiting_jobs_hear_how_far_the_load_is(
         refused = await submit_refused(client)
         assert refused == "Triton is loading the models: loading the pipeline"
         assert (await client.http.get("/readyz")).json()["detail"] == refused
-        # Several beats, of which none tells the same again, nor what another Triton has told.
+        # Several pings. None announces a stage again, even one that another Triton has announced.
         write_loading_file(file, stages[0])
         await asyncio.sleep(0.3)
         triton.release()
@@ -124,10 +124,10 @@ async def test_waiting_jobs_hear_how_far_the_load_is(
         await triton.start()
         events = await following
     check_stream(events, 4)
-    told = [
+    announced = [
         event["loading_message"] for event in events if ": " in (event["loading_message"] or "")
     ]
-    assert told == [f"Waiting for Triton to load the models: {stage}" for stage in stages]
+    assert announced == [f"Waiting for Triton to load the models: {stage}" for stage in stages]
 
 
 async def test_a_dead_model_process_ends_its_jobs(client: WebClient, triton: FakeTriton) -> None:

@@ -73,7 +73,7 @@ def test_a_job_that_may_not_start_is_passed_over(queue: JobQueue) -> None:
     assert list(queue.waiting) == ["a"]
 
 
-def test_leaving_tells_whoever_waits(queue: JobQueue) -> None:
+def test_a_job_that_leaves_wakes_all_who_wait_for_it(queue: JobQueue) -> None:
     (a,) = entered(queue, "a")
     queue.leave(a)
     assert a.ended.is_set()
@@ -81,7 +81,7 @@ def test_leaving_tells_whoever_waits(queue: JobQueue) -> None:
     assert not queue.waiting
 
 
-def test_positions_are_told_once_and_only_to_those_behind(queue: JobQueue) -> None:
+def test_a_new_position_is_reported_once_and_only_to_jobs_behind(queue: JobQueue) -> None:
     a, b, c = entered(queue, "a", "b", "c")
     assert [job.position for job in (a, b, c)] == [1, 2, 3]
     assert queue.moved_up() == []

@@ -123,7 +123,7 @@ async def test_a_length_that_is_none_is_refused_at_once(client: WebClient, lines
     assert b" 400 " in await raw(client, head + lines + b"\r\n")
 
 
-async def test_a_client_that_asks_first_is_told_to_go_on(client: WebClient) -> None:
+async def test_a_client_that_expects_100_continue_gets_it(client: WebClient) -> None:
     head = b"POST /api/smart-mask HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     asked = head + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n"
     assert b" 100 " in await raw(client, asked)

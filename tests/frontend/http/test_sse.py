@@ -23,7 +23,7 @@ def test_the_number_comes_behind_its_data() -> None:
         ({}, sse.one_block),
     ],
 )
-def test_the_known_web_client_is_told_by_what_it_asks_for(
+def test_the_known_web_client_is_recognised_by_its_headers(
     headers: dict[str, str], framed: sse.Framing
 ) -> None:
     assert sse.framing(headers) is framed

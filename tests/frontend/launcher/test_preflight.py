@@ -170,7 +170,7 @@ def test_too_little_memory(
     )
 
 
-def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", EMPTY_PATH)
     settings = echo_settings(model_repository=tmp_path)
     with socket.create_server(("127.0.0.1", settings.triton_http_port)):

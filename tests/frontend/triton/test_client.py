@@ -208,7 +208,7 @@ async def test_how_a_mask_can_fail(
         await triton_client.mask("a", CLICK, b"image", 10).response()
 
 
-async def test_an_unknown_picture_is_told_apart_from_an_unknown_model(
+async def test_an_unknown_picture_differs_from_an_unknown_model(
     triton_client: TritonClient,
 ) -> None:
     with pytest.raises(NotCachedError):

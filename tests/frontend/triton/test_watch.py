@@ -26,8 +26,8 @@ async def watch(triton: FakeTriton) -> AsyncIterator[Watch]:
     await client.close()
 
 
-async def ping_in_vain(watch: Watch, triton: FakeTriton) -> None:
-    """A beat that gets no answer."""
+async def miss_a_ping(watch: Watch, triton: FakeTriton) -> None:
+    """Send a ping that gets no answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triton.behaviour, "deaf", True)
         patch.setattr(watch, "_timeout_s", 0.1)
@@ -44,12 +44,12 @@ async def test_triton_is_away_until_it_has_answered(watch: Watch) -> None:
 
 async def test_one_missing_answer_is_forgiven(watch: Watch, triton: FakeTriton) -> None:
     await watch.ping()
-    await ping_in_vain(watch, triton)
+    await miss_a_ping(watch, triton)
     assert watch.state is not None
     await watch.ping()
-    await ping_in_vain(watch, triton)
+    await miss_a_ping(watch, triton)
     assert watch.state is not None
-    await ping_in_vain(watch, triton)
+    await miss_a_ping(watch, triton)
     with pytest.raises(TritonDownError, match="does not answer"):
         watch.require()
 

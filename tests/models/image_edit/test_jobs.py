@@ -38,12 +38,12 @@ def eventually(happened: Callable[[], bool]) -> None:
 
 
 class Bench:
-    """EditJobs between two gates, with a log of what each job's client was told."""
+    """EditJobs between two gates, with a log of what was sent to each job's client."""
 
     def __init__(self, warm_up: Callable[[], None] = lambda: None) -> None:
         self.engine = FakeEngine()
         self.conditioning = Gate()
-        self.told: dict[EditJob, list[Message]] = {}
+        self.sent: dict[EditJob, list[Message]] = {}
         self.errors: list[str] = []
         self.most_live = 0
         self.ended_at_loss: list[int] = []
@@ -66,8 +66,8 @@ class Bench:
         return conditions_of()
 
     def _emit(self, job: EditJob, message: Message) -> None:
-        self.told.setdefault(job, []).append(message)
-        self.most_live = max(self.most_live, len(self.told) - len(self.ends()))
+        self.sent.setdefault(job, []).append(message)
+        self.most_live = max(self.most_live, len(self.sent) - len(self.ends()))
 
     def _lose_device(self) -> None:
         self.ended_at_loss.append(len(self.ends()))
@@ -79,19 +79,19 @@ class Bench:
 
     def ends(self) -> dict[EditJob, Message]:
         """The terminal messages so far."""
-        told = list(self.told.items())
-        return {job: told[-1] for job, told in told if isinstance(told[-1], Terminal)}
+        sent = list(self.sent.items())
+        return {job: sent[-1] for job, sent in sent if isinstance(sent[-1], Terminal)}
 
     def end(self, job: EditJob) -> str:
         """Wait for a job's end: "done" or the code of its error."""
         eventually(lambda: job in self.ends())
-        message = self.told[job][-1]
+        message = self.sent[job][-1]
         return str(message.error.code) if isinstance(message, Failed) else "done"
 
     def stages(self, job: EditJob) -> list[tuple[Stage, int]]:
-        """What a job was told so far: stages and steps, without its end."""
-        told = [message for message in self.told[job] if isinstance(message, Progressed)]
-        return [(message.stage, message.step) for message in told]
+        """Return the stages and steps sent to a job's client so far, without its end."""
+        sent = [message for message in self.sent[job] if isinstance(message, Progressed)]
+        return [(message.stage, message.step) for message in sent]
 
     def await_stage(self, job: EditJob, stage: Stage, step: int = 0) -> None:
         eventually(lambda: (stage, step) in self.stages(job))
@@ -117,7 +117,7 @@ def bench() -> Iterator[Bench]:
     made.jobs.stop()
 
 
-def test_a_job_is_told_every_stage_and_step(bench: Bench) -> None:
+def test_every_stage_and_step_of_a_job_is_sent(bench: Bench) -> None:
     bench.open()
     job = bench.submit()
     assert bench.end(job) == "done"
@@ -130,7 +130,7 @@ def test_a_job_is_told_every_stage_and_step(bench: Bench) -> None:
         (Stage.DENOISING, 3),
         (Stage.DECODING, 3),
     ]
-    assert isinstance(bench.told[job][-1], Succeeded)
+    assert isinstance(bench.sent[job][-1], Succeeded)
     assert bench.jobs.counts() == (0, 0)
 
 
@@ -189,7 +189,7 @@ def test_a_waiting_job_is_cancelled_at_once(bench: Bench) -> None:
     running, queued = bench.submit(), bench.submit()
     bench.start(running)
     assert bench.jobs.cancel(queued)
-    assert isinstance(bench.told[queued][-1], Failed)  # without waiting for any thread
+    assert isinstance(bench.sent[queued][-1], Failed)  # without waiting for any thread
     assert bench.jobs.counts() == (0, 1)
 
 
@@ -197,7 +197,7 @@ def test_a_job_is_cancelled_while_it_is_conditioned(bench: Bench) -> None:
     job, following = bench.submit(), bench.submit()
     bench.await_stage(job, Stage.CONDITIONING)
     assert bench.jobs.cancel(job)
-    assert isinstance(bench.told[job][-1], Failed)
+    assert isinstance(bench.sent[job][-1], Failed)
     bench.open()
     assert bench.end(following) == "done"
     assert bench.end(job) == Code.CANCELLED
@@ -210,7 +210,7 @@ def test_a_conditioned_job_is_cancelled_before_the_engine_is_free(bench: Bench) 
     bench.await_stage(conditioned, Stage.CONDITIONING)
     time.sleep(0.05)
     assert bench.jobs.cancel(conditioned)
-    assert isinstance(bench.told[conditioned][-1], Failed)
+    assert isinstance(bench.sent[conditioned][-1], Failed)
     bench.await_stage(following, Stage.CONDITIONING)
     bench.open()
     assert bench.end(following) == "done"
@@ -262,7 +262,7 @@ def test_a_failing_engine_ends_one_job_only(
     bench.engine.gate.let(units)
     bench.engine.gate.fail(error)
     assert bench.end(failing) == code
-    assert "secret" not in str(bench.told[failing][-1])
+    assert "secret" not in str(bench.sent[failing][-1])
     bench.engine.gate.open()
     assert bench.end(following) == "done"
 
@@ -277,7 +277,7 @@ def test_failing_conditions_end_one_job_only(bench: Bench, error: Exception, cod
     assert bench.end(following) == "done"
 
 
-def test_what_a_cancelled_job_still_raises_is_logged_and_not_told(bench: Bench) -> None:
+def test_what_a_cancelled_job_still_raises_is_logged_and_not_sent(bench: Bench) -> None:
     job = bench.submit()
     bench.start(job, 1)
     bench.jobs.cancel(job)
@@ -345,7 +345,7 @@ def test_in_any_order_every_job_ends_exactly_once(actions: list[tuple[Any, ...]]
     eventually(lambda: bench.jobs.counts() == (0, 0))
     bench.jobs.stop()
     for job in jobs:
-        *before, _ = bench.told[job]
+        *before, _ = bench.sent[job]
         assert all(isinstance(message, Progressed) for message in before)
         progress = [message.progress for message in before if isinstance(message, Progressed)]
         assert progress == sorted(progress)
@@ -453,7 +453,7 @@ def test_memory_is_given_back_after_a_job_that_ran_out_of_it(bench: Bench) -> No
     assert bench.ended_at_giving_back == []
     bench.engine.gate.fail(CodedError(Code.RESOURCE_EXHAUSTED, "out of memory"))
     assert bench.end(job) == Code.RESOURCE_EXHAUSTED
-    # Before its client is told, so that the next edit finds the memory.
+    # Before its client gets the end, so that the next edit finds the memory.
     assert bench.ended_at_giving_back == [0]
     other = bench.submit()
     bench.start(other)

@@ -75,9 +75,9 @@ def test_guidance_scale_is_what_was_in_effect() -> None:
     assert info(distilled=True, **scales)["parameters_used"]["guidance_scale"] == 6.0
 
 
-def test_a_reference_is_told() -> None:
+def test_a_reference_is_reported() -> None:
     assert info(REFERENCE_IMAGE=b"x")["parameters_used"]["has_reference_image"] is True
 
 
-def test_the_region_is_told_as_it_was_asked() -> None:
+def test_the_region_is_reported_as_the_client_wrote_it() -> None:
     assert info(REGION=b"[1, 2, 30, 40]")["parameters_used"]["region"] == "[1, 2, 30, 40]"

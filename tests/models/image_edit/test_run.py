@@ -38,20 +38,20 @@ def outcome(runner: EditRunner, **inputs: Any) -> tuple[list[Progressed | None],
             return messages, end.value
 
 
-def told(messages: list[Progressed | None]) -> list[Progressed]:
+def reported(messages: list[Progressed | None]) -> list[Progressed]:
     return [message for message in messages if message is not None]
 
 
 def test_the_messages_of_an_edit(engine: FakeEngine) -> None:
     messages, result = outcome(EditRunner(engine, "demo"))
-    assert [(message.stage, message.step) for message in told(messages)] == [
+    assert [(message.stage, message.step) for message in reported(messages)] == [
         (Stage.ENCODING, 0),
         (Stage.DENOISING, 1),
         (Stage.DENOISING, 2),
         (Stage.DENOISING, 3),
         (Stage.DECODING, 3),
     ]
-    assert {message.total_steps for message in told(messages)} == {result.total_steps} == {3}
+    assert {message.total_steps for message in reported(messages)} == {result.total_steps} == {3}
 
 
 def test_a_unit_of_work_that_has_nothing_to_tell_still_hands_back_control(
@@ -79,13 +79,13 @@ def test_the_result(engine: FakeEngine) -> None:
 def test_previews_come_with_steps_and_only_when_asked(engine: FakeEngine) -> None:
     runner = EditRunner(engine, "demo")
     messages, _ = outcome(runner, PREVIEW=True)
-    shown = [message.preview for message in told(messages)]
+    shown = [message.preview for message in reported(messages)]
     assert [bool(preview) for preview in shown] == [False, True, True, True, False]
     drawn = np.asarray(Image.open(io.BytesIO(shown[1])))
     assert drawn.shape == (8, 8, 3)
     assert abs(drawn.astype(int) - 55).max() <= 2
     messages, _ = outcome(runner)
-    assert not any(message.preview for message in told(messages))
+    assert not any(message.preview for message in reported(messages))
 
 
 def test_progress_never_falls_and_follows_the_time_that_was_measured(
@@ -97,16 +97,16 @@ def test_progress_never_falls_and_follows_the_time_that_was_measured(
         patch.setattr("model_kit.laps.time.perf_counter", lambda: next(clock))
         outcome(runner)
     messages, _ = outcome(runner)
-    progress = [message.progress for message in told(messages)]
+    progress = [message.progress for message in reported(messages)]
     assert progress == pytest.approx([0.01, 0.41, 0.61, 0.81, 0.81])  # of 10 s
 
 
 def test_the_costs_of_one_edit_do_not_move_another_in_progress(engine: FakeEngine) -> None:
     runner = EditRunner(engine, "demo")
     first = runner.run(request_of(), conditions_of(), laps())
-    before = told([next(first), next(first), next(first)])
+    before = reported([next(first), next(first), next(first)])
     outcome(runner)
-    after = told(list(first))
+    after = reported(list(first))
     progress = [message.progress for message in before + after]
     assert progress == sorted(progress)
     assert progress[-1] == pytest.approx(4 / 5)  # the costs before any was measured
@@ -139,7 +139,7 @@ def test_regions_take_each_step_together_and_control_comes_back_between_them(
         except StopIteration as end:
             result = end.value
             break
-    steps = [message.step for message in told(messages) if message.stage is Stage.DENOISING]
+    steps = [message.step for message in reported(messages) if message.stage is Stage.DENOISING]
     assert steps == [1, 2, 3]
     assert messages.count(None) == 2 + 3 + 2 + 1  # prepared; between steps; decoded; pasted
     image = np.asarray(Image.open(io.BytesIO(result.image)))
@@ -170,7 +170,7 @@ def test_a_warm_up_measures_the_engine(engine: FakeEngine, monkeypatch: pytest.M
         for adapter in engine.adapters
     ]
     messages, _ = outcome(runner, NUM_INFERENCE_STEPS=4)
-    assert [message.progress for message in told(messages)] == pytest.approx(
+    assert [message.progress for message in reported(messages)] == pytest.approx(
         [0, 1.5 / 4, 2 / 4, 2.5 / 4, 3 / 4, 3 / 4]
     )
 
@@ -178,10 +178,10 @@ def test_a_warm_up_measures_the_engine(engine: FakeEngine, monkeypatch: pytest.M
 def test_an_edit_says_before_it_begins_what_it_will_compute(engine: FakeEngine) -> None:
     runner = EditRunner(engine, "demo")
     messages, _ = outcome(runner, WIDTH=300)
-    [first, *others] = told(messages)
+    [first, *others] = reported(messages)
     plan = json.loads(first.info)
     assert plan == {"size": [300, 64], "computed_sizes": [[64, 64]], "expected_seconds": None}
     assert not any(message.info for message in others)
     messages, result = outcome(runner)
     timings = json.loads(result.info)["timings"]
-    assert 0 <= json.loads(told(messages)[0].info)["expected_seconds"] <= sum(timings.values())
+    assert 0 <= json.loads(reported(messages)[0].info)["expected_seconds"] <= sum(timings.values())

@@ -187,7 +187,7 @@ def test_a_job_whose_client_has_left_stops(bench: Bench) -> None:
     assert client.code() is Code.CANCELLED
 
 
-def test_a_fault_is_logged_and_its_client_told_no_more_than_that(bench: Bench) -> None:
+def test_a_fault_is_logged_and_its_client_learns_no_details(bench: Bench) -> None:
     bench.error = RuntimeError("secret")
     bench.gate.set()
     client = bench.submit()

@@ -272,7 +272,7 @@ def test_a_bad_guidance_mask_is_refused_beside_points_too(bench: Bench) -> None:
     assert "MASK: Invalid image data" in str(error)
 
 
-def test_the_salient_object_is_grown_unless_told_otherwise(bench: Bench) -> None:
+def test_the_salient_object_is_grown_unless_a_border_is_given(bench: Bench) -> None:
     def area(border: int) -> int:
         mask = bench.ask(IMAGE=png(64, 64), AUTO_DETECT=True, BORDER_ADJUSTMENT=border)
         return int(pixels(mask).sum(dtype=np.int64))

@@ -52,7 +52,7 @@ def size_of(pixels: Pixels) -> tuple[int, int]:
 
 
 def resize(pixels: Pixels, size: tuple[int, int], resampling: Resampling) -> Pixels:
-    """Stretch a picture or mask to width and height; the same array where it fits already."""
+    """Stretch a picture or mask to width and height; return the same array if it fits."""
     if size_of(pixels) == size:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize(size, resampling))

@@ -77,7 +77,7 @@ def feathered(hard: Pixels, radius: int) -> Pixels:
 
 
 def object_box(mask: Pixels) -> Box | None:
-    """Return the box around all pixels above REGION_THRESHOLD; None where there are none."""
+    """Return the box around all pixels above REGION_THRESHOLD; None if there are none."""
     left, top, width, height = cv2.boundingRect(binarise(mask, REGION_THRESHOLD))
     return Box(left, top, width, height) if width else None
 

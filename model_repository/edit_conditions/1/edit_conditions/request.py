@@ -159,7 +159,7 @@ def _positive(tensors: Tensors, name: str) -> int | None:
 
 
 def _choice(tensors: Tensors, name: str, choices: type[Choice]) -> Choice | None:
-    """Return the choice that a text input names, or None where it is blank or absent."""
+    """Return the choice that a text input names, or None if it is blank or absent."""
     text = read_text(tensors, name).strip()
     if not text:
         return None

@@ -63,7 +63,7 @@ class ColourChange:
 def fit(before: Pixels, after: Pixels) -> ColourChange:
     """Fit the smooth change of colours that leads from one picture to the other.
 
-    What the change cannot explain, such as detail that a model draws anew, counts little: each
+    What the change cannot explain, such as detail that a model draws itself, counts little: each
     pixel's weight falls with its error (iteratively reweighted least squares, Cauchy weights).
 
     Args:

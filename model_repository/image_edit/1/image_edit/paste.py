@@ -7,7 +7,7 @@ from image_edit.conditions import Pixels, Size
 
 
 def resized(pixels: Pixels, size: Size) -> Pixels:
-    """Stretch a picture or mask to width and height; the same array where it fits already."""
+    """Stretch a picture or mask to width and height; return the same array if it fits."""
     height, width = pixels.shape[:2]
     if (width, height) == size:
         return pixels

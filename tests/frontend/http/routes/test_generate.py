@@ -82,7 +82,7 @@ async def test_early_late_and_resuming_subscribers_see_the_same(client: WebClien
     assert "\nid: 5\n" not in by_query.text
 
 
-async def test_who_has_seen_the_end_is_told_not_to_come_back(client: WebClient) -> None:
+async def test_a_client_that_has_seen_the_end_gets_no_content(client: WebClient) -> None:
     task_id = await client.submit()
     last = (await client.follow(task_id))[-1]["seq"]
     headers = {"Last-Event-ID": str(last)}
@@ -486,7 +486,7 @@ async def test_a_full_queue_is_503_and_loses_nothing(serve: Serve, triton: FakeT
         await client.finish()
 
 
-async def test_position_and_eta_are_told(serve: Serve, triton: FakeTriton) -> None:
+async def test_position_and_eta_are_reported(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.step_s = 0.02
     async with serve(max_in_flight=1) as client:
         started = time.perf_counter()

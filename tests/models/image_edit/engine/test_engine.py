@@ -282,7 +282,7 @@ def test_a_guided_prediction_of_nothing_moves_nothing(
     assert state.latents.equal(before)
 
 
-def test_the_two_predictions_are_told_apart_for_caches(
+def test_caches_can_distinguish_the_two_predictions(
     bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contexts: list[str] = []
@@ -389,7 +389,7 @@ def out_of_library_memory(**_: Any) -> None:
     "forward",
     [out_of_device_memory, out_of_driver_memory, out_of_library_memory, out_of_host_memory],
 )
-def test_out_of_memory_is_told_and_survived(
+def test_out_of_memory_is_reported_and_survived(
     bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch, forward: Any
 ) -> None:
     expected = denoised(engine, spec_of()).latents
@@ -429,7 +429,7 @@ def test_a_fault_of_the_device_is_one_that_no_edit_survives(
 
     state = prepared(engine, spec_of())
     monkeypatch.setattr(bundle.pipeline.transformer, "forward", fail)
-    with pytest.raises(DeviceLostError, match="starts anew"):
+    with pytest.raises(DeviceLostError, match="the server restarts"):
         engine.step(state)
 
 

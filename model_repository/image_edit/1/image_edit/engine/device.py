@@ -60,7 +60,7 @@ def coded_device_errors(device: torch.device) -> Iterator[None]:
             ) from error
         if any(text in str(error) for text in _FATAL) or _is_lost(device):
             raise DeviceLostError(
-                Code.INTERNAL, "the device failed; the server starts anew"
+                Code.INTERNAL, "the device failed; the server restarts"
             ) from error
         raise
 
