@@ -50,7 +50,7 @@ def pytest_terminal_summary(
 
 @pytest.fixture(scope="session")
 def overrides() -> tuple[Path, ...]:
-    """What docker-compose.yml needs on this engine, and the images that it names, built."""
+    """Provide what docker-compose.yml needs on this engine, and build the images that it names."""
     files = [FOLDER / "test.compose.yml"]
     Stack("artmancer-test", tuple(files), port=0).build()
     if not engine.can_lock_memory(image("frontend")):
@@ -70,13 +70,13 @@ def image_sizes(overrides: tuple[Path, ...], pytestconfig: pytest.Config) -> dic
 
 @pytest.fixture(scope="module")
 def stack(overrides: tuple[Path, ...]) -> Iterator[Stack]:
-    """A stack that a test leaves running and healthy."""
+    """Provide a stack that a test leaves running and healthy."""
     with running("artmancer-test", *overrides) as started:
         yield started
 
 
 @pytest.fixture
 async def client(stack: Stack) -> AsyncIterator[WebClient]:
-    """A web client of the stack, through the port that it publishes."""
+    """Provide a web client of the stack, through the port that it publishes."""
     async with WebClient(stack.url) as opened:
         yield opened

@@ -36,7 +36,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def claimed_png(width: int, height: int) -> bytes:
-    """A tiny file whose header claims width x height grey pixels."""
+    """Return a tiny file whose header claims width x height grey pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     pixels = zlib.compress(bytes(1000))
     chunks = _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
@@ -44,7 +44,7 @@ def claimed_png(width: int, height: int) -> bytes:
 
 
 def bomb(side: int) -> bytes:
-    """A real PNG of side² black pixels, a thousandth of their size."""
+    """Return a real PNG of side² black pixels, a thousandth of their size."""
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     packer = zlib.compressobj(9)
     row = bytes(1 + side)
@@ -54,14 +54,14 @@ def bomb(side: int) -> bytes:
 
 
 def _text_bomb() -> bytes:
-    """A small PNG with a comment that unpacks to 64 MB."""
+    """Return a small PNG with a comment that unpacks to 64 MB."""
     comment = b"Comment\0\0" + zlib.compress(bytes(64 * 2**20), 9)
     good = png()
     return good[:33] + _chunk(b"zTXt", comment) + good[33:]
 
 
 def _corrupt(data: bytes) -> bytes:
-    """The file with a byte in its middle changed."""
+    """Return the file with a byte in its middle changed."""
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
 
@@ -85,7 +85,7 @@ def _image(name: str, data: bytes | str, field: str = "input_image") -> BadInput
 
 
 def _endless_jpeg() -> bytes:
-    """A small progressive JPEG with 100,000 empty scans, each of which decodes the picture."""
+    """Return a small progressive JPEG with 100,000 empty scans, each decoding the picture."""
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64)).save(buffer, "JPEG", progressive=True)
     data = buffer.getvalue()
@@ -94,7 +94,7 @@ def _endless_jpeg() -> bytes:
 
 
 def _raw(field: str, literal: str) -> BadInput:
-    """A request with a literal that json.dumps would not write."""
+    """Return a request with a literal that json.dumps would not write."""
     body = json.dumps(edit(**{field: "@"})).replace('"@"', literal)
     return BadInput(f"{field} = {literal[:20]}", body.encode(), field)
 

@@ -34,7 +34,7 @@ class BadMask(NamedTuple):
 
 
 def mask_request(**changes: Any) -> dict[str, Any]:
-    """A small valid request for a mask; `changes` replace or (None) null its fields."""
+    """Return a small valid request for a mask; `changes` replace or (None) null its fields."""
     return {"image": b64(png()), "points": [[4, 4]]} | changes
 
 
@@ -44,7 +44,7 @@ def _mask(detail: str, status: int = 400, **changes: Any) -> BadMask:
 
 
 def _raw(field: str, literal: str) -> BadMask:
-    """A request with a literal that json.dumps would not write."""
+    """Return a request with a literal that json.dumps would not write."""
     body = json.dumps(mask_request(**{field: "@"})).replace('"@"', literal)
     return BadMask(f"{field} = {literal[:30]}", body.encode(), field)
 

@@ -85,7 +85,7 @@ class FakeTriton:
     """Model and inputs, in order."""
 
     def module(self) -> ModuleType:
-        """Makes what stands in for `triton_python_backend_utils`."""
+        """Make what stands in for `triton_python_backend_utils`."""
         triton = self
 
         class InferenceRequest:
@@ -132,7 +132,7 @@ class FakeTriton:
 
 
 def load_model(path: Path, triton: FakeTriton) -> Iterator[ModuleType]:
-    """Yields a model.py that was imported with the fake; for a fixture to yield from.
+    """Yield a model.py that was imported with the fake; for a fixture to yield from.
 
     Args:
         path: of the model.py.

@@ -11,21 +11,21 @@ from PIL import Image
 def encoded(
     image_format: str = "PNG", size: tuple[int, int] = (16, 16), mode: str = "RGB"
 ) -> bytes:
-    """A grey picture of `size` (width, height)."""
+    """Return a grey picture of `size` (width, height)."""
     buffer = io.BytesIO()
     Image.new(mode, size, 128 if mode in ("L", "P") else None).save(buffer, image_format)
     return buffer.getvalue()
 
 
 def grey(shade: int) -> bytes:
-    """A PNG of 8 x 8 pixels of one shade."""
+    """Return a PNG of 8 x 8 pixels of one shade."""
     buffer = io.BytesIO()
     Image.new("L", (8, 8), shade).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def png(size: tuple[int, int] = (16, 16)) -> bytes:
-    """A PNG of `size` (width, height)."""
+    """Return a PNG of `size` (width, height)."""
     return encoded("PNG", size)
 
 

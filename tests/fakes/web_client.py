@@ -41,21 +41,21 @@ def decode(image: str | bytes) -> np.ndarray[Any, Any]:
 
 
 def scene(side: int = 64, seed: int = 0) -> bytes:
-    """A smooth random picture of side² pixels, PNG."""
+    """Return a smooth random picture of side² pixels, PNG."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
     return png(np.asarray(small.resize((side, side), Image.Resampling.BICUBIC)))
 
 
 def square_mask(side: int = 64, low: float = 0.25, high: float = 0.75) -> bytes:
-    """A white square on black, PNG, from low to high of the side."""
+    """Return a white square on black, PNG, from low to high of the side."""
     mask = np.zeros((side, side), np.uint8)
     mask[int(low * side) : int(high * side), int(low * side) : int(high * side)] = 255
     return png(mask)
 
 
 def edit(**changes: Any) -> Json:
-    """A small, fast, valid removal request; `changes` replace or (None) null its fields."""
+    """Return a small, fast, valid removal request; `changes` replace or (None) null its fields."""
     request: Json = {
         "prompt": "remove the object",
         "input_image": b64(scene()),
@@ -69,7 +69,7 @@ def edit(**changes: Any) -> Json:
 
 
 def long_edit() -> Json:
-    """A request whose hundred large steps outlast all that a test does meanwhile; cancel it."""
+    """Return a request whose hundred large steps outlast the rest of a test; cancel it."""
     return edit(num_inference_steps=100, width=512, height=512)
 
 

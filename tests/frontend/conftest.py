@@ -52,7 +52,7 @@ async def listening(app: FastAPI) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def triton() -> AsyncIterator[FakeTriton]:
-    """A healthy stand-in for Triton."""
+    """Provide a healthy stand-in for Triton."""
     fake = FakeTriton()
     await fake.start()
     yield fake
@@ -61,7 +61,7 @@ async def triton() -> AsyncIterator[FakeTriton]:
 
 @pytest.fixture
 def settings(triton: FakeTriton) -> Settings:
-    """Settings with times that suit a test."""
+    """Provide settings with times that suit a test."""
     return Settings(
         triton_url=triton.url,
         log_level="error",
@@ -85,6 +85,6 @@ def serve(settings: Settings) -> Serve:
 
 @pytest.fixture
 async def client(serve: Serve) -> AsyncIterator[WebClient]:
-    """A client of a frontend with the settings above."""
+    """Provide a client of a frontend with the settings above."""
     async with serve() as started:
         yield started

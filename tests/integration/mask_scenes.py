@@ -42,7 +42,7 @@ class Scene:
         return [float(edge) for edge in edges]
 
     def guidance(self) -> bytes:
-        """A rough stroke within the object, PNG."""
+        """Return a rough stroke within the object, PNG."""
         x, y = self.middle
         height, width = self.truth.shape
         stroke = Image.new("L", (width, height))

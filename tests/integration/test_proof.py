@@ -27,7 +27,7 @@ MOST_SECONDS = {256: 3.0, 512: 12.0}
 
 
 def request(sample: Sample, **changes: Any) -> Json:
-    """The sample as a client sends it."""
+    """Return the sample as a client sends it."""
     return edits.request(sample, STEPS[256]) | changes
 
 
@@ -42,7 +42,7 @@ async def measured(
     scenes: int | None = None,
     steps: int | None = None,
 ) -> dict[str, float]:
-    """The scores of a flow, averaged over held-out scenes."""
+    """Return the scores of a flow, averaged over held-out scenes."""
     found = []
     steps = steps or STEPS[size]
     for index in range(scenes or SCENES[size]):

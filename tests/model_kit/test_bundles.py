@@ -11,7 +11,7 @@ from model_kit.bundles import BundleError, read_checked_manifest, read_manifest
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder that is a bundle as far as its manifest goes."""
+    """Provide a folder that is a bundle as far as its manifest goes."""
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "pipeline" / "config.json").write_text("{}")
     (tmp_path / "weights").write_bytes(b"0123456789")

@@ -20,7 +20,7 @@ import model
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A venv with all packages of this one, but none that is installed as editable."""
+    """Provide a venv with all packages of this one, but none that is installed as editable."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder, with_pip=False)
     packages = Path(sysconfig.get_path("purelib"))

@@ -147,7 +147,7 @@ def pypi(tmp_path: Path) -> Iterator[Index]:
 
 @pytest.fixture
 def cpu_wheels(tmp_path: Path) -> Path:
-    """The folder of PyTorch's index, which holds other versions and other builds too."""
+    """Provide the folder of PyTorch's index, which holds other versions and other builds too."""
     folder = tmp_path / "cpu"
     folder.mkdir()
     for version in (TORCH, "2.9.0"):
@@ -217,7 +217,7 @@ class Machine:
 
 @pytest.fixture
 def bare_machine(tmp_path: Path) -> Machine:
-    """A clone without .venv, and no network."""
+    """Provide a clone without .venv, and no network."""
     project, tools = tmp_path / "clone", tmp_path / "tools"
     tools.mkdir()
     for tool in TOOLS:
@@ -243,7 +243,7 @@ def bare_machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def machine(bare_machine: Machine, empty_venv: Path, pypi: Index) -> Machine:
-    """A clone with an empty .venv, on a machine without a driver that reaches PyPI."""
+    """Provide a clone with an empty .venv, on a machine without a driver that reaches PyPI."""
     shutil.copytree(empty_venv, bare_machine.project / ".venv", symlinks=True)
     bare_machine.environment["PIP_INDEX_URL"] = pypi.url
     return bare_machine

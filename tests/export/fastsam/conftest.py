@@ -16,7 +16,7 @@ from export.scenes.masks import draw_scene
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of FastSAM-s's size that finds things, untrained, in the scene of seed 0."""
+    """Provide an untrained checkpoint of FastSAM-s that finds things in the scene of seed 0."""
     path = tmp_path_factory.mktemp("checkpoint") / "FastSAM-s.pt"
     write_untrained(path, "FastSAM-s", 320, picture=draw_scene(0, 320).picture)
     return path
@@ -24,13 +24,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def network(checkpoint: Path) -> Any:
-    """The network in that checkpoint."""
+    """Provide the network in that checkpoint."""
     return fastsam_checkpoint.open_checkpoint(checkpoint)
 
 
 @pytest.fixture(scope="session")
 def exported(network: Any) -> onnx.ModelProto:
-    """The ONNX network exported from that network, for images of 320 x 320."""
+    """Provide the ONNX network exported from that network, for images of 320 x 320."""
     return fastsam_checkpoint.export_onnx(network, 320)
 
 
@@ -42,5 +42,5 @@ def images() -> FloatArray:
 
 @pytest.fixture(scope="session")
 def demo() -> onnx.ModelProto:
-    """The shipped network."""
+    """Provide the shipped network."""
     return onnx.load(DEMO / NETWORK)

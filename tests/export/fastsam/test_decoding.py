@@ -18,7 +18,7 @@ SIZE = 16
 
 
 def predictions(*rows: tuple[float, float, float, float, float]) -> FloatArray:
-    """Detections whose mask is positive wherever the first prototype is."""
+    """Return detections whose mask is positive wherever the first prototype is."""
     array = np.zeros((37, len(rows)), np.float32)
     array[:5] = np.array(rows, np.float32).T
     array[5] = 1

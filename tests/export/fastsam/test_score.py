@@ -18,7 +18,7 @@ def scene() -> Scene:
 
 
 def answering(*detections: tuple[float, float, float, float, float]) -> mask_score.RunNetwork:
-    """A network that always finds these boxes, filled."""
+    """Return a network that always finds these boxes, filled."""
     predictions = np.zeros((1, 37, len(detections)), np.float32)
     predictions[0, :5] = np.array(detections, np.float32).T
     predictions[0, 5] = 1

@@ -47,7 +47,7 @@ def hub(demo: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def export(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Export:
-    """The command with the hub out of reach; gives its exit code and what it said."""
+    """Run the command with the hub out of reach; return its exit code and output."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 

@@ -157,7 +157,7 @@ def test_only_the_oldest_running_job_owes_a_sign_of_life(queue: JobQueue, clock:
 
 @pytest.fixture
 def two(clock: Clock) -> JobQueue:
-    """A queue before two engines."""
+    """Provide a queue before two engines."""
     return JobQueue(max_waiting=9, max_running=2, clock=clock, lanes=2)
 
 

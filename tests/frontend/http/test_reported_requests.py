@@ -25,7 +25,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def sent_edit(triton: FakeTriton) -> dict[str, Any]:
-    """The inputs of the only edit that has reached the model."""
+    """Return the inputs of the only edit that has reached the model."""
     (inputs,) = triton.requests.values()
     return inputs
 

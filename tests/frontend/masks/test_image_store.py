@@ -26,7 +26,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(clock: Clock) -> ImageStore:
-    """A store with room for three pictures."""
+    """Provide a store with room for three pictures."""
     return ImageStore(3 * (SIZE + ENTRY_BYTES), ttl_s=60, clock=clock)
 
 

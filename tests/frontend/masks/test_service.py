@@ -77,7 +77,7 @@ class Bench:
 
 @pytest.fixture
 def changes() -> dict[str, Any]:
-    """What `bench` changes in the settings; see `with_settings`."""
+    """Provide what `bench` changes in the settings; see `with_settings`."""
     return {}
 
 

@@ -29,7 +29,7 @@ def flat(width: int, height: int, colour: int | tuple[int, int, int]) -> Pixels:
 
 
 def mask_with(width: int, height: int, *boxes: tuple[int, int, int, int]) -> Pixels:
-    """A black mask with white boxes of (left, top, width, height)."""
+    """Return a black mask with white boxes of (left, top, width, height)."""
     mask = np.zeros((height, width), dtype=np.uint8)
     for left, top, box_width, box_height in boxes:
         mask[top : top + box_height, left : left + box_width] = 255
@@ -39,7 +39,7 @@ def mask_with(width: int, height: int, *boxes: tuple[int, int, int, int]) -> Pix
 def edit(
     task: Task, image: Pixels, mask: Pixels | None = None, **changes: Any
 ) -> ConditionsRequest:
-    """An edit of an opaque sRGB picture in its own size, with the changes made."""
+    """Return an edit of an opaque sRGB picture in its own size, with the changes made."""
     inputs: dict[str, Any] = {
         "prompt": "x",
         "input_quality": InputQuality.ORIGINAL,

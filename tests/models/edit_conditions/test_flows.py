@@ -28,7 +28,7 @@ def seen(
     shadow_hint: bool = False,
     **changes: Any,
 ) -> tuple[Scene, SceneConditions]:
-    """The one scene of an edit, and its conditions."""
+    """Return the one scene of an edit, and its conditions."""
     request = edit(task, image, mask, **changes)
     [scene] = plan(request, shadow_hint).scenes
     return scene, build_conditions(request, scene, telea, shadow_hint)
@@ -41,7 +41,7 @@ def build(
 
 
 def cut(image: Pixels, mask: Pixels) -> Pixels:
-    """The picture without the pixels of a hard mask."""
+    """Return the picture without the pixels of a hard mask."""
     return np.where(mask[:, :, None] > 0, np.uint8(0), image)
 
 

@@ -36,7 +36,7 @@ def planned(
 
 
 def mask_in(image: Pixels) -> Pixels:
-    """A mask of the middle third."""
+    """Return a mask of the middle third."""
     width, height = size_of(image)
     return mask_with(width, height, (width // 3, height // 3, width // 3, height // 3))
 

@@ -44,7 +44,7 @@ Input = bytes | list[bytes] | list[int] | Absent
 
 
 def read(**changes: Input) -> ConditionsRequest:
-    """A good removal with the changes made."""
+    """Return a good removal with the changes made."""
     inputs: dict[str, Input] = {
         "PROMPT": b"remove the cup",
         "IMAGE": PICTURE,

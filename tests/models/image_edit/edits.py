@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def picture(width: int = 64, height: int = 64, seed: int = 0) -> Pixels:
-    """A smooth random picture, RGB uint8 [height, width, 3]."""
+    """Return a smooth random picture, RGB uint8 [height, width, 3]."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def request_of(**inputs: Any) -> EditRequest:
-    """A request of the given inputs, one element each, of 3 steps where they do not say."""
+    """Return a request of the given inputs, one element each, of 3 steps by default."""
     elements = {"NUM_INFERENCE_STEPS": 3, "SEED": 7, **inputs}
     return read_edit_request(
         {name: [value] for name, value in elements.items()}, static_schedule=False, max_bytes=1000
@@ -34,7 +34,7 @@ def request_of(**inputs: Any) -> EditRequest:
 
 
 def region_of(picture_: Pixels | None = None, **changes: Any) -> Region:
-    """The region of a whole picture, which is a small one where none is given."""
+    """Return the region of a whole picture, by default a small one."""
     images = np.stack([picture(seed=seed) for seed in range(2)])
     height, width = (images[0] if picture_ is None else picture_).shape[:2]
     if picture_ is not None:
@@ -68,7 +68,7 @@ class Gate:
         self._outcomes: queue.SimpleQueue[Exception | bool | None] = queue.SimpleQueue()
 
     def enter(self, on_layer: Callable[[], None] = lambda: None) -> None:
-        """Called by the thread.
+        """Run in the thread.
 
         Args:
             on_layer: called for each layer that the thread may pass while it stays at the gate.

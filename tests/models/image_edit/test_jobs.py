@@ -78,7 +78,7 @@ class Bench:
         return job
 
     def ends(self) -> dict[EditJob, Message]:
-        """The terminal messages so far."""
+        """Return the terminal messages so far."""
         sent = list(self.sent.items())
         return {job: sent[-1] for job, sent in sent if isinstance(sent[-1], Terminal)}
 

@@ -332,7 +332,7 @@ def test_nothing_of_the_step_cache_is_held_while_a_picture_is_decoded(
 
 @pytest.fixture(scope="module")
 def with_lightning(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Insertion's adapter serves removal and white-balance too, beside each one's own."""
+    """Make insertion's adapter serve removal and white-balance too, beside each one's own."""
     copy = shutil.copytree(bundle_folder, tmp_path_factory.mktemp("lightning") / "demo")
     path = copy / "manifest.json"
     manifest = json.loads(path.read_text())

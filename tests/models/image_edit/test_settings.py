@@ -11,7 +11,7 @@ FOLDER = ROOT / "model_repository" / "image_edit"
 
 
 def parameters(path: str, **changes: str | None) -> Parameters:
-    """A profile's parameters; None leaves one out."""
+    """Return a profile's parameters; None leaves one out."""
     config = model_config(path)
     found = {key: value.string_value for key, value in config.parameters.items()} | changes
     return Parameters({key: text for key, text in found.items() if text is not None}, FOLDER)

@@ -21,7 +21,7 @@ def features(
     height: int = SIDE,
     holes: dict[int, Box] | None = None,
 ) -> Features:
-    """Detections that fill their boxes, most confident first as they are given.
+    """Return detections that fill their boxes, most confident first as they are given.
 
     Args:
         objects: box (multiples of 4, in pixels of a square of SIDE) and score of each.
@@ -49,7 +49,7 @@ def features(
 
 
 def png(width: int = 40, height: int = 30, colour: tuple[int, int, int] = (9, 9, 9)) -> bytes:
-    """A flat picture."""
+    """Return a flat picture."""
     buffer = BytesIO()
     Image.new("RGB", (width, height), colour).save(buffer, "PNG")
     return buffer.getvalue()

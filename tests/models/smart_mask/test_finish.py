@@ -28,7 +28,7 @@ def blobs(seed: int, width: int = 300, height: int = 260) -> Pixels:
 
 
 def reference(mask: Pixels, border: int, *, blur: bool) -> Floats:
-    """The chain by scikit-image, in floats over the whole picture; 0..1."""
+    """Return the chain by scikit-image, in floats over the whole picture; 0..1."""
     sigma = max(3.0, min(mask.shape) / 200)
     sigma = max(4.0, 1.5 * sigma) if blur else sigma
 

@@ -24,7 +24,7 @@ AWAY = ((0, 0, 8, 8), 0.9)
 
 
 def by_points(found: Features, *points: tuple[float, float], negative: int = 0) -> int | None:
-    """The last `negative` of the points are negative."""
+    """Select by points of which the last `negative` are negative."""
     labels = np.arange(len(points)) < len(points) - negative
     return mask_selection.by_points(found, np.array(points, np.float32), labels)
 

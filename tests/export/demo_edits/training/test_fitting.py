@@ -19,7 +19,7 @@ class KilledError(Exception):
 
 
 def problem() -> tuple[nn.Linear, Callable[[int, float], Tensor]]:
-    """A matrix and a vector to find, and how far a guess is from them."""
+    """Return a matrix and a vector to find, and how far a guess is from them."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         layer, wanted = nn.Linear(6, 4), nn.Linear(6, 4).requires_grad_(False)

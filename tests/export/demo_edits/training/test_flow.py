@@ -33,7 +33,7 @@ COURSES = (Course(0.5, 32, 3), Course(1.0, 32, 2))
 
 
 def encoded(number: int, conditions: int) -> Encoded:
-    """A sample whose truth is number / 4; each condition is 1 / 16 higher than the one before."""
+    """Return a sample whose truth is number / 4; each condition is 1 / 16 above the one before."""
     values = number / 4 + torch.arange(1 + conditions) / 16
     return Encoded(
         pictures=values[:, None, None].expand(-1, TOKENS, CHANNELS).half(),

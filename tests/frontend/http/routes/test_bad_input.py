@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def hardened() -> AsyncIterator[WebClient]:
-    """A client of one server that meets the whole table."""
+    """Provide a client of one server that meets the whole table."""
     triton = FakeTriton()
     await triton.start()
     app = create_app(Settings(triton_url=triton.url, log_level="error"))

@@ -118,7 +118,7 @@ async def test_libraries_get_each_event_with_its_number_in_one_block(client: Web
 
 
 def dispatched(stream: str) -> tuple[list[Any], str]:
-    """What a browser's EventSource has dispatched, and its last event id, by the standard."""
+    """Return what a browser's EventSource dispatches, and its last event id, by the standard."""
     events, data, buffered, last_id = [], "", "", ""
     for line in stream.split("\n")[:-1]:
         if line == "":

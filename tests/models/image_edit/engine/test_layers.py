@@ -48,7 +48,7 @@ def own_bundle(request: pytest.FixtureRequest, bundle_folder: Path, layers: Laye
 
 
 def units(engine: EditEngine) -> Iterator[Callable[[], object]]:
-    """The units of one edit; each is called once, in order."""
+    """Return the units of one edit; each is called once, in order."""
     request, conditions = request_of(NUM_INFERENCE_STEPS=2), conditions_of()
     preparing = engine.prepare(build_spec(request, conditions, conditions.regions[0]))
     states = []

@@ -14,7 +14,7 @@ from image_edit.engine.positions import KEPT_GRIDS, keep_few_places, mark_pictur
 
 @pytest.fixture(scope="module")
 def inputs(bundle: Bundle) -> dict[str, Any]:
-    """What diffusers' edit pipelines hand over, and beside it what they leave out."""
+    """Return what diffusers' edit pipelines hand over, and what they leave out."""
     pictures = [Image.new("RGB", (84, 56), colour) for colour in ("red", "blue")]
     slots = "<|vision_start|><|image_pad|><|vision_end|>" * len(pictures)
     return dict(
@@ -24,7 +24,7 @@ def inputs(bundle: Bundle) -> dict[str, Any]:
 
 @torch.no_grad()
 def places(encoder: Any, monkeypatch: pytest.MonkeyPatch, **inputs: Any) -> list[torch.Tensor]:
-    """The place of each token that the language model is given: [time, row, column]."""
+    """Return the place of each token that the language model is given: [time, row, column]."""
     seen: list[torch.Tensor] = []
     model = encoder.model.language_model
     forward = model.forward

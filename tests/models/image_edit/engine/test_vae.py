@@ -26,7 +26,7 @@ def load(folder: Path, dtype: torch.dtype) -> Any:
 
 @torch.inference_mode()
 def there_and_back(vae: Any, height: int = 72, width: int = 96) -> tuple[torch.Tensor, ...]:
-    """The latents of a random picture, and the picture of random latents."""
+    """Return the latents of a random picture, and the picture of random latents."""
     generator = torch.Generator().manual_seed(0)
     picture = torch.rand(1, 3, 1, height, width, generator=generator) * 2 - 1
     latents = torch.randn(1, 16, 1, height // 8, width // 8, generator=generator)
