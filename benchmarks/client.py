@@ -27,7 +27,7 @@ class Event:
 
     @property
     def terminal(self) -> bool:
-        """Tell whether this event is the job's last."""
+        """Return whether this event is the job's last."""
         return self.message["status"] in TERMINAL
 
 

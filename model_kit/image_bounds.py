@@ -1,7 +1,7 @@
 """Owns what an image may cost to decode, judged from its header alone.
 
-The frontend and the models each keep a copy of this file, since they share no code; a test
-holds the copies equal.
+The frontend checks a picture before it accepts a request, and the models check it before they
+decode it.
 """
 
 from PIL import Image
@@ -20,8 +20,8 @@ _START_OF_SCAN = b"\xff\xda"
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 
 
-def refusal(image: Image.Image, data: bytes, max_pixels: int) -> str | None:
-    """Tell why an opened image must not be decoded, if so.
+def reason_to_refuse(image: Image.Image, data: bytes, max_pixels: int) -> str | None:
+    """Return why an opened image must not be decoded; None if it may be.
 
     Args:
         image: opened, not yet loaded.

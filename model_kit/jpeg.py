@@ -53,7 +53,7 @@ def _next_restart(data: bytes) -> bytes:
 
 
 def _has_all_scans(data: bytes) -> bool:
-    """Tell whether each component's coefficients have begun to come at full precision."""
+    """Return whether each component's coefficients have begun to come at full precision."""
     missing: dict[int, set[int]] = {}
     for marker, body in _segments(data):
         if marker in _FRAMES:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from model_kit.colour import profile_of, shown_in_srgb, to_srgb
-from model_kit.image_bounds import FORMATS, refusal
+from model_kit.image_bounds import FORMATS, reason_to_refuse
 from model_kit.jpeg import without_end
 from model_kit.masks import read_mask
 
@@ -75,7 +75,7 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     """
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as picture:
-            if reason := refusal(picture, data, max_pixels):
+            if reason := reason_to_refuse(picture, data, max_pixels):
                 raise ImageRefusedError(reason)
             return _taken(_upright(_loaded(picture, data)))
     except ImageRefusedError:

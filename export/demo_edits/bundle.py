@@ -12,7 +12,7 @@ SHIPPED = Path(__file__).parent / "weights"
 
 
 def is_current(bundle: Path) -> bool:
-    """Tell whether the folder holds this very bundle with every file intact."""
+    """Return whether the folder holds this very bundle with every file intact."""
     try:
         return manifest.verify(bundle) == manifest.verify(SHIPPED)
     except manifest.ManifestError:

@@ -35,7 +35,7 @@ class Lane:
     ready: bool = True
     """Whether the queue may start a job here now."""
     full: bool = False
-    """Whether Triton has refused a job for lack of room, and may do so again."""
+    """Whether Triton has refused a job because its queue was full, and may do so again."""
     running: dict[str, LiveJob] = field(default_factory=dict)
     """Jobs by job_id, in the order of their start."""
     ended: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ENDED))

@@ -21,7 +21,7 @@ WEBP_METHOD = 6
 # Higher levels take several times as long and hardly make a photograph smaller.
 EXTRACT_COMPRESS_LEVEL = 1
 
-# Pillow's own limit only warns. `refusal` checks the size of every image instead.
+# Pillow's own limit only warns. `reason_to_refuse` checks the size of every image instead.
 Image.MAX_IMAGE_PIXELS = None
 
 

@@ -59,7 +59,7 @@ def why_no_engine() -> str | None:
 
 
 def can_lock_memory(image: str) -> bool:
-    """Tell whether the engine may set the memlock limit that docker-compose.yml asks for."""
+    """Return whether the engine may set the memlock limit that docker-compose.yml asks for."""
     try:
         docker("run", "--rm", "--ulimit=memlock=-1", "--entrypoint=true", image)
     except AssertionError as error:

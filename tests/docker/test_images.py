@@ -19,7 +19,7 @@ COPY = re.compile(r"^COPY (?!--from)(.+) \S+$", re.MULTILINE)
 
 
 def is_ignored(path: str) -> bool:
-    """Tell whether .dockerignore keeps a file out: its last line that matches decides."""
+    """Return whether .dockerignore keeps a file out: its last line that matches decides."""
     ignored = False
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         if not line or line.startswith("#"):

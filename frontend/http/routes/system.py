@@ -28,7 +28,7 @@ async def health() -> Health:
 
 @router.get("/readyz", summary="Ask whether an edit and a mask would be accepted")
 async def ready(services: Services) -> Health:
-    """Tell whether Triton would accept an edit and a mask now; 503 with the reason where not."""
+    """Answer whether Triton would accept an edit and a mask now; if not, 503 with the reason."""
     services.edits.require()
     services.masks.require()
     return Health()

@@ -43,6 +43,6 @@ Label = Annotated[str, Field(max_length=MAX_LABEL_CHARS)]
 
 
 class ErrorBody(BaseModel):
-    """Every refusal."""
+    """The body of every error."""
 
     detail: str
