@@ -128,6 +128,21 @@ class EditService:
         if self._queue.full:
             raise UnavailableError("The queue is full")
 
+    def expected_seconds(self, steps: int, size: Size | None) -> float | None:
+        """Return how long an edit takes on an idle engine, in seconds.
+
+        Args:
+            steps: denoising steps.
+            size: of the answer, if known.
+
+        Returns:
+            None if no edit was measured yet.
+
+        Raises:
+            TritonDownError: no Triton can run edits.
+        """
+        return _known(self._queue.expected_seconds(steps, self._pixels(size)))
+
     async def submit(self, params: EditParams, size: Size | None) -> str:
         """Queue an edit and return the id of its job.
 
@@ -141,8 +156,7 @@ class EditService:
         """
         # A second time, because the queue may have filled up while the images were decoded.
         self.admit(params.task_type)
-        area = max(state.image_area for state in self.require())
-        pixels = area if size is None else min(area, size[0] * size[1])
+        pixels = self._pixels(size)
         job = LiveJob(str(uuid.uuid4()), params.num_inference_steps, pixels, size)
         self._queue.enter(job)
         try:
@@ -182,6 +196,11 @@ class EditService:
                 await self._end_early(job, reason, self._settings.cancel_grace_s)
 
         return finish
+
+    def _pixels(self, size: Size | None) -> int:
+        """Return how many pixels the model computes at most for an answer of this size."""
+        area = max(state.image_area for state in self.require())
+        return area if size is None else min(area, size[0] * size[1])
 
     # --- waiting ---
 

@@ -187,6 +187,10 @@ class JobQueue:
             known = newest if math.isnan(self._seconds_per_unit) else self._seconds_per_unit
             self._seconds_per_unit = known + NEWEST_WEIGHT * (newest - known)
 
+    def expected_seconds(self, steps: int, pixels: int) -> float:
+        """Return the seconds that an idle engine takes for a job; NaN if unknown."""
+        return self._seconds_per_unit * steps * pixels
+
     def silent(self, longest_s: float) -> list[LiveJob]:
         """Return the running jobs that have been silent for longer than `longest_s`.
 
@@ -226,7 +230,7 @@ class JobQueue:
 
     def _own_seconds(self, job: LiveJob, now: float) -> float:
         if job.engine_since is None or job.last is None:
-            return self._seconds_per_unit * job.steps * job.pixels
+            return self.expected_seconds(job.steps, job.pixels)
         elapsed = now - job.engine_since
         if job.last.step and job.last.progress > 0:
             return elapsed * (1 - job.last.progress) / job.last.progress

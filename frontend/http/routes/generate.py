@@ -136,6 +136,7 @@ async def _submit(request: GenerationRequest, services: Services, http: Request)
     services.edits.admit(request.resolved_task_type)
     params = await _params(request, services)
     size = await _size(request, params, services)
+    warnings = request.warnings + _too_slow(params, size, services)
     submission = asyncio.ensure_future(services.edits.submit(params, size))
     try:
         task_id = await asyncio.shield(submission)
@@ -150,7 +151,21 @@ async def _submit(request: GenerationRequest, services: Services, http: Request)
         message="Generation job submitted successfully",
         size=size,
         eta_seconds=event.eta_seconds,
+        warnings=warnings,
     )
+
+
+def _too_slow(params: EditParams, size: Size | None, services: Services) -> list[str]:
+    """Return a warning if the edit alone takes longer than a job may, else nothing."""
+    seconds = services.edits.expected_seconds(params.num_inference_steps, size)
+    limit_s = services.settings.job_timeout_s
+    if seconds is None or seconds <= limit_s:
+        return []
+    return [
+        f"this edit may take {seconds:.0f} s, and a job ends with an error after {limit_s:.0f} s: "
+        "lower num_inference_steps or width and height, or use region, "
+        "or have ARTMANCER_JOB_TIMEOUT_S raised"
+    ]
 
 
 async def _size(request: GenerationRequest, params: EditParams, services: Services) -> Size | None:

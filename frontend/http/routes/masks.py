@@ -44,6 +44,7 @@ async def smart_mask(request: SmartMaskRequest, services: Services) -> SmartMask
         cached=found.cached,
         points_missed=list(found.points_missed),
         timings=found.timings,
+        warnings=request.warnings,
     )
 
 
@@ -72,15 +73,16 @@ async def detect(request: DetectRequest, services: Services) -> DetectAnswer:
             image = await _image(request, services)
             found = await services.masks.find(ticket, request.prompts, image)
         except (InvalidInputError, ImageNotFoundError) as error:
-            return DetectAnswer(success=False, error=error.detail)
-    return DetectAnswer(success=True, mask=base64.b64encode(found.mask).decode())
+            return DetectAnswer(success=False, error=error.detail, warnings=request.warnings)
+    mask = base64.b64encode(found.mask).decode()
+    return DetectAnswer(success=True, mask=mask, warnings=request.warnings)
 
 
 @router.post("/api/image-utils/extract-object", summary="Cut an object out")
 async def extract_object(request: ExtractRequest, services: Services) -> ExtractAnswer:
     """Cut out what the mask covers: the picture, upright, with the mask as its alpha."""
     png = await services.images.extract(request.image, request.mask)
-    return ExtractAnswer(extracted_image=base64.b64encode(png).decode())
+    return ExtractAnswer(extracted_image=base64.b64encode(png).decode(), warnings=request.warnings)
 
 
 async def _image(request: SmartMaskRequest | DetectRequest, services: Services) -> Picture | str:

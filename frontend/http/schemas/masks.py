@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from frontend.domain.masks import MAX_ID_CHARS, MaskPrompts
 from frontend.http.schemas.fields import CROSS_FIELD, EXAMPLE_IMAGE, EXAMPLE_MASK, Int
+from frontend.http.schemas.unknown import JsonRequest, Warnings
 
 MAX_POINTS = 256
 MAX_BORDER = 50
@@ -20,7 +21,7 @@ Coordinate = Annotated[float, Field(ge=-MAX_COORDINATE, le=MAX_COORDINATE)]
 Base64 = Annotated[str, Field(description="base64 or data URL of an image file")]
 
 
-class _Request(BaseModel):
+class _Request(JsonRequest):
     """Unknown fields are ignored; an empty string or list is as good as none."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True)
@@ -174,6 +175,7 @@ class SmartMaskAnswer(BaseModel):
         ),
     ]
     timings: Annotated[dict[str, float], Field(description="the model's seconds by stage")]
+    warnings: Warnings
 
 
 class MaskCancelled(BaseModel):
@@ -190,9 +192,10 @@ class DetectAnswer(BaseModel):
     success: bool
     mask: Annotated[str | None, Field(description="base64 PNG, grey")] = None
     error: str | None = None
+    warnings: Warnings
 
 
-class ExtractRequest(BaseModel):
+class ExtractRequest(JsonRequest):
     """An object is to be cut out."""
 
     model_config = ConfigDict(
@@ -211,6 +214,7 @@ class ExtractAnswer(BaseModel):
     success: Literal[True] = True
     extracted_image: Annotated[str, Field(description="base64 PNG, RGBA, of the image's size")]
     error: None = None
+    warnings: Warnings
 
 
 def _refuse(sentence: str) -> NoReturn:
