@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 MAX_SHOWN_ERRORS = 3
 
 
-def _json_error(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def _json_error(
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    facts: Mapping[str, str | bool] | None = None,
+) -> JSONResponse:
     later = {"Retry-After": str(RETRY_AFTER_S)} if status == UnavailableError.status else {}
-    return JSONResponse({"detail": detail}, status, {**later, **(headers or {})})
+    body = {"detail": detail, **(facts or {})}
+    return JSONResponse(body, status, {**later, **(headers or {})})
 
 
 async def _answer_serving_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServingError)
-    return _json_error(error.status, error.detail)
+    return _json_error(error.status, error.detail, facts=error.facts)
 
 
 async def _answer_invalid_request(_request: Request, error: Exception) -> JSONResponse:

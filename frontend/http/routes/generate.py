@@ -13,7 +13,7 @@ from starlette.background import BackgroundTask
 from frontend.domain.edits import EditParams, Size
 from frontend.errors import InvalidInputError, JobNotFoundError
 from frontend.http import sse
-from frontend.http.dependencies import REFUSALS, Finished, Services
+from frontend.http.dependencies import NO_RESULT, REFUSALS, Finished, Services
 from frontend.http.json_route import JsonRoute
 from frontend.http.schemas.edits import (
     GenerationRequest,
@@ -63,6 +63,7 @@ async def status(task_id: str, services: Services) -> TaskStatus:
 @router.get(
     "/result/{task_id}",
     response_model=GenerationResult,
+    responses=NO_RESULT,
     summary="Fetch the result of an edit as JSON",
 )
 async def result(task_id: str, finished: Finished) -> Response:
@@ -74,7 +75,7 @@ async def result(task_id: str, finished: Finished) -> Response:
     "/result-image/{task_id}",
     summary="Fetch the edited picture for display",
     response_class=Response,
-    responses={200: {"content": {"image/webp": {}, "image/png": {}}}},
+    responses={200: {"content": {"image/webp": {}, "image/png": {}}}, **NO_RESULT},
 )
 async def result_image(finished: Finished, services: Services) -> Response:
     """Return a finished job's picture for display: WebP, its longest side at most 2560."""

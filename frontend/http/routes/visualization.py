@@ -8,7 +8,7 @@ from typing import Literal
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from frontend.http.dependencies import REFUSALS, Finished, Services
+from frontend.http.dependencies import NO_RESULT, REFUSALS, Finished, Services
 from frontend.http.wanted_route import WantedRoute
 from frontend.pictures.codecs import image_format
 
@@ -27,13 +27,23 @@ async def original(task_id: str, services: Services) -> Response:
     return Response(image, media_type=f"image/{image_format(image)}")
 
 
-@router.get("/generated", response_class=Response, summary="Fetch the edited picture")
+@router.get(
+    "/generated",
+    response_class=Response,
+    responses=NO_RESULT,
+    summary="Fetch the edited picture",
+)
 async def generated(finished: Finished) -> Response:
     """Return the edited picture, PNG."""
     return Response(finished.image, media_type="image/png")
 
 
-@router.get("/download", response_class=Response, summary="Fetch both pictures in one archive")
+@router.get(
+    "/download",
+    response_class=Response,
+    responses=NO_RESULT,
+    summary="Fetch both pictures in one archive",
+)
 async def download(
     task_id: str,
     finished: Finished,

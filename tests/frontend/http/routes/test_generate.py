@@ -350,7 +350,10 @@ async def test_no_result_before_the_end(client: WebClient, triton: FakeTriton, p
         answer = await client.http.get(f"/api/generate/{path}/{task_id}")
         assert answer.status_code == 400
         detail = f"Task not completed yet. Current status: {status}"
-        assert answer.json() == {"detail": detail}
+        ended = status == "cancelled"
+        if ended:
+            detail += ". It has ended and will never complete"
+        assert answer.json() == {"detail": detail, "status": status, "ended": ended}
 
 
 @pytest.mark.parametrize(
@@ -378,7 +381,10 @@ async def test_a_failed_job_tells_why_everywhere(
     assert (await client.status(task_id))["error"] == text
     for path in ("result", "result-image"):
         answer = await client.http.get(f"/api/generate/{path}/{task_id}")
-        assert (answer.status_code, answer.json()) == (500, {"detail": text})
+        assert (answer.status_code, answer.json()) == (
+            500,
+            {"detail": text, "status": "error", "ended": True},
+        )
 
 
 @pytest.mark.parametrize(
