@@ -18,6 +18,7 @@ async def test_cancelling_a_queued_job_means_it_never_starts(client: WebClient) 
         "success": True,
         "message": f"Async generation task {queued} marked for cancellation",
         "task_id": queued,
+        "status": "queued",
     }
     events = await client.follow(queued)
     assert [event["status"] for event in events if event["status"] != "queued"] == ["cancelled"]

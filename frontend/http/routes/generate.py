@@ -118,12 +118,15 @@ async def stream(
 async def cancel(task_id: str, services: Services) -> Response:
     """Stop a job: a waiting one never starts, a running one stops before the engine's next layer.
 
-    A job that has ended stays as it is.
+    A job that has ended stays as it is, and the answer says so.
     """
+    _, event = await services.jobs.last(task_id)
     finish = await services.edits.cancel(task_id)
-    body = TaskCancelled(
-        message=f"Async generation task {task_id} marked for cancellation", task_id=task_id
-    )
+    if event.status.terminal:
+        message = f"Async generation task {task_id} had already ended with status {event.status}"
+    else:
+        message = f"Async generation task {task_id} marked for cancellation"
+    body = TaskCancelled(message=message, task_id=task_id, status=event.status)
     # In the background, because the known web client shows an error if its stream ends before
     # the answer to its cancel.
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))

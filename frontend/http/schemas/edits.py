@@ -190,11 +190,12 @@ class TaskQueued(BaseModel):
 
 
 class TaskCancelled(BaseModel):
-    """A cancel was noted."""
+    """A cancel was noted, or came after the job's end."""
 
     success: bool = True
     message: str
     task_id: str
+    status: Annotated[JobStatus, Field(description="of the job when the cancel came")]
 
 
 class TaskStatus(BaseModel):
