@@ -15,7 +15,10 @@ MAX_BORDER = 50
 MAX_COORDINATE = 2**24
 
 NO_IMAGE = "Either 'image' or 'image_id' must be provided"
-NO_PROMPT = "Either 'points', 'bbox', or 'auto_detect=True' must be provided"
+# The first half is the contract's; it leaves a prompt out.
+NO_PROMPT = (
+    "Either 'points', 'bbox', or 'auto_detect=True' must be provided, or 'mask', a rough mask"
+)
 
 Coordinate = Annotated[float, Field(ge=-MAX_COORDINATE, le=MAX_COORDINATE)]
 Base64 = Annotated[str, Field(description="base64 or data URL of an image file")]

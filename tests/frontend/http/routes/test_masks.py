@@ -150,7 +150,7 @@ async def test_both_names_of_the_model(client: WebClient, model_type: str | None
 @pytest.mark.parametrize(
     ("text", "status", "detail"),
     [
-        (NOTHING_FOUND, 400, "FastSAM did not generate any masks"),
+        (NOTHING_FOUND, 400, "FastSAM did not generate any masks: no object is at [1, 1]"),
         ("[INVALID_ARGUMENT] IMAGE: not a PNG file", 400, "Failed to cache image: not a PNG file"),
         ("[INVALID_ARGUMENT] MASK: damaged", 400, "mask: damaged"),
         ("[UNAVAILABLE] 64 requests are waiting already", 503, "64 requests are waiting already"),
