@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from frontend.dispatch.dispatcher import EditService
 from frontend.domain.edits import EditResult
@@ -40,6 +40,10 @@ class AppServices:
     masks: MaskService
 
 
+TaskId = Annotated[str, Path(description="of the answer to the submission")]
+"""The one name and meaning of a job in every path."""
+
+
 async def _services(request: Request) -> AppServices:
     return cast("AppServices", request.app.state.services)
 
@@ -47,7 +51,7 @@ async def _services(request: Request) -> AppServices:
 Services = Annotated[AppServices, Depends(_services)]
 
 
-async def _finished(task_id: str, services: Services) -> EditResult:
+async def _finished(task_id: TaskId, services: Services) -> EditResult:
     """Return the job's result.
 
     Raises:

@@ -159,6 +159,19 @@ async def test_blur_gives_softer_edges(http: httpx.AsyncClient) -> None:
     assert await soft(use_blur=True) > await soft(use_blur=False)
 
 
+@pytest.mark.parametrize("path", ["/api/smart-mask", "/api/smart-mask/detect"])
+async def test_every_example_at_docs_finds_something(http: httpx.AsyncClient, path: str) -> None:
+    schemas = (await http.get("/openapi.json")).json()
+    body = schemas["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    examples = schemas["components"]["schemas"][body["$ref"].rsplit("/", 1)[1]]["examples"]
+    assert examples
+    for example in examples:
+        response = await http.post(path, json=example)
+        assert response.status_code == 200, response.text
+        assert response.json()["success"] is True
+        assert response.json()["warnings"] == []
+
+
 # --- the same answer, cold and cached ---
 
 

@@ -6,14 +6,14 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
 from frontend.domain.edits import EditParams, Size
 from frontend.errors import InvalidInputError, JobNotFoundError
 from frontend.http import sse
-from frontend.http.dependencies import NO_RESULT, REFUSALS, Finished, Services
+from frontend.http.dependencies import NO_RESULT, REFUSALS, Finished, Services, TaskId
 from frontend.http.json_route import JsonRoute
 from frontend.http.schemas.edits import (
     GenerationRequest,
@@ -54,7 +54,7 @@ async def generate_async(
 
 
 @router.get("/status/{task_id}", summary="Ask how far an edit is")
-async def status(task_id: str, services: Services) -> TaskStatus:
+async def status(task_id: TaskId, services: Services) -> TaskStatus:
     """Return what is known about a job."""
     _, event = await services.jobs.last(task_id)
     return task_status(task_id, event)
@@ -66,7 +66,7 @@ async def status(task_id: str, services: Services) -> TaskStatus:
     responses=NO_RESULT,
     summary="Fetch the result of an edit as JSON",
 )
-async def result(task_id: str, finished: Finished) -> Response:
+async def result(task_id: TaskId, finished: Finished) -> Response:
     """Return a finished job's picture as base64 PNG, with all that is known about it."""
     return Response(generation_result(task_id, finished), media_type="application/json")
 
@@ -94,11 +94,16 @@ async def result_image(finished: Finished, services: Services) -> Response:
     },
 )
 async def stream(
-    task_id: str,
+    task_id: TaskId,
     services: Services,
     http: Request,
-    last_event_id: str = "",
-    last_event_id_header: Annotated[str, Header(alias="Last-Event-ID")] = "",
+    last_event_id: Annotated[
+        str, Query(description="the same as the header, for clients that cannot set one")
+    ] = "",
+    last_event_id_header: Annotated[
+        str,
+        Header(alias="Last-Event-ID", description="number of the last event that was received"),
+    ] = "",
 ) -> Response:
     """Stream a job's events, all of them or those after Last-Event-ID, until it ends.
 
@@ -115,7 +120,7 @@ async def stream(
 
 
 @router.post("/async/cancel/{task_id}", response_model=TaskCancelled, summary="Cancel an edit")
-async def cancel(task_id: str, services: Services) -> Response:
+async def cancel(task_id: TaskId, services: Services) -> Response:
     """Stop a job: a waiting one never starts, a running one stops before the engine's next layer.
 
     A job that has ended stays as it is, and the answer says so.

@@ -1,8 +1,9 @@
 """Owns /api/smart-mask and /api/image-utils: finding an object in a picture, and cutting it out."""
 
 import base64
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse, Response
 from starlette.background import BackgroundTask
 
@@ -53,7 +54,10 @@ async def smart_mask(request: SmartMaskRequest, services: Services) -> SmartMask
     response_model=MaskCancelled,
     summary="Cancel a mask request",
 )
-async def cancel(request_id: str, services: Services) -> Response:
+async def cancel(
+    request_id: Annotated[str, Path(description="the one that the request was sent with")],
+    services: Services,
+) -> Response:
     """End a request that has not been answered; any id is accepted."""
     finish = services.masks.cancel(request_id)
     body = MaskCancelled(
