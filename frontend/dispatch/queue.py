@@ -74,6 +74,12 @@ class LiveJob:
     """Of the answer, if known."""
     computed_sizes: tuple[Size, ...] | None = None
     """Of the parts that the model computes, once it has said so."""
+    task_type: str = ""
+    """The kind of edit; for the log."""
+    entered_at: float = 0.0
+    """When it was queued; seconds of the queue's clock."""
+    started_at: float | None = None
+    """When it was last sent to a Triton, unless it waits again; the same clock."""
     number: int = 0
     """Its number in the order of entering."""
     position: int = 0
@@ -143,6 +149,7 @@ class JobQueue:
         """Put `job` at the end."""
         self.waiting[job.job_id] = job
         job.number = next(self._numbers)
+        job.entered_at = self._clock()
         job.position = len(self.waiting)
 
     def start_next(self) -> LiveJob | None:
@@ -156,6 +163,7 @@ class JobQueue:
                 self.running[job.job_id] = self.waiting.pop(job.job_id)
                 job.lane, lane.running[job.job_id] = lane, job
                 job.starts += 1
+                job.started_at = self._clock()
                 return job
         return None
 
@@ -164,7 +172,7 @@ class JobQueue:
         del self.running[job.job_id]
         assert job.lane is not None, "it has not started"
         del job.lane.running[job.job_id]
-        job.lane = job.stream = None
+        job.lane = job.stream = job.started_at = None
         job.position = 0  # none: so moved_up announces it again
         in_order = sorted([job, *self.waiting.values()], key=lambda job: job.number)
         self.waiting = {job.job_id: job for job in in_order}

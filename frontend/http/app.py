@@ -15,6 +15,7 @@ from frontend.http.body_limit import BodyLimit
 from frontend.http.crashes import CrashAnswer
 from frontend.http.dependencies import AppServices
 from frontend.http.head import HeadAsGet
+from frontend.http.refusals import RefusalLog
 from frontend.http.routes import generate, masks, not_built, system, visualization
 from frontend.jobs.memory import MemoryJobStore
 from frontend.masks.image_store import ImageStore
@@ -64,6 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         exception_handlers=answers.HANDLERS,
     )
+    app.state.refusals = RefusalLog()
     for module in (generate, masks, visualization, system, not_built):
         app.include_router(module.router)
     app.add_middleware(
