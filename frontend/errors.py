@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RETRY_AFTER_S = 5
 # The contract's words for a picture of a mask request that cannot be decoded.
@@ -19,6 +22,8 @@ class ServingError(Exception):
         super().__init__(detail)
         self.detail = detail
         """One sentence for the user, without a traceback."""
+        self.facts: Mapping[str, str | bool] = {}
+        """What a program may read beside the detail, by its key in the answer."""
 
     @property
     def job_error(self) -> str:
@@ -33,12 +38,15 @@ class InvalidInputError(ServingError):
 
 
 class JobNotFinishedError(ServingError):
-    """A client asked for the result of a job that has none."""
+    """A client asked for the result of a job that has not ended, or was cancelled."""
 
     status = 400
 
-    def __init__(self, status: str) -> None:
-        super().__init__(f"Task not completed yet. Current status: {status}")
+    def __init__(self, status: str, *, ended: bool) -> None:
+        # The first two sentences are the contract's, also where they say "yet".
+        never = ". It has ended and will never complete" if ended else ""
+        super().__init__(f"Task not completed yet. Current status: {status}{never}")
+        self.facts = {"status": status, "ended": ended}
 
 
 class JobNotFoundError(ServingError):
@@ -52,6 +60,10 @@ class JobNotFoundError(ServingError):
 
 class JobFailedError(ServingError):
     """A client asked for the result of a failed job; the detail is the job's error text."""
+
+    def __init__(self, detail: str, status: str) -> None:
+        super().__init__(detail)
+        self.facts = {"status": status, "ended": True}
 
 
 class ImageNotFoundError(ServingError):

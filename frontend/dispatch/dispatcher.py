@@ -128,6 +128,21 @@ class EditService:
         if self._queue.full:
             raise UnavailableError("The queue is full")
 
+    def expected_seconds(self, steps: int, size: Size | None) -> float | None:
+        """Return how long an edit takes on an idle engine, in seconds.
+
+        Args:
+            steps: denoising steps.
+            size: of the answer, if known.
+
+        Returns:
+            None if no edit was measured yet.
+
+        Raises:
+            TritonDownError: no Triton can run edits.
+        """
+        return _known(self._queue.expected_seconds(steps, self._pixels(size)))
+
     async def submit(self, params: EditParams, size: Size | None) -> str:
         """Queue an edit and return the id of its job.
 
@@ -141,9 +156,10 @@ class EditService:
         """
         # A second time, because the queue may have filled up while the images were decoded.
         self.admit(params.task_type)
-        area = max(state.image_area for state in self.require())
-        pixels = area if size is None else min(area, size[0] * size[1])
-        job = LiveJob(str(uuid.uuid4()), params.num_inference_steps, pixels, size)
+        pixels = self._pixels(size)
+        job = LiveJob(
+            str(uuid.uuid4()), params.num_inference_steps, pixels, size, task_type=params.task_type
+        )
         self._queue.enter(job)
         try:
             event = self._queued_event(job, self._queue.seconds_left(job))
@@ -182,6 +198,11 @@ class EditService:
                 await self._end_early(job, reason, self._settings.cancel_grace_s)
 
         return finish
+
+    def _pixels(self, size: Size | None) -> int:
+        """Return how many pixels the model computes at most for an answer of this size."""
+        area = max(state.image_area for state in self.require())
+        return area if size is None else min(area, size[0] * size[1])
 
     # --- waiting ---
 
@@ -293,7 +314,7 @@ class EditService:
         )
         await self._store.append(job.job_id, event, result)
         self._queue.learn(job)
-        log.info("job_ended", status=event.status)
+        self._log_end(job, event.status)
 
     async def _fail(self, job: LiveJob, error: ServingError) -> None:
         if isinstance(error, InvalidInputError):
@@ -301,14 +322,37 @@ class EditService:
         if isinstance(error, ModelCancelledError):
             await self._end(job, JobStatus.CANCELLED, CANCELLED_TEXT)
         else:
-            await self._end(job, JobStatus.ERROR, error.job_error)
+            at_fault = error.status >= 500
+            await self._end(job, JobStatus.ERROR, error.job_error, at_fault=at_fault)
 
-    async def _end(self, job: LiveJob, status: JobStatus, error: str) -> None:
+    async def _end(
+        self, job: LiveJob, status: JobStatus, error: str, *, at_fault: bool = False
+    ) -> None:
         event = JobEvent(status=status, total_steps=job.steps, error=error, at=time.time())
         # A job that is done stays done, and the store may have forgotten it by now.
         with contextlib.suppress(JobNotFoundError):
             if await self._store.append(job.job_id, event):
-                log.info("job_ended", task_id=job.job_id, status=status, error=error)
+                self._log_end(job, status, error, at_fault=at_fault)
+
+    def _log_end(
+        self, job: LiveJob, status: JobStatus, error: str | None = None, *, at_fault: bool = False
+    ) -> None:
+        """Log a job's end, at level error if the server or the model is at fault."""
+        now = self._clock()
+        started = now if job.started_at is None else job.started_at
+        write = log.error if at_fault else log.info
+        write(
+            "job_ended",
+            task_id=job.job_id,
+            status=status,
+            error=error,
+            task_type=job.task_type,
+            steps=job.steps,
+            size=job.size,
+            computed_sizes=job.computed_sizes,
+            queued_seconds=round(started - job.entered_at, 3),
+            run_seconds=round(now - started, 3),
+        )
 
     async def _end_early(self, job: LiveJob, reason: ServingError, grace_s: float) -> None:
         """End a running job: ask the model first, and cut the stream only if that fails."""

@@ -74,6 +74,12 @@ class LiveJob:
     """Of the answer, if known."""
     computed_sizes: tuple[Size, ...] | None = None
     """Of the parts that the model computes, once it has said so."""
+    task_type: str = ""
+    """The kind of edit; for the log."""
+    entered_at: float = 0.0
+    """When it was queued; seconds of the queue's clock."""
+    started_at: float | None = None
+    """When it was last sent to a Triton, unless it waits again; the same clock."""
     number: int = 0
     """Its number in the order of entering."""
     position: int = 0
@@ -143,6 +149,7 @@ class JobQueue:
         """Put `job` at the end."""
         self.waiting[job.job_id] = job
         job.number = next(self._numbers)
+        job.entered_at = self._clock()
         job.position = len(self.waiting)
 
     def start_next(self) -> LiveJob | None:
@@ -156,6 +163,7 @@ class JobQueue:
                 self.running[job.job_id] = self.waiting.pop(job.job_id)
                 job.lane, lane.running[job.job_id] = lane, job
                 job.starts += 1
+                job.started_at = self._clock()
                 return job
         return None
 
@@ -164,7 +172,7 @@ class JobQueue:
         del self.running[job.job_id]
         assert job.lane is not None, "it has not started"
         del job.lane.running[job.job_id]
-        job.lane = job.stream = None
+        job.lane = job.stream = job.started_at = None
         job.position = 0  # none: so moved_up announces it again
         in_order = sorted([job, *self.waiting.values()], key=lambda job: job.number)
         self.waiting = {job.job_id: job for job in in_order}
@@ -186,6 +194,10 @@ class JobQueue:
             newest = (self._clock() - job.engine_since) / (job.steps * job.pixels)
             known = newest if math.isnan(self._seconds_per_unit) else self._seconds_per_unit
             self._seconds_per_unit = known + NEWEST_WEIGHT * (newest - known)
+
+    def expected_seconds(self, steps: int, pixels: int) -> float:
+        """Return the seconds that an idle engine takes for a job; NaN if unknown."""
+        return self._seconds_per_unit * steps * pixels
 
     def silent(self, longest_s: float) -> list[LiveJob]:
         """Return the running jobs that have been silent for longer than `longest_s`.
@@ -226,7 +238,7 @@ class JobQueue:
 
     def _own_seconds(self, job: LiveJob, now: float) -> float:
         if job.engine_since is None or job.last is None:
-            return self._seconds_per_unit * job.steps * job.pixels
+            return self.expected_seconds(job.steps, job.pixels)
         elapsed = now - job.engine_since
         if job.last.step and job.last.progress > 0:
             return elapsed * (1 - job.last.progress) / job.last.progress

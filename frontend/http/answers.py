@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from frontend.errors import RETRY_AFTER_S, ServingError, UnavailableError
+from frontend.errors import RETRY_AFTER_S, JobFailedError, ServingError, UnavailableError
 from frontend.http.schemas.fields import CROSS_FIELD
 
 if TYPE_CHECKING:
@@ -19,27 +19,41 @@ if TYPE_CHECKING:
 MAX_SHOWN_ERRORS = 3
 
 
-def _json_error(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def _json_error(
+    request: Request,
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    facts: Mapping[str, str | bool] | None = None,
+    *,
+    failed: bool,
+) -> JSONResponse:
+    request.app.state.refusals.note(request, status, detail, failed=failed)
     later = {"Retry-After": str(RETRY_AFTER_S)} if status == UnavailableError.status else {}
-    return JSONResponse({"detail": detail}, status, {**later, **(headers or {})})
+    body = {"detail": detail, **(facts or {})}
+    return JSONResponse(body, status, {**later, **(headers or {})})
 
 
-async def _answer_serving_error(_request: Request, error: Exception) -> JSONResponse:
+async def _answer_serving_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServingError)
-    return _json_error(error.status, error.detail)
+    # A failed job was logged at its end; asking for its result is no new failure.
+    failed = error.status >= 500 and not isinstance(error, JobFailedError)
+    return _json_error(request, error.status, error.detail, facts=error.facts, failed=failed)
 
 
-async def _answer_invalid_request(_request: Request, error: Exception) -> JSONResponse:
+async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return _json_error(400, "; ".join(map(_sentence, error.errors()[:MAX_SHOWN_ERRORS])))
+    sentences = map(_sentence, error.errors()[:MAX_SHOWN_ERRORS])
+    return _json_error(request, 400, "; ".join(sentences), failed=False)
 
 
-async def _answer_http_exception(_request: Request, error: Exception) -> JSONResponse:
+async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.__cause__ is not None:
         # FastAPI raised it: the JSON is nested too deeply, or a number has too many digits.
-        return _json_error(error.status_code, "body: not readable as JSON")
-    return _json_error(error.status_code, error.detail, error.headers)
+        return _json_error(request, error.status_code, "body: not readable as JSON", failed=False)
+    failed = error.status_code >= 500
+    return _json_error(request, error.status_code, error.detail, error.headers, failed=failed)
 
 
 def _sentence(error: dict[str, Any]) -> str:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from frontend.dispatch.dispatcher import EditService
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
 from frontend.errors import JobFailedError, JobNotFinishedError
-from frontend.http.schemas.fields import ErrorBody
+from frontend.http.schemas.fields import ErrorBody, NoResultBody
 from frontend.jobs.store import JobStore
 from frontend.masks.image_store import ImageStore
 from frontend.masks.service import MaskService
@@ -20,6 +20,11 @@ from frontend.settings import Settings
 REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorBody, "description": "Refused; the detail names the field or the id"},
     "5XX": {"model": ErrorBody, "description": "Failed; not built (501); not now (503)"},
+}
+# For the routes that give a finished job's result.
+NO_RESULT: dict[int | str, dict[str, Any]] = {
+    400: {"model": NoResultBody, "description": "The job has not ended, or was cancelled"},
+    500: {"model": NoResultBody, "description": "The job failed; the detail is its error text"},
 }
 
 
@@ -35,6 +40,10 @@ class AppServices:
     masks: MaskService
 
 
+TaskId = Annotated[str, Path(description="of the answer to the submission")]
+"""The one name and meaning of a job in every path."""
+
+
 async def _services(request: Request) -> AppServices:
     return cast("AppServices", request.app.state.services)
 
@@ -42,7 +51,7 @@ async def _services(request: Request) -> AppServices:
 Services = Annotated[AppServices, Depends(_services)]
 
 
-async def _finished(task_id: str, services: Services) -> EditResult:
+async def _finished(task_id: TaskId, services: Services) -> EditResult:
     """Return the job's result.
 
     Raises:
@@ -52,9 +61,9 @@ async def _finished(task_id: str, services: Services) -> EditResult:
     """
     _, event = await services.jobs.last(task_id)
     if event.status is JobStatus.ERROR:
-        raise JobFailedError(event.error or "")
+        raise JobFailedError(event.error or "", event.status)
     if (result := await services.jobs.result(task_id)) is None:
-        raise JobNotFinishedError(event.status)
+        raise JobNotFinishedError(event.status, ended=event.status.terminal)
     return result
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# The model's text if nothing in the picture fits the prompts.
+# How the model's text begins if nothing in the picture fits the prompts; a reason follows.
 NOTHING_FOUND = "FastSAM did not generate any masks"
 # A cancel may overtake its request on the way to the model, so it is repeated after this time.
 CANCEL_REPEAT_S = 0.02
@@ -208,7 +208,7 @@ class MaskService:
             self._leave(ticket)
             raise
         except InvalidInputError as error:
-            if picture and error.detail == NOTHING_FOUND:
+            if picture and error.detail.startswith(NOTHING_FOUND):
                 self._store.put(picture)
             raise
         if picture:

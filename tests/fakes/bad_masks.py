@@ -11,7 +11,9 @@ from tests.fakes.pictures import b64, encoded, grey, png
 
 SMART_MASK, EXTRACT = "/api/smart-mask", "/api/image-utils/extract-object"
 NO_IMAGE = "Either 'image' or 'image_id' must be provided"
-NO_PROMPT = "Either 'points', 'bbox', or 'auto_detect=True' must be provided"
+NO_PROMPT = (
+    "Either 'points', 'bbox', or 'auto_detect=True' must be provided, or 'mask', a rough mask"
+)
 BAD_BBOX = "bbox: must be [x0, y0, x1, y1] with x0 < x1 and y0 < y1"
 NOT_AN_IMAGE = "Invalid base64 image data or unsupported format"
 

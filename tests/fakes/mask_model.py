@@ -16,7 +16,7 @@ from .pictures import encoded
 from .wire import decode, model_config
 
 MASK = encoded("PNG", (8, 8), "L")
-NOTHING_FOUND = "[INVALID_ARGUMENT] FastSAM did not generate any masks"
+NOTHING_FOUND = "[INVALID_ARGUMENT] FastSAM did not generate any masks: no object is at [1, 1]"
 
 
 @dataclass

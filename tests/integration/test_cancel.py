@@ -18,6 +18,7 @@ async def test_cancelling_a_queued_job_means_it_never_starts(client: WebClient) 
         "success": True,
         "message": f"Async generation task {queued} marked for cancellation",
         "task_id": queued,
+        "status": "queued",
     }
     events = await client.follow(queued)
     assert [event["status"] for event in events if event["status"] != "queued"] == ["cancelled"]
@@ -38,7 +39,12 @@ async def test_cancelling_a_running_job_stops_it_before_its_next_step(client: We
     assert event["current_step"] < 60
     result = await client.http.get(f"/api/generate/result/{task_id}")
     assert result.status_code == 400
-    assert result.json()["detail"] == "Task not completed yet. Current status: cancelled"
+    assert result.json() == {
+        "detail": "Task not completed yet. Current status: cancelled."
+        " It has ended and will never complete",
+        "status": "cancelled",
+        "ended": True,
+    }
 
 
 async def test_cancelling_while_conditioning_and_encoding(client: WebClient) -> None:

@@ -98,7 +98,10 @@ async def test_a_negative_point_changes_the_choice(http: httpx.AsyncClient) -> N
     detail = await refusal(
         http, image=b64(drawn.png), points=[[x, y], [x + 5, y + 5]], point_labels=[1, 0]
     )
-    assert detail == "FastSAM did not generate any masks"
+    assert detail == (
+        "FastSAM did not generate any masks: "
+        "every object at the points also holds a point that must be outside"
+    )
 
 
 async def test_coins_in_a_photograph_are_found_by_a_click(http: httpx.AsyncClient) -> None:
@@ -156,6 +159,19 @@ async def test_blur_gives_softer_edges(http: httpx.AsyncClient) -> None:
     assert await soft(use_blur=True) > await soft(use_blur=False)
 
 
+@pytest.mark.parametrize("path", ["/api/smart-mask", "/api/smart-mask/detect"])
+async def test_every_example_at_docs_finds_something(http: httpx.AsyncClient, path: str) -> None:
+    schemas = (await http.get("/openapi.json")).json()
+    body = schemas["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    examples = schemas["components"]["schemas"][body["$ref"].rsplit("/", 1)[1]]["examples"]
+    assert examples
+    for example in examples:
+        response = await http.post(path, json=example)
+        assert response.status_code == 200, response.text
+        assert response.json()["success"] is True
+        assert response.json()["warnings"] == []
+
+
 # --- the same answer, cold and cached ---
 
 
@@ -204,7 +220,7 @@ async def test_pictures_of_any_size(http: httpx.AsyncClient, size: tuple[int, in
         assert mask.shape == size[::-1]
         assert mask.any()
     else:  # in a picture of a few pixels there may be no object
-        assert response.json()["detail"] == "FastSAM did not generate any masks"
+        assert response.json()["detail"].startswith("FastSAM did not generate any masks: ")
         assert min(size) < 10
 
 
@@ -261,9 +277,15 @@ async def test_prompts_at_and_beyond_the_border(http: httpx.AsyncClient) -> None
         )
         assert response.status_code in (200, 400)
         if response.status_code == 400:
-            assert response.json()["detail"] == "FastSAM did not generate any masks"
+            detail = response.json()["detail"]
+            assert detail.startswith("FastSAM did not generate any masks: ")
+            beyond = point not in ([0, 0], [511, 511])
+            assert ("lies outside the picture of 512x512 pixels" in detail) == beyond
     outside = await refusal(http, image_id=image_id, bbox=[600, 600, 700, 700])
-    assert outside == "FastSAM did not generate any masks"
+    assert outside == (
+        "FastSAM did not generate any masks: "
+        "the box [600, 600, 700, 700] lies outside the picture of 512x512 pixels"
+    )
 
 
 async def test_a_box_of_one_pixel(http: httpx.AsyncClient) -> None:

@@ -6,14 +6,14 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
 from frontend.domain.edits import EditParams, Size
 from frontend.errors import InvalidInputError, JobNotFoundError
 from frontend.http import sse
-from frontend.http.dependencies import REFUSALS, Finished, Services
+from frontend.http.dependencies import NO_RESULT, REFUSALS, Finished, Services, TaskId
 from frontend.http.json_route import JsonRoute
 from frontend.http.schemas.edits import (
     GenerationRequest,
@@ -54,7 +54,7 @@ async def generate_async(
 
 
 @router.get("/status/{task_id}", summary="Ask how far an edit is")
-async def status(task_id: str, services: Services) -> TaskStatus:
+async def status(task_id: TaskId, services: Services) -> TaskStatus:
     """Return what is known about a job."""
     _, event = await services.jobs.last(task_id)
     return task_status(task_id, event)
@@ -63,9 +63,10 @@ async def status(task_id: str, services: Services) -> TaskStatus:
 @router.get(
     "/result/{task_id}",
     response_model=GenerationResult,
+    responses=NO_RESULT,
     summary="Fetch the result of an edit as JSON",
 )
-async def result(task_id: str, finished: Finished) -> Response:
+async def result(task_id: TaskId, finished: Finished) -> Response:
     """Return a finished job's picture as base64 PNG, with all that is known about it."""
     return Response(generation_result(task_id, finished), media_type="application/json")
 
@@ -74,7 +75,7 @@ async def result(task_id: str, finished: Finished) -> Response:
     "/result-image/{task_id}",
     summary="Fetch the edited picture for display",
     response_class=Response,
-    responses={200: {"content": {"image/webp": {}, "image/png": {}}}},
+    responses={200: {"content": {"image/webp": {}, "image/png": {}}}, **NO_RESULT},
 )
 async def result_image(finished: Finished, services: Services) -> Response:
     """Return a finished job's picture for display: WebP, its longest side at most 2560."""
@@ -93,11 +94,16 @@ async def result_image(finished: Finished, services: Services) -> Response:
     },
 )
 async def stream(
-    task_id: str,
+    task_id: TaskId,
     services: Services,
     http: Request,
-    last_event_id: str = "",
-    last_event_id_header: Annotated[str, Header(alias="Last-Event-ID")] = "",
+    last_event_id: Annotated[
+        str, Query(description="the same as the header, for clients that cannot set one")
+    ] = "",
+    last_event_id_header: Annotated[
+        str,
+        Header(alias="Last-Event-ID", description="number of the last event that was received"),
+    ] = "",
 ) -> Response:
     """Stream a job's events, all of them or those after Last-Event-ID, until it ends.
 
@@ -114,15 +120,18 @@ async def stream(
 
 
 @router.post("/async/cancel/{task_id}", response_model=TaskCancelled, summary="Cancel an edit")
-async def cancel(task_id: str, services: Services) -> Response:
+async def cancel(task_id: TaskId, services: Services) -> Response:
     """Stop a job: a waiting one never starts, a running one stops before the engine's next layer.
 
-    A job that has ended stays as it is.
+    A job that has ended stays as it is, and the answer says so.
     """
+    _, event = await services.jobs.last(task_id)
     finish = await services.edits.cancel(task_id)
-    body = TaskCancelled(
-        message=f"Async generation task {task_id} marked for cancellation", task_id=task_id
-    )
+    if event.status.terminal:
+        message = f"Async generation task {task_id} had already ended with status {event.status}"
+    else:
+        message = f"Async generation task {task_id} marked for cancellation"
+    body = TaskCancelled(message=message, task_id=task_id, status=event.status)
     # In the background, because the known web client shows an error if its stream ends before
     # the answer to its cancel.
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
@@ -136,6 +145,7 @@ async def _submit(request: GenerationRequest, services: Services, http: Request)
     services.edits.admit(request.resolved_task_type)
     params = await _params(request, services)
     size = await _size(request, params, services)
+    warnings = request.warnings + _too_slow(params, size, services)
     submission = asyncio.ensure_future(services.edits.submit(params, size))
     try:
         task_id = await asyncio.shield(submission)
@@ -150,7 +160,21 @@ async def _submit(request: GenerationRequest, services: Services, http: Request)
         message="Generation job submitted successfully",
         size=size,
         eta_seconds=event.eta_seconds,
+        warnings=warnings,
     )
+
+
+def _too_slow(params: EditParams, size: Size | None, services: Services) -> list[str]:
+    """Return a warning if the edit alone takes longer than a job may, else nothing."""
+    seconds = services.edits.expected_seconds(params.num_inference_steps, size)
+    limit_s = services.settings.job_timeout_s
+    if seconds is None or seconds <= limit_s:
+        return []
+    return [
+        f"this edit may take {seconds:.0f} s, and a job ends with an error after {limit_s:.0f} s: "
+        "lower num_inference_steps or width and height, or use region, "
+        "or have ARTMANCER_JOB_TIMEOUT_S raised"
+    ]
 
 
 async def _size(request: GenerationRequest, params: EditParams, services: Services) -> Size | None:

@@ -1,8 +1,9 @@
 """Owns /api/smart-mask and /api/image-utils: finding an object in a picture, and cutting it out."""
 
 import base64
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse, Response
 from starlette.background import BackgroundTask
 
@@ -44,6 +45,7 @@ async def smart_mask(request: SmartMaskRequest, services: Services) -> SmartMask
         cached=found.cached,
         points_missed=list(found.points_missed),
         timings=found.timings,
+        warnings=request.warnings,
     )
 
 
@@ -52,7 +54,10 @@ async def smart_mask(request: SmartMaskRequest, services: Services) -> SmartMask
     response_model=MaskCancelled,
     summary="Cancel a mask request",
 )
-async def cancel(request_id: str, services: Services) -> Response:
+async def cancel(
+    request_id: Annotated[str, Path(description="the one that the request was sent with")],
+    services: Services,
+) -> Response:
     """End a request that has not been answered; any id is accepted."""
     finish = services.masks.cancel(request_id)
     body = MaskCancelled(
@@ -72,15 +77,16 @@ async def detect(request: DetectRequest, services: Services) -> DetectAnswer:
             image = await _image(request, services)
             found = await services.masks.find(ticket, request.prompts, image)
         except (InvalidInputError, ImageNotFoundError) as error:
-            return DetectAnswer(success=False, error=error.detail)
-    return DetectAnswer(success=True, mask=base64.b64encode(found.mask).decode())
+            return DetectAnswer(success=False, error=error.detail, warnings=request.warnings)
+    mask = base64.b64encode(found.mask).decode()
+    return DetectAnswer(success=True, mask=mask, warnings=request.warnings)
 
 
 @router.post("/api/image-utils/extract-object", summary="Cut an object out")
 async def extract_object(request: ExtractRequest, services: Services) -> ExtractAnswer:
     """Cut out what the mask covers: the picture, upright, with the mask as its alpha."""
     png = await services.images.extract(request.image, request.mask)
-    return ExtractAnswer(extracted_image=base64.b64encode(png).decode())
+    return ExtractAnswer(extracted_image=base64.b64encode(png).decode(), warnings=request.warnings)
 
 
 async def _image(request: SmartMaskRequest | DetectRequest, services: Services) -> Picture | str:

@@ -3,12 +3,12 @@
 import asyncio
 import io
 import zipfile
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from frontend.http.dependencies import REFUSALS, Finished, Services
+from frontend.http.dependencies import NO_RESULT, REFUSALS, Finished, Services, TaskId
 from frontend.http.wanted_route import WantedRoute
 from frontend.pictures.codecs import image_format
 
@@ -21,24 +21,36 @@ router = APIRouter(
 
 
 @router.get("/original", response_class=Response, summary="Fetch the picture that was edited")
-async def original(task_id: str, services: Services) -> Response:
+async def original(task_id: TaskId, services: Services) -> Response:
     """Return the picture that was edited, as it was sent."""
     image = await services.jobs.original(task_id)
     return Response(image, media_type=f"image/{image_format(image)}")
 
 
-@router.get("/generated", response_class=Response, summary="Fetch the edited picture")
+@router.get(
+    "/generated",
+    response_class=Response,
+    responses=NO_RESULT,
+    summary="Fetch the edited picture",
+)
 async def generated(finished: Finished) -> Response:
     """Return the edited picture, PNG."""
     return Response(finished.image, media_type="image/png")
 
 
-@router.get("/download", response_class=Response, summary="Fetch both pictures in one archive")
+@router.get(
+    "/download",
+    response_class=Response,
+    responses=NO_RESULT,
+    summary="Fetch both pictures in one archive",
+)
 async def download(
-    task_id: str,
+    task_id: TaskId,
     finished: Finished,
     services: Services,
-    format: Literal["zip"] = "zip",  # noqa: A002 (the contract's name)
+    format: Annotated[  # noqa: A002 (the contract's name)
+        Literal["zip"], Query(description="of the archive")
+    ] = "zip",
 ) -> Response:
     """Return both pictures in one archive."""
     image = await services.jobs.original(task_id)

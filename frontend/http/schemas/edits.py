@@ -3,7 +3,7 @@
 import base64
 import json
 import time
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,6 +19,7 @@ from frontend.http.schemas.fields import (
     Label,
     Prompt,
 )
+from frontend.http.schemas.unknown import JsonRequest, Warnings
 
 # The models own these defaults; a contract test compares them. They stand here for the
 # documentation, and the steps also because the queue has to know them.
@@ -45,8 +46,13 @@ ENGINE_TAKEN_MESSAGE = "Waiting for the engine, which still works on an edit tha
 OUTAGE_MESSAGE = "Waiting for Triton to load the models"
 
 
-class GenerationRequest(BaseModel):
+class GenerationRequest(JsonRequest):
     """An edit. Unknown fields are ignored; types are strict: the string "10" is no number."""
+
+    also_called: ClassVar[dict[str, str]] = {
+        "mask": "conditional_images",
+        "mask_image": "conditional_images",
+    }
 
     model_config = ConfigDict(
         strict=True,
@@ -191,14 +197,16 @@ class TaskQueued(BaseModel):
     eta_seconds: Annotated[
         float | None, Field(description="until the job's end; null: no edit was measured yet")
     ]
+    warnings: Warnings
 
 
 class TaskCancelled(BaseModel):
-    """A cancel was noted."""
+    """A cancel was noted, or came after the job's end."""
 
     success: bool = True
     message: str
     task_id: str
+    status: Annotated[JobStatus, Field(description="of the job when the cancel came")]
 
 
 class TaskStatus(BaseModel):

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field
 
+from frontend.domain.jobs import JobStatus
+
 MAX_PROMPT_CHARS = 4096
 MAX_LABEL_CHARS = 256
 
@@ -46,3 +48,12 @@ class ErrorBody(BaseModel):
     """The body of every error."""
 
     detail: str
+
+
+class NoResultBody(ErrorBody):
+    """There is no result, and perhaps there will never be one."""
+
+    status: Annotated[JobStatus, Field(description="of the job")]
+    ended: Annotated[
+        bool, Field(description="true: stop polling, the job will never complete; false: wait")
+    ]

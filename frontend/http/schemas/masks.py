@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from frontend.domain.masks import MAX_ID_CHARS, MaskPrompts
 from frontend.http.schemas.fields import CROSS_FIELD, EXAMPLE_IMAGE, EXAMPLE_MASK, WHOLE
+from frontend.http.schemas.unknown import JsonRequest, Warnings
 
 MAX_POINTS = 256
 MAX_BORDER = 50
@@ -14,7 +15,10 @@ MAX_BORDER = 50
 MAX_COORDINATE = 2**24
 
 NO_IMAGE = "Either 'image' or 'image_id' must be provided"
-NO_PROMPT = "Either 'points', 'bbox', or 'auto_detect=True' must be provided"
+# The first half is the contract's; it leaves a prompt out.
+NO_PROMPT = (
+    "Either 'points', 'bbox', or 'auto_detect=True' must be provided, or 'mask', a rough mask"
+)
 
 Coordinate = Annotated[float, Field(ge=-MAX_COORDINATE, le=MAX_COORDINATE)]
 Border = Annotated[int, Field(ge=-MAX_BORDER, le=MAX_BORDER), WHOLE]
@@ -22,7 +26,7 @@ PointLabel = Annotated[int, Field(ge=0, le=1), WHOLE]
 Base64 = Annotated[str, Field(description="base64 or data URL of an image file")]
 
 
-class _Request(BaseModel):
+class _Request(JsonRequest):
     """Unknown fields are ignored; an empty string or list counts as absent."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True)
@@ -179,6 +183,7 @@ class SmartMaskAnswer(BaseModel):
         ),
     ]
     timings: Annotated[dict[str, float], Field(description="the model's seconds by stage")]
+    warnings: Warnings
 
 
 class MaskCancelled(BaseModel):
@@ -195,9 +200,10 @@ class DetectAnswer(BaseModel):
     success: bool
     mask: Annotated[str | None, Field(description="base64 PNG, grey")] = None
     error: str | None = None
+    warnings: Warnings
 
 
-class ExtractRequest(BaseModel):
+class ExtractRequest(JsonRequest):
     """An object is to be cut out."""
 
     model_config = ConfigDict(
@@ -216,6 +222,7 @@ class ExtractAnswer(BaseModel):
     success: Literal[True] = True
     extracted_image: Annotated[str, Field(description="base64 PNG, RGBA, of the image's size")]
     error: None = None
+    warnings: Warnings
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -97,10 +97,33 @@ async def test_the_root_leads_to_the_documentation(client: WebClient) -> None:
 
 
 async def test_every_endpoint_has_a_summary_of_its_own(client: WebClient) -> None:
-    paths = (await client.http.get("/openapi.json")).json()["paths"]
+    description = (await client.http.get("/openapi.json")).json()
+    paths = description["paths"]
     operations = [operation for each in paths.values() for operation in each.values()]
     summaries = [operation["summary"] for operation in operations]
     assert len(set(summaries)) == len(summaries)
     names = {route.name for route in create_app().routes if isinstance(route, APIRoute)}
     assert names.isdisjoint(summary.lower().replace(" ", "_") for summary in summaries)
     assert all(len(operation["tags"]) == 1 for operation in operations)
+    assert all(operation["description"] for operation in operations)
+    tags = {tag["name"]: tag["description"] for tag in description["tags"]}
+    assert {tag for operation in operations for tag in operation["tags"]} == tags.keys()
+    assert all(tags.values())
+
+
+async def test_every_parameter_is_described_and_one_thing_has_one_name(client: WebClient) -> None:
+    paths = (await client.http.get("/openapi.json")).json()["paths"]
+    parameters = [
+        (path, parameter)
+        for path, each in paths.items()
+        for operation in each.values()
+        for parameter in operation.get("parameters", ())
+    ]
+    assert all(parameter.get("description") for _, parameter in parameters), parameters
+    jobs = ("/api/generate/", "/api/visualization/")
+    names = {
+        parameter["name"]
+        for path, parameter in parameters
+        if parameter["in"] == "path" and path.startswith(jobs)
+    }
+    assert names == {"task_id"}

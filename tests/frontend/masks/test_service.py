@@ -144,7 +144,7 @@ async def test_a_picture_that_nobody_has_is_not_found(bench: Bench, image_id: st
 
 async def test_a_picture_in_which_nothing_is_found_is_kept(bench: Bench) -> None:
     bench.model.behaviour.refuse = (StatusCode.INVALID_ARGUMENT, NOTHING_FOUND)
-    with pytest.raises(InvalidInputError, match=r"^FastSAM did not generate any masks$"):
+    with pytest.raises(InvalidInputError, match=r"^FastSAM did not generate any masks: no object"):
         await bench.find()
     assert bench.store.get(picture().image_id) == picture()
 

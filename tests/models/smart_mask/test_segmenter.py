@@ -264,7 +264,7 @@ def test_the_middle_of_a_large_guidance_mask_is_found_in_a_small_copy(bench: Ben
 
 def test_an_object_that_is_shrunk_away_is_not_found(bench: Bench) -> None:
     error = bench.refusal(IMAGE=png(64, 64), POINTS=[[32, 32]], BORDER_ADJUSTMENT=-50)
-    assert "did not generate any masks" in str(error)
+    assert str(error).endswith("after smoothing and a border adjustment of -50 nothing is left")
 
 
 def test_a_bad_guidance_mask_is_refused_beside_points_too(bench: Bench) -> None:
@@ -287,11 +287,78 @@ def test_border_and_blur_change_the_mask(bench: Bench) -> None:
     assert len({plain.png, blurred.png, smaller.png}) == 3
 
 
-def test_where_nothing_fits_nothing_is_found() -> None:
-    bench = Bench()
-    bench.network = Network()
-    error = bench.refusal(IMAGE=png(64, 64), BBOX=[200, 200, 220, 220])
-    assert str(error) == "[INVALID_ARGUMENT] FastSAM did not generate any masks"
+def finds_nothing(_: Floats) -> tuple[Floats, Floats]:
+    return np.zeros((37, 0), np.float32), np.zeros((32, SIDE // STRIDE, SIDE // STRIDE), np.float32)
+
+
+def finds_the_left_half(image: Floats) -> tuple[Floats, Floats]:
+    predictions, prototypes = Network()(image)
+    return predictions[:, :1], prototypes
+
+
+@pytest.mark.parametrize(
+    ("infer", "prompts", "reason"),
+    [
+        (finds_the_left_half, {"POINTS": [[50.5, 9]]}, "no object is at [50.5, 9]"),
+        (
+            finds_the_left_half,
+            {"POINTS": [[50, 9], [60, 9]]},
+            "no object is at [50, 9] or at the other points",
+        ),
+        (
+            finds_the_left_half,
+            {"POINTS": [[50, 9], [64, 9]]},
+            "point 1, [64, 9], lies outside the picture of 64x64 pixels",
+        ),
+        (
+            finds_the_left_half,
+            {"POINTS": [[5, 5], [50, 9], [50, -2]], "POINT_LABELS": [0, 1, 1]},
+            "point 2, [50, -2], lies outside the picture of 64x64 pixels",
+        ),
+        (
+            finds_the_left_half,
+            {"POINTS": [[9, 9], [9, 40]], "POINT_LABELS": [1, 0]},
+            "every object at the points also holds a point that must be outside",
+        ),
+        (
+            finds_the_left_half,
+            {"POINTS": [[50, 9], [900, 9]], "POINT_LABELS": [1, 0]},
+            "no object is at [50, 9]",
+        ),
+        (
+            finds_the_left_half,
+            {"BBOX": [50, 5, 60, 9]},
+            "no object overlaps the box [50, 5, 60, 9]",
+        ),
+        (
+            finds_the_left_half,
+            {"BBOX": [200, 20, 220, 30]},
+            "the box [200, 20, 220, 30] lies outside the picture of 64x64 pixels",
+        ),
+        (
+            finds_the_left_half,
+            {"MASK": guidance(48, 56)},
+            "no object is at [51.5, 31.5], the middle of the rough mask",
+        ),
+        (
+            finds_nothing,
+            {"POINTS": [[5, 5]]},
+            "there is no object in the picture of 64x64 pixels",
+        ),
+        (
+            finds_nothing,
+            {"AUTO_DETECT": True},
+            "there is no object in the picture of 64x64 pixels",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_where_nothing_is_found_the_reason_is_told(
+    bench: Bench, infer: Callable[[Floats], Any], prompts: dict[str, Any], reason: str
+) -> None:
+    bench.segmenter = Segmenter(SETTINGS, infer)
+    error = bench.refusal(IMAGE=png(64, 64), **prompts)
+    assert str(error) == f"[INVALID_ARGUMENT] FastSAM did not generate any masks: {reason}"
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,14 @@ from model_kit import errors
 from model_kit.errors import Code, CodedError
 
 
-def nothing_found() -> CodedError:
-    """Make the error for prompts that no detection fits; the web client knows these very words."""
-    return CodedError(Code.INVALID_ARGUMENT, "FastSAM did not generate any masks")
+def nothing_found(reason: str) -> CodedError:
+    """Make the error for prompts that no detection fits.
+
+    Args:
+        reason: why; in words that hold for every protocol, so without names of inputs.
+    """
+    # The web client searches the text for these very words.
+    return CodedError(Code.INVALID_ARGUMENT, f"FastSAM did not generate any masks: {reason}")
 
 
 def cancelled() -> CodedError:

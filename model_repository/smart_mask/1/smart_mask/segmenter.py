@@ -82,14 +82,16 @@ class Segmenter:
         index, border = self._select(features, request, middle, progress)
         progress.note("select")
         if index is None:
-            raise nothing_found()
+            raise nothing_found(_why_nothing(features, request, middle))
         mask = features.mask(index)
         progress.note("assemble")
         left, top, width, height = cv2.boundingRect(mask)
         finished = finish(mask, border=border, blur=request.blur)
         progress.note("finish")
         if finished.max() <= _HALF:
-            raise nothing_found()
+            raise nothing_found(
+                f"after smoothing and a border adjustment of {border} nothing is left"
+            )
         # OpenCV's default level is also its fastest.
         _, png = cv2.imencode(".png", finished)
         progress.note("encode")
@@ -189,6 +191,39 @@ class Segmenter:
             return decode_rgb(data, self._settings.max_image_pixels)
         except ImageRefusedError as error:
             raise invalid(field, str(error)) from error
+
+
+def _why_nothing(features: Features, request: MaskRequest, middle: Floats | None) -> str:
+    """Return why no detection fits the prompts, in the order in which they count."""
+    letterbox = features.letterbox
+    size = f"the picture of {letterbox.width}x{letterbox.height} pixels"
+    if request.points is not None and request.positive is not None:
+        end = (letterbox.width, letterbox.height)
+        inside = ((request.points >= 0) & (request.points < end)).all(axis=1)
+        if len(outside := np.flatnonzero(request.positive & ~inside)):
+            place = _shown(request.points[outside[0]])
+            return f"point {outside[0]}, {place}, lies outside {size}"
+        if not len(features.scores):
+            return f"there is no object in {size}"
+        first = _shown(request.points[np.argmax(request.positive)])
+        columns, rows = request.points[request.positive].astype(np.int64).T
+        if features.hold(columns, rows).any():
+            return "every object at the points also holds a point that must be outside"
+        several = len(rows) > 1
+        return f"no object is at {first}{' or at the other points' if several else ''}"
+    if request.box is not None:
+        left, top, right, bottom = request.box.tolist()
+        if left >= letterbox.width or top >= letterbox.height or right <= 0 or bottom <= 0:
+            return f"the box {_shown(request.box)} lies outside {size}"
+        return f"no object overlaps the box {_shown(request.box)}"
+    if middle is not None:
+        return f"no object is at {_shown(middle[0])}, the middle of the rough mask"
+    return f"there is no object in {size}"
+
+
+def _shown(coordinates: Floats) -> str:
+    """Return coordinates as a client writes them: whole numbers without a fraction."""
+    return f"[{', '.join(f'{value:.10g}' for value in coordinates.tolist())}]"
 
 
 def _points_missed(mask: Pixels, request: MaskRequest) -> list[int]:

@@ -350,7 +350,10 @@ async def test_no_result_before_the_end(client: WebClient, triton: FakeTriton, p
         answer = await client.http.get(f"/api/generate/{path}/{task_id}")
         assert answer.status_code == 400
         detail = f"Task not completed yet. Current status: {status}"
-        assert answer.json() == {"detail": detail}
+        ended = status == "cancelled"
+        if ended:
+            detail += ". It has ended and will never complete"
+        assert answer.json() == {"detail": detail, "status": status, "ended": ended}
 
 
 @pytest.mark.parametrize(
@@ -378,7 +381,10 @@ async def test_a_failed_job_tells_why_everywhere(
     assert (await client.status(task_id))["error"] == text
     for path in ("result", "result-image"):
         answer = await client.http.get(f"/api/generate/{path}/{task_id}")
-        assert (answer.status_code, answer.json()) == (500, {"detail": text})
+        assert (answer.status_code, answer.json()) == (
+            500,
+            {"detail": text, "status": "error", "ended": True},
+        )
 
 
 @pytest.mark.parametrize(
@@ -405,7 +411,12 @@ async def test_a_running_job_is_cancelled_in_band(client: WebClient, triton: Fak
     answer = await client.cancel(task_id)
     assert answer.status_code == 200
     message = f"Async generation task {task_id} marked for cancellation"
-    assert answer.json() == {"success": True, "message": message, "task_id": task_id}
+    assert answer.json() == {
+        "success": True,
+        "message": message,
+        "task_id": task_id,
+        "status": "processing",
+    }
     last = (await client.follow(task_id))[-1]
     assert (last["status"], last["error"]) == ("cancelled", "Generation cancelled by user")
     assert last["current_step"] < 100
@@ -443,19 +454,36 @@ async def test_a_cancel_is_answered_before_the_stream_ends(
     assert '"status":"cancelled"' in events
 
 
+async def check_late_cancel(client: WebClient, task_id: str, status: str) -> None:
+    answer = await client.cancel(task_id)
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "success": True,
+        "message": f"Async generation task {task_id} had already ended with status {status}",
+        "task_id": task_id,
+        "status": status,
+    }
+
+
 async def test_cancelling_again_or_too_late_changes_nothing(
     client: WebClient, triton: FakeTriton
 ) -> None:
     _, result = await client.finish()
-    assert (await client.cancel(result["task_id"])).status_code == 200
+    await check_late_cancel(client, result["task_id"], "done")
     assert (await client.status(result["task_id"]))["status"] == "done"
+
+    triton.behaviour.fail_at, triton.behaviour.failure = 1, "[INTERNAL] it broke"
+    failed = await client.submit()
+    await client.wait_status(failed, "error")
+    await check_late_cancel(client, failed, "error")
+    triton.behaviour.fail_at = None
 
     triton.hold()
     task_id = await client.submit()
     answers = await asyncio.gather(*(client.cancel(task_id) for _ in range(5)))
     assert {answer.status_code for answer in answers} == {200}
     await client.wait_status(task_id, "cancelled")
-    assert (await client.cancel(task_id)).status_code == 200
+    await check_late_cancel(client, task_id, "cancelled")
     events = await client.follow(task_id)
     assert [event["status"] for event in events].count("cancelled") == 1
 

@@ -59,6 +59,7 @@ async def test_a_mask_has_the_contracts_keys(client: WebClient) -> None:
         "cached": False,
         "points_missed": [1],
         "timings": {"select": 0.001},
+        "warnings": [],
     }
     assert len({(await answered(client))["request_id"] for _ in range(2)}) == 2
 
@@ -149,7 +150,7 @@ async def test_both_names_of_the_model(client: WebClient, model_type: str | None
 @pytest.mark.parametrize(
     ("text", "status", "detail"),
     [
-        (NOTHING_FOUND, 400, "FastSAM did not generate any masks"),
+        (NOTHING_FOUND, 400, "FastSAM did not generate any masks: no object is at [1, 1]"),
         ("[INVALID_ARGUMENT] IMAGE: not a PNG file", 400, "Failed to cache image: not a PNG file"),
         ("[INVALID_ARGUMENT] MASK: damaged", 400, "mask: damaged"),
         ("[UNAVAILABLE] 64 requests are waiting already", 503, "64 requests are waiting already"),
@@ -295,7 +296,12 @@ async def detect(client: WebClient, **request: Any) -> httpx.Response:
 
 async def test_detect_finds_by_itself(client: WebClient, triton: FakeTriton) -> None:
     answer = await detect(client, image=b64(png()), border_adjustment=3, points="ignored")
-    assert answer.json() == {"success": True, "mask": b64(MASK), "error": None}
+    assert answer.json() == {
+        "success": True,
+        "mask": b64(MASK),
+        "error": None,
+        "warnings": ["points is not a field of this request"],
+    }
     assert triton.masks.requests == [
         {
             "IMAGE": [png()],

@@ -44,6 +44,7 @@ async def test_before_the_end_there_is_the_original_only(
         answer = await client.http.get(f"{folder}/{name}")
         assert answer.status_code == 400
         assert "not completed yet" in answer.json()["detail"]
+        assert answer.json()["ended"] is False
 
 
 @pytest.mark.parametrize("name", ["original", "generated", "download"])

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from frontend.http.schemas.unknown import MAX_NAME_CHARS, MAX_NAMED
+from tests.fakes.pictures import b64, encoded, png
+from tests.fakes.web_client import WebClient, edit
+
+if TYPE_CHECKING:
+    from tests.fakes.triton_server import FakeTriton
+    from tests.frontend.conftest import Serve
+
+MASK = {"image": b64(png()), "points": [[1, 1]]}
+VALID: dict[str, dict[str, Any]] = {
+    "/api/generate": edit(),
+    "/api/generate/async": edit(),
+    "/api/smart-mask": MASK,
+    "/api/smart-mask/detect": {"image": b64(png())},
+    "/api/image-utils/extract-object": {"image": b64(png()), "mask": b64(encoded(mode="L"))},
+}
+
+
+async def warnings(client: WebClient, path: str, **fields: Any) -> list[str]:
+    answer = await client.http.post(path, json=VALID[path] | fields)
+    assert answer.status_code == 200, answer.text
+    found: list[str] = answer.json()["warnings"]
+    return found
+
+
+@pytest.mark.parametrize("path", VALID)
+async def test_every_answer_to_json_names_the_unknown_fields(client: WebClient, path: str) -> None:
+    assert await warnings(client, path) == []
+    assert await warnings(client, path, zzz=None) == ["zzz is not a field of this request"]
+
+
+async def test_no_endpoint_that_takes_json_is_left_out(client: WebClient) -> None:
+    paths = (await client.http.get("/openapi.json")).json()["paths"]
+    takes_json = {
+        path for path, each in paths.items() for op in each.values() if "requestBody" in op
+    }
+    assert takes_json == set(VALID)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "meant"),
+    [
+        ("/api/generate", "steps", "num_inference_steps"),
+        ("/api/generate", "numInferenceSteps", "num_inference_steps"),
+        ("/api/generate", "mask", "conditional_images"),
+        ("/api/generate", "image", "input_image"),
+        ("/api/generate", "cfg", "true_cfg_scale"),
+        ("/api/generate", "reference_mask_r", "reference_mask_R"),
+        ("/api/smart-mask", "labels", "point_labels"),
+        ("/api/smart-mask", "box", "bbox"),
+        ("/api/smart-mask", "image_base64", "image"),
+        ("/api/smart-mask/detect", "blur", "use_blur"),
+        ("/api/image-utils/extract-object", "mask_base64", "mask"),
+    ],
+)
+async def test_the_field_that_is_likely_meant_is_named(
+    client: WebClient, path: str, name: str, meant: str
+) -> None:
+    sentence = f"{name} is not a field of this request; did you mean {meant}?"
+    assert await warnings(client, path, **{name: 4}) == [sentence]
+
+
+async def test_warnings_are_bounded(client: WebClient) -> None:
+    unknown = {f"{number:02}{'q' * 10_000}": 1 for number in range(MAX_NAMED + 5)}
+    found = await warnings(client, "/api/generate", **unknown)
+    assert len(found) == MAX_NAMED + 1
+    assert found[0].startswith(f"00{'q' * (MAX_NAME_CHARS - 2)}… is not")
+    assert found[-1] == "5 more fields are not fields of this request"
+
+
+async def test_a_name_that_is_no_text_is_shown_without_its_bytes(client: WebClient) -> None:
+    body = json.dumps(edit())[:-1] + r', "\ud800\u0000x": 1}'
+    headers = {"Content-Type": "application/json"}
+    answer = await client.http.post("/api/generate", content=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["warnings"] == ["??x is not a field of this request"]
+
+
+async def test_an_edit_that_takes_longer_than_a_job_may_is_told_so(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 0.05
+    slow = edit(num_inference_steps=100)
+    # Above what the measured edit takes, and below what a hundred steps take.
+    async with serve(job_timeout_s=3) as client:
+        # Nothing is known of the first, so nothing is said of it.
+        first = (await client.http.post("/api/generate", json=slow)).json()
+        assert first["warnings"] == []
+        await client.cancel(first["task_id"])
+        await client.finish(edit(num_inference_steps=2))
+        (warning,) = await warnings(client, "/api/generate", num_inference_steps=100)
+        assert "after 3 s: lower num_inference_steps or width and height" in warning
+        assert await warnings(client, "/api/generate", num_inference_steps=2) == []
