@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from image_edit.conditions import Conditions, Size
+from image_edit.conditions import Conditions
 from image_edit.messages import Stage
 from image_edit.request import EditRequest
 from image_edit.spec import EditSpec
@@ -15,7 +15,6 @@ def build_info(
     conditions: Conditions,
     spec: EditSpec,
     *,
-    output_size: Size,
     distilled: bool,
     bundle: str,
     adapters: Sequence[str],
@@ -27,7 +26,6 @@ def build_info(
         request: as the client sent it.
         conditions: built for the request.
         spec: what the engine was asked to do.
-        output_size: of the answer.
         distilled: whether the transformer reads guidance_scale.
         bundle: name of the bundle.
         adapters: task types that the bundle serves.
@@ -38,7 +36,7 @@ def build_info(
         the wait) and timings.
     """
     generation_time = round(sum(timings.values()) - timings[Stage.LOADING], 3)
-    size = "{}x{}".format(*output_size)
+    size = "{}x{}".format(*conditions.size)
     return json.dumps(
         {
             "debug_info": {

@@ -12,7 +12,7 @@ from image_edit.previews import Previews
 from image_edit.progress import StageCosts
 from image_edit.report import build_info
 from image_edit.request import EditRequest, read_request
-from image_edit.spec import EditSpec, build_spec, output_size
+from image_edit.spec import EditSpec, build_spec
 from model_kit.laps import Laps
 
 if TYPE_CHECKING:
@@ -99,13 +99,12 @@ class EditRunner:
             yield progressed(Stage.DENOISING, step, drawn)
         laps.note(Stage.DENOISING)
         yield progressed(Stage.DECODING, total)
-        size = output_size(request, conditions)
         generated: list[Pixels] = []
         for state in states:
             if generated:
                 yield None
             generated.append(engine.decode(state))
-        image = encode_png(finish(generated, size, conditions), conditions.profile)
+        image = encode_png(finish(generated, conditions), conditions.profile)
         laps.note(Stage.DECODING)
         measured = laps.seconds
         self._costs = StageCosts(
@@ -118,7 +117,6 @@ class EditRunner:
             request,
             conditions,
             specs[0],
-            output_size=size,
             distilled=engine.distilled,
             bundle=self._bundle_name,
             adapters=engine.adapters,
@@ -158,6 +156,7 @@ class EditRunner:
                     composited=False,
                     in_place=False,
                     square=None,
+                    size=(width, height),
                     prompt="",
                     task_type=task_type,
                     debug_info={},
