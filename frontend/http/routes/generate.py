@@ -30,25 +30,35 @@ from frontend.http.schemas.edits import (
 # Small, so that people can type a drawn seed again.
 DRAWN_SEEDS = 2**32
 
+Key = Annotated[
+    str,
+    Header(
+        description="Chosen by the client, up to 255 characters. A request that is sent again "
+        "with the same key and body is the same job."
+    ),
+]
+
 router = APIRouter(
     prefix="/api/generate", tags=["generation"], responses=REFUSALS, route_class=JsonRoute
 )
 
 
 @router.post("", summary="Submit an edit")
-async def generate(request: GenerationRequest, services: Services, http: Request) -> TaskQueued:
+async def generate(
+    request: GenerationRequest, services: Services, http: Request, idempotency_key: Key = ""
+) -> TaskQueued:
     """Submit an edit; the same as /api/generate/async."""
-    task_id = await _submit(request, services, http)
+    task_id = await _submit(request, services, http, idempotency_key)
     message = f"Generation job submitted successfully. Follow it at /api/generate/stream/{task_id}"
     return TaskQueued(task_id=task_id, message=message)
 
 
 @router.post("/async", summary="Submit an edit, by its longer name")
 async def generate_async(
-    request: GenerationRequest, services: Services, http: Request
+    request: GenerationRequest, services: Services, http: Request, idempotency_key: Key = ""
 ) -> TaskQueued:
     """Submit an edit and return at once; follow it by its task_id."""
-    task_id = await _submit(request, services, http)
+    task_id = await _submit(request, services, http, idempotency_key)
     return TaskQueued(task_id=task_id, message="Generation job submitted successfully")
 
 
@@ -127,13 +137,24 @@ async def cancel(task_id: str, services: Services) -> Response:
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
 
 
-async def _submit(request: GenerationRequest, services: Services, http: Request) -> str:
+async def _submit(request: GenerationRequest, services: Services, http: Request, key: str) -> str:
     """Check what is cheap to check first, then decode the images, then queue the job.
 
-    A job whose client has left before this answer is cancelled: nobody knows its task_id.
+    A job whose client has left before this answer is cancelled: nobody knows its task_id. With a
+    key it goes on, because the client finds it by its key.
     """
-    services.edits.admit(request.resolved_task_type)
-    params = await _params(request, services)
+
+    async def checked() -> EditParams:
+        services.edits.admit(request.resolved_task_type)
+        return await _params(request, services)
+
+    if key:
+
+        async def queued() -> str:
+            return await services.edits.submit(await checked())
+
+        return await services.repeats.submit(key, await http.body(), queued)
+    params = await checked()
     submission = asyncio.ensure_future(services.edits.submit(params))
     try:
         task_id = await asyncio.shield(submission)
