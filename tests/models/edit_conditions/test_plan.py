@@ -208,7 +208,7 @@ def test_a_padded_answer_of_another_size_counts_its_padding(
 )
 @pytest.mark.parametrize("asked", [{}, {"width": 1024}, {"height": 700}, {"width": 256}])
 def test_the_answer_has_the_size_that_was_asked_and_else_its_own(
-    region: Any, quality: InputQuality, frame: tuple[int, int], asked: dict[str, int]
+    region: Any, quality: InputQuality, frame: tuple[int, int], asked: dict[str, Any]
 ) -> None:
     image = noise(300, 200)
     found = planned(
