@@ -16,6 +16,9 @@ from model_kit.masks import read_mask
 
 Pixels = npt.NDArray[np.uint8]
 
+MAX_READS = 1_000_000
+"""Of one file; 64 MiB of PNG take some 30,000. Parsers in Python take a microsecond for each."""
+
 
 class ImageRefusedError(Exception):
     """Not a picture that may be decoded; the text says why, for whoever sent it."""
@@ -54,6 +57,18 @@ class Picture:
         return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
 
 
+class _Bounded(BytesIO):
+    """A file of which a parser may not read a small part after the other for ever."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise ImageRefusedError("a file of too many parts")
+        return super().read(size)
+
+
 def decode(data: bytes, max_pixels: int) -> Picture:
     """Decode one encoded picture.
 
@@ -71,7 +86,7 @@ def decode(data: bytes, max_pixels: int) -> Picture:
         ImageRefusedError: not such a file, damaged, truncated, too large or too costly.
     """
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as picture:
+        with Image.open(_Bounded(data), formats=FORMATS) as picture:
             if reason := refusal(picture, data, max_pixels):
                 raise ImageRefusedError(reason)
             return _taken(_upright(_loaded(picture, data)))
