@@ -9,7 +9,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundle demo serve check test test-random test-proof test-slow soak test-gpu \
+.PHONY: help setup bundle demo serve check test test-random test-proof test-slow soak fuzz test-gpu \
   test-containers coverage lint docs bench clean
 
 help:  ## list the targets
@@ -54,6 +54,9 @@ test-slow: $(BUNDLES)  ## the tests that take minutes
 
 soak: $(BUNDLES)  ## thousands of jobs with cancels and faults
 	$(BIN)/pytest -m soak
+
+fuzz: $(READY)  ## damaged pictures and requests for 10 minutes; SECONDS=N, SEED=N
+	$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 test-gpu: $(READY)  ## the tests that need an NVIDIA GPU; without one they do not run
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; \

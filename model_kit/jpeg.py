@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ _PADDINGS = (b"\x55" * 64, b"\xaa" * 64)
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive; libjpeg reads no others
 _START_OF_SCAN = 0xDA
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
+_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+# Of a whole file; a profile or XMP of megabytes takes some hundred.
+_MAX_SEGMENTS = 10_000
 _RESTARTS = 8  # their markers are numbered round
 _COEFFICIENTS = frozenset(range(64))
 
@@ -55,7 +59,7 @@ def _next_restart(data: bytes) -> bytes:
 def _has_all_scans(data: bytes) -> bool:
     """Return whether each component's coefficients have begun to come at full precision."""
     missing: dict[int, set[int]] = {}
-    for marker, body in _segments(data):
+    for marker, body in itertools.islice(_segments(data), _MAX_SEGMENTS):
         if marker in _FRAMES:
             missing = {body[6 + 3 * n]: set(_COEFFICIENTS) for n in range(body[5])}
         elif marker == _START_OF_SCAN:
@@ -70,14 +74,11 @@ def _has_all_scans(data: bytes) -> bool:
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield each whole marker segment: its marker and its body, without the length."""
     position = 2
-    while (position := data.find(b"\xff", position)) != -1 and position + 4 <= len(data):
-        marker = data[position + 1]
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:
-            position += 1 if marker == 0xFF else 2
-            continue
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        body = data[position + 4 : position + 2 + length]
+    while (found := _SEGMENT.search(data, position)) and found.end() + 2 <= len(data):
+        position = found.end()
+        length = int.from_bytes(data[position : position + 2], "big")
+        body = data[position + 2 : position + length]
         if length < 2 or len(body) != length - 2:
             return
-        yield marker, body
-        position += 2 + length
+        yield data[position - 1], body
+        position += length

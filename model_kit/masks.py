@@ -10,6 +10,8 @@ THRESHOLD = 127
 """A mask pixel above it counts as set."""
 COLOURED = 48
 """Difference of a pixel's channels from which it is a colour, not a grey that JPEG has touched."""
+WHITE = 245
+"""From it on, of all three channels, a stroke is white. A light ground is darker somewhere."""
 NEARLY_ALL = 0.98
 NOTHING_SET = "No object found in mask (no white pixels)"
 """As clients know it."""
@@ -93,7 +95,7 @@ def _transparent(pixels: Pixels) -> Pixels:
     opaque = alpha > THRESHOLD if (alpha > THRESHOLD).any() else alpha > 0
     shown = pixels[opaque][:, :3]
     high, low = shown.max(axis=1), shown.min(axis=1)
-    dark, white = float((high <= 48).mean()), float((low >= 200).mean())
+    dark, white = float((high <= 48).mean()), float((low >= WHITE).mean())
     if dark >= NEARLY_ALL:
         return np.uint8(255) - alpha
     if white >= NEARLY_ALL:

@@ -18,6 +18,8 @@ Pixels = npt.NDArray[np.uint8]
 
 _ORIENTATION = 274  # EXIF's tag
 _TURNED = (5, 6, 7, 8)  # values of pictures whose columns are shown as rows
+MAX_READS = 1_000_000
+"""Of one file; 64 MiB of PNG take some 30,000. Parsers in Python take a microsecond for each."""
 
 
 class ImageRefusedError(Exception):
@@ -57,6 +59,18 @@ class Picture:
         return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
 
 
+class _Bounded(BytesIO):
+    """A file of which a parser may not read a small part after the other for ever."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise ImageRefusedError("a file of too many parts")
+        return super().read(size)
+
+
 def decode(data: bytes, max_pixels: int) -> Picture:
     """Decode one encoded picture.
 
@@ -74,7 +88,7 @@ def decode(data: bytes, max_pixels: int) -> Picture:
         ImageRefusedError: not such a file, damaged, truncated, too large or too costly.
     """
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as picture:
+        with Image.open(_Bounded(data), formats=FORMATS) as picture:
             if reason := reason_to_refuse(picture, data, max_pixels):
                 raise ImageRefusedError(reason)
             return _taken(_upright(_loaded(picture, data)))

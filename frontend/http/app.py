@@ -16,6 +16,7 @@ from frontend.http.crashes import CrashAnswer
 from frontend.http.dependencies import AppServices
 from frontend.http.head import HeadAsGet
 from frontend.http.refusals import RefusalLog
+from frontend.http.repeats import Repeats
 from frontend.http.routes import generate, masks, not_built, system, visualization
 from frontend.jobs.memory import MemoryJobStore
 from frontend.masks.image_store import ImageStore
@@ -104,7 +105,7 @@ async def _services(settings: Settings) -> AsyncIterator[AppServices]:
             EditService(settings, jobs, edit_watches) as edits,
             MaskService(settings, store, mask_watches) as masks,
         ):
-            yield AppServices(settings, images, jobs, edits, store, masks)
+            yield AppServices(settings, images, jobs, edits, Repeats(jobs), store, masks)
     finally:
         images.close()
         for client in clients:

@@ -9,6 +9,7 @@ from frontend.dispatch.dispatcher import EditService
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
 from frontend.errors import JobFailedError, JobNotFinishedError
+from frontend.http.repeats import Repeats
 from frontend.http.schemas.fields import ErrorBody, NoResultBody
 from frontend.jobs.store import JobStore
 from frontend.masks.image_store import ImageStore
@@ -36,6 +37,7 @@ class AppServices:
     images: ImageWorkers
     jobs: JobStore
     edits: EditService
+    repeats: Repeats
     image_store: ImageStore
     masks: MaskService
 

@@ -35,6 +35,7 @@ def test_an_edits_documented_defaults_are_the_models(task: str) -> None:
         composited=False,
         in_place=False,
         square=None,
+        size=(32, 32),
         prompt="",
         task_type=task,
         debug_info={},

@@ -41,6 +41,7 @@ RIGHT = np.asarray(canvas("L", 0, 255)) > 127
         # Mikubill/sd-webui-controlnet#3079: what canvas.toDataURL() gives.
         canvas("RGBA", (0, 0, 0, 0), (255, 255, 255, 255)),
         canvas("RGBA", (255, 255, 255, 0), (255, 255, 255, 200)),
+        canvas("RGBA", (0, 0, 0, 0), (220, 220, 220, 255)),
         canvas("RGBA", (0, 0, 0, 0), (255, 0, 0, 128)),
         canvas("RGBA", (0, 0, 0, 0), (80, 220, 40, 255)),
         canvas("LA", (255, 0), (255, 255)),
@@ -48,6 +49,8 @@ RIGHT = np.asarray(canvas("L", 0, 255)) > 127
         canvas("RGBA", (0, 0, 0, 255), (0, 0, 0, 0)),
         with_hole((90, 140, 90)),
         with_hole((235, 180, 160)),
+        with_hole((230, 235, 230)),
+        with_hole((244, 244, 244)),
         with_hole((0, 0, 0), seed=3),
         canvas("RGB", (0, 0, 0), (255, 255, 255)),
         canvas("L", 0, 200),

@@ -50,6 +50,7 @@ def test_image_edit_reads_what_edit_conditions_answers(model: Any, triton: FakeT
         "PASTE_MASKS": mask.ravel(),
         "COMPOSITED": np.array([True]),
         "IN_PLACE": np.array([False]),
+        "SIZE": np.array([300, 4], np.int32),
         "PROMPT": np.array([b"remove it"], np.object_),
         "TASK_TYPE": np.array([b"removal"], np.object_),
         "DEBUG_INFO": np.array([b'{"mask_A": "abc"}'], np.object_),
@@ -62,6 +63,7 @@ def test_image_edit_reads_what_edit_conditions_answers(model: Any, triton: FakeT
     assert np.array_equal(region.images, images[0])
     assert np.array_equal(region.paste_mask, mask)
     assert np.array_equal(found.picture, images[0, 0])
+    assert found.size == (300, 4)
     assert (found.prompt, found.task_type) == ("remove it", "removal")
 
 

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
 from frontend.domain.edits import EditParams, Size
+from frontend.domain.jobs import JobEvent
 from frontend.errors import InvalidInputError, JobNotFoundError
 from frontend.http import sse
 from frontend.http.dependencies import NO_RESULT, REFUSALS, Finished, Services, TaskId
@@ -32,25 +33,35 @@ from model_kit.sizes import answer_size
 # Small, so that people can type a drawn seed again.
 DRAWN_SEEDS = 2**32
 
+Key = Annotated[
+    str,
+    Header(
+        description="Chosen by the client, up to 255 characters. A request that is sent again "
+        "with the same key and body is the same job."
+    ),
+]
+
 router = APIRouter(
     prefix="/api/generate", tags=["generation"], responses=REFUSALS, route_class=JsonRoute
 )
 
 
 @router.post("", summary="Submit an edit")
-async def generate(request: GenerationRequest, services: Services, http: Request) -> TaskQueued:
+async def generate(
+    request: GenerationRequest, services: Services, http: Request, idempotency_key: Key = ""
+) -> TaskQueued:
     """Submit an edit; the same as /api/generate/async."""
-    queued = await _submit(request, services, http)
+    queued = await _submit(request, services, http, idempotency_key)
     message = f"{queued.message}. Follow it at /api/generate/stream/{queued.task_id}"
     return queued.model_copy(update={"message": message})
 
 
 @router.post("/async", summary="Submit an edit, by its longer name")
 async def generate_async(
-    request: GenerationRequest, services: Services, http: Request
+    request: GenerationRequest, services: Services, http: Request, idempotency_key: Key = ""
 ) -> TaskQueued:
     """Submit an edit and return at once; follow it by its task_id."""
-    return await _submit(request, services, http)
+    return await _submit(request, services, http, idempotency_key)
 
 
 @router.get("/status/{task_id}", summary="Ask how far an edit is")
@@ -137,15 +148,42 @@ async def cancel(task_id: TaskId, services: Services) -> Response:
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
 
 
-async def _submit(request: GenerationRequest, services: Services, http: Request) -> TaskQueued:
+async def _submit(
+    request: GenerationRequest, services: Services, http: Request, key: str
+) -> TaskQueued:
     """Check what is cheap to check first, then decode the images, then queue the job.
 
-    A job whose client has left before this answer is cancelled: nobody knows its task_id.
+    A job whose client has left before this answer is cancelled: nobody knows its task_id. With a
+    key it goes on, because the client finds it by its key.
     """
+    if key:
+        task_id = await services.repeats.submit(
+            key, await http.body(), lambda: _queue(request, services)
+        )
+    else:
+        task_id = await _queue_unless_left(request, services, http)
+    _, event = await services.jobs.last(task_id)
+    return TaskQueued(
+        task_id=task_id,
+        message="Generation job submitted successfully",
+        size=event.size,
+        eta_seconds=event.eta_seconds,
+        warnings=request.warnings + _too_slow(event, services),
+    )
+
+
+async def _queue(request: GenerationRequest, services: Services) -> str:
+    """Decode the images and queue the job."""
+    services.edits.admit(request.resolved_task_type)
+    params = await _params(request, services)
+    return await services.edits.submit(params, await _size(request, params, services))
+
+
+async def _queue_unless_left(request: GenerationRequest, services: Services, http: Request) -> str:
+    """Do as `_queue` does, and cancel the job if its client has left."""
     services.edits.admit(request.resolved_task_type)
     params = await _params(request, services)
     size = await _size(request, params, services)
-    warnings = request.warnings + _too_slow(params, size, services)
     submission = asyncio.ensure_future(services.edits.submit(params, size))
     try:
         task_id = await asyncio.shield(submission)
@@ -154,19 +192,12 @@ async def _submit(request: GenerationRequest, services: Services, http: Request)
         raise
     if await http.is_disconnected():
         await _forget(task_id, services)
-    _, event = await services.jobs.last(task_id)
-    return TaskQueued(
-        task_id=task_id,
-        message="Generation job submitted successfully",
-        size=size,
-        eta_seconds=event.eta_seconds,
-        warnings=warnings,
-    )
+    return task_id
 
 
-def _too_slow(params: EditParams, size: Size | None, services: Services) -> list[str]:
+def _too_slow(event: JobEvent, services: Services) -> list[str]:
     """Return a warning if the edit alone takes longer than a job may, else nothing."""
-    seconds = services.edits.expected_seconds(params.num_inference_steps, size)
+    seconds = services.edits.expected_seconds(event.total_steps, event.size)
     limit_s = services.settings.job_timeout_s
     if seconds is None or seconds <= limit_s:
         return []

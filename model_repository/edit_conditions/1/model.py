@@ -68,6 +68,7 @@ class TritonPythonModel:
             "CONTENT": np.array([region.content for region in planned.regions], np.int32),
             "COMPOSITED": np.array([planned.composited]),
             "IN_PLACE": np.array([planned.in_place]),
+            "SIZE": np.array(planned.size, np.int32),
             "PROMPT": text_array(edit.prompt),
             "TASK_TYPE": text_array(edit.task),
             "DEBUG_INFO": text_array(debug_info(edit, conditions)),

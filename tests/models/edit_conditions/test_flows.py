@@ -101,10 +101,48 @@ def test_the_fill_takes_the_soft_mask_above_127() -> None:
     assert object_box(changed.astype(np.uint8) * 255) == Box(30, 30, 10, 10)
 
 
+# xulihang/ImageTrans-docs#1001, lllyasviel/Fooocus#462: the object itself becomes the fill
 def test_a_mask_of_everything_hands_no_object_back() -> None:
     background, _, fill = build(Task.REMOVAL, mask=np.full_like(MASK, 255)).images
     assert not background.any()
     assert np.ptp(fill) == 0
+
+
+@pytest.mark.parametrize("box", [(1001, 1003, 1, 1), (0, 1003, 2048, 1), (1001, 1003, 9, 9)])
+def test_an_object_that_shrinks_is_in_the_mask_and_not_in_the_fill(
+    box: tuple[int, int, int, int],
+) -> None:
+    left, top, width, height = box
+    image = flat(2048, 2048, 60)
+    image[top : top + height, left : left + width] = 255
+    mask = mask_with(2048, 2048, box)
+    background, shown, fill = build(Task.REMOVAL, image, mask, image_area=256 * 256).images
+    assert shown.shape == (256, 256, 3)
+    assert fill.max() < 75  # what LANCZOS rings beside it is known
+    rows, columns = np.nonzero(shown[..., 0] > 127)
+    assert abs(rows.mean() * 8 + 4 - (top + height / 2)) <= 8
+    assert abs(columns.mean() * 8 + 4 - (left + width / 2)) <= 8
+    if height == 1:
+        assert background.max() < 65  # the speck is masked
+
+
+def test_the_shadow_hint_shrinks_with_its_picture() -> None:
+    large, small = noise(400, 400), noise(100, 100)
+    found = [
+        build(
+            Task.INSERTION,
+            image,
+            mask_with(side, side, (side // 4, side // 4, side // 2, side // 4)),
+            shadow_hint=True,
+            reference_image=small,
+            image_area=100 * 100,
+        ).images[1][..., 0]
+        for image, side in ((large, 400), (small, 100))
+    ]
+    spans = [np.flatnonzero((mask > 127).any(axis=0)) for mask in found]
+    # Three pixels of the larger picture are one of what the model sees of it.
+    assert (spans[0][0], spans[0][-1]) == (24, 76)
+    assert (spans[1][0], spans[1][-1]) == (22, 80)
 
 
 def test_insertion_without_reference() -> None:

@@ -201,6 +201,23 @@ def test_a_padded_answer_of_another_size_counts_its_padding(
     assert max(size_of(found.picture)) == square
 
 
+# vllm-project/vllm-omni#1265, #7283: explicit width and height of another aspect
+@pytest.mark.parametrize("region", ["full", "auto", (0, 0, 250, 180)])
+@pytest.mark.parametrize(
+    ("quality", "frame"), [(InputQuality.ORIGINAL, (300, 200)), (InputQuality.RESIZED, (512, 512))]
+)
+@pytest.mark.parametrize("asked", [{}, {"width": 1024}, {"height": 700}, {"width": 256}])
+def test_the_answer_has_the_size_that_was_asked_and_else_its_own(
+    region: Any, quality: InputQuality, frame: tuple[int, int], asked: dict[str, Any]
+) -> None:
+    image = noise(300, 200)
+    found = planned(
+        Task.REMOVAL, image, mask_in(image), region=region, input_quality=quality, **asked
+    )
+    width, height = frame if region == "full" else (300, 200)
+    assert found.size == (asked.get("width", width), asked.get("height", height))
+
+
 # --- auto ---
 
 

@@ -47,3 +47,16 @@ def test_the_mask_grows_by_its_shadow_and_three_pixels_and_stays_soft() -> None:
     # The object covers 20..29; the shadow's last row, the only one at full strength, is 34.
     assert (columns[0], columns[-1]) == (17, 32 + 3)
     assert (rows[0], rows[-1]) == (17, 34 + 3)
+
+
+def test_a_shadow_is_as_large_in_the_picture_however_small_the_model_sees_it() -> None:
+    large = mask_with(240, 240, (80, 80, 40, 40))
+    small = mask_with(60, 60, (20, 20, 10, 10))
+    reaches = []
+    for mask, scale in ((large, 1.0), (small, 0.25)):
+        shadow = cast_shadow(mask, scale)
+        lit = darken(np.full((*mask.shape, 3), 200, np.uint8), mask, shadow, scale)
+        dark = np.flatnonzero((lit < 198).any(axis=(0, 2)))
+        grown = np.flatnonzero((expand_mask(mask, shadow, scale) == 255).any(axis=0))
+        reaches.append(np.array([grown[0], grown[-1], dark[-1]]) / scale)
+    assert np.abs(reaches[0] - reaches[1]).max() <= 4  # one pixel of the smaller one

@@ -54,6 +54,7 @@ def conditions_of(**changes: Any) -> Conditions:
         composited=False,
         in_place=False,
         square=None,
+        size=(64, 64),
         prompt="remove it",
         task_type="removal",
         debug_info={"mask_A": "abc"},

@@ -24,7 +24,8 @@ def hole(left: int = 20, top: int = 10, width: int = 20, height: int = 20) -> Pi
 
 
 def of(source: Pixels, **changes: Any) -> Conditions:
-    given = {"picture": source, "regions": (region_of(source),), **changes}
+    size = source.shape[1], source.shape[0]
+    given = {"picture": source, "regions": (region_of(source),), "size": size, **changes}
     return conditions_of(**given)
 
 
@@ -34,12 +35,12 @@ def stretched(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 def test_a_whole_edit_is_the_generated_frame_without_its_padding() -> None:
     canvas = picture(64, 64, seed=2)
-    assert (finish([canvas], SIZE, of(SOURCE)) == canvas[:48]).all()
+    assert (finish([canvas], of(SOURCE)) == canvas[:48]).all()
 
 
 def test_any_edit_is_brought_to_the_exact_size() -> None:
     canvas = picture(64, 64, seed=2)
-    found = finish([canvas], (301, 263), of(SOURCE))
+    found = finish([canvas], of(SOURCE, size=(301, 263)))
     assert (found == stretched(canvas[:48], (301, 263))).all()
 
 
@@ -47,14 +48,14 @@ def test_a_composite_is_blended_by_its_soft_mask() -> None:
     source = np.full((1, 3, 3), 200, np.uint8)
     mask = np.array([[0, 51, 255]], np.uint8)
     conditions = of(source, regions=(region_of(source, paste_mask=mask),), composited=True)
-    blend = finish([np.full((32, 32, 3), 100, np.uint8)], (3, 1), conditions)
+    blend = finish([np.full((32, 32, 3), 100, np.uint8)], conditions)
     assert blend[0, :, 0].tolist() == [200, 180, 100]
 
 
 def test_outside_the_mask_every_pixel_of_the_input_stays() -> None:
     canvas, mask = picture(64, 64, seed=2), hole()
     conditions = of(SOURCE, regions=(region_of(SOURCE, paste_mask=mask),), composited=True)
-    blend = finish([canvas], SIZE, conditions)
+    blend = finish([canvas], conditions)
     assert (blend[mask == 0] == SOURCE[mask == 0]).all()
     assert (blend[mask == 255] == canvas[:48][mask == 255]).all()
 
@@ -66,7 +67,7 @@ def test_a_crop_goes_back_to_its_place_at_the_picture_s_resolution() -> None:
     mask[30:50, 30:60] = 255
     region = region_of(content=(48, 40), box=box, paste_mask=mask)
     canvas = picture(64, 64, seed=2)
-    found = finish([canvas], (200, 160), of(source, regions=(region,), composited=True))
+    found = finish([canvas], of(source, regions=(region,), composited=True))
     changed = (found != source).any(axis=2)
     rows, columns = np.nonzero(changed)
     assert (rows.min(), columns.min()) >= (70, 80)
@@ -82,13 +83,13 @@ def test_several_crops_go_each_to_its_own_place() -> None:
         region_of(content=(40, 40), box=Box(left, 10, 40, 40), paste_mask=full) for left in (0, 150)
     )
     canvases = [np.full((64, 64, 3), shade, np.uint8) for shade in (50, 90)]
-    found = finish(canvases, (200, 64), of(source, regions=regions, composited=True))
+    found = finish(canvases, of(source, regions=regions, composited=True))
     assert (found[20, 20, 0], found[20, 100, 0], found[20, 170, 0]) == (50, 0, 90)
 
 
 def test_a_padded_picture_is_returned_in_the_middle_of_black() -> None:
     canvas = picture(64, 64, seed=2)
-    found = finish([canvas], (128, 128), of(SOURCE, square=128))
+    found = finish([canvas], of(SOURCE, square=128, size=(128, 128)))
     assert (found[40:88, 32:96] == canvas[:48]).all()
     found[40:88, 32:96] = 0
     assert not found.any()
@@ -103,7 +104,7 @@ def test_a_white_balance_of_a_smaller_copy_keeps_the_picture_s_detail() -> None:
     generated = srgb_of(linear_of(canvas) @ light)
     region = region_of(noise, content=(64, 48), images=np.stack([canvas, canvas]))
     conditions = of(noise, regions=(region,), task_type="white-balance")
-    found = finish([generated], (128, 96), conditions)
+    found = finish([generated], conditions)
     right = srgb_of(linear_of(noise) @ light)
     assert np.abs(found.astype(int) - right).mean() < 2
 
@@ -113,7 +114,7 @@ def test_untouched_pixels_keep_the_picture_s_profile_and_new_ones_take_it() -> N
     region = region_of(SOURCE, paste_mask=mask)
     conditions = of(SOURCE, regions=(region,), composited=True, profile=p3)
     red = np.full((64, 64, 3), (200, 60, 40), np.uint8)
-    found = finish([red], SIZE, conditions)
+    found = finish([red], conditions)
     assert (found[mask == 0] == SOURCE[mask == 0]).all()
     shown = to_srgb(found, p3)[mask == 255]
     assert np.abs(shown.astype(int) - (200, 60, 40)).max() <= 2
@@ -125,7 +126,7 @@ def test_what_is_transparent_stays_so_unless_something_is_inserted(task_type: st
     see_through = np.dstack([SOURCE, np.full((48, 64), 0, np.uint8)])
     region = region_of(SOURCE, paste_mask=mask)
     conditions = of(see_through, regions=(region,), composited=True, task_type=task_type)
-    found = finish([picture(64, 64, seed=2)], SIZE, conditions)
+    found = finish([picture(64, 64, seed=2)], conditions)
     assert (found[mask == 0] == see_through[mask == 0]).all()
     assert set(found[mask == 255][:, 3]) == {255 if task_type == "insertion" else 0}
 

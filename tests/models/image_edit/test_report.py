@@ -18,12 +18,11 @@ TIMINGS: dict[str, float] = {
 
 
 def info(distilled: bool = False, **inputs: Any) -> dict[str, Any]:
-    request, conditions = request_of(**inputs), conditions_of()
+    request, conditions = request_of(**inputs), conditions_of(size=(301, 263))
     text = build_info(
         request,
         conditions,
         build_spec(request, conditions, conditions.regions[0]),
-        output_size=(301, 263),
         distilled=distilled,
         bundle="demo",
         adapters=("insertion", "removal"),

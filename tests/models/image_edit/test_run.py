@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from image_edit.conditions import Box
+from image_edit.conditions import Box, Size
 from image_edit.messages import Progressed, Stage, Succeeded
 from image_edit.run import EditRunner
 from model_kit.laps import Laps
@@ -28,9 +28,11 @@ def engine() -> FakeEngine:
     return opened
 
 
-def outcome(runner: EditRunner, **inputs: Any) -> tuple[list[Progressed | None], Succeeded]:
+def outcome(
+    runner: EditRunner, size: Size = (64, 64), **inputs: Any
+) -> tuple[list[Progressed | None], Succeeded]:
     messages = []
-    run = runner.run(request_of(**inputs), conditions_of(), laps())
+    run = runner.run(request_of(**inputs), conditions_of(size=size), laps())
     while True:
         try:
             messages.append(next(run))
@@ -62,7 +64,7 @@ def test_a_unit_of_work_that_has_nothing_to_tell_still_hands_back_control(
 
 
 def test_the_result(engine: FakeEngine) -> None:
-    _, result = outcome(EditRunner(engine, "demo"), WIDTH=300)
+    _, result = outcome(EditRunner(engine, "demo"), size=(300, 64))
     image = np.asarray(Image.open(io.BytesIO(result.image)))
     assert image.shape == (64, 300, 3)
     assert (image == 99).all()
@@ -129,7 +131,10 @@ def test_regions_take_each_step_together_and_control_comes_back_between_them(
         for start in (0, 100)
     )
     conditions = conditions_of(
-        picture=np.zeros((64, 164, 3), np.uint8), regions=(left, right), composited=True
+        picture=np.zeros((64, 164, 3), np.uint8),
+        regions=(left, right),
+        composited=True,
+        size=(164, 64),
     )
     run = EditRunner(engine, "demo").run(request_of(), conditions, laps())
     messages = []

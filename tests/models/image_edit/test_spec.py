@@ -1,34 +1,10 @@
 from typing import Any
 
-import numpy as np
 import pytest
 
-from image_edit.conditions import Size
-from image_edit.spec import build_spec, output_size
+from image_edit.spec import build_spec
 
 from .edits import conditions_of, request_of
-
-
-@pytest.mark.parametrize(
-    ("asked", "size"),
-    [
-        ({}, (50, 40)),
-        ({"WIDTH": 301}, (301, 40)),
-        ({"HEIGHT": 263}, (50, 263)),
-        ({"WIDTH": 301, "HEIGHT": 263}, (301, 263)),
-    ],
-)
-def test_the_output_is_as_asked_else_as_the_processed_input(
-    asked: dict[str, int], size: Size
-) -> None:
-    conditions = conditions_of(picture=np.zeros((40, 50, 3), np.uint8))
-    assert output_size(request_of(**asked), conditions) == size
-
-
-def test_the_output_of_a_padded_picture_is_its_square() -> None:
-    conditions = conditions_of(picture=np.zeros((40, 50, 3), np.uint8), square=512)
-    assert output_size(request_of(), conditions) == (512, 512)
-    assert output_size(request_of(WIDTH=300), conditions) == (300, 512)
 
 
 @pytest.mark.parametrize(

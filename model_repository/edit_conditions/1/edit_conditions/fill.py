@@ -8,6 +8,7 @@ import numpy as np
 from PIL.Image import Resampling
 
 from edit_conditions.images import Pixels, resize, size_of
+from edit_conditions.masks import touched
 
 # (RGB [height, width, 3], mask of 0 or 255 [height, width]) -> RGB of the same size.
 Inpaint = Callable[[Pixels, Pixels], Pixels]
@@ -35,10 +36,10 @@ def fill_masked(image: Pixels, mask: Pixels, inpaint: Inpaint) -> Pixels:
         filled = _inpainted(image, mask, inpaint)
     else:
         width, height = (max(1, length * MAX_SIDE // longest) for length in size_of(image))
-        # Replace any pixel that the mask touches, so that the object does not leak into the fill.
-        small_mask = np.where(resize(mask, (width, height), Resampling.BOX) > 0, 255, 0)
+        # Else the object would leak into the fill.
+        small_mask = touched(mask, (width, height))
         small_image = resize(image, (width, height), Resampling.LANCZOS)
-        small = _inpainted(small_image, small_mask.astype(np.uint8), inpaint)
+        small = _inpainted(small_image, small_mask, inpaint)
         filled = resize(small, size_of(image), Resampling.LANCZOS)
     return np.where(mask[:, :, None] > 0, filled, image)
 

@@ -7,7 +7,7 @@ from PIL.Image import Resampling
 from edit_conditions.edges import canny
 from edit_conditions.fill import Inpaint, fill_masked
 from edit_conditions.images import Pixels, resize, size_of
-from edit_conditions.masks import HARD_THRESHOLD, as_rgb, binarise, dilate, masked_background
+from edit_conditions.masks import as_rgb, dilate, masked_background
 from edit_conditions.plan import Scene
 from edit_conditions.request import ConditionsRequest
 from edit_conditions.shadow import cast_shadow, darken, expand_mask
@@ -58,7 +58,8 @@ def _white_balance(source: Pixels) -> SceneConditions:
 def _removal(
     request: ConditionsRequest, scene: Scene, mask: Pixels, inpaint: Inpaint
 ) -> SceneConditions:
-    hole = binarise(mask, HARD_THRESHOLD)
+    assert scene.hole is not None, "it comes with the mask"
+    hole = scene.hole
     derived = {}
     if scene.brush_radius:
         hole = dilate(hole, scene.brush_radius)
@@ -84,7 +85,7 @@ def _insertion(request: ConditionsRequest, source: Pixels, mask: Pixels) -> Scen
 def _reference_insertion(
     request: ConditionsRequest, scene: Scene, mask: Pixels, stretched: Pixels, shadow_hint: bool
 ) -> SceneConditions:
-    mask, background = _mask_and_background(scene.source, mask, shadow_hint)
+    mask, background = _mask_and_background(scene, mask, shadow_hint)
     extras = _extras(request, scene.source)
     return SceneConditions(
         (stretched, as_rgb(mask), background, *extras.values()),
@@ -95,7 +96,7 @@ def _reference_insertion(
 def _two_source_insertion(
     request: ConditionsRequest, scene: Scene, placed: Pixels, stretched: Pixels, shadow_hint: bool
 ) -> SceneConditions:
-    positioned, background = _mask_and_background(scene.source, placed, shadow_hint)
+    positioned, background = _mask_and_background(scene, placed, shadow_hint)
     reference, object_mask = request.reference_image, request.reference_mask
     assert reference is not None, "the two-source flow has a reference"
     assert object_mask is not None, "and its mask"
@@ -126,9 +127,10 @@ def _extras(request: ConditionsRequest, source: Pixels) -> dict[str, Pixels]:
     }
 
 
-def _mask_and_background(source: Pixels, mask: Pixels, shadow_hint: bool) -> tuple[Pixels, Pixels]:
+def _mask_and_background(scene: Scene, mask: Pixels, shadow_hint: bool) -> tuple[Pixels, Pixels]:
     """Return the mask and masked_bg of an insertion with a reference, with the hint where on."""
     if not shadow_hint:
-        return mask, masked_background(source, mask)
-    shadow = cast_shadow(mask)
-    return expand_mask(mask, shadow), masked_background(darken(source, mask, shadow), mask)
+        return mask, masked_background(scene.source, mask)
+    shadow = cast_shadow(mask, scene.scale)
+    darkened = darken(scene.source, mask, shadow, scene.scale)
+    return expand_mask(mask, shadow, scene.scale), masked_background(darkened, mask)

@@ -52,6 +52,23 @@ def masked_background(image: Pixels, mask: Pixels) -> Pixels:
     return ((image * keep + 127) // 255).astype(np.uint8)
 
 
+def touched(hard: Pixels, size: tuple[int, int]) -> Pixels:
+    """Shrink a mask so that every pixel which holds some of it is set.
+
+    Args:
+        hard: 255 where set, else 0.
+        size: width and height, neither larger than the mask's.
+
+    Returns:
+        255 where set, else 0; uint8 [height, width].
+    """
+    if (hard.shape[1], hard.shape[0]) == size:
+        return hard
+    # In floats, because a speck in a large picture is less than one of 255.
+    fractions = cv2.resize(hard.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.where(fractions > 0, np.uint8(255), np.uint8(0))
+
+
 def dilate(mask: Pixels, radius: int) -> Pixels:
     """Grow a mask by an ellipse of 2 x radius + 1 pixels."""
     side = 2 * radius + 1

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL.Image import Resampling
 
 from edit_conditions.images import Pixels, resize, size_of
-from edit_conditions.masks import HARD_THRESHOLD, Box, binarise, dilate, feathered
+from edit_conditions.masks import HARD_THRESHOLD, Box, binarise, dilate, feathered, touched
 from edit_conditions.placement import position_mask
 from edit_conditions.quality import InputQuality, check_aspect, letterboxed_size
 from edit_conditions.regions import MAX_REGIONS, Region, Size, around, cropped, whole
@@ -39,8 +39,12 @@ class Scene:
     """Mask A, soft; None where the task takes none."""
     positioned: Pixels | None
     """Mask R placed on mask A, soft; in the two-source flow alone."""
+    hole: Pixels | None
+    """255 where the fill replaces the picture: wherever mask A touches it, before a brush grows."""
     brush_radius: int
     """Of the hole in pixels of the content; 0 unless mask A was drawn with a brush."""
+    scale: float
+    """Pixels of the content for each pixel of the picture, along a side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +66,8 @@ class EditPlan:
     """Whether the answer is the picture as it was sent, edited in place."""
     square: int | None
     """Side of the black square in whose middle `picture` is returned; None: as it is."""
+    size: Size
+    """Of the answer, to which the finished picture is stretched."""
 
 
 def plan(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
@@ -118,6 +124,7 @@ def plan(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
         composited=mask is not None or box is not None,
         in_place=True,
         square=None,
+        size=_answer(request, size_of(image)),
     )
 
 
@@ -129,7 +136,8 @@ def _full(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
         shown = resize(shown, letterboxed_size(size_of(shown), square), LANCZOS)
     else:
         check_aspect(size_of(shown), "IMAGE")
-    asked = _asked_pixels(request, size_of(shown), square)
+    frame = size_of(shown) if square is None else (square, square)
+    asked = _asked_pixels(request, size_of(shown), frame)
     if asked is not None and asked > math.prod(size_of(shown)):
         # Rounded to whole pixels, which the region must not round once more.
         shown, asked = resize(shown, _grown(size_of(shown), asked), LANCZOS), None
@@ -152,6 +160,7 @@ def _full(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
         in_place=False,
         # The square has grown with its picture.
         square=None if square is None else max(size),
+        size=_answer(request, frame),
     )
 
 
@@ -207,13 +216,19 @@ def _inside(asked: Sequence[int], picture: Size) -> Box:
     return Box(left, top, right - left, bottom - top)
 
 
-def _asked_pixels(request: ConditionsRequest, size: Size, square: int | None) -> int | None:
-    """Return the picture's pixels in the output; None if the client asked for no size."""
+def _answer(request: ConditionsRequest, frame: Size) -> Size:
+    """Return the answer's size: as asked, else the frame's."""
+    return request.width or frame[0], request.height or frame[1]
+
+
+def _asked_pixels(request: ConditionsRequest, size: Size, frame: Size) -> int | None:
+    """Return the picture's pixels in the answer; None if the client asked for no size.
+
+    A rounded budget: the answer has exactly the size that was asked, whatever is generated.
+    """
     if request.width is None and request.height is None:
         return None
-    width, height = (square, square) if square else size
-    scale = (request.width or width) / width * (request.height or height) / height
-    return max(1, round(scale * size[0] * size[1]))
+    return max(1, round(math.prod(_answer(request, frame)) / math.prod(frame) * math.prod(size)))
 
 
 def _grown(size: Size, asked: int) -> Size:
@@ -229,16 +244,29 @@ def _scene(
     mask: Pixels | None,
     positioned: Pixels | None,
 ) -> Scene:
-    def seen(pixels: Pixels | None) -> Pixels | None:
-        if pixels is None:
-            return None
-        return resize(pixels[region.box.window], region.content, LANCZOS)
-
-    source = seen(shown)
-    assert source is not None, "a picture was given"
+    window, content = region.box.window, region.content
     brush = request.task is Task.REMOVAL and request.mask_tool is MaskTool.BRUSH
-    radius = max(1, round(BRUSH_RADIUS * region.scale)) if brush else 0
-    return Scene(source, seen(mask), seen(positioned), radius)
+    hole = None
+    if mask is not None:
+        hole = touched(binarise(mask[window], HARD_THRESHOLD), content)
+    return Scene(
+        source=resize(shown[window], content, LANCZOS),
+        mask=None if mask is None else _shrunk(mask[window], content),
+        positioned=None if positioned is None else _shrunk(positioned[window], content),
+        hole=hole,
+        brush_radius=max(1, round(BRUSH_RADIUS * region.scale)) if brush else 0,
+        scale=region.scale,
+    )
+
+
+def _shrunk(mask: Pixels, content: Size) -> Pixels:
+    """Bring a mask to the content's size; an object of less than a pixel becomes one pixel."""
+    soft = resize(mask, content, LANCZOS)
+    if soft is mask:
+        return mask
+    near = dilate(binarise(soft, HARD_THRESHOLD), 1)
+    vanished = (touched(binarise(mask, HARD_THRESHOLD), content) > 0) & (near == 0)
+    return np.where(vanished, np.uint8(255), soft)
 
 
 def _paste_masks(

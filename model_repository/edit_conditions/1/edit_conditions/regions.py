@@ -139,7 +139,11 @@ def _objects(hard: Pixels, cell: int) -> tuple[Labels, list[Box]]:
 
 
 def _merged(boxes: list[Box], picture: Size, area: int, most: int) -> list[list[int]]:
-    """Group objects so that the crops have the fewest pixels in all, and are not too many."""
+    """Group objects so that the crops have the fewest pixels in all, and are not too many.
+
+    Pixels of the picture, because that is what a crop has to show. In pixels that the model works
+    on, one crop of the whole picture would always win, and a small object would lose its detail.
+    """
     groups = [[index] for index in range(len(boxes))]
     if most == 1 or len(groups) > 8 * MAX_REGIONS:
         return [[index for group in groups for index in group]]

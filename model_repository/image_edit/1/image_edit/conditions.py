@@ -13,7 +13,7 @@ Size = tuple[int, int]
 """Width and height in pixels."""
 OUTPUTS = (
     *("CONDITIONS", "PICTURE", "PROFILE", "REGIONS", "CONTENT", "PASTE_MASKS", "COMPOSITED"),
-    *("IN_PLACE", "SQUARE", "PROMPT", "TASK_TYPE", "DEBUG_INFO"),
+    *("IN_PLACE", "SQUARE", "SIZE", "PROMPT", "TASK_TYPE", "DEBUG_INFO"),
 )
 """What is asked of edit_conditions."""
 
@@ -75,16 +75,12 @@ class Conditions:
     """Whether the answer is the picture as it was sent, edited in place."""
     square: int | None
     """Side of the black square in whose middle `picture` is returned; None: as it is."""
+    size: Size
+    """Of the answer, to which the finished picture is stretched."""
     prompt: str
     task_type: str
     debug_info: dict[str, Any]
     """The keys of INFO's debug_info that conditioning knows."""
-
-    @property
-    def frame(self) -> Size:
-        """Width and height of the answer, where the client asks for none."""
-        height, width = self.picture.shape[:2]
-        return (self.square, self.square) if self.square else (width, height)
 
 
 def read_conditions(outputs: Mapping[str, npt.NDArray[Any]]) -> Conditions:
@@ -109,6 +105,7 @@ def read_conditions(outputs: Mapping[str, npt.NDArray[Any]]) -> Conditions:
         composited=bool(outputs["COMPOSITED"][0]),
         in_place=bool(outputs["IN_PLACE"][0]),
         square=int(outputs["SQUARE"][0]) if "SQUARE" in outputs else None,
+        size=(int(outputs["SIZE"][0]), int(outputs["SIZE"][1])),
         prompt=outputs["PROMPT"][0].decode(),
         task_type=outputs["TASK_TYPE"][0].decode(),
         debug_info=json.loads(outputs["DEBUG_INFO"][0]),

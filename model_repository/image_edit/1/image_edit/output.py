@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 
 from image_edit.colours import fit
-from image_edit.conditions import Conditions, Pixels, Region, Size
+from image_edit.conditions import Conditions, Pixels, Region
 from image_edit.paste import blended, resized
 from model_kit.colour import from_srgb, tagged_png, to_srgb
 
 WHITE_BALANCE = "white-balance"
 
 
-def finish(generated: Sequence[Pixels], size: Size, conditions: Conditions) -> Pixels:
+def finish(generated: Sequence[Pixels], conditions: Conditions) -> Pixels:
     """Bring what was generated into its picture.
 
     - A white balance that was generated smaller than its picture, or of a region, gives a smooth
@@ -24,7 +24,6 @@ def finish(generated: Sequence[Pixels], size: Size, conditions: Conditions) -> P
 
     Args:
         generated: for each region, sRGB uint8 [height, width, 3] of the canvas's size.
-        size: of the answer.
         conditions: of the edit.
 
     Returns:
@@ -44,7 +43,7 @@ def finish(generated: Sequence[Pixels], size: Size, conditions: Conditions) -> P
         )
         if below.shape[2] == 4 and region.paste_mask is not None and _adds(conditions):
             picture[window][..., 3] = np.maximum(below[..., 3], region.paste_mask)
-    return resized(framed(picture, conditions.square), size)
+    return resized(framed(picture, conditions.square), conditions.size)
 
 
 def framed(picture: Pixels, square: int | None) -> Pixels:

@@ -4,20 +4,17 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from image_edit.conditions import Conditions, Size
+from image_edit.conditions import Conditions
 from image_edit.messages import Stage
 from image_edit.request import EditRequest
 from image_edit.spec import EditSpec
 
 
-def build_plan_info(
-    conditions: Conditions, output_size: Size, expected_seconds: float | None
-) -> str:
+def build_plan_info(conditions: Conditions, expected_seconds: float | None) -> str:
     """Write the INFO that comes before the engine begins.
 
     Args:
         conditions: built for the request.
-        output_size: of the answer.
         expected_seconds: from now to the end; None: unknown.
 
     Returns:
@@ -26,7 +23,7 @@ def build_plan_info(
     """
     return json.dumps(
         {
-            "size": output_size,
+            "size": conditions.size,
             "computed_sizes": [region.canvas for region in conditions.regions],
             "expected_seconds": None if expected_seconds is None else round(expected_seconds, 3),
         }
@@ -38,7 +35,6 @@ def build_info(
     conditions: Conditions,
     spec: EditSpec,
     *,
-    output_size: Size,
     distilled: bool,
     bundle: str,
     adapters: Sequence[str],
@@ -50,7 +46,6 @@ def build_info(
         request: as the client sent it.
         conditions: built for the request.
         spec: what the engine was asked to do.
-        output_size: of the answer.
         distilled: whether the transformer reads guidance_scale.
         bundle: name of the bundle.
         adapters: task types that the bundle serves.
@@ -61,7 +56,7 @@ def build_info(
         the wait) and timings.
     """
     generation_time = round(sum(timings.values()) - timings[Stage.LOADING], 3)
-    size = "{}x{}".format(*output_size)
+    size = "{}x{}".format(*conditions.size)
     return json.dumps(
         {
             "debug_info": {

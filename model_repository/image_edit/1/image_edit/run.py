@@ -13,7 +13,7 @@ from image_edit.previews import Previews
 from image_edit.progress import StageCosts
 from image_edit.report import build_info, build_plan_info
 from image_edit.request import EditRequest, read_edit_request
-from image_edit.spec import EditSpec, build_spec, output_size
+from image_edit.spec import EditSpec, build_spec
 from model_kit.laps import Laps
 
 if TYPE_CHECKING:
@@ -85,10 +85,9 @@ class EditRunner:
             progress = costs.progress(stage, step, total)
             return Progressed(stage, step, total, progress, preview, info)
 
-        size = output_size(request, conditions)
         pixels = sum(math.prod(region.canvas) for region in conditions.regions)
         expected_s = costs.expected_seconds(total, pixels)
-        plan_info = build_plan_info(conditions, size, expected_s)
+        plan_info = build_plan_info(conditions, expected_s)
         yield progressed(Stage.ENCODING, 0, info=plan_info)
         specs = [build_spec(request, conditions, region) for region in conditions.regions]
         states = []
@@ -109,7 +108,7 @@ class EditRunner:
         for state in states:
             generated.append(engine.decode(state))
             yield None
-        finished = finish(generated, size, conditions)
+        finished = finish(generated, conditions)
         yield None
         image = encode_png(finished, conditions.profile)
         laps.note(Stage.DECODING)
@@ -125,7 +124,6 @@ class EditRunner:
             request,
             conditions,
             specs[0],
-            output_size=size,
             distilled=engine.distilled,
             bundle=self._bundle_name,
             adapters=engine.adapters,
@@ -165,6 +163,7 @@ class EditRunner:
                     composited=False,
                     in_place=False,
                     square=None,
+                    size=(width, height),
                     prompt="",
                     task_type=task_type,
                     debug_info={},

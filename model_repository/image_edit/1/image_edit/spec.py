@@ -59,9 +59,3 @@ def build_spec(request: EditRequest, conditions: Conditions, region: Region) -> 
         seed=request.seed,
         static_schedule=request.static_schedule,
     )
-
-
-def output_size(request: EditRequest, conditions: Conditions) -> Size:
-    """Return the exact size of the answer: as the client asked, else the conditions' frame."""
-    width, height = conditions.frame
-    return request.width or width, request.height or height

@@ -208,6 +208,51 @@ async def test_an_edit_whose_client_left_before_its_answer_is_cancelled(
             await asyncio.sleep(0.01)
 
 
+# Comfy-Org/ComfyUI#16204, soliplex/soliplex#685: a retry after a lost answer is a second edit
+@pytest.mark.parametrize("path", ["/api/generate", "/api/generate/async"])
+async def test_one_idempotency_key_is_one_job(
+    client: WebClient, triton: FakeTriton, path: str
+) -> None:
+    async def submitted(key: str, **fields: Any) -> str:
+        answer = await client.http.post(path, json=edit(**fields), headers={"Idempotency-Key": key})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["task_id"])
+
+    first = set(await asyncio.gather(*(submitted("a") for _ in range(5))))
+    assert len(first) == 1
+    await client.follow(min(first))
+    assert await submitted("a") in first
+    assert await submitted("b") not in first
+    other = await client.http.post(path, json=edit(seed=5), headers={"Idempotency-Key": "a"})
+    assert other.status_code == 400
+    assert other.json()["detail"] == "Idempotency-Key: it came with another request before"
+    long = await client.http.post(path, json=edit(), headers={"Idempotency-Key": "x" * 256})
+    assert long.status_code == 400
+    assert long.json()["detail"].startswith("Idempotency-Key: ")
+
+
+async def test_a_refused_submission_leaves_its_key_free(client: WebClient) -> None:
+    key = {"Idempotency-Key": "a"}
+    for _ in range(2):
+        refused = await client.http.post("/api/generate", json=edit(input_image="x"), headers=key)
+        assert refused.status_code == 400
+    assert (await client.http.post("/api/generate", json=edit(), headers=key)).status_code == 200
+
+
+async def test_a_key_is_free_again_once_its_job_has_expired(serve: Serve) -> None:
+    async with serve(result_ttl_s=0.01) as client:
+        key = {"Idempotency-Key": "a"}
+        ids = []
+        for _ in range(2):
+            answer = await client.http.post("/api/generate", json=edit(), headers=key)
+            ids.append(answer.json()["task_id"])
+            path = f"/api/generate/status/{ids[-1]}"
+            async with asyncio.timeout(30):
+                while (await client.http.get(path)).status_code == 200:
+                    await asyncio.sleep(0.01)
+        assert ids[0] != ids[1]
+
+
 async def test_an_idle_stream_is_pinged(serve: Serve, triton: FakeTriton) -> None:
     async with serve(heartbeat_s=0.05) as client:
         async with triton.engine, asyncio.timeout(30):
