@@ -75,11 +75,11 @@ lint: $(READY)  ## ruff, mypy --strict, import directions
 	for model in model_repository/*/1/model.py; do $(BIN)/mypy $$model || exit 1; done
 	PYTHONPATH=$$(echo model_repository/*/1 | tr ' ' :) $(BIN)/lint-imports
 
-docs: $(READY)  ## write docs/settings.md, openapi.json and the architecture's picture
+docs: $(READY)  ## write docs/settings.md, tensors.md, openapi.json and the architecture's picture
 	$(BIN)/python -m scripts.generated_docs
 
-bench: $(BUNDLES)  ## measure; results in benchmarks/results/
-	$(BIN)/python -m benchmarks
+bench: $(BUNDLES)  ## measure; dated results in benchmarks/results/
+	$(BIN)/python -m benchmarks --keep
 
 clean:  ## remove what was built or written; keeps .venv
 	rm -rf bundles demo-output reports .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -135,11 +135,13 @@ def main(
     bundle: Annotated[Path, typer.Option(help="The bundle that the server has loaded.")] = ROOT
     / "bundles"
     / "demo",
-    out: Annotated[Path, typer.Option(help="Folder for JSON and plots.")] = ROOT
-    / "benchmarks"
-    / "results",
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Write into benchmarks/results/, which git tracks."),
+    ] = False,
 ) -> None:
-    """Measure a server and write dated JSON and plots."""
+    """Measure a server, print what was found, and write dated JSON and plots to reports/."""
+    out = ROOT / "benchmarks" / "results" if keep else ROOT / "reports" / "benchmarks"
     console = Console()
     with serving(Endpoints(url, triton_url) if url else None) as server:
         for each in BENCHMARKS if name is Name.ALL else [name]:
@@ -147,7 +149,10 @@ def main(
             where = report.machine()
             with console.status(each):
                 results = measure(server, bundle)
-            console.print(f"{each}: {report.save(each, where, results, draw, out)}")
+            console.rule(each)
+            for table in report.tables(results):
+                console.print(table)
+            console.print(str(report.save(each, where, results, draw, out)), soft_wrap=True)
 
 
 if __name__ == "__main__":

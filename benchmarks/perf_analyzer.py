@@ -1,4 +1,7 @@
-"""Owns running NVIDIA's perf_analyzer on our models: its binary, its input, its report."""
+"""Owns running NVIDIA's perf_analyzer on our models: its binary, its input, its report.
+
+`python -m benchmarks.perf_analyzer` leaves the binary and an input for each model in .tools/.
+"""
 
 import base64
 import csv
@@ -22,6 +25,7 @@ from matplotlib.axes import Axes
 from benchmarks.pictures import disc, flat_disc, photograph, png
 
 TOOLS = Path(__file__).parents[1] / ".tools"
+MASK_MANIFEST = Path(__file__).parents[1] / "bundles" / "fastsam" / "manifest.json"
 # The last release whose perf_analyzer starts on Debian 12 (glibc 2.36). The wheel is opened,
 # not installed: the environment has a newer tritonclient.
 WHEEL = "tritonclient==2.51.0"
@@ -119,6 +123,13 @@ def networks(size: int) -> Profile:
     return Profile("fastsam", request, ("-b", "1"), f"the mask network at {size}²", "images")
 
 
+def write_input(profile: Profile) -> Path:
+    """Write a model's request beside the binary, and return the file."""
+    data = TOOLS / f"{profile.model}.json"
+    data.write_text(json.dumps({"data": [profile.data]}), encoding="utf-8")
+    return data
+
+
 def measure(
     grpc: str, profile: Profile, *, requests: int, concurrencies: Iterable[int]
 ) -> dict[str, Any]:
@@ -137,9 +148,7 @@ def measure(
         subprocess.CalledProcessError: perf_analyzer failed; its output is in the error.
     """
     binary = install(TOOLS)
-    # The data stays beside the binary, so that anyone can repeat the command by hand.
-    data = TOOLS / f"{profile.model}.json"
-    data.write_text(json.dumps({"data": [profile.data]}), encoding="utf-8")
+    data = write_input(profile)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.csv")
@@ -208,3 +217,10 @@ def _image(encoded: bytes) -> dict[str, Any]:
     # An element of a BYTES tensor is its length in 4 bytes, then its bytes.
     element = struct.pack("<I", len(encoded)) + encoded
     return {"content": {"b64": base64.b64encode(element).decode()}, "shape": [1]}
+
+
+if __name__ == "__main__":
+    install(TOOLS)
+    manifest = json.loads(MASK_MANIFEST.read_text(encoding="utf-8"))
+    for each in (edits(256, steps=8), masks(1024), networks(manifest["image_size"])):
+        print(write_input(each))

@@ -7,7 +7,7 @@ import platform
 import shlex
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich.table import Table
 
 PACKAGES = [
     *("diffusers", "torch", "transformers", "peft", "numpy", "pillow"),
@@ -51,6 +52,48 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "load_average": os.getloadavg(),
     }
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """Show what a benchmark measured.
+
+    Args:
+        results: as `save` takes them.
+
+    Returns:
+        A table of every single figure, and one for each list of rows. Of a summary they show the
+        middle and the quartiles.
+    """
+    figures = Table("what", "measured")
+    rows = []
+    for name, value in _figures("", results):
+        if not isinstance(value, list):
+            figures.add_row(name, _number(value))
+        elif value and isinstance(value[0], dict):
+            shown = Table(*value[0], title=name)
+            for row in value:
+                shown.add_row(*map(_number, row.values()))
+            rows.append(shown)
+        else:
+            figures.add_row(name, ", ".join(map(_number, value)))
+    return [figures, *rows]
+
+
+def _figures(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        yield prefix, value
+        return
+    if "samples" in value:
+        middle = next(name for name in ("median", "mean") if name in value)
+        spread = f" ({' to '.join(map(_number, value.get('quartiles', ())))})"
+        yield f"{prefix}, {middle}", _number(value[middle]) + spread.replace(" ()", "")
+        return
+    for name, each in value.items():
+        yield from _figures(f"{prefix}: {name}" if prefix else str(name), each)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def save(

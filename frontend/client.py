@@ -54,11 +54,17 @@ class Client:
 
     Args:
         url: its address, `http://host:port`.
+
+    Raises:
+        ApiError: this is no address.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._http = httpx.Client(base_url=url, timeout=_SILENCE_TIMEOUT_S)
+        try:
+            self._http = httpx.Client(base_url=url, timeout=_SILENCE_TIMEOUT_S)
+        except httpx.InvalidURL as error:
+            raise ApiError(f"no frontend answers at {url}: {error}") from error
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -120,6 +126,25 @@ class Client:
         """
         return self._call("GET", f"/api/generate/result/{task_id}")
 
+    def status(self, task_id: str) -> dict[str, Any]:
+        """Return the fields of a job's TaskStatus.
+
+        Raises:
+            ApiError: no such job.
+        """
+        return self._call("GET", f"/api/generate/status/{task_id}")
+
+    def tasks(self, **query: Any) -> dict[str, Any]:
+        """Return a page of jobs, newest first: `tasks` and `next_before`.
+
+        Args:
+            query: `status`, `limit`, `before`; see GET /api/generate.
+
+        Raises:
+            ApiError: the request was refused.
+        """
+        return self._call("GET", "/api/generate", params=query)
+
     def mask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return a mask: `mask_base64` (PNG), `image_id`, `request_id`, `score` and more.
 
@@ -146,6 +171,8 @@ class Client:
             if source.response.is_error:
                 source.response.read()
                 raise _api_error(source.response)
+            if not source.response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                raise self._stranger(path)
             for event in source.iter_sse():
                 if event.data:  # the event's number comes in a block without data
                     yield event
@@ -157,8 +184,14 @@ class Client:
             raise ApiError(f"no frontend answers at {self._url}: {error}") from error
         if response.is_error:
             raise _api_error(response)
-        answer: dict[str, Any] = response.json()
+        try:
+            answer: dict[str, Any] = response.json()
+        except json.JSONDecodeError as error:
+            raise self._stranger(path) from error
         return answer
+
+    def _stranger(self, path: str) -> ApiError:
+        return ApiError(f"what answers at {self._url} is no ArtMancer: {path}")
 
 
 def _api_error(response: httpx.Response) -> ApiError:

@@ -2,6 +2,7 @@
 
 - settings.md, from `frontend.settings.Settings`
 - openapi.json, from the frontend's app
+- tensors.md, from the models' config.pbtxt and the comments in it
 - images/architecture.svg, from architecture.dot beside it, by Graphviz
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 DOCS = CHECKOUT / "docs"
 SETTINGS = DOCS / "settings.md"
 OPENAPI = DOCS / "openapi.json"
+TENSORS = DOCS / "tensors.md"
+MODELS = CHECKOUT / "model_repository"
 DIAGRAM_SOURCE = DOCS / "images" / "architecture.dot"
 DIAGRAM = DOCS / "images" / "architecture.svg"
 
@@ -42,6 +46,22 @@ the models are in their `config.pbtxt`: see [Models](models.md#parameters-of-the
 """
 
 
+_TENSORS_HEAD = """\
+<!-- Generated from model_repository/*/config.pbtxt by `make docs`. -->
+# Tensors of the models
+
+This page is for somebody who speaks gRPC to Triton. [gRPC](grpc.md) shows how to send them.
+
+Images are encoded files (PNG, JPEG, WebP, BMP, GIF or TIFF) as BYTES, not pixels. An `n` in a shape
+is any number.
+"""
+# Model -> how it is called, as far as config.pbtxt does not say it.
+_MODELS = {"image_edit": "an edit", "smart_mask": "a mask", "fastsam": "the mask network alone"}
+_TENSOR = re.compile(
+    r'((?:^ *#[^\n]*\n)*)^ *\{ name: "(\w+)" data_type: TYPE_(\w+) dims: \[([^\]]*)\]', re.MULTILINE
+)
+
+
 def settings_page() -> str:
     """Return settings.md: one row for each field of `Settings`, in its order."""
     return _HEAD + "".join(
@@ -49,6 +69,48 @@ def settings_page() -> str:
         f"| {_cell(field.description or '')} |\n"
         for name, field in Settings.model_fields.items()
     )
+
+
+def tensors_page() -> str:
+    """Return tensors.md: the inputs and outputs of the models that clients call.
+
+    Raises:
+        ValueError: a tensor lacks the comment that says what it is.
+    """
+    return _TENSORS_HEAD + "".join(map(_model, _MODELS))
+
+
+def _model(name: str) -> str:
+    text = (MODELS / name / "config.pbtxt").read_text()
+    decoupled = "decoupled: true" in text
+    call = (
+        "**Stream only**: one request has many responses, so call it by `stream_infer`. A plain "
+        "`infer` is answered UNIMPLEMENTED, also for CANCEL."
+        if decoupled
+        else "One request has one response: call it by `infer`, or by Triton's HTTP endpoint."
+    )
+    inputs, outputs = text[text.index("input [") :].split("output [", 1)
+    outputs = outputs.split("\n]", 1)[0]
+    return (
+        f"\n## {name}: {_MODELS[name]}\n\n{call}\n\n"
+        "| input | type, shape | default | unit or values | meaning |\n|---|---|---|---|---|\n"
+        f"{_tensors(name, inputs, 3)}\n"
+        "| output | type, shape | unit or values | meaning |\n|---|---|---|---|\n"
+        f"{_tensors(name, outputs, 2)}"
+    )
+
+
+def _tensors(model: str, text: str, cells: int) -> str:
+    rows = ""
+    for comment, tensor, kind, shape in _TENSOR.findall(text):
+        words = " ".join(line.strip().removeprefix("#").strip() for line in comment.splitlines())
+        told = [each.strip() for each in words.split("|")]
+        if len(told) != cells or not told[-1]:
+            raise ValueError(f"{model}: {tensor} needs a comment of {cells} parts: {words!r}")
+        dims = shape.strip().replace("-1", "n")
+        kind = kind.replace("STRING", "BYTES")
+        rows += f"| `{tensor}` | {kind} [{dims}] | {' | '.join(told)} |\n"
+    return rows
 
 
 def openapi() -> str:
@@ -119,6 +181,7 @@ def main() -> None:
     """Write all of them."""
     SETTINGS.write_text(settings_page())
     OPENAPI.write_text(openapi())
+    TENSORS.write_text(tensors_page())
     if dot := shutil.which("dot"):
         DIAGRAM.write_text(diagram(dot))
     elif not DIAGRAM.read_text().rstrip().endswith(diagram_mark()):

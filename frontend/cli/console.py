@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
-Url = Annotated[str, typer.Option(envvar="ARTMANCER_URL", help="Where `artmancer serve` runs.")]
+Url = Annotated[
+    str, typer.Option(envvar="ARTMANCER_URL", help="Address of a running `artmancer serve`.")
+]
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -93,17 +95,6 @@ def as_base64(data: bytes) -> str:
 def opened(data: bytes) -> Image.Image:
     """Return an encoded picture, opened."""
     return Image.open(io.BytesIO(data))
-
-
-def save(picture: Image.Image, path: Path) -> None:
-    """Write a picture in the format of the path's suffix, or say why not and exit.
-
-    A colour profile is kept.
-    """
-    try:
-        picture.save(path, icc_profile=picture.info.get("icc_profile"))
-    except (OSError, ValueError) as error:  # ValueError: a suffix that names no format
-        fail(f"cannot write {path}: {error}", BAD_INPUT)
 
 
 def numbers(text: str, count: int, option: str) -> tuple[float, ...]:

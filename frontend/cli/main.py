@@ -1,47 +1,30 @@
-"""Owns the command line `artmancer`, and its command that runs a server.
+"""Owns the entry of the command line `artmancer`, and what a signal does before a command runs.
 
-Exit codes: 0 done; 1 the server or the request failed; 2 bad input; 130 interrupted.
+It imports little, because the imports of the commands take longer than a quick Ctrl-C.
 """
 
 from __future__ import annotations
 
-import typer
-
-from frontend.cli.console import console, fail_to_launch, read_settings, stop_on_signals
-from frontend.cli.edit import edit
-from frontend.cli.mask import mask
-from frontend.launcher import installation
-from frontend.launcher.errors import LaunchError
-
-main = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+import os
+import signal
+from typing import NoReturn
 
 
-@main.command()
-def serve() -> None:
-    """Run the frontend, over a Triton of its own unless ARTMANCER_TRITON_URL names one.
+def main() -> None:
+    """Run the command that the process' arguments name, and exit."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, or in the background
+            signal.signal(number, _leave)
+    from frontend.cli.app import app
 
-    Everything is set by environment variables ARTMANCER_*; Ctrl-C stops it.
-    """
-    stop_on_signals()
-    settings = read_settings()
-    from frontend.serving import running  # builds on the whole server; the clients do without
-
-    try:
-        if not settings.triton_url:
-            log = installation.log_file(settings.triton_grpc_port)
-            console.print(f"Starting Triton and loading the models; its log is {log}")
-        with running(settings) as serving:
-            console.print(f"ArtMancer is ready: {serving.url} (API: {serving.url}/docs)")
-            console.print(f"Triton listens for gRPC on {settings.triton_grpc_urls[0]}")
-            serving.wait()
-    except LaunchError as error:
-        fail_to_launch(error)
-    except KeyboardInterrupt:
-        console.print("Stopped.")
+    app()
 
 
-main.command()(edit)
-main.command()(mask)
+def _leave(number: int, _frame: object) -> NoReturn:
+    # Nothing has begun that would have to end, and an exception would be shown as a traceback.
+    os.write(2, b"artmancer: interrupted\n")
+    os._exit(128 + number)
+
 
 if __name__ == "__main__":
     main()

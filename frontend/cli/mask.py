@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import time
-import uuid
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from frontend.cli import overlay
-from frontend.cli.console import (
-    BAD_INPUT,
-    DEFAULT_URL,
-    FAILED,
-    INTERRUPTED,
-    Url,
-    as_base64,
-    console,
-    fail,
-    numbers,
-    opened,
-    read,
-    save,
-)
-from frontend.client import ApiError, Client
+from frontend.cli import overlay, prompts
+from frontend.cli.console import BAD_INPUT, DEFAULT_URL, Url, as_base64, console, fail, read
+from frontend.cli.output import Output
+from frontend.cli.session import session
+
+OPTIONS = prompts.OPTIONS | {"image": "--image", "mask": "--rough-mask"}
 
 
 def mask(
     image: Annotated[Path, typer.Option(help="The picture.")],
-    point: Annotated[
-        list[str] | None, typer.Option(metavar="X,Y", help="On the object; may be repeated.")
-    ] = None,
-    negative_point: Annotated[
-        list[str] | None, typer.Option(metavar="X,Y", help="Beside the object; may be repeated.")
-    ] = None,
-    box: Annotated[
-        str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="Around the object.")
-    ] = None,
+    point: prompts.Points = None,
+    negative_point: prompts.NegativePoints = None,
+    box: prompts.Box = None,
     rough_mask: Annotated[Path | None, typer.Option(help="A rough mask of the object.")] = None,
     # The name that --rough-mask once had; `artmancer edit` has a --guidance of another meaning.
     guidance: Annotated[Path | None, typer.Option(hidden=True)] = None,
@@ -50,54 +31,41 @@ def mask(
     out: Annotated[Path, typer.Option(help="Where to write the mask.")] = Path("mask.png"),
     overlay_out: Annotated[
         Path | None,
-        typer.Option("--overlay", help="Where to write the picture with its mask [beside --out]."),
+        typer.Option("--overlay", help="Where to write the picture with its mask drawn in, too."),
     ] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Find an object in a picture; coordinates are pixels. Ctrl-C cancels it on the server."""
+    """Find an object in a picture; coordinates are pixels.
+
+    Ctrl-C or SIGTERM cancels the request on the server.
+    """
     data = read(image)
-    inside = [_pair(text, "--point") for text in point or ()]
-    outside = [_pair(text, "--negative-point") for text in negative_point or ()]
-    corners = numbers(box, 4, "--box") if box else None
-    request = {
-        "image": as_base64(data),
-        "points": [*inside, *outside] or None,
-        "point_labels": [1] * len(inside) + [0] * len(outside) or None,
-        "bbox": corners,
-        "mask": as_base64(read(rough)) if (rough := rough_mask or guidance) else None,
-        "auto_detect": auto or None,
-        "border_adjustment": border,
-        "use_blur": blur or None,
-        "request_id": str(uuid.uuid4()),
-    }
-    given = {name: value for name, value in request.items() if value is not None}
-    started = time.perf_counter()
-    try:
-        with Client(url) as client:
-            answer = _run_mask(client, given)
-    except ApiError as error:
-        fail(str(error), BAD_INPUT if error.status == 400 else FAILED)
-    seconds = time.perf_counter() - started
-    found = base64.b64decode(answer["mask_base64"])
-    with opened(found) as picture:
-        save(picture, out)
-    beside = overlay_out or out.with_name(f"{out.stem}-overlay.png")
-    # Not drawn beside points, because the server then ignores the box.
-    box_shown = None if request["points"] else corners
-    save(overlay.draw(data, found, inside=inside, outside=outside, box=box_shown), beside)
-    console.print(f"{out}  {beside}  (score {answer['score']:.2f}, {seconds * 1000:.0f} ms)")
-    for x, y in (inside[index] for index in answer["points_missed"]):
-        console.print(f"the mask does not hold the point {x:g},{y:g}: one mask is one object")
-
-
-def _run_mask(client: Client, request: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return client.mask(request)
-    except KeyboardInterrupt:
-        client.cancel_mask(request["request_id"])
-        fail("interrupted: the request was cancelled on the server", INTERRUPTED)
-
-
-def _pair(text: str, option: str) -> tuple[float, float]:
-    x, y = numbers(text, 2, option)
-    return x, y
+    asked = prompts.read(point, negative_point, box)
+    rough = read(path) if (path := rough_mask or guidance) else None
+    if not (asked.inside or asked.box or rough or auto):
+        fail(
+            "say which object: --point X,Y, --box X0,Y0,X1,Y1, --rough-mask FILE or --auto",
+            BAD_INPUT,
+        )
+    mask_file = Output(out)
+    overlay_file = Output(overlay_out) if overlay_out else None
+    with session(url, OPTIONS) as (client, _):
+        found = prompts.find(
+            client,
+            data,
+            asked,
+            mask=as_base64(rough) if rough else None,
+            auto_detect=auto or None,
+            border_adjustment=border,
+            use_blur=blur or None,
+        )
+        mask_file.write(found.png)
+        if overlay_file:
+            # Not drawn beside points, because the server then ignores the box.
+            box_shown = None if asked.inside else asked.box
+            inside, outside = asked.inside, asked.outside
+            shown = overlay.draw(data, found.png, inside=inside, outside=outside, box=box_shown)
+            overlay_file.write(shown)
+    files = "  ".join(map(str, filter(None, (out, overlay_out))))
+    console.print(f"{files}  (score {found.score:.2f}, {found.seconds * 1000:.0f} ms)")
+    found.print_missed()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
-from frontend import __version__, logs
+from frontend import logs
 from frontend.dispatch.dispatcher import EditService
 from frontend.http import answers
 from frontend.http.body_limit import BodyLimit
@@ -27,6 +27,7 @@ from frontend.triton.client import TritonClient
 from frontend.triton.edit_tensors import IMAGE_EDIT
 from frontend.triton.mask_tensors import SMART_MASK
 from frontend.triton.watch import TritonWatch
+from frontend.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,7 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPIOffline(
         title="ArtMancer",
         summary="Image editing and smart masks on Triton, with progress by server-sent events.",
-        version=__version__,
+        version=VERSION,
         openapi_tags=TAGS,
         lifespan=lifespan,
         exception_handlers=answers.HANDLERS,

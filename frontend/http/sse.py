@@ -6,10 +6,20 @@ behind its data, so that a connection that breaks in between repeats an event an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
-Framing = Callable[[int, str], bytes]
-"""An event's number and its JSON to what goes over the wire."""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Framing(NamedTuple):
+    """How a stream is written for one kind of client."""
+
+    event: Callable[[int, str], bytes]
+    """An event's number and its JSON to what goes over the wire."""
+    ping: bytes
+    """What keeps an idle connection open."""
+
 
 HEADERS = {
     "Content-Type": "text/event-stream",
@@ -18,8 +28,6 @@ HEADERS = {
     # Otherwise a proxy may collect the stream, and all progress arrives at the end.
     "X-Accel-Buffering": "no",
 }
-PING = b": ping\n\n"
-
 _UNCACHED = ("no-cache", "no-store")
 
 
@@ -38,7 +46,7 @@ def framing(headers: Mapping[str, str]) -> Framing:
     known_web_client = headers.get("accept") == "text/event-stream" and not any(
         word in cache for word in _UNCACHED
     )
-    return separate_blocks if known_web_client else one_block
+    return SEPARATE_BLOCKS if known_web_client else ONE_BLOCK
 
 
 def one_block(number: int, data: str) -> bytes:
@@ -54,3 +62,10 @@ def one_block(number: int, data: str) -> bytes:
 def separate_blocks(number: int, data: str) -> bytes:
     """Frame one event as a `data:` block and an `id:` block; see `framing`."""
     return f"data: {data}\n\nid: {number}\n\n".encode()
+
+
+# Without a blank line: httpx-sse takes the one behind a comment for the end of an event, once it
+# has seen a number.
+ONE_BLOCK = Framing(one_block, b": ping\n")
+# With one: the known web client splits the stream at blank lines before it looks at a block.
+SEPARATE_BLOCKS = Framing(separate_blocks, b": ping\n\n")

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 from frontend.errors import JobNotFoundError, UnavailableError
 from frontend.jobs.rules import follow_up
+from frontend.jobs.store import Listed
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from frontend.domain.edits import EditParams, EditResult
-    from frontend.domain.jobs import JobEvent
+    from frontend.domain.jobs import JobEvent, JobStatus
     from frontend.jobs.store import Entry
 
 # Maximum number of entries in one log. A job has at most 100 steps, a few stages and one entry for
@@ -26,9 +29,12 @@ EVENT_BYTES = 1024
 
 @dataclass(eq=False)
 class _Job:
+    number: int
     events: deque[JobEvent]
     params: EditParams | None
     original: bytes
+    task_type: str
+    first: JobEvent
     size: int = 0
     """Bytes of the images still needed, the log and the result."""
     appended: int = 1
@@ -59,7 +65,9 @@ class MemoryJobStore:
     def __init__(self, memory_bytes: int, ttl_s: float) -> None:
         self._memory_bytes = memory_bytes
         self._ttl_s = ttl_s
+        # In the order of their creation.
         self._jobs: dict[str, _Job] = {}
+        self._numbers = itertools.count(1)
         # In the order of their ends.
         self._finished: dict[str, _Job] = {}
         self._size = 0
@@ -76,7 +84,9 @@ class MemoryJobStore:
         if self._unfinished_size + size > self._memory_bytes // 2:
             raise UnavailableError("The server holds as many images of waiting jobs as it may")
         self._make_space(size)
-        job = _Job(deque([event], MAX_EVENTS), params, params.image)
+        log = deque([event], MAX_EVENTS)
+        number = next(self._numbers)
+        job = _Job(number, log, params, params.image, params.task_type, event)
         self._jobs[job_id] = job
         self._resize(job, size)
 
@@ -129,6 +139,18 @@ class MemoryJobStore:
         if job.params is not None:
             self._resize(job, len(job.original) - job.params.image_bytes)
             job.params = None
+
+    async def newest(
+        self, limit: int, before: int | None = None, statuses: Collection[JobStatus] = ()
+    ) -> list[Listed]:
+        """See JobStore."""
+        found = (
+            Listed(job.number, job_id, job.task_type, job.first, job.last)
+            for job_id, job in reversed(self._jobs.items())
+            if (before is None or job.number < before)
+            and (not statuses or job.last.status in statuses)
+        )
+        return list(itertools.islice(found, limit))
 
     async def original(self, job_id: str) -> bytes:
         """See JobStore."""

@@ -6,19 +6,38 @@ state, so another store can replace the one in memory.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from frontend.domain.jobs import JobEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from frontend.domain.edits import EditParams, EditResult
+    from frontend.domain.jobs import JobStatus
 
 # An event and its number in the log, from 1 without gaps.
 Entry = tuple[int, JobEvent]
 
 
+class Listed(NamedTuple):
+    """A job in a list of jobs."""
+
+    number: int
+    """Its place in the order of creation, from 1; never given again."""
+    job_id: str
+    task_type: str
+    first: JobEvent
+    """The entry that created it."""
+    last: JobEvent
+    """The newest entry."""
+
+
 class JobStore(Protocol):
-    """All jobs. Every method except `create` raises JobNotFoundError for an unknown job_id."""
+    """All jobs. Every method that takes a job_id raises JobNotFoundError for an unknown one.
+
+    `create` is the exception.
+    """
 
     async def create(self, job_id: str, params: EditParams, event: JobEvent) -> None:
         """Add a job whose log begins with `event`.
@@ -55,6 +74,17 @@ class JobStore(Protocol):
 
     async def release(self, job_id: str) -> None:
         """Forget the inputs that only the model needs; the final event does so too."""
+
+    async def newest(
+        self, limit: int, before: int | None = None, statuses: Collection[JobStatus] = ()
+    ) -> list[Listed]:
+        """Return jobs, newest first.
+
+        Args:
+            limit: maximum number of jobs.
+            before: only jobs numbered below; None: all.
+            statuses: only jobs whose newest entry has one of these; empty: all.
+        """
 
     async def original(self, job_id: str) -> bytes:
         """Return the picture that the job edits, the file as the client sent it."""

@@ -1,13 +1,17 @@
 """Figures that the benchmarks compute, against cases worked out by hand."""
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from benchmarks import latency, perf_analyzer, report, subscribers
 from benchmarks.client import Event
 
+RESULTS = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*.json"))
 CSV = """\
 Concurrency,Inferences/Second,Response Throughput,Client Send,Server Queue,p50 latency,p99 latency
 1,0.5,5.5,10,7,2000000,2100000
@@ -63,6 +67,30 @@ def test_perf_analyzers_report_is_read() -> None:
         "p50 latency": 2_600_000,
         "p99 latency": 2_700_000,
     }
+
+
+def shown(results: dict[str, Any]) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(*report.tables(results))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def test_a_report_is_shown_with_every_figure() -> None:
+    summary = report.summary([0.5, 0.25, 1.0])
+    results = {"ms": {"first": summary, "all": 7}, "same": [1, 2], "rows": [{"n": 1, "s": 0.12345}]}
+    lines = [" ".join(line.replace("│", " ").split()) for line in shown(results).splitlines()]
+    assert "ms: first, median 0.5 (0.375 to 0.75)" in lines
+    assert "ms: all 7" in lines
+    assert "same 1, 2" in lines
+    assert "1 0.1235" in lines
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_every_kept_report_can_be_shown(path: Path) -> None:
+    text = shown(json.loads(path.read_text())["results"])
+    assert "samples" not in text
+    assert len(text.splitlines()) > 5
 
 
 def test_a_report_says_where_and_how_it_was_measured(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from tritonclient.grpc.model_config_pb2 import DataType
 
 from frontend.settings import Settings
 from scripts import generated_docs
+from tests.fakes.wire import model_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +28,40 @@ def test_the_page_of_settings_has_every_setting() -> None:
     assert len(Settings.model_fields) > 30
     for field in Settings.model_fields:
         assert f"| `ARTMANCER_{field.upper()}` |" in page
+
+
+def test_the_page_of_tensors_is_the_models() -> None:
+    assert generated_docs.TENSORS.read_text() == generated_docs.tensors_page(), STALE
+
+
+@pytest.mark.parametrize("model", ["image_edit", "smart_mask", "fastsam"])
+def test_the_page_of_tensors_has_every_tensor_as_triton_knows_it(model: str) -> None:
+    page = generated_docs.tensors_page().partition(f"\n## {model}:")[2].partition("\n## ")[0]
+    config = model_config(f"{model}/config.pbtxt")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    told = [(row[0].strip("| `"), row[1]) for row in rows]
+    assert told == [
+        (
+            each.name,
+            f"{DataType.Name(each.data_type).removeprefix('TYPE_').replace('STRING', 'BYTES')} "
+            f"[{', '.join('n' if size == -1 else str(size) for size in each.dims)}]",
+        )
+        for each in [*config.input, *config.output]
+    ]
+    assert ("Stream only" in page) == config.model_transaction_policy.decoupled
+
+
+def test_a_tensor_without_a_word_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copytree(generated_docs.MODELS, tmp_path / "models")
+    config = tmp_path / "models" / "smart_mask" / "config.pbtxt"
+    config.write_text(
+        config.read_text().replace(
+            "input [\n", 'input [\n  { name: "NEW" data_type: TYPE_BOOL dims: [ 1 ] },\n'
+        )
+    )
+    monkeypatch.setattr(generated_docs, "MODELS", tmp_path / "models")
+    with pytest.raises(ValueError, match="smart_mask: NEW needs a comment of 3 parts"):
+        generated_docs.tensors_page()
 
 
 def test_openapi_json_is_the_app_s() -> None:

@@ -30,6 +30,8 @@ def event(status: str, step: int = 0, error: str | None = None) -> dict[str, Any
         "total_steps": 2,
         "error": error,
         "loading_message": None if step else "Preparing",
+        "queue_position": 3 if status == "queued" else None,
+        "eta_seconds": 12.4 if status in ("queued", "processing") else None,
     }
 
 
@@ -54,7 +56,9 @@ class Script:
     points_missed: list[int] = field(default_factory=list)
     """What the answer to a mask request says of its points."""
     submitted: dict[str, Any] = field(default_factory=dict)
-    """Body of the last submission, of an edit or a mask."""
+    """Body of the last submission of an edit."""
+    masks: list[dict[str, Any]] = field(default_factory=list)
+    """Bodies of the mask requests."""
     last_event_ids: list[str | None] = field(default_factory=list)
     """That header of each connection to the stream, in order."""
     streaming: threading.Event = field(default_factory=threading.Event)
@@ -64,6 +68,18 @@ class Script:
     """Set once the job or the mask request was cancelled."""
     cancel_path: str = ""
     """Where that cancel went."""
+    ignore_cancel: bool = False
+    """Answer no cancel."""
+    pages: list[dict[str, Any]] = field(default_factory=list)
+    """The answers to requests for a list of jobs, in order."""
+    queries: list[str] = field(default_factory=list)
+    """The query strings of those requests."""
+    ended: threading.Event = field(default_factory=threading.Event)
+    """Set when the test is over."""
+    submitting: threading.Event = field(default_factory=threading.Event)
+    """Set once an edit was submitted."""
+    accept: threading.Event | None = None
+    """Where set, the answer to a submission waits for it."""
 
 
 @contextlib.contextmanager
@@ -75,7 +91,10 @@ def serving(script: Script) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
+        script.ended.set()
         script.cancelled.set()
+        if script.accept:
+            script.accept.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -93,14 +112,20 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
             if "/cancel/" in self.path:
                 script.cancel_path = self.path
                 script.cancelled.set()
+                if script.ignore_cancel:
+                    script.ended.wait()
                 self.answer(200, b"{}")
             elif script.refusal is not None:
                 self.answer(*script.refusal)
             else:
-                script.submitted = json.loads(body)
                 if self.path == "/api/smart-mask":
+                    script.masks.append(json.loads(body))
                     self.mask()
                     return
+                script.submitted = json.loads(body)
+                script.submitting.set()
+                if script.accept:
+                    script.accept.wait()
                 self.answer(200, json.dumps({"task_id": TASK}).encode())
 
         def do_GET(self) -> None:
@@ -109,8 +134,18 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
             elif self.path == f"/api/generate/result/{TASK}":
                 image = base64.b64encode(picture()).decode()
                 self.answer(200, json.dumps({"image": image, "generation_time": 1.25}).encode())
+            elif self.path == f"/api/generate/status/{TASK}":
+                self.answer(200, json.dumps(script.events[-1]).encode())
+            elif self.path.partition("?")[0] == "/api/generate":
+                script.queries.append(self.path.partition("?")[2])
+                self.answer(200, json.dumps(script.pages.pop(0)).encode())
             else:
-                self.answer(404, b'{"detail": "Task %s not found"}' % self.path[-6:].encode())
+                self.answer(
+                    404,
+                    json.dumps(
+                        {"detail": f"Task {self.path.rpartition('/')[2]} not found"}
+                    ).encode(),
+                )
 
         def mask(self) -> None:
             script.masking.set()

@@ -107,7 +107,7 @@ def test_a_mask_and_its_cancel() -> None:
     with serving(script) as url, Client(url) as client:
         assert client.mask({"points": [[1, 2]]})["image_id"] == "id"
         client.cancel_mask("click")
-    assert script.submitted == {"points": [[1, 2]]}
+    assert script.masks == [{"points": [[1, 2]]}]
     assert script.cancel_path == "/api/smart-mask/cancel/click"
 
 

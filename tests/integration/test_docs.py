@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks import perf_analyzer
 from tests.docs.pages import PAGES, README, ROOT, Block, blocks
 
 if TYPE_CHECKING:
@@ -23,10 +24,22 @@ NEEDS = {
     "download": "files from the internet",
     "minutes": "minutes",
 }
+# What this test fetches, once.
+FETCHED = "perf_analyzer"
 EXAMPLES = [
     block for page in PAGES for block in blocks(page) if block.language in ("bash", "python")
 ]
 RUN = [block for block in EXAMPLES if not block.needs]
+
+
+@pytest.fixture(scope="session")
+def tools() -> Path:
+    """The folder with perf_analyzer."""
+    try:
+        perf_analyzer.install(perf_analyzer.TOOLS)
+    except subprocess.CalledProcessError:
+        pytest.skip("perf_analyzer is not here and cannot be downloaded")
+    return perf_analyzer.TOOLS
 
 
 def place(block: Block) -> str:
@@ -41,14 +54,16 @@ def test_the_pages_have_examples_of_each_kind() -> None:
 
 @pytest.mark.parametrize("block", EXAMPLES, ids=place)
 def test_the_example_runs(request: pytest.FixtureRequest, tmp_path: Path, block: Block) -> None:
-    if block.needs:
-        needs = " and ".join(NEEDS[need] for need in block.needs)
+    if missing := [need for need in block.needs if need != FETCHED]:
+        needs = " and ".join(NEEDS[need] for need in missing)
         pytest.skip(f"{block.place} needs {needs}")
     server: Server = request.getfixturevalue("server")
     text = block.text.replace("http://127.0.0.1:8080", server.url)
     text = text.replace("127.0.0.1:8001", server.triton_url)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     (tmp_path / ".venv").symlink_to(sys.prefix)
+    if FETCHED in block.needs:
+        (tmp_path / ".tools").symlink_to(request.getfixturevalue("tools"))
     command = (
         ["bash", "-euo", "pipefail", "-c", text]
         if block.language == "bash"

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
 from frontend.domain.edits import EditParams, Size
-from frontend.domain.jobs import JobEvent
+from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.errors import InvalidInputError, JobNotFoundError
 from frontend.http import sse
 from frontend.http.dependencies import NO_RESULT, REFUSALS, Finished, Services, TaskId
@@ -21,9 +21,11 @@ from frontend.http.schemas.edits import (
     GenerationResult,
     StreamEvent,
     TaskCancelled,
+    TaskList,
     TaskQueued,
     TaskStatus,
     generation_result,
+    listed_task,
     stream_event,
     task_status,
 )
@@ -32,6 +34,7 @@ from model_kit.sizes import answer_size
 
 # Small, so that people can type a drawn seed again.
 DRAWN_SEEDS = 2**32
+MAX_PAGE = 100
 
 Key = Annotated[
     str,
@@ -54,6 +57,26 @@ async def generate(
     queued = await _submit(request, services, http, idempotency_key)
     message = f"{queued.message}. Follow it at /api/generate/stream/{queued.task_id}"
     return queued.model_copy(update={"message": message})
+
+
+@router.get("", summary="List the edits, newest first")
+async def tasks(
+    services: Services,
+    status: Annotated[
+        list[JobStatus] | None, Query(description="only these; may be repeated")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="jobs on a page")] = 20,
+    before: Annotated[
+        int | None, Query(ge=1, description="`next_before` of the page before")
+    ] = None,
+) -> TaskList:
+    """Return the jobs that the server keeps, by pages; jobs that come meanwhile shift none."""
+    found = await services.jobs.newest(limit + 1, before, status or ())
+    page = found[:limit]
+    return TaskList(
+        tasks=[listed_task(job.job_id, job.task_type, job.first.at, job.last) for job in page],
+        next_before=page[-1].number if len(found) > limit else None,
+    )
 
 
 @router.post("/async", summary="Submit an edit, by its longer name")
@@ -271,9 +294,9 @@ async def _events(
         while True:
             entries = await services.jobs.read(task_id, after, services.settings.heartbeat_s)
             if not entries:
-                yield sse.PING
+                yield framed.ping
             for seq, event in entries:
-                yield framed(seq, stream_event(task_id, event).model_dump_json())
+                yield framed.event(seq, stream_event(task_id, event).model_dump_json())
                 if event.status.terminal:
                     return
                 after = seq

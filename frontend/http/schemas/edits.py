@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -229,6 +230,23 @@ class TaskStatus(BaseModel):
     ]
 
 
+class ListedTask(TaskStatus):
+    """One job of a list."""
+
+    task_type: Literal["insertion", "removal", "white-balance"]
+    created_at: Annotated[datetime, Field(description="UTC")]
+    ended_at: Annotated[datetime | None, Field(description="UTC; null until the job's end")]
+
+
+class TaskList(BaseModel):
+    """Jobs, newest first."""
+
+    tasks: list[ListedTask]
+    next_before: Annotated[
+        int | None, Field(description="`before` of the next page; null: this was the last")
+    ]
+
+
 class StreamEvent(TaskStatus):
     """The data of one event of a job's stream."""
 
@@ -252,16 +270,34 @@ class GenerationResult(BaseModel):
 
 def task_status(task_id: str, event: JobEvent) -> TaskStatus:
     """Show a job's newest event; what is left is counted from now on."""
-    left_s = event.eta_seconds
-    if left_s is not None:
-        left_s = max(0.0, left_s - (time.time() - event.at))
-    return TaskStatus(**_fields(task_id, event) | {"eta_seconds": left_s})
+    return TaskStatus(**_fields_now(task_id, event))
+
+
+def listed_task(task_id: str, task_type: str, created_at: float, event: JobEvent) -> ListedTask:
+    """Show a job in a list.
+
+    Args:
+        task_id: the job.
+        task_type: what the edit is.
+        created_at: seconds since 1970.
+        event: its newest event.
+    """
+    ended = datetime.fromtimestamp(event.at, UTC) if event.status.terminal else None
+    times = {"created_at": datetime.fromtimestamp(created_at, UTC), "ended_at": ended}
+    return ListedTask(**_fields_now(task_id, event), task_type=task_type, **times)
 
 
 def stream_event(task_id: str, event: JobEvent) -> StreamEvent:
     """Show an event of a job's log."""
     preview = base64.b64encode(event.preview).decode() if event.preview else None
     return StreamEvent(**_fields(task_id, event), preview_image=preview)
+
+
+def _fields_now(task_id: str, event: JobEvent) -> dict[str, Any]:
+    left_s = event.eta_seconds
+    if left_s is not None:
+        left_s = max(0.0, left_s - (time.time() - event.at))
+    return _fields(task_id, event) | {"eta_seconds": left_s}
 
 
 def _fields(task_id: str, event: JobEvent) -> dict[str, Any]:

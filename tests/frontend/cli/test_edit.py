@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import base64
 import signal
-import subprocess
-import sys
-from pathlib import Path
+import threading
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
-from tests.frontend.scripted_server import Script, event, picture, serving
+from tests.frontend.scripted_server import TASK, Script, event, picture, serving
 
-ARTMANCER = Path(sys.prefix) / "bin" / "artmancer"
+from .command import run, started
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
 DONE = [event("queued"), event("processing", 1), event("processing", 2), event("done", 2)]
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
 def edit(url: str, *options: object) -> subprocess.CompletedProcess[str]:
-    line = [str(ARTMANCER), "edit", "--url", url, *map(str, options)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    return run("edit", *options, url=url)
 
 
 def test_an_edit_ends_with_a_picture(image: Path, tmp_path: Path) -> None:
@@ -29,7 +33,8 @@ def test_an_edit_ends_with_a_picture(image: Path, tmp_path: Path) -> None:
         done = edit(url, "--image", image, "--mask", image, "--prompt", "x", "--out", out)
     assert (done.returncode, done.stderr) == (0, "")
     assert "100%" in done.stdout
-    assert f"{out}  (1.2 s)" in done.stdout.replace("\n", "")
+    assert done.stdout.startswith(f"task {TASK}\n")
+    assert done.stdout.endswith(f"{out}  (1.2 s)\n")
     with Image.open(out) as result:
         assert result.size == (4, 4)
     encoded = base64.b64encode(picture()).decode()
@@ -38,6 +43,7 @@ def test_an_edit_ends_with_a_picture(image: Path, tmp_path: Path) -> None:
         "prompt": "x",
         "input_image": encoded,
         "conditional_images": [encoded],
+        "input_quality": "original",
         "region": "auto",
     }
 
@@ -59,7 +65,7 @@ def test_every_option_reaches_the_server(image: Path, tmp_path: Path) -> None:
         "--height": 512,
         "--angle": "top-down",
         "--background": "wood-texture",
-        "--quality": "original",
+        "--quality": "resized",
         "--region": "1,2,30,40",
         "--out": tmp_path / "out.jpg",
     }
@@ -82,31 +88,164 @@ def test_every_option_reaches_the_server(image: Path, tmp_path: Path) -> None:
         "height": 512,
         "angle": "top-down",
         "background_preset": "wood-texture",
-        "input_quality": "original",
+        "input_quality": "resized",
         "region": [1.0, 2.0, 30.0, 40.0],
     }
     with Image.open(tmp_path / "out.jpg") as result:
         assert result.format == "JPEG"
 
 
-def test_ctrl_c_cancels_the_edit_on_the_server(image: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), SIGNALS, ids=str)
+def test_a_signal_cancels_the_edit_on_the_server(
+    image: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     script = Script([event("queued"), event("processing", 1)], hold=True)
-    with serving(script) as url:
-        process = subprocess.Popen(
-            [ARTMANCER, "edit", "--url", url, "--image", image, "--mask", image],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A shell that runs the tests in the background has its children ignore it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+    options = ("--image", image, "--mask", image, "--out", tmp_path / "out.png")
+    with serving(script) as url, started("edit", *options, url=url) as process:
         assert script.streaming.wait(60)
         assert not script.cancelled.is_set()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-        assert script.cancelled.is_set()
+        assert script.cancel_path == f"/api/generate/async/cancel/{TASK}"
+    assert process.returncode == code
+    assert errors == "artmancer: interrupted: the edit on the server ended as cancelled\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["in.png"]
+
+
+def test_a_signal_before_the_server_s_answer_cancels_the_edit_too(image: Path) -> None:
+    script = Script([event("queued")], hold=True, accept=threading.Event())
+    options = ("--image", image, "--mask", image)
+    with serving(script) as url, started("edit", *options, url=url) as process:
+        assert script.submitting.wait(60)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr
+        assert process.stderr.readline() == (
+            "artmancer: waiting for the server to take the edit; interrupt again to leave at once\n"
+        )
+        assert script.accept
+        script.accept.set()
+        _, errors = process.communicate(timeout=60)
+        assert script.cancel_path == f"/api/generate/async/cancel/{TASK}"
     assert process.returncode == 130
     assert errors == "artmancer: interrupted: the edit on the server ended as cancelled\n"
+
+
+def test_a_second_signal_leaves_at_once_and_names_the_edit(image: Path) -> None:
+    script = Script([event("queued"), event("processing", 1)], hold=True, ignore_cancel=True)
+    options = ("--image", image, "--mask", image)
+    with serving(script) as url, started("edit", *options, url=url) as process:
+        assert script.streaming.wait(60)
+        process.send_signal(signal.SIGTERM)
+        assert script.cancelled.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == (f"artmancer: interrupted again: stop the edit by `artmancer cancel {TASK}`\n")
+
+
+def test_a_click_finds_the_mask_of_a_removal(image: Path, tmp_path: Path) -> None:
+    script = Script(DONE, points_missed=[0])
+    options = ("--point", "1,2", "--negative-point", "3,0", "--mask-out", tmp_path / "mask.png")
+    with serving(script) as url:
+        done = edit(url, "--image", image, *options, "--out", tmp_path / "out.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "mask  (score 0.88, " in done.stdout
+    assert "the mask does not hold the point 1,2" in done.stdout
+    asked = script.masks[0]
+    del asked["request_id"]
+    assert asked == {
+        "image": base64.b64encode(picture()).decode(),
+        "points": [[1, 2], [3, 0]],
+        "point_labels": [1, 0],
+        "border_adjustment": 20,
+    }
+    assert script.submitted["task_type"] == "removal"
+    (mask,) = script.submitted["conditional_images"]
+    assert base64.b64decode(mask) == picture("L", 255) == (tmp_path / "mask.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("width", "options", "border"),
+    [(800, (), 32), (4000, (), 50), (800, ("--border", "-4"), -4), (800, ("--border", "0"), 0)],
+)
+def test_the_border_of_a_mask_grows_with_the_picture(
+    tmp_path: Path, width: int, options: tuple[str, ...], border: int
+) -> None:
+    image = tmp_path / "wide.png"
+    Image.new("L", (width, 3)).save(image)
+    script = Script(DONE)
+    with serving(script) as url:
+        out = tmp_path / "out.png"
+        done = edit(url, "--image", image, "--box", "0,0,3,3", *options, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert script.masks[0]["bbox"] == [0, 0, 3, 3]
+    assert script.masks[0]["border_adjustment"] == border
+
+
+def test_a_signal_cancels_the_search_for_a_mask(image: Path) -> None:
+    script = Script(hold=True)
+    options = ("--image", image, "--point", "1,1")
+    with serving(script) as url, started("edit", *options, url=url) as process:
+        assert script.masking.wait(60)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+        request_id = script.masks[0]["request_id"]
+        assert script.cancel_path == f"/api/smart-mask/cancel/{request_id}"
+    assert process.returncode == 143
+    assert errors == "artmancer: interrupted: the request was cancelled on the server\n"
+    assert not script.submitting.is_set()
+
+
+@pytest.mark.parametrize(
+    ("options", "task"), [((), "removal"), (("--reference", "in.png"), "insertion")]
+)
+def test_a_reference_means_an_insertion(
+    image: Path, tmp_path: Path, options: tuple[str, ...], task: str
+) -> None:
+    script = Script(DONE)
+    options = tuple(str(image) if word == "in.png" else word for word in options)
+    with serving(script) as url:
+        out = tmp_path / "out.png"
+        done = edit(url, "--image", image, "--mask", image, *options, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert script.submitted["task_type"] == task
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ((), "say what to remove: --mask FILE, --point X,Y or --box X0,Y0,X1,Y1"),
+        (("--task", "insertion"), "say where to insert: --mask FILE, --point X,Y or"),
+        (("--mask", "IN", "--point", "1,1"), "give --mask, or --point and --box, not both"),
+        (("--task", "white-balance", "--mask", "IN"), "white-balance takes no --mask"),
+        (("--mask", "IN", "--border", "3"), "--border and --mask-out need --point or --box"),
+        (("--mask", "IN", "--mask-out", "m.png"), "--border and --mask-out need --point or"),
+        (("--mask", "IN", "--reference-mask", "IN"), "--reference-mask needs --reference"),
+        (("--negative-point", "1,1"), "--negative-point needs a --point on the object"),
+        (("--mask", "IN", "--region", "1,2"), "--region takes 4 numbers"),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_fit_are_told_before_any_request(
+    image: Path, options: tuple[str, ...], text: str
+) -> None:
+    words = [str(image) if word == "IN" else word for word in options]
+    done = edit("http://127.0.0.1:9", "--image", image, *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"artmancer: {text}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_server_s_word_for_a_field_becomes_the_option(image: Path) -> None:
+    detail = b'{"detail": "num_inference_steps: too many; conditional_images.0: no picture"}'
+    with serving(Script(refusal=(400, detail))) as url:
+        done = edit(url, "--image", image, "--mask", image)
+    assert done.stderr == "artmancer: --steps: too many; --mask: no picture\n"
+    assert done.returncode == 2
+    with serving(Script([event("error", error="400: prompt: too long")])) as url:
+        done = edit(url, "--image", image, "--mask", image)
+    assert done.stderr == "artmancer: the edit ended as error: 400: --prompt: too long\n"
+    assert done.returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -114,7 +253,8 @@ def test_ctrl_c_cancels_the_edit_on_the_server(image: Path) -> None:
     [
         (Script([event("error", error="500: out of memory")]), 1, "error: 500: out of memory"),
         (Script([event("cancelled", error="by another")]), 1, "cancelled: by another"),
-        (Script(refusal=(400, b'{"detail": "prompt: no"}')), 2, "prompt: no"),
+        (Script(refusal=(400, b'{"detail": "prompt: no"}')), 2, "--prompt: no"),
+        (Script(refusal=(413, b'{"detail": "too large"}')), 2, "too large"),
         (Script(refusal=(503, b'{"detail": "full"}')), 1, "full"),
     ],
 )
@@ -133,9 +273,43 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert "absent.png: No such file" in done.stderr
 
 
-@pytest.mark.parametrize("out", ["absent/out.png", "out.xyz"])
-def test_a_result_that_cannot_be_written(image: Path, tmp_path: Path, out: str) -> None:
+@pytest.mark.parametrize("command", ["edit", "mask"])
+@pytest.mark.parametrize(
+    ("out", "text"),
+    [
+        ("absent/out.png", "there is no folder"),
+        ("out.xyz", "unknown file extension: '.xyz'"),
+        ("out", "unknown file extension: ''"),
+        ("folder.png", "it is no file"),
+        ("/proc/out.png", "No such file"),
+    ],
+)
+def test_a_result_that_cannot_be_written_is_told_before_any_request(
+    image: Path, tmp_path: Path, command: str, out: str, text: str
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    for option in ("--out", "--mask-out" if command == "edit" else "--overlay"):
+        words = ("--image", image, "--point", "1,1", option, tmp_path / out)
+        script = Script(DONE)
+        with serving(script) as url:
+            done = run(command, *words, url=url)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"artmancer: cannot write {tmp_path / out}: {text}")
+        assert len(done.stderr.splitlines()) == 1
+        assert not script.masks
+        assert not script.submitting.is_set()
+
+
+def test_a_result_that_is_lost_on_a_full_disk_can_be_fetched_again(
+    image: Path, tmp_path: Path
+) -> None:
+    words = ("--image", image, "--mask", image, "--out", tmp_path / "out.png")
     with serving(Script(DONE)) as url:
-        done = edit(url, "--image", image, "--mask", image, "--out", tmp_path / out)
-    assert done.returncode == 2
-    assert f"artmancer: cannot write {tmp_path / out}" in done.stderr
+        done = run("edit", *words, url=url, full_disk=True)
+    assert f"task {TASK}\n" in done.stdout
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"artmancer: cannot write {tmp_path / 'out.png'}: [Errno 27] File too large; the server "
+        f"keeps the result: artmancer result {TASK} --out FILE\n"
+    )
+    assert [each.name for each in tmp_path.iterdir()] == ["in.png"]

@@ -1,142 +1,137 @@
-"""`artmancer serve` as users meet it: a process with an exit code, output and signals."""
+"""What all commands share: signals while they are imported, help, version, odd servers."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
+import inspect
+import re
 import signal
-import socket
-import subprocess
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TYPE_CHECKING, Annotated, get_args, get_origin, get_type_hints
 
-import httpx
-import psutil
 import pytest
+import typer.models
 
-from tests.fakes.local_triton import (
-    ECHO_REPOSITORY,
-    as_environment,
-    echo,
-    echo_settings,
-    processes,
-    regions,
-)
+from frontend.cli.app import app
+from frontend.version import VERSION
+
+from .command import run, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from frontend.settings import Settings
+COMMANDS = {
+    each.callback.__name__: each.callback for each in app.registered_commands if each.callback
+}
 
-ARTMANCER = Path(sys.prefix) / "bin" / "artmancer"
+# Sends the process a signal while it imports a module.
+SIGNAL_AT_IMPORT = """
+import os, sys
 
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["AT_IMPORT"]:
+            os.kill(os.getpid(), int(os.environ["SIGNAL"]))
 
-def serve(**variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a `serve` that is expected to fail."""
-    return subprocess.run(
-        [ARTMANCER, "serve"],
-        env=dict(os.environ) | variables,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def test_a_setting_out_of_range() -> None:
-    done = serve(ARTMANCER_PORT="0", ARTMANCER_LOG_LEVEL="loud")
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        "artmancer: ARTMANCER_PORT: Input should be greater than or equal to 1",
-        "artmancer: ARTMANCER_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'",
-    ]
+sys.meta_path.insert(0, Finder())
+"""
 
 
-@pytest.mark.parametrize("origins", ["http://localhost:3000", ""])
-def test_a_setting_that_is_no_json(origins: str) -> None:
-    done = serve(ARTMANCER_CORS_ORIGINS=origins)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "cors_origins" in done.stderr
+@pytest.mark.parametrize("module", ["frontend.cli.app", "typer", "PIL.Image", "pydantic", "httpx"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_the_imports_ends_in_one_line(
+    tmp_path: Path, module: str, number: int, code: int
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_IMPORT)
+    variables = {"PYTHONPATH": str(tmp_path), "AT_IMPORT": module, "SIGNAL": str(int(number))}
+    with started("edit", "--image", "absent.png", **variables) as process:
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (code, "", "artmancer: interrupted\n")
 
 
-@pytest.mark.parametrize("field", ["port", "triton_grpc_port"])
-def test_a_port_in_use(field: str) -> None:
-    settings = echo_settings()
-    with socket.create_server(("127.0.0.1", getattr(settings, field))):
-        done = serve(**as_environment(settings))
+def test_the_version_is_the_package_s() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"artmancer {VERSION}\n")
+
+
+def options(command: str) -> Iterator[typer.models.ParameterInfo]:
+    hints = get_type_hints(COMMANDS[command], include_extras=True)
+    for hint in hints.values():
+        if get_origin(hint) is Annotated:
+            yield from (
+                each for each in get_args(hint) if isinstance(each, typer.models.ParameterInfo)
+            )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_is_complete_and_loses_no_word(command: str) -> None:
+    text = " ".join(run(command, "--help").stdout.split())
+    assert " ".join((inspect.getdoc(COMMANDS[command]) or "").split()) in text
+    for option in options(command):
+        if option.hidden:
+            continue
+        assert option.help
+        assert " ".join(option.help.split()) in text
+
+
+def test_the_commands_are_listed_with_the_exit_codes() -> None:
+    text = " ".join(run("--help").stdout.split())
+    assert {"serve", "edit", "mask", "jobs", "status", "cancel", "result"} == COMMANDS.keys()
+    for command in COMMANDS:
+        assert re.search(rf" {command} [A-Z]", text)
+    assert "Exit codes: 0 done; 1 the server or the edit failed; 2 bad input; 130 after" in text
+
+
+def test_no_server_answers(image: Path) -> None:
+    for words in (("edit", "--image", image, "--mask", image), ("jobs",), ("status", "x")):
+        done = run(*words, url="http://127.0.0.1:9")
+        assert done.returncode == 1
+        assert done.stderr.startswith("artmancer: no frontend answers at http://127.0.0.1:9: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://[::1", "ftp://127.0.0.1", "http://a b", ""])
+def test_an_address_that_is_none(url: str) -> None:
+    done = run("jobs", "--url", url)
     assert done.returncode == 1
+    assert done.stderr.startswith(f"artmancer: no frontend answers at {url}: ")
     assert len(done.stderr.splitlines()) == 1
-    assert str(getattr(settings, field)) in done.stderr
-    assert f"ARTMANCER_{field.upper()}" in done.stderr
 
 
-def test_a_model_that_does_not_load(tmp_path: Path) -> None:
-    repository = shutil.copytree(ECHO_REPOSITORY, tmp_path / "models")
-    (repository / "echo" / "1" / "model.py").write_text("raise RuntimeError('no weights')\n")
-    done = serve(**as_environment(echo_settings(model_repository=repository)))
+class Stranger(BaseHTTPRequestHandler):
+    """Answers everything with a page, as a captive portal does."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        body = b"<html>Welcome</html>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.mark.parametrize("command", ["edit", "mask", "jobs", "status", "cancel", "result"])
+def test_another_server_answers(image: Path, tmp_path: Path, command: str) -> None:
+    words: dict[str, tuple[object, ...]] = {
+        "edit": ("--image", image, "--mask", image, "--out", tmp_path / "out.png"),
+        "mask": ("--image", image, "--auto", "--out", tmp_path / "out.png"),
+        "jobs": (),
+        "result": ("x", "--out", tmp_path / "out.png"),
+    }
+    with HTTPServer(("127.0.0.1", 0), Stranger) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = run(command, *words.get(command, ("x",)), url=url)
+        server.shutdown()
+        thread.join()
     assert done.returncode == 1
-    *tail, last = done.stderr.splitlines()
-    assert last == "artmancer: tritonserver ended with exit code 1 while starting"
-    assert any("no weights" in line for line in tail)
-
-
-@contextlib.contextmanager
-def served(settings: Settings) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [ARTMANCER, "serve"],
-        env=as_environment(settings) | {"PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if "ready" in line:
-                    break
-            yield process
-        finally:
-            process.kill()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serve_runs_until_a_signal_and_leaves_nothing(number: signal.Signals) -> None:
-    settings = echo_settings()
-    with served(settings) as process:
-        assert httpx.get(f"http://127.0.0.1:{settings.port}/livez").status_code == 200
-        assert echo(settings, "hello") == "hello"
-        running = processes(settings)
-        process.send_signal(number)
-        process.send_signal(number)  # an impatient second one changes nothing
-        assert process.wait(60) == 0
-    assert not any(each.is_running() for each in running.values())
-    assert regions(running["guard"]) == []
-
-
-def test_serve_killed_leaves_nothing() -> None:
-    settings = echo_settings()
-    with served(settings) as process:
-        running = processes(settings)
-        process.kill()
-    _, alive = psutil.wait_procs(running.values(), timeout=60)
-    assert alive == []
-    assert regions(running["guard"]) == []
-
-
-def test_serve_gives_up_loudly(tmp_path: Path) -> None:
-    settings = echo_settings(triton_restart_limit=0)
-    with served(settings) as process:
-        processes(settings)["tritonserver"].kill()
-        assert process.wait(60) == 1
-    assert processes(settings) == {}
-
-
-def test_serve_over_another_triton_launches_none() -> None:
-    settings = echo_settings(triton_url="127.0.0.1:9")
-    with served(settings) as process:
-        assert processes(settings) == {}
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+    assert done.stderr.startswith("artmancer: what answers at http://127.0.0.1:")
+    assert len(done.stderr.splitlines()) == 1

@@ -4,36 +4,50 @@ from __future__ import annotations
 
 import base64
 import signal
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
 from tests.frontend.scripted_server import Script, picture, serving
 
-ARTMANCER = Path(sys.prefix) / "bin" / "artmancer"
+from .command import run, started
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
 
 
 def mask(url: str, *options: object) -> subprocess.CompletedProcess[str]:
-    line = [str(ARTMANCER), "mask", "--url", url, *map(str, options)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    return run("mask", *options, url=url)
+
+
+def test_a_mask_is_written_and_no_overlay_that_nobody_asked_for(
+    image: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "found.png"
+    with serving(Script()) as url:
+        done = mask(url, "--image", image, "--auto", "--out", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{out}  (score 0.88, ")
+    assert {each.name for each in tmp_path.iterdir()} == {"in.png", "found.png"}
 
 
 def test_a_mask_and_its_overlay_are_written(image: Path, tmp_path: Path) -> None:
     out = tmp_path / "found.png"
     script = Script()
     with serving(script) as url:
-        done = mask(url, "--image", image, "--point", "1,2.5", "--out", out)
+        overlay = tmp_path / "shown.png"
+        options = ("--point", "1,2.5", "--out", out, "--overlay", overlay)
+        done = mask(url, "--image", image, *options)
     assert (done.returncode, done.stderr) == (0, "")
-    overlay = tmp_path / "found-overlay.png"
     assert f"{out}  {overlay}  (score 0.88, " in done.stdout
     with Image.open(out) as found, Image.open(overlay) as shown:
         assert (found.mode, found.size) == ("L", (4, 4))
         assert (shown.mode, shown.size) == ("RGB", (4, 4))
-    assert len(script.submitted.pop("request_id")) == 36
-    assert script.submitted == {
+    (asked,) = script.masks
+    assert len(asked.pop("request_id")) == 36
+    assert asked == {
         "image": base64.b64encode(picture()).decode(),
         "points": [[1, 2.5]],
         "point_labels": [1],
@@ -76,8 +90,9 @@ def test_every_option_of_a_mask_reaches_the_server(image: Path, tmp_path: Path) 
         done = mask(url, "--image", image, *words, "--out", outputs[0], "--overlay", outputs[1])
     assert done.returncode == 0, done.stderr
     encoded = base64.b64encode(picture()).decode()
-    del script.submitted["request_id"]
-    assert script.submitted == {
+    (asked,) = script.masks
+    del asked["request_id"]
+    assert asked == {
         "image": encoded,
         "points": [[1, 1], [2, 2], [3, 0]],
         "point_labels": [1, 1, 0],
@@ -95,30 +110,24 @@ def test_the_old_name_of_a_rough_mask_works_and_is_not_shown(image: Path, tmp_pa
     with serving(script) as url:
         done = mask(url, "--image", image, "--guidance", image, "--out", tmp_path / "mask.png")
     assert done.returncode == 0, done.stderr
-    assert script.submitted["mask"] == base64.b64encode(picture()).decode()
-    help_text = subprocess.run(
-        [ARTMANCER, "mask", "--help"], capture_output=True, text=True, timeout=60, check=True
-    ).stdout
+    assert script.masks[0]["mask"] == base64.b64encode(picture()).decode()
+    help_text = run("mask", "--help").stdout
     assert "--rough-mask" in help_text
     assert "--guidance" not in help_text
 
 
-def test_ctrl_c_cancels_the_mask_on_the_server(image: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_cancels_the_mask_on_the_server(
+    image: Path, number: signal.Signals, code: int
+) -> None:
     script = Script(hold=True)
-    with serving(script) as url:
-        process = subprocess.Popen(
-            [ARTMANCER, "mask", "--url", url, "--image", image, "--auto"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A shell that runs the tests in the background has its children ignore it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+    with serving(script) as url, started("mask", "--image", image, "--auto", url=url) as process:
         assert script.masking.wait(60)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-        assert script.cancel_path == f"/api/smart-mask/cancel/{script.submitted['request_id']}"
-    assert process.returncode == 130
+        request_id = script.masks[0]["request_id"]
+        assert script.cancel_path == f"/api/smart-mask/cancel/{request_id}"
+    assert process.returncode == code
     assert errors == "artmancer: interrupted: the request was cancelled on the server\n"
 
 
@@ -126,12 +135,13 @@ def test_ctrl_c_cancels_the_mask_on_the_server(image: Path) -> None:
     ("words", "refusal", "code", "text"),
     [
         (["--point", "1"], None, 2, "--point takes 2 numbers with commas between them, not 1"),
-        (["--negative-point", "a,b"], None, 2, "--negative-point takes 2 numbers"),
+        ([], None, 2, "say which object: --point X,Y, --box X0,Y0,X1,Y1, --rough-mask FILE or"),
+        (["--negative-point", "1,2"], None, 2, "--negative-point needs a --point"),
+        (["--point", "1,1", "--negative-point", "a,b"], None, 2, "--negative-point takes 2"),
         (["--box", "1,2,3"], None, 2, "--box takes 4 numbers"),
         (["--point", "nan,1"], None, 2, "--point takes 2 numbers"),
         (["--rough-mask", "absent.png"], None, 2, "cannot read absent.png: No such file"),
         (["--guidance", "absent.png"], None, 2, "cannot read absent.png: No such file"),
-        (["--auto", "--out", "absent/out.png"], None, 2, "cannot write absent/out.png"),
         (["--auto"], (400, b'{"detail": "FastSAM did not generate any masks"}'), 2, "FastSAM did"),
         (["--auto"], (503, b'{"detail": "Triton is not available"}'), 1, "Triton is not"),
     ],

@@ -15,12 +15,12 @@ def test_the_number_comes_behind_its_data() -> None:
 @pytest.mark.parametrize(
     ("headers", "framed"),
     [
-        ({"accept": "text/event-stream"}, sse.separate_blocks),
-        ({"accept": "text/event-stream", "cache-control": "no-cache"}, sse.one_block),
-        ({"accept": "text/event-stream", "cache-control": "no-store"}, sse.one_block),
-        ({"accept": "text/event-stream, application/json"}, sse.one_block),
-        ({"accept": "*/*"}, sse.one_block),
-        ({}, sse.one_block),
+        ({"accept": "text/event-stream"}, sse.SEPARATE_BLOCKS),
+        ({"accept": "text/event-stream", "cache-control": "no-cache"}, sse.ONE_BLOCK),
+        ({"accept": "text/event-stream", "cache-control": "no-store"}, sse.ONE_BLOCK),
+        ({"accept": "text/event-stream, application/json"}, sse.ONE_BLOCK),
+        ({"accept": "*/*"}, sse.ONE_BLOCK),
+        ({}, sse.ONE_BLOCK),
     ],
 )
 def test_the_known_web_client_is_recognised_by_its_headers(
@@ -34,4 +34,5 @@ def test_text_is_utf8() -> None:
 
 
 def test_a_ping_is_a_comment() -> None:
-    assert sse.PING == b": ping\n\n"
+    assert sse.ONE_BLOCK.ping == b": ping\n"
+    assert sse.SEPARATE_BLOCKS.ping == b": ping\n\n"

@@ -194,3 +194,20 @@ async def test_an_event_without_a_picture_is_never_refused() -> None:
     with pytest.raises(UnavailableError):
         await store.append(task_id, event("processing", preview=b"x"))
     assert await store.append(task_id, event("cancelled"))
+
+
+async def test_jobs_are_listed_newest_first_with_numbers_that_stay(store: MemoryJobStore) -> None:
+    for task_id in "abcd":
+        await created(store, task_id, task_type="insertion")
+    await store.append("b", event("processing", 1))
+    await store.append("c", event("error", error="500: no"))
+    found = await store.newest(10)
+    assert [(job.number, job.job_id) for job in found] == [(4, "d"), (3, "c"), (2, "b"), (1, "a")]
+    assert {job.task_type for job in found} == {"insertion"}
+    assert found[2].first == event("queued")
+    assert found[2].last == event("processing", 1)
+    assert [job.job_id for job in await store.newest(2)] == ["d", "c"]
+    assert [job.job_id for job in await store.newest(2, before=3)] == ["b", "a"]
+    only = {JobStatus.QUEUED, JobStatus.ERROR}
+    assert [job.job_id for job in await store.newest(10, statuses=only)] == ["d", "c", "a"]
+    assert [job.job_id for job in await store.newest(1, 4, only)] == ["c"]

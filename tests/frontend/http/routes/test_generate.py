@@ -117,6 +117,28 @@ async def test_libraries_get_each_event_with_its_number_in_one_block(client: Web
     assert events == [(each.pop("seq"), each) for each in whole]
 
 
+async def test_libraries_take_no_ping_for_an_event(serve: Serve, triton: FakeTriton) -> None:
+    async with serve(heartbeat_s=0.01) as client, triton.engine:
+        task_id = await client.submit()
+        path = f"/api/generate/stream/{task_id}"
+        async with client.http.stream("GET", path) as raw:
+            pings = 0
+            async for line in raw.aiter_lines():
+                pings += line == ": ping"
+                if pings == 3:
+                    break
+        source = httpx_sse.aconnect_sse(client.http, "GET", path)
+        async with source as opened:
+            events = opened.aiter_sse()
+            first = [(await anext(events)).json() for _ in range(2)]
+            reading = asyncio.create_task(anext(events))  # through many pings
+            await asyncio.wait((reading,), timeout=0.3)
+            triton.engine.release()
+            rest = [(await reading).json()] + [event.json() async for event in events]
+            await triton.engine.acquire()
+    assert [each["status"] for each in (first + rest)][-1] == "done"
+
+
 def dispatched(stream: str) -> tuple[list[Any], str]:
     """Return what a browser's EventSource dispatches, and its last event id, by the standard."""
     events, data, buffered, last_id = [], "", "", ""

@@ -1,0 +1,45 @@
+"""Owns the list of the commands, and what they share in their help."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from frontend.cli.edit import edit
+from frontend.cli.jobs import cancel, jobs, result, status
+from frontend.cli.mask import mask
+from frontend.cli.serve import serve
+from frontend.version import VERSION
+
+# Without markup, because rich would swallow what stands in brackets.
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"artmancer {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def artmancer(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Edit pictures and find masks on an ArtMancer server, or run one.
+
+    Exit codes: 0 done; 1 the server or the edit failed; 2 bad input; 130 after Ctrl-C, 143 after
+    SIGTERM, 129 after SIGHUP.
+    """
+
+
+for command in (serve, edit, mask, jobs, status, cancel, result):
+    app.command()(command)

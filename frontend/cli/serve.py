@@ -1,0 +1,31 @@
+"""Owns the command `artmancer serve`."""
+
+from __future__ import annotations
+
+from frontend.cli.console import console, fail_to_launch, read_settings, stop_on_signals
+from frontend.launcher import installation
+from frontend.launcher.errors import LaunchError
+
+
+def serve() -> None:
+    """Run the frontend, over a Triton of its own unless ARTMANCER_TRITON_URL names one.
+
+    Everything is set by environment variables ARTMANCER_*. Ctrl-C or SIGTERM stops it, with exit
+    code 0.
+    """
+    settings = read_settings()
+    from frontend.serving import running  # builds on the whole server; the clients do without
+
+    try:
+        stop_on_signals()
+        if not settings.triton_url:
+            log = installation.log_file(settings.triton_grpc_port)
+            console.print(f"Starting Triton and loading the models; its log is {log}")
+        with running(settings) as serving:
+            console.print(f"ArtMancer is ready: {serving.url} (API: {serving.url}/docs)")
+            console.print(f"Triton listens for gRPC on {settings.triton_grpc_urls[0]}")
+            serving.wait()
+    except LaunchError as error:
+        fail_to_launch(error)
+    except KeyboardInterrupt:
+        console.print("Stopped.")

@@ -1,0 +1,108 @@
+"""Owns a command's talk with the server: its client, its refusals, and the signals meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from frontend.cli.console import BAD_INPUT, FAILED, fail, stderr
+from frontend.client import ApiError, Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import FrameType
+
+
+class Interrupted(SystemExit):
+    """A signal has come; the code is 128 and the signal's number, as in a shell."""
+
+    code: int
+
+
+class Interrupts:
+    """While entered, the first SIGINT, SIGTERM or SIGHUP raises Interrupted.
+
+    A second one ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.left_behind = ""
+        """What the user should know if a second signal ends the process."""
+        self._first: int | None = None
+        self._holding = False
+        self._before: dict[int, signal.Handlers] = {}
+
+    def __enter__(self) -> Self:
+        """Catch the signals, except those that the process ignores, as under nohup."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._catch)  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Put back what was there before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if isinstance(error, Interrupted):
+            stderr.print("artmancer: interrupted")
+
+    @contextlib.contextmanager
+    def held(self, waiting_for: str) -> Iterator[None]:
+        """Put the first signal off until the end of the block, so that its outcome is known.
+
+        Args:
+            waiting_for: what the user is told that the block waits for.
+        """
+        self._waiting_for = waiting_for
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+        if self._first is not None:
+            raise Interrupted(128 + self._first)
+
+    def _catch(self, number: int, _frame: FrameType | None) -> None:
+        if self._first is not None:
+            text = f"artmancer: interrupted again{self.left_behind}\n"
+            os.write(2, text.encode())
+            os._exit(128 + number)
+        self._first = number
+        if not self._holding:
+            raise Interrupted(128 + number)
+        text = f"artmancer: waiting for {self._waiting_for}; interrupt again to leave at once\n"
+        os.write(2, text.encode())
+
+
+class Session(NamedTuple):
+    """A command's client and its signals."""
+
+    client: Client
+    interrupts: Interrupts
+
+
+@contextlib.contextmanager
+def session(url: str, options: Mapping[str, str] | None = None) -> Iterator[Session]:
+    """Open a client, and exit with one line where the server refuses or fails.
+
+    Args:
+        url: the server's address.
+        options: field of a request -> the option that a user knows it by.
+    """
+    with Interrupts() as interrupts:
+        try:
+            with Client(url) as client:
+                yield Session(client, interrupts)
+        except ApiError as error:
+            blamed = error.status is not None and 400 <= error.status < 500
+            fail(by_options(str(error), options or {}), BAD_INPUT if blamed else FAILED)
+
+
+def by_options(text: str, options: Mapping[str, str]) -> str:
+    """Return the server's words on a field as words on the option that has set it."""
+    for field, option in options.items():
+        text = re.sub(rf"(^|; |\d: ){field}(\.\d+)*(?=[: ])", rf"\1{option}", text)
+    return text

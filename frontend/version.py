@@ -1,0 +1,5 @@
+"""Owns the version of this project."""
+
+from importlib.metadata import version
+
+VERSION = version("artmancer-triton")

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+import typer
+from PIL import Image
+
+from frontend.cli.output import Output
+from tests.frontend.scripted_server import picture
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_png_is_written_as_it_is(tmp_path: Path) -> None:
+    Output(tmp_path / "out.PNG").write(data := picture())
+    assert (tmp_path / "out.PNG").read_bytes() == data
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_transparency_becomes_white_in_a_jpeg(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(buffer, "PNG")
+    Output(tmp_path / "out.jpg").write(buffer.getvalue())
+    with Image.open(tmp_path / "out.jpg") as written:
+        assert (written.format, written.getpixel((4, 4))) == ("JPEG", (255, 255, 255))
+
+
+def test_a_file_that_is_there_is_replaced_and_a_link_stays_one(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.png", tmp_path / "link.png"
+    target.write_bytes(b"before")
+    link.symlink_to(target)
+    output = Output(link)
+    assert target.read_bytes() == b"before"
+    output.write(picture())
+    assert link.is_symlink()
+    assert target.read_bytes() == picture()
+
+
+def test_what_cannot_be_encoded_leaves_what_was_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out.png"
+    path.write_bytes(b"before")
+    with pytest.raises(typer.Exit) as exit_code:
+        Output(path).write(Image.new("LAB", (4, 4)), "; keep calm")
+    assert exit_code.value.exit_code == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"artmancer: cannot write {path}: ")
+    assert message.endswith("; keep calm\n")
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [
+        ("out.png", b"before")
+    ]
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everything")
+def test_a_protected_file_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "out.png"
+    path.write_bytes(b"before")
+    path.chmod(0o400)
+    with pytest.raises(typer.Exit) as exit_code:
+        Output(path)
+    assert exit_code.value.exit_code == 2

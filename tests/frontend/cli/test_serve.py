@@ -1,0 +1,142 @@
+"""`artmancer serve` as users meet it: a process with an exit code, output and signals."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+import pytest
+
+from tests.fakes.local_triton import (
+    ECHO_REPOSITORY,
+    as_environment,
+    echo,
+    echo_settings,
+    processes,
+    regions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from frontend.settings import Settings
+
+ARTMANCER = Path(sys.prefix) / "bin" / "artmancer"
+
+
+def serve(**variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a `serve` that is expected to fail."""
+    return subprocess.run(
+        [ARTMANCER, "serve"],
+        env=dict(os.environ) | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_setting_out_of_range() -> None:
+    done = serve(ARTMANCER_PORT="0", ARTMANCER_LOG_LEVEL="loud")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "artmancer: ARTMANCER_PORT: Input should be greater than or equal to 1",
+        "artmancer: ARTMANCER_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'",
+    ]
+
+
+@pytest.mark.parametrize("origins", ["http://localhost:3000", ""])
+def test_a_setting_that_is_no_json(origins: str) -> None:
+    done = serve(ARTMANCER_CORS_ORIGINS=origins)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "cors_origins" in done.stderr
+
+
+@pytest.mark.parametrize("field", ["port", "triton_grpc_port"])
+def test_a_port_in_use(field: str) -> None:
+    settings = echo_settings()
+    with socket.create_server(("127.0.0.1", getattr(settings, field))):
+        done = serve(**as_environment(settings))
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert str(getattr(settings, field)) in done.stderr
+    assert f"ARTMANCER_{field.upper()}" in done.stderr
+
+
+def test_a_model_that_does_not_load(tmp_path: Path) -> None:
+    repository = shutil.copytree(ECHO_REPOSITORY, tmp_path / "models")
+    (repository / "echo" / "1" / "model.py").write_text("raise RuntimeError('no weights')\n")
+    done = serve(**as_environment(echo_settings(model_repository=repository)))
+    assert done.returncode == 1
+    *tail, last = done.stderr.splitlines()
+    assert last == "artmancer: tritonserver ended with exit code 1 while starting"
+    assert any("no weights" in line for line in tail)
+
+
+@contextlib.contextmanager
+def served(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [ARTMANCER, "serve"],
+        env=as_environment(settings) | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if "ready" in line:
+                    break
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_runs_until_a_signal_and_leaves_nothing(number: signal.Signals) -> None:
+    settings = echo_settings()
+    with served(settings) as process:
+        assert httpx.get(f"http://127.0.0.1:{settings.port}/livez").status_code == 200
+        assert echo(settings, "hello") == "hello"
+        running = processes(settings)
+        process.send_signal(number)
+        process.send_signal(number)  # an impatient second one changes nothing
+        assert process.wait(60) == 0
+    assert not any(each.is_running() for each in running.values())
+    assert regions(running["guard"]) == []
+
+
+def test_serve_killed_leaves_nothing() -> None:
+    settings = echo_settings()
+    with served(settings) as process:
+        running = processes(settings)
+        process.kill()
+    _, alive = psutil.wait_procs(running.values(), timeout=60)
+    assert alive == []
+    assert regions(running["guard"]) == []
+
+
+def test_serve_gives_up_loudly(tmp_path: Path) -> None:
+    settings = echo_settings(triton_restart_limit=0)
+    with served(settings) as process:
+        processes(settings)["tritonserver"].kill()
+        assert process.wait(60) == 1
+    assert processes(settings) == {}
+
+
+def test_serve_over_another_triton_launches_none() -> None:
+    settings = echo_settings(triton_url="127.0.0.1:9")
+    with served(settings) as process:
+        assert processes(settings) == {}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
