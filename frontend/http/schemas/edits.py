@@ -25,7 +25,8 @@ from frontend.http.schemas.unknown import JsonRequest, Warnings
 # The models own these defaults; a contract test compares them. They stand here for the
 # documentation, and the steps also because the queue has to know them.
 DEFAULT_STEPS = 10
-DEFAULT_GUIDANCE = 4.0
+DEFAULT_TRUE_CFG_SCALE = 4.0
+DEFAULT_GUIDANCE_SCALE = 1.0
 MAX_SEED = 2**63 - 1
 
 Side = Annotated[int, Field(ge=256, le=2048), WHOLE]
@@ -111,18 +112,18 @@ class GenerationRequest(JsonRequest):
         Field(
             ge=0.5,
             le=20,
-            description="used if true_cfg_scale is null, and by guidance-distilled models;"
-            " null: the default",
+            description="replaces a true_cfg_scale of null; otherwise only guidance-distilled models"
+            " read it",
         ),
-    ] = DEFAULT_GUIDANCE
+    ] = DEFAULT_GUIDANCE_SCALE
     true_cfg_scale: Annotated[
         float | None,
         Field(
             ge=0.5,
             le=15,
-            description="strength of classifier-free guidance; null: as guidance_scale",
+            description="strength of classifier-free guidance; null: guidance_scale, or 4.0 if that is null too",
         ),
-    ] = DEFAULT_GUIDANCE
+    ] = DEFAULT_TRUE_CFG_SCALE
     negative_prompt: Annotated[Prompt | None, Field(description="what to avoid")] = None
     seed: Annotated[Seed | None, Field(description="null: one is drawn and reported")] = None
     task_type: Annotated[

@@ -10,11 +10,11 @@ from .edits import conditions_of, request_of
 @pytest.mark.parametrize(
     ("task_type", "asked", "true_cfg_scale", "guidance_scale"),
     [
-        ("removal", {}, 4.0, 4.0),
-        ("white-balance", {}, 4.0, 4.0),
+        ("removal", {}, 4.0, 1.0),
+        ("white-balance", {}, 4.0, 1.0),
         ("removal", {"GUIDANCE_SCALE": 6.0}, 6.0, 6.0),
         ("white-balance", {"GUIDANCE_SCALE": 6.0}, 6.0, 6.0),
-        ("removal", {"TRUE_CFG_SCALE": 1.0}, 1.0, 4.0),
+        ("removal", {"TRUE_CFG_SCALE": 1.0}, 1.0, 1.0),
         ("removal", {"TRUE_CFG_SCALE": 2.0, "GUIDANCE_SCALE": 6.0}, 2.0, 6.0),
     ],
 )

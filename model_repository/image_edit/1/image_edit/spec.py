@@ -9,8 +9,9 @@ from image_edit.request import EditRequest
 MIN_SIDE = 32
 MAX_SIDE = 2048
 
-# For every task. The frontend repeats it; a contract test compares the two.
-DEFAULT_GUIDANCE = 4.0
+# For every task. The frontend repeats both for its documentation; a contract test compares them.
+DEFAULT_TRUE_CFG_SCALE = 4.0
+DEFAULT_GUIDANCE_SCALE = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,9 @@ def build_spec(request: EditRequest, conditions: Conditions, region: Region) -> 
         conditions: built for it.
         region: one of the conditions' regions. All are generated from the same seed.
     """
-    guidance_scale = DEFAULT_GUIDANCE if request.guidance_scale is None else request.guidance_scale
+    true_cfg_scale, guidance_scale = request.true_cfg_scale, request.guidance_scale
+    if true_cfg_scale is None:
+        true_cfg_scale = DEFAULT_TRUE_CFG_SCALE if guidance_scale is None else guidance_scale
     return EditSpec(
         task_type=conditions.task_type,
         prompt=conditions.prompt,
@@ -52,10 +55,8 @@ def build_spec(request: EditRequest, conditions: Conditions, region: Region) -> 
         images=region.images,
         size=region.canvas,
         num_inference_steps=request.num_inference_steps,
-        true_cfg_scale=(
-            guidance_scale if request.true_cfg_scale is None else request.true_cfg_scale
-        ),
-        guidance_scale=guidance_scale,
+        true_cfg_scale=true_cfg_scale,
+        guidance_scale=DEFAULT_GUIDANCE_SCALE if guidance_scale is None else guidance_scale,
         seed=request.seed,
         static_schedule=request.static_schedule,
     )

@@ -53,7 +53,7 @@ def event(**changes: Any) -> JobEvent:
 def test_the_defaults_are_the_contracts() -> None:
     request = GenerationRequest(prompt="p", input_image="i", conditional_images=["m"])
     assert request.num_inference_steps == 10
-    assert request.guidance_scale == 4.0
+    assert request.guidance_scale == 1.0
     assert request.true_cfg_scale == 4.0
     open_fields = set(NULLABLE) - {"num_inference_steps", "guidance_scale", "true_cfg_scale"}
     shown = request.model_dump(by_alias=True)
@@ -73,8 +73,8 @@ def test_what_the_client_leaves_out_is_not_sent() -> None:
     ("given", "sent"),
     [
         ({}, {}),
-        ({"true_cfg_scale": 2.0}, {"true_cfg_scale": 2.0, "guidance_scale": 4.0}),
-        ({"true_cfg_scale": None}, {"true_cfg_scale": None, "guidance_scale": 4.0}),
+        ({"true_cfg_scale": 2.0}, {"true_cfg_scale": 2.0, "guidance_scale": 1.0}),
+        ({"true_cfg_scale": None}, {"true_cfg_scale": None, "guidance_scale": 1.0}),
         ({"guidance_scale": 6.0}, {"true_cfg_scale": 4.0, "guidance_scale": 6.0}),
         ({"guidance_scale": None}, {"true_cfg_scale": 4.0, "guidance_scale": None}),
         (
