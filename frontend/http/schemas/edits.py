@@ -112,8 +112,8 @@ class GenerationRequest(JsonRequest):
         Field(
             ge=0.5,
             le=20,
-            description="replaces a true_cfg_scale of null; otherwise only guidance-distilled models"
-            " read it",
+            description="replaces a true_cfg_scale of null; otherwise only models that are"
+            " guidance-distilled read it",
         ),
     ] = DEFAULT_GUIDANCE_SCALE
     true_cfg_scale: Annotated[
@@ -121,7 +121,8 @@ class GenerationRequest(JsonRequest):
         Field(
             ge=0.5,
             le=15,
-            description="strength of classifier-free guidance; null: guidance_scale, or 4.0 if that is null too",
+            description="strength of classifier-free guidance; null: guidance_scale, or 4.0 if"
+            " that is null too",
         ),
     ] = DEFAULT_TRUE_CFG_SCALE
     negative_prompt: Annotated[Prompt | None, Field(description="what to avoid")] = None
