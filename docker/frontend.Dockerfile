@@ -40,7 +40,7 @@ ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     ARTMANCER_HOST=0.0.0.0 \
     ARTMANCER_TRITON_URL=triton:8001 \
-    ARTMANCER_LOADING_FILE=/run/artmancer/loading
+    ARTMANCER_LOADING_FILE=/run/artmancer
 USER 10001
 EXPOSE 8080
 # readyz asks the models themselves.

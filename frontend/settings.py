@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=1)]
 
 CHECKOUT = Path(__file__).parents[1]
+PREFIX = "ARTMANCER_"
+# Read by the command line, and by docker-compose.yml.
+OTHER_VARIABLES = {"ARTMANCER_URL", "ARTMANCER_BIND", "ARTMANCER_TAG"}
 
 
 class Settings(BaseSettings):
@@ -22,7 +29,7 @@ class Settings(BaseSettings):
         pydantic.ValidationError: a variable is out of its range.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ARTMANCER_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     host: str = Field(default="127.0.0.1", description="address on which the frontend listens")
     port: Port = Field(default=8080, description="port on which the frontend listens")
@@ -56,7 +63,8 @@ class Settings(BaseSettings):
     loading_file: Path | None = Field(
         default=None,
         description="file in which Triton writes what it is loading (give Triton the same "
-        "variable); empty: none for an external Triton, one of its own for a launched one",
+        "variable), or a folder with such a file for each Triton; empty: none for an external "
+        "Triton, one of its own for a launched one",
     )
     triton_start_timeout_s: Seconds = Field(
         default=180.0, description="seconds that the launched Triton may take to load its models"
@@ -167,3 +175,20 @@ class Settings(BaseSettings):
     def triton_grpc_urls(self) -> list[str]:
         """host:port of each Triton's gRPC."""
         return (self.triton_url or f"127.0.0.1:{self.triton_grpc_port}").split(",")
+
+
+def unknown(variables: Iterable[str]) -> dict[str, str | None]:
+    """Return the variables that look like settings and are none, each with the one likely meant.
+
+    Args:
+        variables: names, in any case, as `Settings` reads them.
+    """
+    fields = [field.upper() for field in Settings.model_fields]
+    known = {PREFIX + field for field in fields} | OTHER_VARIABLES
+    # Compared without the prefix, which would make any two names alike.
+    likely = {
+        name: difflib.get_close_matches(name.upper().removeprefix(PREFIX), fields, n=1)
+        for name in variables
+        if name.upper().startswith(PREFIX) and name.upper() not in known
+    }
+    return {name: PREFIX + found[0] if found else None for name, found in likely.items()}

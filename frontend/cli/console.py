@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import os
 import signal
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -14,7 +15,7 @@ from PIL import Image
 from pydantic_settings import SettingsError
 from rich.console import Console
 
-from frontend.settings import Settings
+from frontend.settings import Settings, unknown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,13 @@ stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def read_settings() -> Settings:
-    """Return the settings, or say which variable is wrong and exit."""
+    """Return the settings, or say which variable is wrong and exit.
+
+    A variable that is no setting gets a line and does no harm.
+    """
+    for name, meant in unknown(os.environ).items():
+        hint = f"; {meant} is one" if meant else ""
+        stderr.print(f"artmancer: warning: {name} is no setting and has no effect{hint}")
     try:
         return Settings()
     except SettingsError as error:  # not even JSON

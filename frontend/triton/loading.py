@@ -1,4 +1,4 @@
-"""Owns reading the file in which Triton writes what it is loading."""
+"""Owns reading the files in which Tritons write what they are loading."""
 
 from __future__ import annotations
 
@@ -16,13 +16,27 @@ MAX_CHARS = 200
 FRESH_S = 15.0
 
 
-def loading_stage(file: Path | None) -> str | None:
-    """Return what Triton is loading, in words; None if it has not written that lately.
+def loading_stage(path: Path | None) -> str | None:
+    """Return what is being loaded, in words; None if no Triton has written that lately.
 
     Triton cannot be asked, because it opens no port before all models are loaded.
+
+    Args:
+        path: a Triton's file; or a folder with a file for each Triton, named after it; or None.
     """
-    if file is None:
+    if path is None:
         return None
+    if not path.is_dir():
+        return _stage(path)
+    # A name with a dot is a file that is still being written.
+    files = sorted(file for file in path.iterdir() if "." not in file.name)
+    stages = {file.name: stage for file in files if (stage := _stage(file))}
+    if len(stages) <= 1:
+        return next(iter(stages.values()), None)
+    return "; ".join(f"{name}: {stage}" for name, stage in stages.items())
+
+
+def _stage(file: Path) -> str | None:
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
             if abs(time.time() - os.fstat(lines.fileno()).st_mtime) > FRESH_S:
@@ -37,7 +51,7 @@ def outage_error(reason: str, file: Path | None) -> TritonDownError:
 
     Args:
         reason: why a Triton is down, for the case that none is loading.
-        file: where Triton writes what it is loading; None: nowhere.
+        file: where Tritons write what they are loading, as for `loading_stage`.
     """
     stage = loading_stage(file)
     return TritonDownError(f"Triton is loading the models: {stage}" if stage else reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from frontend.settings import Settings
+from tests.docs.pages import Block, blocks
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
@@ -42,7 +44,8 @@ def test_it_is_a_compose_file() -> None:
 
 
 def test_every_variable_is_explained_with_its_default() -> None:
-    assert DEFAULTS == EXAMPLE
+    # COMPOSE_PROFILES is Compose's own.
+    assert DEFAULTS | {"COMPOSE_PROFILES": "gpu"} == EXAMPLE
 
 
 def test_every_setting_of_the_frontend_exists() -> None:
@@ -52,14 +55,14 @@ def test_every_setting_of_the_frontend_exists() -> None:
 
 def test_only_the_frontend_is_published() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["frontend"]
-    for name in ("triton", "triton-1", "triton-cpu"):
+    for name in ("triton", "triton-second", "triton-cpu"):
         assert list(SERVICES[name]["networks"]) == ["models"]
     assert COMPOSE["networks"]["models"]["internal"] is True
     assert DEFAULTS["ARTMANCER_TRITON_URL"] == "triton:8001"
     assert SERVICES["triton-cpu"]["networks"]["models"]["aliases"] == ["triton"]
 
 
-@pytest.mark.parametrize("name", ["triton", "triton-1", "triton-cpu"])
+@pytest.mark.parametrize("name", ["triton", "triton-second", "triton-cpu"])
 def test_triton_has_time_to_finish_its_jobs(name: str) -> None:
     service = SERVICES[name]
     timeout = float(VARIABLE.sub(lambda found: found[2], service["environment"][EXIT_TIMEOUT]))
@@ -72,17 +75,17 @@ def test_the_frontend_waits_for_models_that_answer() -> None:
     waits = SERVICES["frontend"]["depends_on"]
     # Not required, because no profile has all of them.
     expected = {"condition": "service_healthy", "required": False}
-    assert waits == dict.fromkeys(("triton", "triton-1", "triton-cpu"), expected)
+    assert waits == dict.fromkeys(("triton", "triton-second", "triton-cpu"), expected)
 
 
 def test_only_the_gpu_profile_reserves_a_gpu() -> None:
     for name, service in SERVICES.items():
-        if name in ("triton", "triton-1", "export"):
+        if name in ("triton", "triton-second", "export"):
             (device,) = service["deploy"]["resources"]["reservations"]["devices"]
             assert device["driver"] == "nvidia"
             assert device["capabilities"] == ["gpu"]
             assert device["device_ids"] == [
-                "${SECOND_GPU:-1}" if name == "triton-1" else "${GPU:-0}"
+                "${SECOND_GPU:-1}" if name == "triton-second" else "${GPU:-0}"
             ]
         else:
             assert "deploy" not in service
@@ -99,14 +102,17 @@ def test_serving_reads_what_export_writes() -> None:
     assert len({build["dockerfile"] for build in builds}) == 1
 
 
-@pytest.mark.parametrize("name", ["triton", "triton-1", "triton-cpu"])
-def test_the_frontend_reads_the_stage_of_the_load_where_triton_writes_it(name: str) -> None:
+@pytest.mark.parametrize("name", ["triton", "triton-second", "triton-cpu"])
+def test_the_frontend_reads_where_triton_tells_how_far_its_load_is(name: str) -> None:
     assert "loading:/run/artmancer" in SERVICES[name]["volumes"]
     assert SERVICES["frontend"]["volumes"] == ["loading:/run/artmancer:ro"]
-    variable = re.compile(r"ARTMANCER_LOADING_FILE=(\S+)")
-    for image in ("triton", "frontend"):
-        text = (ROOT / "docker" / f"{image}.Dockerfile").read_text()
-        assert variable.findall(text) == ["/run/artmancer/loading"]
+    assert SERVICES[name]["environment"]["ARTMANCER_LOADING_FILE"] == f"/run/artmancer/{name}"
+    found = re.compile(r"ARTMANCER_LOADING_FILE=(\S+)")
+    folder, file = (
+        found.findall((ROOT / "docker" / f"{image}.Dockerfile").read_text())
+        for image in ("frontend", "triton")
+    )
+    assert (folder, file) == (["/run/artmancer"], ["/run/artmancer/loading"])
 
 
 def test_every_container_is_read_only_and_has_no_capabilities() -> None:
@@ -121,7 +127,11 @@ def test_every_container_is_read_only_and_has_no_capabilities() -> None:
     ("name", "dockerfile", "services"),
     [
         ("PYTHON_IMAGE", "frontend", {"frontend"}),
-        ("TRITON_IMAGE", "triton", {"triton", "triton-1", "triton-cpu", "export", "export-cpu"}),
+        (
+            "TRITON_IMAGE",
+            "triton",
+            {"triton", "triton-second", "triton-cpu", "export", "export-cpu"},
+        ),
     ],
 )
 def test_a_base_image_reaches_its_build_and_has_one_default(
@@ -137,7 +147,7 @@ def test_a_base_image_reaches_its_build_and_has_one_default(
 def test_up_starts_no_export() -> None:
     assert SERVICES["frontend"]["profiles"] == ["gpu", "cpu"]
     assert SERVICES["triton"]["profiles"] == ["gpu"]
-    assert SERVICES["triton-1"]["profiles"] == ["second-gpu"]
+    assert SERVICES["triton-second"]["profiles"] == ["second-gpu"]
     assert SERVICES["triton-cpu"]["profiles"] == ["cpu"]
     assert SERVICES["export"]["profiles"] == SERVICES["export-cpu"]["profiles"] == ["export"]
 
@@ -148,3 +158,51 @@ def test_a_profile_is_one_of_the_entry_points() -> None:
     for name in ("TRITON_PROFILE", EXIT_TIMEOUT):
         assert f'"{name}"' in entrypoint
         assert name in SERVICES["triton"]["environment"]
+
+
+OVERRIDES = [
+    block
+    for page in ("deployment.md", "operating.md")
+    for block in blocks(ROOT / "docs" / page)
+    if block.text.startswith("# docker-compose.override.yml")
+]
+
+
+def has_compose() -> bool:
+    command = ["docker", "compose", "version"]
+    return (
+        bool(shutil.which("docker"))
+        and subprocess.run(command, capture_output=True).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not has_compose(), reason="docker compose is not installed")
+@pytest.mark.parametrize("override", OVERRIDES, ids=lambda block: block.place)
+def test_compose_reads_the_overrides_of_the_docs(override: Block, tmp_path: Path) -> None:
+    for name in ("docker-compose.yml", ".env.example"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".env.example").rename(tmp_path / ".env")
+    (tmp_path / "docker-compose.override.yml").write_text(override.text)
+    command = ["docker", "compose", "--profile", "gpu", "--profile", "second-gpu", "config"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    services = YAML(typ="safe").load(done.stdout)["services"]
+    if "triton-third" in override.text:
+        gpus = [
+            services[name]["deploy"]["resources"]["reservations"]["devices"][0]["device_ids"]
+            for name in ("triton", "triton-second", "triton-third")
+        ]
+        assert gpus == [["0"], ["1"], ["2"]]
+        assert "triton-third" in services["frontend"]["depends_on"]
+
+
+def test_the_docs_extend_the_shipped_file() -> None:
+    assert len(OVERRIDES) == 3
+    (third,) = (block.text for block in OVERRIDES if "extends" in block.text)
+    loaded = YAML().load(third)["services"]
+    assert loaded["triton-third"]["extends"] == {
+        "file": "docker-compose.yml",
+        "service": "triton-second",
+    }
+    assert loaded["triton-third"]["environment"]["ARTMANCER_LOADING_FILE"].endswith("/triton-third")
+    assert loaded["frontend"]["depends_on"].keys() == {"triton-third"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from frontend.settings import Settings
+from frontend.settings import OTHER_VARIABLES, Settings
 
 from .pages import PAGES, README, blocks, name, prose, sentences
 
@@ -20,8 +20,6 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 # What a browser runs is read only.
 LANGUAGES = {"bash", "python", "yaml", "text", "javascript"}
-# Read by docker-compose.yml or by the command line, not by the frontend's settings.
-OTHER_VARIABLES = {"ARTMANCER_BIND", "ARTMANCER_TAG", "ARTMANCER_URL"}
 
 
 def anchors(page: Path) -> set[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import ValidationError
 
-from frontend.settings import CHECKOUT, Settings
+from frontend.settings import CHECKOUT, Settings, unknown
 
 if TYPE_CHECKING:
     from typing import Any
@@ -89,3 +89,13 @@ def test_an_empty_loading_file_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_a_misspelt_variable_is_found_with_the_one_that_was_meant() -> None:
+    known = [f"ARTMANCER_{field.upper()}" for field in Settings.model_fields]
+    assert unknown([*known, "artmancer_port", "ARTMANCER_URL", "ARTMANCER_TAG", "PORT"]) == {}
+    assert unknown(["ARTMANCER_MAX_QUEUE", "ARTMANCER_RESULT_TTL", "ARTMANCER_XYZ", "PATH"]) == {
+        "ARTMANCER_MAX_QUEUE": "ARTMANCER_MAX_QUEUE_SIZE",
+        "ARTMANCER_RESULT_TTL": "ARTMANCER_RESULT_TTL_S",
+        "ARTMANCER_XYZ": None,
+    }

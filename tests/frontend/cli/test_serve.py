@@ -54,6 +54,18 @@ def test_a_setting_out_of_range() -> None:
     ]
 
 
+def test_a_misspelt_setting_is_named_and_does_no_harm() -> None:
+    settings = echo_settings()
+    with socket.create_server(("127.0.0.1", settings.port)):
+        done = serve(**as_environment(settings), ARTMANCER_MAX_QUEUE="9", ARTMANCER_URL="x")
+    warning, in_use = done.stderr.splitlines()
+    assert warning == (
+        "artmancer: warning: ARTMANCER_MAX_QUEUE is no setting and has no effect; "
+        "ARTMANCER_MAX_QUEUE_SIZE is one"
+    )
+    assert str(settings.port) in in_use
+
+
 @pytest.mark.parametrize("origins", ["http://localhost:3000", ""])
 def test_a_setting_that_is_no_json(origins: str) -> None:
     done = serve(ARTMANCER_CORS_ORIGINS=origins)

@@ -33,6 +33,17 @@ def test_without_a_file_nothing_is_known(tmp_path: Path) -> None:
     assert loading_stage(tmp_path) is None
 
 
+def test_a_folder_has_a_file_for_each_triton(tmp_path: Path) -> None:
+    (tmp_path / "triton").write_text("2 of 58 GB\n")
+    (tmp_path / "triton.host.17").write_text("half a li")
+    assert loading_stage(tmp_path) == "2 of 58 GB"
+    (tmp_path / "triton-second").write_text("building\n")
+    assert loading_stage(tmp_path) == "triton: 2 of 58 GB; triton-second: building"
+    before = time.time() - FRESH_S
+    os.utime(tmp_path / "triton", (before, before))
+    assert loading_stage(tmp_path) == "building"
+
+
 def test_what_a_killed_load_has_left_is_not_believed(tmp_path: Path) -> None:
     file = tmp_path / "loading"
     file.write_text("warming up\n")
