@@ -1,8 +1,4 @@
-"""Owns what an image may cost to decode, judged from its header alone.
-
-The frontend checks a picture before it accepts a request, and the models check it before they
-decode it.
-"""
+"""Owns what an image may cost to decode, judged from its header alone."""
 
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
@@ -14,6 +10,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 # Cameras and encoders stay below 20; the rest is for markers that a video appended to the
 # file (a "motion photo") holds by chance.
 MAX_JPEG_SCANS = 500
+# Of any picture, whatever a setting allows: Pillow allocates the first frame of a GIF while it
+# opens the file, a byte for each pixel, before anybody can look at its size.
+MAX_PIXELS = 2**27
 # libpng refuses to write longer sides.
 MAX_SIDE = 1_000_000
 _START_OF_SCAN = b"\xff\xda"

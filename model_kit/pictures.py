@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from model_kit.colour import profile_of, shown_in_srgb, to_srgb
-from model_kit.image_bounds import FORMATS, reason_to_refuse
+from model_kit.image_bounds import FORMATS, MAX_PIXELS, reason_to_refuse
 from model_kit.jpeg import without_end
 from model_kit.masks import read_mask
 
@@ -59,6 +60,11 @@ class Picture:
         return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
 
 
+# Pillow raises an error beyond twice its bound; where it only warns, `refusal` decides.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
 class _Bounded(BytesIO):
     """A file of which a parser may not read a small part after the other for ever."""
 
@@ -95,7 +101,8 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     except ImageRefusedError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageRefusedError(f"more than the {max_pixels} pixels allowed") from error
+        most = min(max_pixels, MAX_PIXELS)
+        raise ImageRefusedError(f"more than the {most} pixels allowed") from error
     except UnidentifiedImageError as error:
         raise UndecodableError(f"not a {', '.join(FORMATS)} file") from error
     except Exception as error:

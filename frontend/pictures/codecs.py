@@ -21,9 +21,6 @@ WEBP_METHOD = 6
 # Higher levels take several times as long and hardly make a photograph smaller.
 EXTRACT_COMPRESS_LEVEL = 1
 
-# Pillow's own limit only warns. `reason_to_refuse` checks the size of every image instead.
-Image.MAX_IMAGE_PIXELS = None
-
 
 def image_format(data: bytes) -> str:
     """Return the format of an image of FORMATS, as in its media type: png, jpeg..."""

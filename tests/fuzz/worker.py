@@ -30,7 +30,8 @@ def work(
     """Carry out cases of one target until the time is over."""
     deadline = time.monotonic() + seconds
     # Decoders in C write a line to it about most damaged files.
-    os.dup2((FOLDER / f"{name}.log").open("wb").fileno(), sys.stderr.fileno())
+    with (FOLDER / f"{name}.log").open("wb") as log:
+        os.dup2(log.fileno(), sys.stderr.fileno())
     target, rng = TARGETS[name](), random.Random(seed)
     done, most = 0, sys.maxsize
     with target.running() as run:
