@@ -182,7 +182,7 @@ def test_a_warm_up_measures_the_engine(engine: FakeEngine, monkeypatch: pytest.M
 
 def test_an_edit_says_before_it_begins_what_it_will_compute(engine: FakeEngine) -> None:
     runner = EditRunner(engine, "demo")
-    messages, _ = outcome(runner, WIDTH=300)
+    messages, _ = outcome(runner, size=(300, 64))
     [first, *others] = reported(messages)
     plan = json.loads(first.info)
     assert plan == {"size": [300, 64], "computed_sizes": [[64, 64]], "expected_seconds": None}
