@@ -60,7 +60,7 @@ class Picture:
         return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
 
 
-# Pillow raises an error beyond twice its bound; where it only warns, `refusal` decides.
+# Pillow raises an error beyond twice its bound; where it only warns, `reason_to_refuse` decides.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 

@@ -220,6 +220,11 @@ class EditService:
         for job, seconds_left in waiting:
             await self._store.append(job.job_id, self._queued_event(job, seconds_left))
 
+    async def _announce_all(self) -> None:
+        """Send every waiting job how it stands."""
+        waiting = self._queue.waiting.values()
+        await self._announce([(job, self._queue.seconds_left(job)) for job in waiting])
+
     def _queued_event(self, job: LiveJob, seconds_left: float) -> JobEvent:
         return JobEvent(
             status=JobStatus.QUEUED,
@@ -421,7 +426,6 @@ class EditService:
 
     async def _note_work(self) -> None:
         """Tell waiting jobs, and the log, when an engine works on a job that has ended."""
-        waiting = [(job, self._queue.seconds_left(job)) for job in self._queue.waiting.values()]
         for lane, watch in self._watches.items():
             before = lane.taken_by
             if not lane.note_work(watch.state.running_id if watch.state else ""):
@@ -434,7 +438,7 @@ class EditService:
             for job in lane.running.values():
                 if job.engine_since is None and job.last is not None:
                     await self._store.append(job.job_id, self._running_event(job, job.last))
-            await self._announce(waiting)
+            await self._announce_all()
 
     @property
     def taken_by(self) -> list[str]:
@@ -452,8 +456,7 @@ class EditService:
         stage = loading_stage(self._settings.loading_file) if down else None
         consequences = self._outage.note(self._clock(), down=down, stage=stage)
         if consequences.announce:
-            waiting = self._queue.waiting.values()
-            await self._announce([(job, self._queue.seconds_left(job)) for job in waiting])
+            await self._announce_all()
         if consequences.give_up:
             await self._fail_waiting(self._outage_error())
 

@@ -197,17 +197,13 @@ async def _submit(
 
 async def _queue(request: GenerationRequest, services: Services) -> str:
     """Decode the images and queue the job."""
-    services.edits.admit(request.resolved_task_type)
-    params = await _params(request, services)
-    return await services.edits.submit(params, await _size(request, params, services))
+    return await services.edits.submit(*await _decoded(request, services))
 
 
 async def _queue_unless_left(request: GenerationRequest, services: Services, http: Request) -> str:
     """Do as `_queue` does, and cancel the job if its client has left."""
-    services.edits.admit(request.resolved_task_type)
-    params = await _params(request, services)
-    size = await _size(request, params, services)
-    submission = asyncio.ensure_future(services.edits.submit(params, size))
+    decoded = await _decoded(request, services)
+    submission = asyncio.ensure_future(services.edits.submit(*decoded))
     try:
         task_id = await asyncio.shield(submission)
     except asyncio.CancelledError:
@@ -216,6 +212,15 @@ async def _queue_unless_left(request: GenerationRequest, services: Services, htt
     if await http.is_disconnected():
         await _forget(task_id, services)
     return task_id
+
+
+async def _decoded(
+    request: GenerationRequest, services: Services
+) -> tuple[EditParams, Size | None]:
+    """Return what `EditService.submit` takes, if it would accept the edit now."""
+    services.edits.admit(request.resolved_task_type)
+    params = await _params(request, services)
+    return params, await _size(request, params, services)
 
 
 def _too_slow(event: JobEvent, services: Services) -> list[str]:
