@@ -136,11 +136,10 @@ class EditService:
             size: of the answer, if known.
 
         Returns:
-            None if no edit was measured yet.
-
-        Raises:
-            TritonDownError: no Triton can run edits.
+            None if no edit was measured yet, or no Triton can run edits now.
         """
+        if self._down:
+            return None
         return _known(self._queue.expected_seconds(steps, self._pixels(size)))
 
     async def submit(self, params: EditParams, size: Size | None) -> str:

@@ -261,6 +261,21 @@ async def test_a_refused_submission_leaves_its_key_free(client: WebClient) -> No
     assert (await client.http.post("/api/generate", json=edit(), headers=key)).status_code == 200
 
 
+async def test_a_key_finds_its_job_while_triton_is_down(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    key = {"Idempotency-Key": "a"}
+    triton.hold()
+    first = await client.http.post("/api/generate", json=edit(), headers=key)
+    await triton.kill()
+    async with asyncio.timeout(30):
+        while (await client.http.get("/readyz")).status_code == 200:
+            await asyncio.sleep(0.01)
+    again = await client.http.post("/api/generate", json=edit(), headers=key)
+    assert again.status_code == 200, again.text
+    assert again.json()["task_id"] == first.json()["task_id"]
+
+
 async def test_a_key_is_free_again_once_its_job_has_expired(serve: Serve) -> None:
     async with serve(result_ttl_s=0.01) as client:
         key = {"Idempotency-Key": "a"}
