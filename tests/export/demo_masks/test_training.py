@@ -103,7 +103,7 @@ from export.demo_masks.dataset import ScenePool
 training.SIZES = ((1.0, 64),)
 training.CHECKPOINT_SECONDS = 0.0
 pool = ScenePool(list(Path(sys.argv[1]).iterdir()))
-plan = training.Plan(seed=5, scenes=4, batch=2, iterations=1000, minutes=None)
+plan = training.TrainingPlan(seed=5, scenes=4, batch=2, iterations=1000, minutes=None)
 training.train(plan, pool, Path(sys.argv[2]), "cpu", lambda step: None)
 """
 
@@ -112,7 +112,9 @@ def test_a_kill_at_any_moment_leaves_a_checkpoint_that_opens(scenes: Path, tmp_p
     running = subprocess.Popen([sys.executable, "-c", RUN, str(scenes), str(tmp_path)])
     checkpoint = tmp_path / CHECKPOINT
     deadline = time.monotonic() + 150
-    while not checkpoint.exists() and time.monotonic() < deadline:
+    while not checkpoint.exists():
+        assert running.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(0.3)
     running.send_signal(signal.SIGKILL)
