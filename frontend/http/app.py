@@ -77,7 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     # Each one added stands outside those before it.
     app.add_middleware(HeadAsGet)
-    app.add_middleware(CrashAnswer)
+    app.add_middleware(CrashAnswer, refusals=app.state.refusals)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
 from starlette.responses import JSONResponse
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-log = structlog.get_logger()
+    from frontend.http.refusals import RefusalLog
 
 
 class CrashAnswer:
@@ -18,10 +17,15 @@ class CrashAnswer:
 
     It stands inside the CORS layer, so that a browser's script may read the answer. Starlette's
     own handler for Exception stands outside.
+
+    Args:
+        app: the application behind it.
+        refusals: logs the traceback.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, refusals: RefusalLog) -> None:
         self._app = app
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -38,7 +42,7 @@ class CrashAnswer:
         try:
             await self._app(scope, receive, send_noting)
         except Exception:
-            log.exception("request_crashed", method=scope["method"], path=scope["path"])
+            self._refusals.crashed(scope["method"], scope["path"])
             if begun:
                 raise  # The HTTP server ends the connection: half an answer must not look whole.
             answer = JSONResponse({"detail": "Internal server error"}, 500)

@@ -59,6 +59,11 @@ class RefusalLog:
             detail=_shown(detail, MAX_DETAIL_CHARS),
         )
 
+    def crashed(self, method: str, path: str) -> None:
+        """Log the exception that is being handled, with its traceback, as a failure."""
+        if self._failed.has_room():
+            log.exception("request_crashed", method=method, path=_shown(path, MAX_PATH_CHARS))
+
 
 _LEFT_OUT = "requests_left_out"
 

@@ -30,12 +30,16 @@ class EarlyCancels:
 
     def note_cancel(self, request_id: str) -> None:
         """Remember the cancel of a request that has not come, unless one was answered lately."""
-        if len(request_id) <= MAX_ID_CHARS and request_id not in self._answered:
+        if len(request_id) <= MAX_ID_CHARS and not self.answered(request_id):
             self._cancelled.add(request_id)
 
     def note_answer(self, request_id: str) -> None:
         """Remember that a request has ended."""
         self._answered.add(request_id)
+
+    def answered(self, request_id: str) -> bool:
+        """Return whether a request of that id ended within PATIENCE_S."""
+        return request_id in self._answered
 
     def take(self, request_id: str) -> bool:
         """Return whether the request that comes now was cancelled; its cancel is used up."""

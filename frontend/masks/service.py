@@ -216,6 +216,10 @@ class MaskService:
         log.info("mask_found", request_id=ticket.request_id, cached=result.cached)
         return result
 
+    def answered_lately(self, request_id: str) -> bool:
+        """Return whether a request of that id ended seconds ago, and none is here now."""
+        return request_id not in self._live and self._early_cancels.answered(request_id)
+
     def cancel(self, request_id: str) -> Callable[[], Coroutine[Any, Any, None]]:
         """Make sure that the request of that id, if there is one, ends without a mask.
 

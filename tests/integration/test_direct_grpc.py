@@ -130,6 +130,8 @@ REFUSED: dict[str, tuple[Tensors, str]] = {
     "tall": ({"HEIGHT": np.array([2049], np.int32)}, "[INVALID_ARGUMENT]"),
     "nan guidance": ({"TRUE_CFG_SCALE": np.array([np.nan], np.float32)}, "[INVALID_ARGUMENT]"),
     "negative seed": ({"SEED": np.array([-1], np.int64)}, "[INVALID_ARGUMENT]"),
+    # Triton's own check.
+    "unknown input": ({"STEPS": np.array([4], np.int32)}, "unexpected inference input 'STEPS'"),
     "not UTF-8": ({"PROMPT": b"\xff\xfe"}, "[INVALID_ARGUMENT]"),
     "many elements": (
         {"CONDITIONAL_IMAGES": [b""] * 65},

@@ -105,7 +105,12 @@ async def test_the_http_endpoint_of_triton_works_too(server: Server) -> None:
             "[INVALID_ARGUMENT] BBOX: must",
         ),
         ({"CANCEL": "x", "IMAGE": b"y"}, "[INVALID_ARGUMENT] CANCEL: must be the only input"),
-        ({"POINTS": np.zeros((1, 3), np.float32)}, "POINTS"),  # Triton's own check
+        # Triton's own checks.
+        ({"POINTS": np.zeros((1, 3), np.float32)}, "POINTS"),
+        (
+            {"IMAGE": scene(0, 64).png, "AUTO_DETECT": np.array([True]), "BOX": "x"},
+            "unexpected inference input 'BOX'",
+        ),
     ],
 )
 async def test_a_bad_request_names_its_input(

@@ -58,11 +58,14 @@ async def cancel(
     request_id: Annotated[str, Path(description="the one that the request was sent with")],
     services: Services,
 ) -> Response:
-    """End a request that has not been answered; any id is accepted."""
+    """End a request that has not been answered; any id is accepted.
+
+    A cancel that comes seconds after the answer changes nothing, and its own answer says so.
+    """
+    answered = services.masks.answered_lately(request_id)
     finish = services.masks.cancel(request_id)
-    body = MaskCancelled(
-        message=f"Smart mask request {request_id} marked for cancellation", request_id=request_id
-    )
+    what = "had already been answered" if answered else "marked for cancellation"
+    body = MaskCancelled(message=f"Smart mask request {request_id} {what}", request_id=request_id)
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
 
 

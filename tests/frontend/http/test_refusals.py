@@ -7,10 +7,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from frontend.http import refusals
-from tests.fakes.web_client import edit
+from frontend.http.app import create_app
+from tests.fakes.web_client import WebClient, edit
+from tests.frontend.conftest import listening
 from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
+    from frontend.settings import Settings
     from tests.fakes.triton_server import FakeTriton
     from tests.frontend.conftest import Serve
 
@@ -98,6 +101,28 @@ async def test_asking_for_a_failed_job_s_result_is_no_new_failure(
             await client.http.get(f"/api/generate/result/{task_id}")
     (entry,) = of(entries, "request_refused")
     assert (entry["status"], entry["log_level"]) == (500, "info")
+
+
+async def test_a_flood_of_crashes_does_not_flood_the_log(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals.RefusalLog.__init__, "__defaults__", (5.0,))
+    flood = 5 * refusals.MAX_LINES
+    app = create_app(settings)
+
+    @app.get("/crash/{number}")
+    async def crash(number: int) -> None:
+        raise RuntimeError(f"it broke {number}")
+
+    async with listening(app) as url, WebClient(url) as client:
+        with capture_logs() as entries:
+            await asyncio.gather(*(client.http.get(f"/crash/{number}") for number in range(flood)))
+            await eventually(lambda: of(entries, "requests_left_out"))
+    crashed = of(entries, "request_crashed")
+    assert len(crashed) == refusals.MAX_LINES
+    assert {entry["log_level"] for entry in crashed} == {"error"}
+    (left_out,) = of(entries, "requests_left_out")
+    assert (left_out["count"], left_out["log_level"]) == (flood - refusals.MAX_LINES, "error")
 
 
 async def test_a_flood_of_refusals_does_not_flood_the_log(

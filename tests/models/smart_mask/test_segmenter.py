@@ -300,6 +300,12 @@ def finds_the_left_half(image: Floats) -> tuple[Floats, Floats]:
     ("infer", "prompts", "reason"),
     [
         (finds_the_left_half, {"POINTS": [[50.5, 9]]}, "no object is at [50.5, 9]"),
+        (finds_the_left_half, {"POINTS": [[50.45, -0.9]]}, "no object is at [50.45, -0.9]"),
+        (
+            finds_the_left_half,
+            {"POINTS": [[2**24, -1]]},
+            "point 0, [16777216, -1], lies outside the picture of 64x64 pixels",
+        ),
         (
             finds_the_left_half,
             {"POINTS": [[50, 9], [60, 9]]},

@@ -199,7 +199,8 @@ def _why_nothing(features: Features, request: MaskRequest, middle: Floats | None
     size = f"the picture of {letterbox.width}x{letterbox.height} pixels"
     if request.points is not None and request.positive is not None:
         end = (letterbox.width, letterbox.height)
-        inside = ((request.points >= 0) & (request.points < end)).all(axis=1)
+        # As the selection counts: a place less than a pixel before the first one belongs to it.
+        inside = ((request.points > -1) & (request.points < end)).all(axis=1)
         if len(outside := np.flatnonzero(request.positive & ~inside)):
             place = _shown(request.points[outside[0]])
             return f"point {outside[0]}, {place}, lies outside {size}"
@@ -222,8 +223,12 @@ def _why_nothing(features: Features, request: MaskRequest, middle: Floats | None
 
 
 def _shown(coordinates: Floats) -> str:
-    """Return coordinates as a client writes them: whole numbers without a fraction."""
-    return f"[{', '.join(f'{value:.10g}' for value in coordinates.tolist())}]"
+    """Return coordinates as a client writes them.
+
+    Whole numbers have no fraction, and 0.45 stays so, though FP32 holds 0.449999988.
+    """
+    shown = (np.format_float_positional(value, trim="-") for value in coordinates)
+    return f"[{', '.join(shown)}]"
 
 
 def _points_missed(mask: Pixels, request: MaskRequest) -> list[int]:

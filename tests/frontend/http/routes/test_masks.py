@@ -239,7 +239,15 @@ async def test_a_cancel_that_comes_first_is_kept_for_its_request(
     assert triton.masks.requests == []
     await answered(client, request_id="click-7")
     # This one is late: it means the request that was answered, not the next of its id.
-    await client.http.post("/api/smart-mask/cancel/click-7")
+    late = await client.http.post("/api/smart-mask/cancel/click-7")
+    assert (late.status_code, late.json()) == (
+        200,
+        {
+            "success": True,
+            "message": "Smart mask request click-7 had already been answered",
+            "request_id": "click-7",
+        },
+    )
     await answered(client, request_id="click-7")
 
 
