@@ -191,7 +191,7 @@ BAD_EXTRACTS = [
         "mask: more than the 67108864 pixels",
         mask=b64(claimed_png(30_000, 30_000)),
     ),
-    _extract("a bomb for a mask", "mask: more than the 67108864 pixels", mask=b64(bomb(9000))),
+    _extract("a bomb for a mask", "mask: more than the 67108864 pixels", mask=b64(bomb(12_000))),
     _extract("32-bit mask", "mask: 32-bit", mask=b64(encoded("TIFF", mode="F"))),
     _extract("black mask", "No object found in mask (no white pixels)", mask=b64(_BLACK)),
     _extract(
