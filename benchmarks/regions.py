@@ -1,7 +1,11 @@
 """Owns the figures of `region`: what stays, what it costs, colours, sharpness and geometry."""
 
+import base64
+import io
 import statistics
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -9,7 +13,7 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from benchmarks import client as rest
 from benchmarks.pictures import base64_png, from_base64
@@ -22,6 +26,9 @@ from export.scenes.photographs import HELD_OUT, load
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
+PHOTO = Path(__file__).parents[1] / "examples" / "photo.jpg"
+SEEN = 256
+"""Longer side of the pictures that the plot shows."""
 OBJECT = 200
 """Diameter of the masked disc in pixels, whatever the picture's size."""
 STEPS = 4
@@ -50,25 +57,38 @@ async def measure(
         the soft edge and the mean gradient across that edge, before and after. `in_a_row`: pixels
         outside all of five masks that differ after five edits, each on the last result.
         `white_balance`: of each region the angle to the truth in degrees, and the variance of the
-        Laplacian by the input's. `shift`: size -> largest shift in pixels of the left and the
-        right third, and the difference between the two.
+        Laplacian by the input's; `truth` has the latter, because other light is other contrast.
+        `known_client`: seconds from submission to result of the white
+        balance that the known web client asks for, at 1024² and 15 steps, and the size that was
+        computed. `shift`: size -> largest shift in pixels of the left and the right third, and
+        the difference between the two. `pictures`: what to look at, WebP in base64 by title.
     """
     async with rest.connect(url) as client:
+        pictures: dict[str, str] = {}
         return {
             "steps": STEPS,
             "object_px": OBJECT,
-            "crops": {size: await _crops(client, size, photographs) for size in sizes},
+            "crops": {size: await _crops(client, size, photographs, pictures) for size in sizes},
             "in_a_row": await _in_a_row(client),
             "white_balance": await _white_balance(client, casts),
+            "known_client": await _known_client(client, pictures),
             "shift": {
                 f"{width}x{height}": await _shift(client, (width, height))
                 for width, height in ODD_SIZES
             },
+            "pictures": pictures,
         }
 
 
 def draw(axes: Axes, results: dict[str, Any]) -> None:
-    """Draw the seconds of an edit by the picture's size, for both regions."""
+    """Draw the seconds of an edit by the picture's size, for both regions, and the pictures."""
+    axes.axis("off")
+    for number, (title, data) in enumerate(results["pictures"].items()):
+        panel = axes.inset_axes((0.55 + 0.24 * (number % 2), 0.75 - 0.25 * (number // 2), 0.2, 0.2))
+        panel.imshow(np.asarray(from_base64(data)))
+        panel.set_title(title, size="xx-small")
+        panel.axis("off")
+    axes = axes.inset_axes((0.05, 0.1, 0.45, 0.75))
     sizes = [str(size) for size in results["crops"]]
     for offset, region in ((-0.2, "auto"), (0.2, "full")):
         seconds = [found[region]["seconds"] for found in results["crops"].values()]
@@ -96,7 +116,9 @@ async def _edit(
     return np.asarray(from_base64(result["image"])), float(result["generation_time"])
 
 
-async def _crops(client: httpx.AsyncClient, size: int, count: int) -> dict[str, Any]:
+async def _crops(
+    client: httpx.AsyncClient, size: int, count: int, pictures: dict[str, str]
+) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"auto": [], "full": []}
     differing, before, after = 0, [], []
     for photograph in load(HELD_OUT)[:count]:
@@ -106,6 +128,7 @@ async def _crops(client: httpx.AsyncClient, size: int, count: int) -> dict[str, 
         for region in seconds:
             found, took = await _edit(client, picture, mask, region=region)
             seconds[region].append(took)
+            pictures[f"{region}, {size}²"] = _small(found)
             if region == "auto":
                 reach = _reach(mask)
                 differing += int((found != source).any(axis=2)[~reach].sum())
@@ -142,9 +165,11 @@ async def _white_balance(client: httpx.AsyncClient, count: int) -> dict[str, Any
     found: dict[str, dict[str, list[float]]] = {
         region: {"angle": [], "sharpness": []} for region in ("auto", "full")
     }
+    truth = []
     for index in range(count):
         sample = held_out(Flow.WHITE_BALANCE, index, 512)
         source = sample.scene.source
+        truth.append(_sharpness(sample.truth) / _sharpness(source))
         for region, each in found.items():
             picture, _ = await _edit(client, Image.fromarray(source), None, region=region)
             each["angle"].append(angular_error(picture, sample.truth))
@@ -152,6 +177,27 @@ async def _white_balance(client: httpx.AsyncClient, count: int) -> dict[str, Any
     return {
         region: {name: round(statistics.mean(values), 3) for name, values in each.items()}
         for region, each in found.items()
+    } | {"truth": {"sharpness": round(statistics.mean(truth), 3)}}
+
+
+async def _known_client(client: httpx.AsyncClient, pictures: dict[str, str]) -> dict[str, Any]:
+    picture = ImageOps.pad(Image.open(PHOTO).convert("RGB"), (1024, 1024))
+    started = time.perf_counter()
+    request = {
+        "prompt": "correct the white balance",
+        "task_type": "white-balance",
+        "input_image": base64_png(picture),
+        "input_quality": "resized",
+        "num_inference_steps": 15,
+        "seed": 1,
+    }
+    result = await rest.edit(client, request)
+    seconds = time.perf_counter() - started
+    pictures["known client: sent"] = _small(np.asarray(picture))
+    pictures["known client: got"] = _small(np.asarray(from_base64(result["image"])))
+    return {
+        "seconds": round(seconds, 2),
+        "computed": [each["computed_size"] for each in result["parameters_used"]["regions"]],
     }
 
 
@@ -173,6 +219,14 @@ async def _shift(client: httpx.AsyncClient, size: tuple[int, int]) -> dict[str, 
     largest = max(abs(value) for value in (*left, *right))
     apart = max(abs(a - b) for a, b in zip(left, right, strict=True))
     return {"shift": round(largest, 3), "difference": round(apart, 3)}
+
+
+def _small(pixels: Pixels) -> str:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((SEEN, SEEN))
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _square(photograph: Pixels, size: int) -> Image.Image:

@@ -187,6 +187,7 @@ BAD_INPUTS = [
     _image("truncated PNG", _PNG[:60], "reference_mask_R"),
     _image("truncated PNG", _PNG[:60], "conditional_images"),
     # Formats that Pillow reads and the contract does not list.
+    _image("HEIC", b"\0\0\0\x20ftypheic\0\0\0\0heic" + bytes(200)),
     _image("PPM", encoded("PPM")),
     _image("ICO", encoded("ICO")),
     _image("TGA", encoded("TGA")),

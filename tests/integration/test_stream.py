@@ -77,6 +77,7 @@ async def test_an_unknown_task_is_a_plain_404(client: WebClient, path: str) -> N
     assert answer.json() == {"detail": "Task no-such-task not found"}
 
 
+# sysid/sse-starlette#156, #40, modelcontextprotocol/python-sdk#1437: clients that leave or stall
 async def test_subscribers_that_leave_or_never_read_hurt_nobody(
     server: Server, client: WebClient
 ) -> None:

@@ -44,6 +44,7 @@ def test_every_format_gives_rgb_of_its_size(file_format: str) -> None:
     assert abs(decoded.astype(int) - (200, 40, 90)).max() <= 6
 
 
+# getpaseo/paseo#700, OkunaOrg/okuna-api#414: a phone's format under another label
 @pytest.mark.parametrize("file_format", ["AVIF", "PPM", "ICO", "TGA", "PCX"])
 def test_other_formats_that_pillow_knows_are_refused(file_format: str) -> None:
     assert refusal(encode(flat(16, 16, 9), file_format)) == (

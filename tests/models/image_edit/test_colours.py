@@ -51,6 +51,18 @@ def test_what_a_model_draws_anew_does_not_change_the_light() -> None:
     assert np.abs(found.astype(int) - in_light(scene(), WARM)).mean() <= 2
 
 
+def test_a_channel_that_is_clipped_nearly_everywhere_does_not_lead_the_fit_astray() -> None:
+    """Strong red light on a light ground with a dark corner that is not clipped."""
+    rows, columns = np.mgrid[0:120, 0:160] / 160
+    right = np.stack([190 + 60 * rows, 175 + 60 * columns, 200 + 40 * rows], axis=-1)
+    right[90:, 130:] = (60, 30, 90)
+    right = right.astype(np.uint8)
+    before = in_light(right, np.diag([3.0, 0.6, 0.5]).astype(np.float32))
+    assert (before[..., 0] == 255).mean() > 0.9
+    found = fit(before, right).apply(before)
+    assert np.abs(found.astype(int) - right).mean() < 6
+
+
 def test_light_that_differs_from_side_to_side_is_followed() -> None:
     picture = scene((240, 160))
     ramp = np.linspace(0.8, 1.2, 240, dtype=np.float32)[np.newaxis, :, np.newaxis]

@@ -16,8 +16,6 @@ MAX_GAIN = 1.5
 """Of the gain map, either way: more is not light but another picture."""
 ROUNDS = 12
 """Of the robust fit; each weighs down what the one before could not explain."""
-DARK, BRIGHT = 8, 247
-"""8-bit values outside have lost what they were: they say nothing of the light."""
 RIDGE = 1e-3
 """Pull towards no change, by the mean energy of the pixels: a grey picture fixes no matrix."""
 TINY = 1e-6
@@ -71,19 +69,17 @@ def fit(before: Pixels, after: Pixels) -> ColourChange:
         after: the same scene in other light, of the same size.
     """
     source, target = linear_of(before), linear_of(after)
-    extremes = np.stack([before, after])
-    known = ((extremes > DARK) & (extremes < BRIGHT)).all(axis=(0, 3))
-    if known.mean() < 0.02:  # a picture that is all dark, or all white
-        known = np.ones_like(known)
-    weights = known.astype(np.float32)
+    # Clipped pixels count as well: where strong light clips one channel nearly everywhere, the few
+    # others would decide for all.
+    weights = np.ones(source.shape[:2], np.float32)
     matrix = np.eye(3, dtype=np.float32)
     for _ in range(ROUNDS):
         matrix = _least_squares(source, target, weights)
         # Relative to the pixel's own light, else bright areas alone would decide.
         light = target.mean(axis=2) + 0.02
         errors = np.linalg.norm(source @ matrix.T - target, axis=2) / light
-        scale = max(1e-4, 1.4826 * float(np.median(errors[known])))
-        weights = known / (1 + (errors / (2 * scale)) ** 2)
+        scale = max(1e-4, 1.4826 * float(np.median(errors)))
+        weights = 1 / (1 + (errors / (2 * scale)) ** 2)
     return ColourChange(matrix, _gains(source @ matrix.T, target, weights.astype(np.float32)))
 
 
