@@ -121,6 +121,10 @@ class TritonDownError(UnavailableError):
     """Triton is down: nothing reaches it or the model's process."""
 
 
+class TritonSilentError(TritonDownError):
+    """Triton does not answer pings, which does not prove that it has lost its requests."""
+
+
 class TritonStoppingError(TritonDownError):
     """Triton is stopping: it refuses new requests and finishes those that it has."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,37 @@ import structlog
 from model_kit import crash_only
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
 log = structlog.get_logger()
+
+# A round may fail by bad luck. So many in a row mean that nobody is supervised any more.
+MAX_FAILED_ROUNDS = 5
+
+
+class Rounds:
+    """The rounds of a task that supervises: each may fail, but not too many in a row.
+
+    Args:
+        name: of the task, for the log.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._failed = 0
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """Log the exception of one round; raise it after MAX_FAILED_ROUNDS in a row."""
+        try:
+            yield
+        except Exception:
+            self._failed += 1
+            log.exception("supervision_failed", of=self._name)
+            if self._failed >= MAX_FAILED_ROUNDS:
+                raise
+        else:
+            self._failed = 0
 
 
 def supervised_task(name: str, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
