@@ -41,6 +41,8 @@ MAX_PIPELINED = 16
 SWEEP_S = 1.0
 # How long a refused connection may take to read why.
 LINGER_S = 1.0
+# What it may still send meanwhile.
+LINGER_BYTES = 1024 * 1024
 MAX_LINGERING = 64
 # Files for all else: Triton's channels, psutil, libraries that open theirs late.
 RESERVED_FILES = 128
@@ -232,6 +234,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_open = False
         self._body_open = False
         self._refused = False
+        self._discarded = 0
         self._linger = contextlib.ExitStack()
 
     @property
@@ -287,6 +290,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what has come, as far as no bound is exceeded."""
         unread = memoryview(data)
+        if self._refused:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES:
+                self.transport.abort()
+            return
         while unread and not self._refused and not self.transport.is_closing():
             # A piece never brings the count above the bound by more than one byte.
             piece = unread[: MAX_HEAD_BYTES + 1 - self._between_bodies]

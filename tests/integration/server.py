@@ -83,8 +83,17 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(log: Path, **settings: str) -> Iterator[Server]:
-    """Run `artmancer serve` on free ports with `settings` (without the ARTMANCER_ prefix)."""
+def running(
+    log: Path, *, patient: bool = True, open_files: int | None = None, **settings: str
+) -> Iterator[Server]:
+    """Run `artmancer serve` on free ports.
+
+    Args:
+        log: file for its output.
+        patient: whether to raise the times that a busy machine may exceed.
+        open_files: most that its processes may have open; None: as many as this one may.
+        settings: more settings, without the ARTMANCER_ prefix.
+    """
     port, http_port, grpc_port, metrics_port = ports.free(4)
     environment = {name: value for name, value in os.environ.items() if "ARTMANCER_" not in name}
     environment |= {
@@ -93,8 +102,11 @@ def running(log: Path, **settings: str) -> Iterator[Server]:
         "ARTMANCER_TRITON_GRPC_PORT": str(grpc_port),
         "ARTMANCER_TRITON_METRICS_PORT": str(metrics_port),
     }
-    environment |= {f"ARTMANCER_{name}": value for name, value in (PATIENCE | settings).items()}
+    settings = (PATIENCE if patient else {}) | settings
+    environment |= {f"ARTMANCER_{name}": value for name, value in settings.items()}
     command = [str(Path(sys.prefix) / "bin" / "artmancer"), "serve"]
+    if open_files is not None:
+        command = ["prlimit", f"--nofile={open_files}:{open_files}", *command]
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     server = Server(
