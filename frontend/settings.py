@@ -20,7 +20,10 @@ Bytes = Annotated[int, Field(ge=1)]
 CHECKOUT = Path(__file__).parents[1]
 PREFIX = "ARTMANCER_"
 # Read by the command line, and by docker-compose.yml.
-OTHER_VARIABLES = {"ARTMANCER_URL", "ARTMANCER_BIND", "ARTMANCER_TAG"}
+OTHER_VARIABLES = {
+    *("ARTMANCER_URL", "ARTMANCER_BIND", "ARTMANCER_TAG"),
+    *("ARTMANCER_PROXY_BIND", "ARTMANCER_PROXY_PORT"),
+}
 
 
 class Settings(BaseSettings):
