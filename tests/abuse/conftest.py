@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.server import Server, running
+from tests.integration.server import Server, launched
 
 from .good_client import GoodClient
 
@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all attacks, with the times that it is shipped with."""
-    with running(tmp_path_factory.mktemp("attacked") / "log", patient=False) as started:
+    with launched(tmp_path_factory.mktemp("attacked") / "log", {}) as started:
         yield started
 
 

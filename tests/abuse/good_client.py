@@ -14,7 +14,7 @@ import psutil
 from tests.fakes.web_client import WebClient, edit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sized
 
     from tests.integration.server import Server
 
@@ -94,7 +94,7 @@ class GoodClient:
 
     async def worked_on(self, edits: int = 1) -> None:
         """Return once so many more edits have ended, and clicks and /livez were answered."""
-        counts = [
+        counts: list[tuple[Sized, int]] = [
             (self.ends, len(self.ends) + edits),
             (self.clicks, len(self.clicks) + 1),
             (self.livez, len(self.livez) + 1),

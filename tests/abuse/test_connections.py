@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.fakes.web_client import WebClient, edit
-from tests.integration.server import running
+from tests.integration.server import launched
 
 from .attackers import connect, crowd, is_open, pour
 from .good_client import GoodClient
@@ -100,7 +100,7 @@ async def test_requests_without_end_ahead_of_their_answers(
 
 @pytest.mark.parametrize("data", [b"", HEAD], ids=["nothing", "half a head"])
 async def test_more_idle_connections_than_open_files(tmp_path: Path, data: bytes) -> None:
-    with running(tmp_path / "log", patient=False, open_files=300) as server:
+    with launched(tmp_path / "log", {}, open_files=300) as server:
         async with GoodClient(server) as good:
             with crowd(server, 400, data) as sockets:
                 await good.worked_on(2)

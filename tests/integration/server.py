@@ -82,17 +82,21 @@ class Server:
         raise TimeoutError(f"not ready, rc={self.process.poll()}\n{self.log.read_text()[-6000:]}")
 
 
+def running(log: Path, **settings: str) -> contextlib.AbstractContextManager[Server]:
+    """Run `artmancer serve` on free ports with `settings` (without the ARTMANCER_ prefix)."""
+    return launched(log, PATIENCE | settings)
+
+
 @contextlib.contextmanager
-def running(
-    log: Path, *, patient: bool = True, open_files: int | None = None, **settings: str
+def launched(
+    log: Path, settings: dict[str, str], open_files: int | None = None
 ) -> Iterator[Server]:
     """Run `artmancer serve` on free ports.
 
     Args:
         log: file for its output.
-        patient: whether to raise the times that a busy machine may exceed.
-        open_files: most that its processes may have open; None: as many as this one may.
-        settings: more settings, without the ARTMANCER_ prefix.
+        settings: by name, without the ARTMANCER_ prefix; the others have their defaults.
+        open_files: most that each of its processes may have open; None: as many as this one may.
     """
     port, http_port, grpc_port, metrics_port = ports.free(4)
     environment = {name: value for name, value in os.environ.items() if "ARTMANCER_" not in name}
@@ -102,7 +106,6 @@ def running(
         "ARTMANCER_TRITON_GRPC_PORT": str(grpc_port),
         "ARTMANCER_TRITON_METRICS_PORT": str(metrics_port),
     }
-    settings = (PATIENCE if patient else {}) | settings
     environment |= {f"ARTMANCER_{name}": value for name, value in settings.items()}
     command = [str(Path(sys.prefix) / "bin" / "artmancer"), "serve"]
     if open_files is not None:

@@ -8,11 +8,15 @@ from starlette.exceptions import HTTPException
 
 from frontend.http import body_limit
 from frontend.http.body_limit import MAX_JSON_VALUES, BodyLimit
+from tests.fakes.web_client import edit
+from tests.frontend.peer import peer
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
+    from tests.fakes.triton_server import FakeTriton
     from tests.fakes.web_client import WebClient
+    from tests.frontend.conftest import Serve
 
 
 class Upload:
@@ -191,3 +195,45 @@ async def test_other_protocols_pass() -> None:
     limiter = BodyLimit(app, 1, 1)
     await limiter({"type": "lifespan"}, upload.receive, upload.send)
     assert passed == ["lifespan"]
+
+
+async def test_a_body_that_does_not_come_cuts_no_answer(
+    serve: Serve, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_limit, "PART_TIMEOUT_S", 0.1)
+    triton.behaviour.step_s = 0.1
+    async with serve() as client:
+        task_id = await client.submit(edit(num_inference_steps=15))
+        async with peer(client) as stranger:
+            await stranger.send(
+                f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: x\r\n"
+                "Connection: close\r\nContent-Length: 10\r\n\r\n".encode()
+            )
+            events = (await stranger.closed()).decode()
+        assert events.count('"stage":"denoising"') == 15
+        assert '"status":"done"' in events
+        assert events.endswith("0\r\n\r\n")
+
+
+async def test_an_answer_frees_the_place_of_its_body() -> None:
+    answering, go_on = asyncio.Event(), asyncio.Event()
+
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        answering.set()
+        await go_on.wait()
+
+    async def send(message: Message) -> None:
+        assert message["status"] == 200
+
+    # Two bodies do not fit beside each other.
+    limiter = BodyLimit(app, max_bytes=10, max_pending_bytes=15)
+    running = []
+    for _ in range(3):
+        upload = Upload(b"[]" * 5)
+        running.append(asyncio.create_task(limiter(upload.scope, upload.receive, send)))
+        await answering.wait()
+        answering.clear()
+    go_on.set()
+    await asyncio.gather(*running)
