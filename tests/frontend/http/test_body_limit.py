@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from tests.fakes.triton_server import FakeTriton
     from tests.fakes.web_client import WebClient
-    from tests.frontend.conftest import Serve
 
 
 class Upload:
@@ -197,22 +196,50 @@ async def test_other_protocols_pass() -> None:
     assert passed == ["lifespan"]
 
 
-async def test_a_body_that_does_not_come_cuts_no_answer(
-    serve: Serve, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+async def test_a_stream_whose_request_never_comes_whole_is_refused(
+    client: WebClient, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(body_limit, "PART_TIMEOUT_S", 0.1)
-    triton.behaviour.step_s = 0.1
-    async with serve() as client:
-        task_id = await client.submit(edit(num_inference_steps=15))
-        async with peer(client) as stranger:
-            await stranger.send(
-                f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: x\r\n"
-                "Connection: close\r\nContent-Length: 10\r\n\r\n".encode()
-            )
-            events = (await stranger.closed()).decode()
-        assert events.count('"stage":"denoising"') == 15
-        assert '"status":"done"' in events
-        assert events.endswith("0\r\n\r\n")
+    triton.hold()
+    task_id = await client.submit(edit())
+    async with peer(client) as stranger:
+        await stranger.send(
+            f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: x\r\n"
+            "Content-Length: 10\r\n\r\n".encode()
+        )
+        status, _, body = await stranger.answer()
+        assert (status, body) == (408, {"detail": "body: did not come in time"})
+    triton.release()
+
+
+@pytest.mark.parametrize("answers_first", [True, False])
+async def test_a_body_that_does_not_come_cuts_no_answer(
+    monkeypatch: pytest.MonkeyPatch, answers_first: bool
+) -> None:
+    monkeypatch.setattr(body_limit, "PART_TIMEOUT_S", 0.05)
+    leaves = asyncio.Event()
+
+    async def send(message: Message) -> None:
+        assert message["status"] == 200
+
+    async def receive() -> Message:
+        await leaves.wait()
+        return {"type": "http.disconnect"}
+
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": []}
+        if answers_first:
+            await send(start)
+        waiting = asyncio.create_task(receive())
+        await asyncio.sleep(0)
+        if not answers_first:
+            await send(start)
+        await asyncio.sleep(0.2)  # several times the deadline
+        leaves.set()
+        assert (await waiting)["type"] == "http.disconnect"
+
+    scope: Scope = {"type": "http", "headers": [(b"content-length", b"10")]}
+    await BodyLimit(app, max_bytes=10, max_pending_bytes=10)(scope, receive, send)
 
 
 async def test_an_answer_frees_the_place_of_its_body() -> None:
