@@ -64,12 +64,12 @@ async def unread(server: Server, good: GoodClient, side: int, pictures: int, rea
 
 
 async def test_results_that_nobody_reads(server: Server, good: GoodClient) -> None:
-    await unread(server, good, side=1024, pictures=4, readers=32)
+    await unread(server, good, side=1024, pictures=3, readers=32)
 
 
 @pytest.mark.soak
 async def test_many_large_results_that_nobody_reads(server: Server, good: GoodClient) -> None:
-    await unread(server, good, side=2048, pictures=4, readers=100)
+    await unread(server, good, side=2048, pictures=3, readers=100)
 
 
 @pytest.mark.parametrize("filling", [b"a" * 1024, b"a: b\r\n"], ids=["one header", "many headers"])
@@ -121,11 +121,10 @@ async def test_more_event_streams_than_connections(server: Server, good: GoodCli
             await good.worked_on()
 
 
-async def test_a_frontend_that_stands_still_costs_nobody_an_edit(
-    server: Server, good: GoodClient
-) -> None:
+async def test_a_frontend_that_stands_still_costs_nobody_an_edit(server: Server) -> None:
+    server.wait_ready()
     async with WebClient(server.url) as client:
-        task_id = await client.submit(edit(num_inference_steps=100, width=256, height=256))
+        task_id = await client.submit(edit(num_inference_steps=40, width=256, height=256))
         await client.reached(task_id, 2)
         os.kill(server.process.pid, signal.SIGSTOP)
         try:
