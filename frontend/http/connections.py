@@ -303,8 +303,6 @@ class BoundedProtocol(HttpToolsProtocol):
             super().data_received(piece)  # type: ignore[arg-type]  # httptools takes any buffer
             if self._between_bodies > MAX_HEAD_BYTES:
                 self._refuse(431, f"head: more than {MAX_HEAD_BYTES} bytes")
-            elif len(self.pipeline) > MAX_PIPELINED:
-                self._refuse(503, f"more than {MAX_PIPELINED} requests ahead of their answers")
 
     def resume_writing(self) -> None:
         """Note that the client reads."""
@@ -321,7 +319,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.since = self._connections.clock()
 
     def on_headers_complete(self) -> None:
-        """Note that the head is there."""
+        """Note that the head is there.
+
+        Raises:
+            OverflowError: too many are there already; the parser stops, and uvicorn refuses.
+        """
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise OverflowError
         self._head_open, self._body_open = False, True
         self._between_bodies = 0
         super().on_headers_complete()

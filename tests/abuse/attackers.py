@@ -67,10 +67,12 @@ def pour(server: Server, beginning: bytes, filling: bytes, most: int) -> int:
 
 
 def is_open(opened: socket.socket) -> bool:
-    """Return whether the server has left a connection open on which it owes no answer."""
+    """Return whether the server has left a connection open, and drop what it has sent."""
     opened.setblocking(False)
     try:
-        return opened.recv(1, socket.MSG_PEEK) != b""
+        while opened.recv(PIECE):
+            pass
+        return False
     except BlockingIOError:
         return True
     except OSError:

@@ -230,7 +230,7 @@ async def test_a_body_that_does_not_come_cuts_no_answer(
         start = {"type": "http.response.start", "status": 200, "headers": []}
         if answers_first:
             await send(start)
-        waiting = asyncio.create_task(receive())
+        waiting = asyncio.ensure_future(receive())
         await asyncio.sleep(0)
         if not answers_first:
             await send(start)
