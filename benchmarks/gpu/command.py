@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.gpu import edits, kernels, machine, memory, text_encoder, transformer, vae
+from benchmarks.gpu import edits, kernels, machine, memory, text_encoder, transformer, vae, whole
 from benchmarks.gpu.runner import Measurement, run_all, table
 
 RESULTS = Path(__file__).parents[1] / "results" / "gpu"
@@ -15,15 +15,16 @@ BUDGET_S = 550.0
 DRY_RUN_S = 600.0
 MEASUREMENTS = (
     Measurement("versions", 10, "whether the rest means anything", (), kernels.versions),
-    Measurement("demo-edits", 70, "every trivial failure", (1,), edits.measure),
+    Measurement("demo-edits", 50, "every trivial failure", (1,), edits.measure),
+    Measurement("whole-edits", 75, "diffusers beside us, at full size", (1,), whole.measure),
     Measurement("multiplications", 40, "int8's fold, fp8's sums", (3,), kernels.multiplications),
     Measurement("attention", 45, "cuDNN's plans on Hopper", (3,), kernels.attention),
     Measurement("vae", 50, "the VAE's memory, tiles, channels_last", (1,), vae.measure),
-    Measurement("steps", 90, "step time and peak by profile", (1, 6), transformer.eager),
-    Measurement("compiled-steps", 100, "COMPILE, graphs", (1, 3), transformer.compiled),
-    Measurement("fp8-steps", 80, "the h100 profile", (3,), transformer.float8),
+    Measurement("steps", 60, "step time and peak at 2048²", (1, 6), transformer.eager),
+    Measurement("compiled-steps", 90, "COMPILE, graphs", (1, 3), transformer.compiled),
+    Measurement("fp8-steps", 75, "the h100 profile", (3,), transformer.float8),
     Measurement("text-encoder", 35, "what both prompts share", (1, 3), text_encoder.measure),
-    Measurement("out-of-memory", 30, "going on after running out", (1,), memory.measure),
+    Measurement("out-of-memory", 20, "going on after running out", (1,), memory.measure),
 )
 
 

@@ -100,6 +100,13 @@ def first_milliseconds(work: Callable[[], Any]) -> float:
     return 1e3 * (time.perf_counter() - started)
 
 
+def matrix_rate() -> float:
+    """Return how many TFLOP/s a product of large bfloat16 matrices reaches."""
+    side = current.scale.of(8192, 128)
+    square = random_tensor(side, side)
+    return float(2 * side**3 / milliseconds(lambda: square @ square) / 1e9)
+
+
 @contextlib.contextmanager
 def peak() -> Iterator[dict[str, float]]:
     """Yield a dict that gets the peaks at the end: `allocated` and `reserved`, in GiB.
