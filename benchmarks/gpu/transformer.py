@@ -27,7 +27,7 @@ TINY = {
     "num_layers": 2,
     "attention_head_dim": 32,
     "num_attention_heads": 2,
-    "joint_attention_dim": 48,
+    "joint_attention_dim": 64,
     "axes_dims_rope": [8, 12, 12],
 }
 TOKEN_SIDE = 16

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus as edit_plus
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -33,7 +34,9 @@ STEPS = 3
 # Side of the output, and number of condition images.
 JOBS = ((512, 1), (512, 3), (1024, 1), (1024, 3))
 # Pixels of a condition image as diffusers' own pipeline sees it.
-AREA = 1024 * 1024
+AREA = edit_plus.VAE_IMAGE_SIZE
+# Fewest and most pixels of a picture as Qwen2.5-VL sees it; the demo's sees smaller ones.
+PUBLISHED_SIZE = {"shortest_edge": 3136, "longest_edge": 12_845_056}
 TASK = "removal"
 
 
@@ -45,14 +48,17 @@ def measure() -> dict[str, Any]:
     bench.transformer.set_adapters([TASK])
     rate = machine.matrix_rate()
     jobs: tuple[tuple[int, int], ...] = machine.current.scale.of(JOBS, ((64, 1),))
+    area = machine.current.scale.of(AREA, 96 * 96)
+    edit_plus.VAE_IMAGE_SIZE = area
+    edit_plus.CONDITION_IMAGE_SIZE = min(edit_plus.CONDITION_IMAGE_SIZE, area)
     found: dict[str, Any] = {}
     for job in jobs:
         stock, elapsed, peak = _timed(functools.partial(_by_diffusers, pipeline, *job))
         found[_named(*job)] = {"diffusers": {"s": elapsed, "peak": peak}}
         found[_named(*job)]["picture"] = stock
     _as_served(pipeline)
-    for area, label in ((AREA, "engine"), (None, "engine_matched")):
-        engine = _engine(pipeline, area)
+    for condition_area, label in ((area, "engine"), (None, "engine_matched")):
+        engine = _engine(pipeline, condition_area)
         for side, conditions in jobs:
             (picture, stages), elapsed, peak = _timed(
                 functools.partial(_by_engine, engine, side, conditions)
@@ -99,12 +105,14 @@ def _pipeline(network: Any) -> Any:
         }
     )
     mark_picture_tokens(encoder)  # as the server must, too
+    processor = AutoProcessor.from_pretrained(PIPELINE / "processor")
+    processor.image_processor.size = PUBLISHED_SIZE
     pipeline = QwenImageEditPlusPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(PIPELINE / "scheduler"),
         vae=vae.build(),
         text_encoder=encoder,
         tokenizer=AutoTokenizer.from_pretrained(PIPELINE / "tokenizer"),
-        processor=AutoProcessor.from_pretrained(PIPELINE / "processor"),
+        processor=processor,
         transformer=network,
     )
     pipeline.set_progress_bar_config(disable=True)
@@ -195,8 +203,8 @@ class _Clock:
 
 
 def _timed(edit: Callable[[int], Any]) -> tuple[Any, float, float]:
-    """Edit with one step to warm up, then time it; return the result, seconds and peak in GiB."""
-    edit(1)
+    """Edit with few steps to warm up, then time it; return the result, seconds, peak in GiB."""
+    edit(2)  # diffusers' schedule of one step is no number
     with machine.peak() as peak:
         started = time.perf_counter()
         result = edit(STEPS)
