@@ -13,7 +13,8 @@ import pytest
 
 from benchmarks.gpu import machine
 from benchmarks.gpu.command import BUDGET_S, MEASUREMENTS, main
-from benchmarks.gpu.runner import Measurement, run_all, table
+from benchmarks.gpu.runner import Measurement, run_all
+from benchmarks.gpu_table import NOTHING, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,6 +96,7 @@ def test_the_budget_leaves_out_what_comes_last(tmp_path: Path) -> None:
 
 
 def test_the_table_has_the_newest_of_each(tmp_path: Path) -> None:
+    assert table(tmp_path) == NOTHING
     measure(tmp_path, [measurement("first", broken)])
     [old] = tmp_path.glob("*.json")
     old.rename(tmp_path / "2020-01-01-first.json")
