@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.gpu import (
     edits,
@@ -23,6 +24,15 @@ from benchmarks.gpu_table import RESULTS, table
 
 BUDGET_S = 550.0
 DRY_RUN_S = 600.0
+
+
+def _server() -> dict[str, Any]:
+    # Imported late, because it needs the packages of the frontend.
+    from benchmarks.gpu import server
+
+    return server.measure()
+
+
 MEASUREMENTS = (
     Measurement("versions", 10, "whether the rest means anything", (), kernels.versions),
     Measurement("demo-edits", 50, "every trivial failure", (1,), edits.measure),
@@ -35,9 +45,11 @@ MEASUREMENTS = (
     Measurement("fp8-steps", 75, "the h100 profile", (3,), transformer.float8),
     Measurement("text-encoder", 35, "what both prompts share", (1, 3), text_encoder.measure),
     Measurement("out-of-memory", 20, "going on after running out", (1,), memory.measure),
-    # What goes beyond one loan; to be named.
     Measurement("masks", 120, "FastSAM without TensorRT", (4,), masks.measure),
+    Measurement("server", 120, "events and cancels", (2,), _server),
 )
+# What fits into one loan of a machine; the others are run by name.
+USUAL = [each.name for each in MEASUREMENTS if each.name not in ("masks", "server")]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,7 +60,12 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser("python -m benchmarks gpu", description=__doc__)
     names = [each.name for each in MEASUREMENTS]
-    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(names))
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="name",
+        help=", ".join(names) + "; by default all but masks and server",
+    )
     parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds for all")
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the files")
@@ -65,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     if not options.dry_run and not machine.has_gpu():
         parser.error("there is no GPU that torch can use; --dry-run needs none")
     machine.use(full=not options.dry_run)
-    chosen = [each for each in MEASUREMENTS if each.name in (options.names or names)]
+    chosen = [each for each in MEASUREMENTS if each.name in (options.names or USUAL)]
     if options.dry_run:
         # It looks for mistakes, on cores that may be busy with anything else.
         chosen = [replace(each, seconds=DRY_RUN_S) for each in chosen]

@@ -160,7 +160,7 @@ def _in_a_new_process(switch: str) -> dict[str, float]:
         env=os.environ | ({switch: "1"} if switch else {}),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=machine.CHILD_S,
         check=True,
     )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

@@ -15,6 +15,9 @@ from torch import nn
 WARM_UPS = 2
 REPEATS = 3
 GIB = 2**30
+# Seconds that a process may take which a measurement starts; on busy cores, torch's import alone
+# takes a minute or two.
+CHILD_S = 300
 
 
 @dataclass(frozen=True)
