@@ -81,9 +81,7 @@ async def test_a_mask_by_another_name_is_understood(client: WebClient) -> None:
 async def test_a_field_that_was_sent_is_not_taken_for_another(
     client: WebClient, path: str, name: str
 ) -> None:
-    assert await warnings(client, path, **{name: "x"}) == [
-        f"{name} is not a field of this request"
-    ]
+    assert await warnings(client, path, **{name: "x"}) == [f"{name} is not a field of this request"]
 
 
 async def test_warnings_are_bounded(client: WebClient) -> None:
