@@ -24,11 +24,13 @@ class Stage(StrEnum):
 class EditParams:
     """One edit as it is sent to the model; each field is the input tensor of the same name.
 
-    Images are encoded files (PNG, JPEG, WebP, BMP, GIF or TIFF). A field that is None is not sent,
-    and the model applies its default.
+    Images and masks are plain pixels, see `model_kit.raster`. A field that is None is not sent, and
+    the model applies its default.
     """
 
     prompt: str
+    original: bytes = field(repr=False)
+    """The file that `image` came as; not sent."""
     image: bytes = field(repr=False)
     conditional_images: tuple[bytes, ...] = field(default=(), repr=False)
     reference_image: bytes | None = field(default=None, repr=False)
@@ -51,8 +53,13 @@ class EditParams:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of all its images."""
-        others = (*self.conditional_images, self.reference_image, self.reference_mask_r)
+        """Bytes of all its images, the file included."""
+        others = (
+            self.original,
+            *self.conditional_images,
+            self.reference_image,
+            self.reference_mask_r,
+        )
         return len(self.image) + sum(len(image) for image in others if image)
 
 

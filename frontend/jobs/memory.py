@@ -86,7 +86,7 @@ class MemoryJobStore:
         self._make_space(size)
         log = deque([event], MAX_EVENTS)
         number = next(self._numbers)
-        job = _Job(number, log, params, params.image, params.task_type, event)
+        job = _Job(number, log, params, params.original, params.task_type, event)
         self._jobs[job_id] = job
         self._resize(job, size)
 

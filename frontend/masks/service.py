@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import structlog
@@ -85,6 +86,7 @@ class MaskService:
         settings: bounds and times.
         store: where accepted pictures are kept.
         watches: the Tritons that make masks, all with the same bundle; at least one.
+        shown: reads a picture once more: what is shown of it, as plain pixels.
     """
 
     def __init__(
@@ -92,9 +94,11 @@ class MaskService:
         settings: Settings,
         store: ImageStore,
         watches: Sequence[TritonWatch[MaskModelState]],
+        shown: Callable[[Picture], Coroutine[Any, Any, bytes]],
     ) -> None:
         self._settings = settings
         self._store = store
+        self._shown = shown
         self._watches = watches
         self._most_running = settings.max_masks_in_flight * len(watches)
         self._clock = asyncio.get_running_loop().time
@@ -176,7 +180,13 @@ class MaskService:
                 ticket.ended.set()
             self._start_waiting()
 
-    async def find(self, ticket: Ticket, prompts: MaskPrompts, image: Picture | str) -> MaskResult:
+    async def find(
+        self,
+        ticket: Ticket,
+        prompts: MaskPrompts,
+        image: Picture | str,
+        pixels: bytes | None = None,
+    ) -> MaskResult:
         """Have the model make a mask.
 
         If this is cancelled, because the client has left, the request ends as if the client had
@@ -186,6 +196,7 @@ class MaskService:
             ticket: the request's, from `admitted`.
             prompts: what to find.
             image: the picture, or the image_id of an earlier one.
+            pixels: what is shown of the picture, if that was read already.
 
         Raises:
             ServingError: there is no mask; the detail names fields of the REST request.
@@ -198,9 +209,7 @@ class MaskService:
         await ticket.turn.wait()
         held = self._store.get(image_id)
         picture = held if isinstance(image, str) else image
-        ticket.asking = asyncio.create_task(
-            self._find(ticket, prompts, image_id, picture, accepted=held is not None)
-        )
+        ticket.asking = asyncio.create_task(self._find(ticket, prompts, image_id, picture, pixels))
         try:
             # The call itself must not be cancelled: cut calls can crash Triton, see `Call.cut`.
             result = await asyncio.shield(ticket.asking)
@@ -269,18 +278,32 @@ class MaskService:
         prompts: MaskPrompts,
         image_id: str,
         picture: Picture | None,
-        *,
-        accepted: bool,
+        pixels: bytes | None,
     ) -> MaskResult:
-        """Ask by id if the model may know the picture; send it if the model does not."""
+        """Ask by name if the model may know the picture; send it if the model does not.
+
+        The model names a picture by its pixels, and clients by its file.
+        """
         deadline = self._clock() + self._settings.mask_timeout_s
         # The model may still know a picture that is not held here.
-        if accepted or picture is None:
+        if name := self._store.model_name(image_id):
             with contextlib.suppress(NotCachedError):
-                return await self._ask(ticket, prompts, image_id, image_id, deadline)
+                result = await self._ask(ticket, prompts, image_id, name, deadline)
+                return replace(result, image_id=image_id)
         if picture is None:
             raise ImageNotFoundError(image_id)
-        return await self._ask(ticket, prompts, image_id, picture.data, deadline)
+        if pixels is None:
+            pixels = await self._shown(picture)
+        try:
+            result = await self._ask(ticket, prompts, image_id, pixels, deadline)
+        except InvalidInputError as error:
+            if error.detail.startswith(NOTHING_FOUND):
+                # The model has the picture, though its answer is no mask and so has no name.
+                digest = await asyncio.to_thread(hashlib.sha256, pixels)
+                self._store.name(image_id, digest.hexdigest())
+            raise
+        self._store.name(image_id, result.image_id)
+        return replace(result, image_id=image_id)
 
     async def _ask(
         self,
@@ -290,7 +313,15 @@ class MaskService:
         image: bytes | str,
         deadline: float,
     ) -> MaskResult:
-        """Make one call, to the Triton that may know the picture."""
+        """Make one call, to the Triton that may know the picture.
+
+        Args:
+            ticket: the request's.
+            prompts: what to find.
+            image_id: the clients' name of the picture; it decides which Triton is asked.
+            image: the picture's pixels, or the model's name of it.
+            deadline: when the call fails, by the loop's clock.
+        """
         if ticket.end_reason:
             raise ticket.end_reason
         ticket.call_id = str(uuid.uuid4())

@@ -29,7 +29,7 @@ from frontend.http.schemas.edits import (
     stream_event,
     task_status,
 )
-from model_kit.pictures import shown_size
+from model_kit.raster import size_of
 from model_kit.sizes import answer_size
 
 # Small, so that people can type a drawn seed again.
@@ -220,7 +220,7 @@ async def _decoded(
     """Return what `EditService.submit` takes, if it would accept the edit now."""
     services.edits.admit(request.resolved_task_type)
     params = await _params(request, services)
-    return params, await _size(request, params, services)
+    return params, _size(request, params)
 
 
 def _too_slow(event: JobEvent, services: Services) -> list[str]:
@@ -236,7 +236,7 @@ def _too_slow(event: JobEvent, services: Services) -> list[str]:
     ]
 
 
-async def _size(request: GenerationRequest, params: EditParams, services: Services) -> Size | None:
+def _size(request: GenerationRequest, params: EditParams) -> Size | None:
     """Return the size of the answer; None if the model's configuration decides it."""
     if request.region not in (None, "full"):
         resized: bool | None = False
@@ -244,8 +244,9 @@ async def _size(request: GenerationRequest, params: EditParams, services: Servic
         resized = None
     else:
         resized = request.input_quality == "resized"
-    picture = await services.images.run(lambda: shown_size(params.image))
-    return answer_size(picture, resized=resized, width=request.width, height=request.height)
+    return answer_size(
+        size_of(params.image), resized=resized, width=request.width, height=request.height
+    )
 
 
 async def _forget(task_id: str, services: Services) -> None:
@@ -264,15 +265,20 @@ async def _params(request: GenerationRequest, services: Services) -> EditParams:
     conditions = request.conditional_images or []
     if len(conditions) > (most := services.settings.max_conditional_images):
         raise InvalidInputError(f"conditional_images: more than {most} images")
-    read = services.images.read
+    images = services.images
     has_mask = request.resolved_task_type != "white-balance"
+
+    async def read(field: str, text: str, *, mask: bool = False) -> bytes:
+        return await (images.mask if mask else images.picture)(field, text)
 
     async def read_optional(field: str, text: str | None, *, mask: bool = False) -> bytes | None:
         # Clients send an empty string for no picture.
         return await read(field, text, mask=mask) if text else None
 
+    image, original = await images.original("input_image", request.input_image)
     pictures: dict[str, Any] = {
-        "image": await read("input_image", request.input_image),
+        "image": image,
+        "original": original,
         "conditional_images": tuple(
             [
                 await read(f"conditional_images.{i}", text, mask=has_mask and i == 0)

@@ -412,7 +412,12 @@ async def test_a_stopped_frontend_says_so_and_takes_no_more(
 ) -> None:
     triton.hold()
     params = EditParams(
-        prompt="", image=png((8, 8)), task_type="removal", num_inference_steps=9, seed=1
+        prompt="",
+        original=b"",
+        image=png((8, 8)),
+        task_type="removal",
+        num_inference_steps=9,
+        seed=1,
     )
     app = create_app(settings)
     async with app.router.lifespan_context(app):

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 BODY = b"{}"
-PARAMS = EditParams(prompt="", image=b"image", task_type="removal", num_inference_steps=4, seed=1)
+PARAMS = EditParams(
+    prompt="", image=b"image", original=b"", task_type="removal", num_inference_steps=4, seed=1
+)
 
 
 def opened() -> tuple[Repeats, Callable[[str], Callable[[], Coroutine[None, None, str]]]]:

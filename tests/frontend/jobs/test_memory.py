@@ -21,7 +21,8 @@ RESULT = EditResult(b"png" * 100, b"{}")
 def params(**changes: Any) -> EditParams:
     known: dict[str, Any] = {
         "prompt": "",
-        "image": b"original",
+        "image": b"pixels",
+        "original": b"original",
         "task_type": "removal",
         "num_inference_steps": 4,
         "seed": 1,
@@ -120,10 +121,10 @@ async def test_inputs_are_dropped_and_the_original_kept(store: MemoryJobStore, e
     if ending == "release":
         await store.release(task_id)
         await store.release(task_id)
-        assert store.size == before - 1501
+        assert store.size == before - 1501 - len(b"pixels")
     else:
         await store.append(task_id, event("cancelled"))
-        assert store.size == before - 1501 + EVENT_BYTES
+        assert store.size == before - 1501 - len(b"pixels") + EVENT_BYTES
     with pytest.raises(LookupError):
         await store.params(task_id)
     assert await store.original(task_id) == b"original"
@@ -151,7 +152,7 @@ async def test_only_finished_jobs_expire() -> None:
     with pytest.raises(JobNotFoundError):
         await store.last(finished)
     await store.last(unfinished)
-    assert store.size == EVENT_BYTES + len(b"original")
+    assert store.size == EVENT_BYTES + len(b"pixelsoriginal")
 
 
 async def test_unfinished_jobs_may_fill_half() -> None:

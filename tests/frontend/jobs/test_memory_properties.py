@@ -87,7 +87,8 @@ class JobLife(RuleBasedStateMachine):
         task_id = f"job{self.count}"
         params = EditParams(
             prompt="",
-            image=bytes(size // 2),
+            original=bytes(size // 4),
+            image=bytes(size // 4),
             conditional_images=(bytes(size // 2),),
             task_type="removal",
             num_inference_steps=4,

@@ -43,6 +43,11 @@ def picture(name: str = "a") -> Picture:
     return Picture(data, digest.hexdigest(), digest.digest())
 
 
+async def shown(held: Picture) -> bytes:
+    """Stands for what is shown of a picture; every byte of it."""
+    return b"shown " + held.data
+
+
 class Bench:
     """A service and what it stands between."""
 
@@ -93,7 +98,7 @@ async def bench(
     client = TritonClient(triton.url)
     store = ImageStore(10**6, ttl_s=60)
     watch = TritonWatch(client, SMART_MASK, client.cancel_mask, settings.ping_timeout_s)
-    async with MaskService(settings, store, [watch]) as masks:
+    async with MaskService(settings, store, [watch], shown) as masks:
         await eventually(lambda: watch.state)
         yield Bench(masks, store, triton)
         assert (masks.waiting, masks.running) == (0, 0)

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 
 from model_kit.errors import Code, CodedError, invalid
+from model_kit.foreign import decode_mask, decode_rgb
 from model_kit.lru import Lru
 from model_kit.masks import THRESHOLD, MaskError
-from model_kit.pictures import ImageRefusedError, decode_mask, decode_rgb
+from model_kit.pictures import ImageRefusedError
 from smart_mask import selection as mask_selection
 from smart_mask.errors import nothing_found
 from smart_mask.features import Features, read_features
