@@ -29,8 +29,6 @@ class EditParams:
     """
 
     prompt: str
-    original: bytes = field(repr=False)
-    """The file that `image` came as; not sent."""
     image: bytes = field(repr=False)
     conditional_images: tuple[bytes, ...] = field(default=(), repr=False)
     reference_image: bytes | None = field(default=None, repr=False)
@@ -53,13 +51,8 @@ class EditParams:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of all its images, the file included."""
-        others = (
-            self.original,
-            *self.conditional_images,
-            self.reference_image,
-            self.reference_mask_r,
-        )
+        """Bytes of all its images."""
+        others = (*self.conditional_images, self.reference_image, self.reference_mask_r)
         return len(self.image) + sum(len(image) for image in others if image)
 
 

@@ -285,8 +285,9 @@ class MaskService:
         The model names a picture by its pixels, and clients by its file.
         """
         deadline = self._clock() + self._settings.mask_timeout_s
-        # The model may still know a picture that is not held here.
-        if name := self._store.model_name(image_id):
+        # The model may still know a picture that is not held here, also one that came by gRPC.
+        name = self._store.model_name(image_id) or (image_id if picture is None else None)
+        if name:
             with contextlib.suppress(NotCachedError):
                 result = await self._ask(ticket, prompts, image_id, name, deadline)
                 return replace(result, image_id=image_id)

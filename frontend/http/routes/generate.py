@@ -216,11 +216,11 @@ async def _queue_unless_left(request: GenerationRequest, services: Services, htt
 
 async def _decoded(
     request: GenerationRequest, services: Services
-) -> tuple[EditParams, Size | None]:
+) -> tuple[EditParams, bytes, Size | None]:
     """Return what `EditService.submit` takes, if it would accept the edit now."""
     services.edits.admit(request.resolved_task_type)
-    params = await _params(request, services)
-    return params, _size(request, params)
+    params, original = await _params(request, services)
+    return params, original, _size(request, params)
 
 
 def _too_slow(event: JobEvent, services: Services) -> list[str]:
@@ -261,7 +261,8 @@ def _number_of_job(text: str, newest: int) -> int:
     return number if (number := int(text)) <= newest else 0
 
 
-async def _params(request: GenerationRequest, services: Services) -> EditParams:
+async def _params(request: GenerationRequest, services: Services) -> tuple[EditParams, bytes]:
+    """Return the edit as the model takes it, and the file of its picture."""
     conditions = request.conditional_images or []
     if len(conditions) > (most := services.settings.max_conditional_images):
         raise InvalidInputError(f"conditional_images: more than {most} images")
@@ -278,7 +279,6 @@ async def _params(request: GenerationRequest, services: Services) -> EditParams:
     image, original = await images.original("input_image", request.input_image)
     pictures: dict[str, Any] = {
         "image": image,
-        "original": original,
         "conditional_images": tuple(
             [
                 await read(f"conditional_images.{i}", text, mask=has_mask and i == 0)
@@ -294,7 +294,7 @@ async def _params(request: GenerationRequest, services: Services) -> EditParams:
     # Drawn here and not in the model, so that a job that starts again makes the same picture.
     if parameters.get("seed") is None:
         parameters["seed"] = secrets.randbelow(DRAWN_SEEDS)
-    return EditParams(**parameters, **pictures)
+    return EditParams(**parameters, **pictures), original
 
 
 async def _events(

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 BODY = b"{}"
-PARAMS = EditParams(
-    prompt="", image=b"image", original=b"", task_type="removal", num_inference_steps=4, seed=1
-)
+PARAMS = EditParams(prompt="", image=b"image", task_type="removal", num_inference_steps=4, seed=1)
 
 
 def opened() -> tuple[Repeats, Callable[[str], Callable[[], Coroutine[None, None, str]]]]:
@@ -28,7 +26,7 @@ def opened() -> tuple[Repeats, Callable[[str], Callable[[], Coroutine[None, None
     def job(job_id: str) -> Callable[[], Coroutine[None, None, str]]:
         async def submit() -> str:
             await jobs.create(
-                job_id, PARAMS, JobEvent(status=JobStatus.QUEUED, total_steps=4, at=0)
+                job_id, PARAMS, b"", JobEvent(status=JobStatus.QUEUED, total_steps=4, at=0)
             )
             return job_id
 

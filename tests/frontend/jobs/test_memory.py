@@ -22,7 +22,6 @@ def params(**changes: Any) -> EditParams:
     known: dict[str, Any] = {
         "prompt": "",
         "image": b"pixels",
-        "original": b"original",
         "task_type": "removal",
         "num_inference_steps": 4,
         "seed": 1,
@@ -51,7 +50,7 @@ def store() -> MemoryJobStore:
 
 
 async def created(store: MemoryJobStore, task_id: str = "a", **changes: Any) -> str:
-    await store.create(task_id, params(**changes), event("queued"))
+    await store.create(task_id, params(**changes), b"original", event("queued"))
     return task_id
 
 
@@ -108,7 +107,7 @@ async def test_a_log_is_bounded_and_keeps_its_numbers(store: MemoryJobStore) -> 
     assert len(entries) == MAX_EVENTS
     assert seqs(entries) == list(range(12, MAX_EVENTS + 12))
     assert seqs(await store.read(task_id, MAX_EVENTS + 10)) == [MAX_EVENTS + 11]
-    assert store.size == MAX_EVENTS * EVENT_BYTES + len(b"original")
+    assert store.size == MAX_EVENTS * EVENT_BYTES + len(b"pixels" + b"original")
 
 
 @pytest.mark.parametrize("ending", ["release", "cancelled"])
@@ -152,7 +151,7 @@ async def test_only_finished_jobs_expire() -> None:
     with pytest.raises(JobNotFoundError):
         await store.last(finished)
     await store.last(unfinished)
-    assert store.size == EVENT_BYTES + len(b"pixelsoriginal")
+    assert store.size == EVENT_BYTES + len(b"pixels" + b"original")
 
 
 async def test_unfinished_jobs_may_fill_half() -> None:
@@ -170,7 +169,7 @@ async def test_the_jobs_that_finished_first_make_space() -> None:
         await created(store, task_id, image=bytes(1_000))
     for task_id in ("b", "a", "c"):
         await store.append(task_id, event("processing"))
-        await store.append(task_id, event("done"), EditResult(bytes(2_500), b"{}"))
+        await store.append(task_id, event("done"), EditResult(bytes(3_500), b"{}"))
     with pytest.raises(JobNotFoundError):
         await store.last("b")
     await store.last("a")

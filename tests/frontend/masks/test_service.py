@@ -187,7 +187,7 @@ async def test_few_run_some_wait_and_the_rest_is_refused(bench: Bench) -> None:
     assert len(await asyncio.gather(*finding)) == 5
     assert bench.model.most_at_once == 2
     sent = [inputs["IMAGE"][0] for inputs in bench.model.requests]
-    assert sent == [b"a", b"b", b"c", b"d", b"e"]
+    assert sent == [b"shown a", b"shown b", b"shown c", b"shown d", b"shown e"]
 
 
 @with_settings(max_masks_in_flight=1)
@@ -218,7 +218,10 @@ async def test_an_abandoned_request_frees_its_place(bench: Bench) -> None:
     assert (bench.masks.waiting, bench.masks.running) == (0, 0)
     bench.model.behaviour.delay_s = 0
     await bench.find()
-    assert [inputs["IMAGE"][0] for inputs in bench.model.requests] == [b"a", picture().data]
+    assert [inputs["IMAGE"][0] for inputs in bench.model.requests] == [
+        b"shown a",
+        b"shown " + picture().data,
+    ]
 
 
 async def test_an_abandoned_request_is_cancelled_in_band(bench: Bench) -> None:

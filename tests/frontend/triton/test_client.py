@@ -41,12 +41,7 @@ async def triton_client(triton: FakeTriton) -> AsyncIterator[TritonClient]:
 
 def params(steps: int = 3, image: bytes = b"") -> EditParams:
     return EditParams(
-        prompt="",
-        original=b"",
-        image=image or png(),
-        task_type="removal",
-        num_inference_steps=steps,
-        seed=1,
+        prompt="", image=image or png(), task_type="removal", num_inference_steps=steps, seed=1
     )
 
 

@@ -15,7 +15,6 @@ from tests.fakes.wire import decode
 def test_an_edit_is_sent_with_all_it_says() -> None:
     params = EditParams(
         prompt="gỡ cái cốc",
-        original=b"not sent",
         image=b"\x00image",
         conditional_images=(b"mask", b""),
         task_type="removal",

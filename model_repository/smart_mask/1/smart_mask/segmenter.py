@@ -76,6 +76,7 @@ class Segmenter:
         Raises:
             CodedError: a picture cannot be decoded, the image_id is unknown, nothing is found, or
                 the client has cancelled the request.
+            PendingError: another request is at the same new picture.
         """
         image_id, features, cached = self._features(request, progress)
         middle = self._middle(request.guidance, features.letterbox)
@@ -118,7 +119,7 @@ class Segmenter:
             return request.image_id, known, True
         image_id = hashlib.sha256(data).hexdigest()
         features, cached = self._cache.find_or_compute(
-            image_id, lambda: self._compute(data, progress), progress.check
+            image_id, lambda: self._compute(data, progress)
         )
         progress.note("cache")
         return image_id, features, cached
