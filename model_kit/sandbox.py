@@ -60,7 +60,11 @@ class CrashedError(RefusedError):
 
 
 class SandboxError(Exception):
-    """No worker can be had, or the module failed; the text has its traceback."""
+    """No worker can be had."""
+
+
+class FailedError(Exception):
+    """The module failed; the text is its traceback."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class Worker:
 
         Raises:
             RefusedError: the module refused the bytes, or the worker crashed.
-            SandboxError: the module failed.
+            FailedError: the module failed.
         """
         message, descriptors = self._receive()
         try:
@@ -138,7 +142,7 @@ class Worker:
             if "refused" in answer:
                 raise RefusedError(answer["refused"])
             if "failed" in answer:
-                raise SandboxError(answer["failed"])
+                raise FailedError(answer["failed"])
             return [_content(each) for each in descriptors]
         finally:
             _close(descriptors)
@@ -205,7 +209,8 @@ class Sandbox:
 
         Raises:
             RefusedError: the module refused the bytes, or took too long over them.
-            SandboxError: no worker can be had, or the module failed.
+            SandboxError: no worker can be had.
+            FailedError: the module failed.
         """
         with self.worker() as worker:
             if not _readable(worker, START_S):

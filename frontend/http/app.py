@@ -104,7 +104,7 @@ async def _services(settings: Settings) -> AsyncIterator[AppServices]:
     try:
         async with (
             EditService(settings, jobs, edit_watches) as edits,
-            MaskService(settings, store, mask_watches, images.shown) as masks,
+            MaskService(settings, store, mask_watches, images) as masks,
         ):
             yield AppServices(settings, images, jobs, edits, Repeats(jobs), store, masks)
     finally:

@@ -114,32 +114,42 @@ def mask(text: bytes, field: str, max_pixels: int) -> list[list[Buffer]]:
         raise _refused(field, error) from None
 
 
-def upload(text: bytes, max_pixels: int) -> list[list[Buffer]]:
-    """Decode the picture of a mask request.
+def file(text: bytes, field: str) -> list[bytes]:
+    """Return the file that a client sent as base64, unseen.
 
-    Returns:
-        What is shown of it as plain pixels, and the file.
+    Raises:
+        InvalidInputError: the text is not base64; it begins with the field.
+    """
+    if field == IMAGE_REFUSED:
+        try:
+            return [_base64_bytes(text)]
+        except ValueError as error:
+            raise InvalidInputError(f"{field}: not base64 ({error})") from None
+    return [_from_base64(field, text)]
+
+
+def shown(data: bytes, max_pixels: int) -> list[list[Buffer]]:
+    """Decode the file of a mask request to what is shown of it, as plain pixels.
 
     Raises:
         InvalidInputError: as `picture`, in the contract's words.
     """
     try:
-        data = _base64_bytes(text)
-    except ValueError as error:
-        raise InvalidInputError(f"{IMAGE_REFUSED}: not base64 ({error})") from None
-    return [*shown(data, max_pixels), [data]]
-
-
-def shown(data: bytes, max_pixels: int) -> list[list[Buffer]]:
-    """Decode a file to what is shown of it, as plain pixels.
-
-    Raises:
-        InvalidInputError: as `upload`.
-    """
-    try:
         return [raster.write(decode_rgb(data, max_pixels))]
     except ImageRefusedError as error:
         raise InvalidInputError(f"{IMAGE_REFUSED}: {error}") from None
+
+
+def rough_mask(data: bytes, max_pixels: int) -> list[list[Buffer]]:
+    """Decode the file of a mask to plain pixels, by what it means.
+
+    Raises:
+        InvalidInputError: as `mask`.
+    """
+    try:
+        return [raster.write(decode_mask(data, max_pixels))]
+    except (ImageRefusedError, MaskError) as error:
+        raise InvalidInputError(f"mask: {error}") from None
 
 
 def extract(image: bytes, mask: bytes, max_pixels: int) -> list[bytes]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
 
 from frontend.domain.masks import Picture
 from frontend.errors import IMAGE_REFUSED, InvalidInputError, UnavailableError
@@ -24,18 +27,25 @@ from model_kit.sandbox import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from frontend.settings import Settings
 
-# Pictures of a kind that wait for a process, at most; forty clients at once are usual in tests.
+log = structlog.get_logger()
+
+# Requests that wait for a process of a kind, at most; forty clients at once are usual in tests.
 MAX_WAITING = 64
+# Bytes of the pixels that mask requests hold, from which on the next picture has to wait.
+MAX_HELD_BYTES = 2**29
+# Bytes of an edit's pixels together, at most: as many as image_edit takes, less the other inputs.
+MAX_EDIT_BYTES = 190 * 2**20
 # Pictures for display that wait or are made, at most.
 MAX_DISPLAYS = 16
 # Bytes whose digest takes less time than the way to another thread and back.
 FEW_BYTES = 2**17
+# Characters of base64 from which on reading them would stop all other clients for milliseconds.
+MANY_CHARS = 2**20
 
-K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -53,10 +63,14 @@ class ImageWorkers:
         sandbox.start()
         edit, mask = settings.max_image_pixels, settings.max_mask_pixels
         self._edits = _Pool(sandbox, settings.image_workers, edit)
-        self._masks = _Pool(sandbox, settings.image_workers, mask)
+        self._texts = _Pool(sandbox, 1, mask)
+        # A mask request waits for its rough mask, then for its picture, then for the model, then
+        # perhaps for its picture again. Each has a pool of its own, so that none waits in a circle.
+        self._rough_masks = _Kept(_Pool(sandbox, 1, mask), MAX_HELD_BYTES // 2)
+        self._pictures = _Kept(_Pool(sandbox, settings.image_workers, mask), MAX_HELD_BYTES)
+        self._forgotten = _Kept(_Pool(sandbox, 1, mask), None)
         # Each handles two pictures, and no edit or mask depends on one.
         self._cut_outs = _Pool(sandbox, 1, mask, pictures=2)
-        self._uploads: _Shared[bytes, tuple[Picture, bytes]] = _Shared()
         self._threads = ThreadPoolExecutor(settings.image_workers, thread_name_prefix="image")
         self._display_thread = ThreadPoolExecutor(1, thread_name_prefix="image-display")
         self._displays = 0
@@ -66,75 +80,86 @@ class ImageWorkers:
         for threads in (self._threads, self._display_thread):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    async def picture(self, field: str, text: str) -> bytes:
-        """Return a picture of an edit as plain pixels; see `codecs.picture`.
+    @contextlib.asynccontextmanager
+    async def edit(self) -> AsyncIterator[EditPictures]:
+        """Read the pictures of one edit, one after the other; only a few edits do so at a time.
+
+        Raises:
+            UnavailableError: MAX_WAITING wait already.
+        """
+        async with self._edits.place():
+            yield EditPictures(self._edits)
+
+    async def file(self, field: str, text: str) -> bytes:
+        """Return the file that a client sent as base64 or as a data URL, unseen.
 
         Args:
-            field: the request's field, for the error text.
+            field: what the error text begins with.
             text: base64 or a data URL.
 
         Raises:
-            InvalidInputError: it is no picture within the bounds, or takes too long to decode.
-            UnavailableError: too many wait already.
+            InvalidInputError: the text is not base64.
+            UnavailableError: as `edit`.
         """
-        (pixels,) = await self._edits.run("picture", field, [text], {"field": field, "keep": False})
-        return pixels
+        if len(text) < MANY_CHARS:
+            return codecs.file(_bytes(text), field)[0]
+        (data,) = await self._texts.run("file", field, [text], {"field": field})
+        return data
 
-    async def original(self, field: str, text: str) -> tuple[bytes, bytes]:
-        """Return a picture of an edit as plain pixels, and the file; see `picture`."""
-        pixels, file = await self._edits.run(
-            "picture", field, [text], {"field": field, "keep": True}
-        )
-        return pixels, file
-
-    async def mask(self, field: str, text: str) -> bytes:
-        """Return a mask of an edit as plain pixels; see `picture` and `codecs.mask`."""
-        (pixels,) = await self._edits.run("mask", field, [text], {"field": field})
-        return pixels
-
-    async def rough_mask(self, text: str) -> bytes:
-        """Return the `mask` of a mask request as plain pixels; see `picture` and `codecs.mask`."""
-        (pixels,) = await self._masks.run("mask", "mask", [text], {"field": "mask"})
-        return pixels
-
-    async def upload(self, text: str, text_digest: bytes) -> tuple[Picture, bytes]:
-        """Return the picture of a mask request, and what is shown of it as plain pixels.
-
-        Requests with the same picture at the same time share one process.
+    async def upload(self, text: str, text_digest: bytes) -> Picture:
+        """Return the picture of a mask request, unseen.
 
         Args:
             text: base64 or a data URL.
             text_digest: its `digest`.
 
         Raises:
-            InvalidInputError: as `picture`.
-            UnavailableError: as `picture`.
+            InvalidInputError: as `file`, in the contract's words.
+            UnavailableError: as `edit`.
         """
+        data = await self.file(IMAGE_REFUSED, text)
+        image_id = await self._off_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
+        return Picture(data, image_id, text_digest)
 
-        async def read() -> tuple[Picture, bytes]:
-            pixels, file = await self._masks.run("upload", IMAGE_REFUSED, [text])
-            image_id = await self._off_loop(len(file), lambda: hashlib.sha256(file).hexdigest())
-            return Picture(file, image_id, text_digest), pixels
+    @contextlib.asynccontextmanager
+    async def shown(self, picture: Picture, *, forgotten: bool = False) -> AsyncIterator[bytes]:
+        """Hold what is shown of a picture, as plain pixels.
 
-        return await self._uploads.run(text_digest, read)
+        Those who need the same picture at the same time share one process and one copy.
 
-    async def shown(self, picture: Picture) -> bytes:
-        """Return what is shown of an uploaded picture as plain pixels, once more."""
+        Args:
+            picture: uploaded.
+            forgotten: whether a model had it before: its request has a place at the model already,
+                and must not wait for requests that have none yet.
 
-        async def read() -> tuple[Picture, bytes]:
-            (pixels,) = await self._masks.run("shown", IMAGE_REFUSED, [picture.data])
-            return picture, pixels
+        Raises:
+            InvalidInputError: it is no picture within the bounds, or takes too long to decode.
+            UnavailableError: as `edit`.
+        """
+        kept = self._forgotten if forgotten else self._pictures
+        async with kept.using(picture.text_digest, "shown", IMAGE_REFUSED, picture.data) as pixels:
+            yield pixels
 
-        return (await self._uploads.run(picture.text_digest, read))[1]
+    @contextlib.asynccontextmanager
+    async def rough_mask(self, data: bytes) -> AsyncIterator[bytes]:
+        """Hold the rough mask of a mask request, by what it means, as plain pixels.
+
+        Raises:
+            InvalidInputError: as `shown`, or it is empty, or can be read in two ways.
+            UnavailableError: as `edit`.
+        """
+        async with self._rough_masks.using(object(), "rough_mask", "mask", data) as pixels:
+            yield pixels
 
     async def extract(self, image: str, mask: str) -> bytes:
         """Run `codecs.extract`; either image may have `max_mask_pixels`.
 
         Raises:
             InvalidInputError: as there, or it takes too long.
-            UnavailableError: too many wait already.
+            UnavailableError: as `edit`.
         """
-        (png,) = await self._cut_outs.run("extract", "image or mask", [image, mask])
+        options = {"max_pixels": self._cut_outs.max_pixels}
+        (png,) = await self._cut_outs.run("extract", "image or mask", [image, mask], options)
         return png
 
     async def digest(self, text: str) -> bytes:
@@ -162,13 +187,58 @@ class ImageWorkers:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
+class EditPictures:
+    """The pictures of one edit; `ImageWorkers.edit` makes it."""
+
+    def __init__(self, pool: _Pool) -> None:
+        self._pool = pool
+        self._bytes = 0
+
+    async def picture(self, field: str, text: str) -> bytes:
+        """Return a picture as plain pixels.
+
+        Args:
+            field: the request's field, for the error text.
+            text: base64 or a data URL.
+
+        Raises:
+            InvalidInputError: it is no picture within the bounds, or takes too long to decode; or
+                the edit's pictures are too large together.
+        """
+        (pixels,) = await self._read("picture", field, text, {"keep": False})
+        return pixels
+
+    async def original(self, field: str, text: str) -> tuple[bytes, bytes]:
+        """Return a picture as plain pixels, and the file; see `picture`."""
+        pixels, file = await self._read("picture", field, text, {"keep": True})
+        return pixels, file
+
+    async def mask(self, field: str, text: str) -> bytes:
+        """Return a mask as plain pixels, by what it means; see `picture` and `codecs.mask`."""
+        (pixels,) = await self._read("mask", field, text, {})
+        return pixels
+
+    async def _read(
+        self, function: str, field: str, text: str, options: Mapping[str, bool]
+    ) -> list[bytes]:
+        options = {"field": field, "max_pixels": self._pool.max_pixels, **options}
+        read = await self._pool.work(function, field, [text], options)
+        self._bytes += len(read[0])
+        if self._bytes > MAX_EDIT_BYTES:
+            raise InvalidInputError(
+                f"{field}: with it the edit's pictures take {self._bytes} bytes as plain pixels, "
+                f"at most {MAX_EDIT_BYTES} are allowed"
+            )
+        return read
+
+
 class _Pool:
     """A few processes at a time, and a bounded queue before them.
 
     Args:
         sandbox: starts the processes.
         workers: how many run at the same time.
-        max_pixels: largest width x height of a picture.
+        max_pixels: largest width x height of a picture, by which it is judged what takes too long.
         pictures: how many pictures one piece of work reads.
     """
 
@@ -176,30 +246,18 @@ class _Pool:
         self, sandbox: Sandbox, workers: int, max_pixels: int, *, pictures: int = 1
     ) -> None:
         self._sandbox = sandbox
-        self._max_pixels = max_pixels
+        self.max_pixels = max_pixels
         self._seconds = seconds_for(max_pixels * pictures)
         self._memory = memory_for(max_pixels * pictures)
         self._free = asyncio.Semaphore(workers)
         self._waiting = 0
 
-    async def run(
-        self,
-        function: str,
-        field: str,
-        files: Sequence[str | bytes],
-        options: Mapping[str, str | bool] | None = None,
-    ) -> list[bytes]:
-        """Have a process run a function of `codecs`. If this is cancelled, the process is killed.
-
-        Args:
-            function: its name.
-            field: the request's field, for the error text.
-            files: the function's first arguments.
-            options: its others, beside `max_pixels`.
+    @contextlib.asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Hold the right to one process at a time.
 
         Raises:
-            InvalidInputError: it refused the files, took too long, or crashed.
-            UnavailableError: MAX_WAITING wait already, or no process can be had.
+            UnavailableError: MAX_WAITING wait for it already.
         """
         if self._waiting >= MAX_WAITING:
             raise _busy()
@@ -209,30 +267,54 @@ class _Pool:
         finally:
             self._waiting -= 1
         try:
-            # JSON may hold half a surrogate pair, which is no base64.
-            contents = [
-                file if isinstance(file, bytes) else file.encode(errors="surrogatepass")
-                for file in files
-            ]
-            return await self._run(
-                Work(
-                    function,
-                    contents,
-                    {"max_pixels": self._max_pixels, **(options or {})},
-                    self._seconds,
-                    self._memory,
-                )
+            yield
+        finally:
+            self._free.release()
+
+    async def run(
+        self,
+        function: str,
+        field: str,
+        files: Sequence[str | bytes],
+        options: Mapping[str, str | int],
+    ) -> list[bytes]:
+        """Wait for a place, and do as `work` does."""
+        async with self.place():
+            return await self.work(function, field, files, options)
+
+    async def work(
+        self,
+        function: str,
+        field: str,
+        files: Sequence[str | bytes],
+        options: Mapping[str, str | int],
+    ) -> list[bytes]:
+        """Have a process run a function of `codecs`. If this is cancelled, the process is killed.
+
+        Args:
+            function: its name.
+            field: the request's field, for the error text.
+            files: the function's first arguments.
+            options: its other arguments.
+
+        Raises:
+            InvalidInputError: it refused the files, took too long, or crashed.
+            UnavailableError: no process can be had.
+        """
+        contents = [_bytes(file) if isinstance(file, str) else file for file in files]
+        try:
+            return await self._finished(
+                Work(function, contents, options, self._seconds, self._memory)
             )
         except (TooSlowError, CrashedError) as error:
             raise InvalidInputError(f"{field}: {error}") from None
         except RefusedError as error:
             raise InvalidInputError(str(error)) from None
         except SandboxError as error:
+            log.exception("decoding_failed", function=function)
             raise UnavailableError("No picture can be decoded now") from error
-        finally:
-            self._free.release()
 
-    async def _run(self, work: Work) -> list[bytes]:
+    async def _finished(self, work: Work) -> list[bytes]:
         with self._sandbox.worker() as worker:
             if not await _readable(worker, START_S):
                 raise SandboxError("no process could be started in time")
@@ -242,26 +324,58 @@ class _Pool:
             return worker.finish()
 
 
-class _Shared(Generic[K, T]):
-    """Work that several ask for at the same time is done once, for as long as one of them waits."""
+class _Kept:
+    """Pixels that requests hold; those of one picture are read once, and kept while one needs them.
 
-    def __init__(self) -> None:
-        # With each the number of those who wait for it.
-        self._running: dict[K, tuple[asyncio.Task[T], list[None]]] = {}
+    Args:
+        pool: reads them.
+        max_bytes: of the pixels that are held, from which on the next picture has to wait; None:
+            no bound.
+    """
 
-    async def run(self, key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return what `work` returns, or what the work of that key that runs already does."""
-        if key not in self._running:
-            self._running[key] = asyncio.create_task(work()), []
-        task, waiting = self._running[key]
-        waiting.append(None)
+    def __init__(self, pool: _Pool, max_bytes: int | None) -> None:
+        self._pool = pool
+        self._max_bytes = max_bytes
+        # By picture: the reading, and one entry for each request that needs it.
+        self._readings: dict[object, tuple[asyncio.Task[bytes], list[None]]] = {}
+        self._dropped = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def using(
+        self, key: object, function: str, field: str, data: bytes
+    ) -> AsyncIterator[bytes]:
+        """Hold the pixels of one picture, the same for all who give the same key."""
+        if key not in self._readings:
+            self._readings[key] = asyncio.create_task(self._read(function, field, data)), []
+        task, users = self._readings[key]
+        users.append(None)
         try:
-            return await asyncio.shield(task)
+            # Who leaves must not end the reading for the others.
+            yield await asyncio.shield(task)
         finally:
-            waiting.pop()
-            if not waiting:
-                del self._running[key]
+            users.pop()
+            if not users:
+                del self._readings[key]
                 task.cancel()
+                self._dropped.set()
+
+    async def _read(self, function: str, field: str, data: bytes) -> bytes:
+        async with self._pool.place():
+            while self._max_bytes is not None and self._held_bytes() >= self._max_bytes:
+                self._dropped.clear()
+                await self._dropped.wait()
+            options = {"max_pixels": self._pool.max_pixels}
+            (pixels,) = await self._pool.work(function, field, [data], options)
+            return pixels
+
+    def _held_bytes(self) -> int:
+        done = (task for task, _ in self._readings.values() if task.done())
+        return sum(len(task.result()) for task in done if task.exception() is None)
+
+
+def _bytes(text: str) -> bytes:
+    # JSON may hold half a surrogate pair, which is no base64.
+    return text.encode(errors="surrogatepass")
 
 
 async def _readable(worker: Worker, seconds: float) -> bool:

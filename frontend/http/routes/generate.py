@@ -266,30 +266,32 @@ async def _params(request: GenerationRequest, services: Services) -> tuple[EditP
     conditions = request.conditional_images or []
     if len(conditions) > (most := services.settings.max_conditional_images):
         raise InvalidInputError(f"conditional_images: more than {most} images")
-    images = services.images
     has_mask = request.resolved_task_type != "white-balance"
+    async with services.images.edit() as images:
 
-    async def read(field: str, text: str, *, mask: bool = False) -> bytes:
-        return await (images.mask if mask else images.picture)(field, text)
+        async def read(field: str, text: str, *, mask: bool = False) -> bytes:
+            return await (images.mask if mask else images.picture)(field, text)
 
-    async def read_optional(field: str, text: str | None, *, mask: bool = False) -> bytes | None:
-        # Clients send an empty string for no picture.
-        return await read(field, text, mask=mask) if text else None
+        async def read_optional(
+            field: str, text: str | None, *, mask: bool = False
+        ) -> bytes | None:
+            # Clients send an empty string for no picture.
+            return await read(field, text, mask=mask) if text else None
 
-    image, original = await images.original("input_image", request.input_image)
-    pictures: dict[str, Any] = {
-        "image": image,
-        "conditional_images": tuple(
-            [
-                await read(f"conditional_images.{i}", text, mask=has_mask and i == 0)
-                for i, text in enumerate(conditions)
-            ]
-        ),
-        "reference_image": await read_optional("reference_image", request.reference_image),
-        "reference_mask_r": await read_optional(
-            "reference_mask_R", request.reference_mask_r, mask=True
-        ),
-    }
+        image, original = await images.original("input_image", request.input_image)
+        pictures: dict[str, Any] = {
+            "image": image,
+            "conditional_images": tuple(
+                [
+                    await read(f"conditional_images.{i}", text, mask=has_mask and i == 0)
+                    for i, text in enumerate(conditions)
+                ]
+            ),
+            "reference_image": await read_optional("reference_image", request.reference_image),
+            "reference_mask_r": await read_optional(
+                "reference_mask_R", request.reference_mask_r, mask=True
+            ),
+        }
     parameters = request.parameters
     # Drawn here and not in the model, so that a job that starts again makes the same picture.
     if parameters.get("seed") is None:

@@ -34,9 +34,9 @@ async def smart_mask(request: SmartMaskRequest, services: Services) -> SmartMask
     if request.model_type == "birefnet":
         raise UnsupportedError("model_type: birefnet is not built")
     with services.masks.admitted(request.request_id) as ticket:
-        image, pixels = await _image(request, services)
-        mask = await services.images.rough_mask(request.mask) if request.mask else None
-        found = await services.masks.find(ticket, request.prompts(mask), image, pixels)
+        image = await _image(request, services)
+        mask = await services.images.file("mask", request.mask) if request.mask else None
+        found = await services.masks.find(ticket, request.prompts, image, mask)
     return SmartMaskAnswer(
         mask_base64=base64.b64encode(found.mask).decode(),
         image_id=found.image_id,
@@ -77,8 +77,8 @@ async def detect(request: DetectRequest, services: Services) -> DetectAnswer:
     """
     with services.masks.admitted(request.request_id) as ticket:
         try:
-            image, pixels = await _image(request, services)
-            found = await services.masks.find(ticket, request.prompts, image, pixels)
+            image = await _image(request, services)
+            found = await services.masks.find(ticket, request.prompts, image)
         except (InvalidInputError, ImageNotFoundError) as error:
             return DetectAnswer(success=False, error=error.detail, warnings=request.warnings)
     mask = base64.b64encode(found.mask).decode()
@@ -92,16 +92,13 @@ async def extract_object(request: ExtractRequest, services: Services) -> Extract
     return ExtractAnswer(extracted_image=base64.b64encode(png).decode(), warnings=request.warnings)
 
 
-async def _image(
-    request: SmartMaskRequest | DetectRequest, services: Services
-) -> tuple[Picture | str, bytes | None]:
-    """Return the picture that was sent, or else the image_id; and its pixels if they were read.
+async def _image(request: SmartMaskRequest | DetectRequest, services: Services) -> Picture | str:
+    """Return the picture that was sent, or else the image_id.
 
-    Clients send the same picture at every click, so a known upload is recognised and not decoded.
+    Clients send the same picture at every click, so a known upload is recognised and not read.
     """
     if not request.image:
-        return request.image_id or "", None
+        return request.image_id or ""
     digest = await services.images.digest(request.image)
-    if known := services.image_store.recognise(digest):
-        return known, None
-    return await services.images.upload(request.image, digest)
+    known = services.image_store.recognise(digest)
+    return known or await services.images.upload(request.image, digest)

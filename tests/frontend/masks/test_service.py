@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from grpc import StatusCode
@@ -30,6 +31,7 @@ from tests.frontend.eventually import eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from frontend.pictures.workers import ImageWorkers
     from frontend.settings import Settings
     from tests.fakes.mask_model import FakeMaskModel
     from tests.fakes.triton_server import FakeTriton
@@ -43,9 +45,16 @@ def picture(name: str = "a") -> Picture:
     return Picture(data, digest.hexdigest(), digest.digest())
 
 
-async def shown(held: Picture) -> bytes:
-    """Stands for what is shown of a picture; every byte of it."""
-    return b"shown " + held.data
+class Images:
+    """Stands for the processes that read pictures; what is shown is every byte of the file."""
+
+    @contextlib.asynccontextmanager
+    async def shown(self, held: Picture, *, forgotten: bool = False) -> AsyncIterator[bytes]:
+        yield b"shown " + held.data
+
+    @contextlib.asynccontextmanager
+    async def rough_mask(self, data: bytes) -> AsyncIterator[bytes]:
+        yield b"mask of " + data
 
 
 class Bench:
@@ -98,7 +107,7 @@ async def bench(
     client = TritonClient(triton.url)
     store = ImageStore(10**6, ttl_s=60)
     watch = TritonWatch(client, SMART_MASK, client.cancel_mask, settings.ping_timeout_s)
-    async with MaskService(settings, store, [watch], shown) as masks:
+    async with MaskService(settings, store, [watch], cast("ImageWorkers", Images())) as masks:
         await eventually(lambda: watch.state)
         yield Bench(masks, store, triton)
         assert (masks.waiting, masks.running) == (0, 0)

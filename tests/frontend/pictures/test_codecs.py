@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from frontend.errors import InvalidInputError
+from frontend.errors import IMAGE_REFUSED, InvalidInputError
 from frontend.pictures import codecs
 from frontend.pictures.codecs import image_format
 from model_kit import raster
@@ -92,14 +92,16 @@ def test_a_mask_becomes_what_it_means() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["data:image/png;base64,", ""])
-def test_an_upload_is_what_is_shown_of_it_and_the_file(prefix: str) -> None:
-    text = written(pixels(0, 7, 9, 4))
-    shown, [file] = codecs.upload(f"{prefix}{text[:9]}\n{text[9:]}".encode(), MAX_PIXELS)
-    assert file == base64.b64decode(text)
+def test_a_file_is_passed_on_unseen(prefix: str) -> None:
+    assert codecs.file(f"{prefix}QU\nJD".encode(), "mask") == [b"ABC"]
+
+
+def test_what_is_shown_of_a_file_is_opaque_srgb() -> None:
+    data = base64.b64decode(written(pixels(0, 7, 9, 4)))
+    [shown] = codecs.shown(data, MAX_PIXELS)
     colours, alpha, _ = raster.read(joined(shown), MAX_PIXELS)
-    assert (colours == decode_rgb(base64.b64decode(text), MAX_PIXELS)).all()
+    assert (colours == decode_rgb(data, MAX_PIXELS)).all()
     assert alpha is None
-    assert joined(codecs.shown(base64.b64decode(text), MAX_PIXELS)[0]) == joined(shown)
 
 
 def test_plain_pixels_are_no_file() -> None:
@@ -112,7 +114,9 @@ def test_plain_pixels_are_no_file() -> None:
 def test_what_is_not_base64_is_refused(text: str) -> None:
     sent = text.encode(errors="surrogatepass")
     with pytest.raises(InvalidInputError, match=r"^Failed to cache image: not base64 \("):
-        codecs.upload(sent, MAX_PIXELS)
+        codecs.file(sent, IMAGE_REFUSED)
+    with pytest.raises(InvalidInputError, match=r"^mask: Invalid base64 .*: not base64 \("):
+        codecs.file(sent, "mask")
     for function in (codecs.mask, functools.partial(codecs.picture, keep=False)):
         with pytest.raises(InvalidInputError, match=r"^field: Invalid base64 .*: not base64 \("):
             function(sent, "field", MAX_PIXELS)

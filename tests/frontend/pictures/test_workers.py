@@ -45,16 +45,18 @@ async def test_displays_wait_apart_and_not_without_bound(
     await asyncio.to_thread(begun.wait, 60)
     with pytest.raises(UnavailableError, match="busy with pictures"):
         await workers.webp(b"")
-    assert (await workers.original("field", b64(png())))[1] == png()  # nobody's edit waits for them
+    async with workers.edit() as images:  # nobody's edit waits for them
+        assert (await images.original("field", b64(png())))[1] == png()
     go_on.set()
     assert await asyncio.gather(*waiting) == [(b"", "made")] * MAX_DISPLAYS
 
 
 async def test_the_largest_picture_passes_and_one_more_does_not(workers: ImageWorkers) -> None:
     largest = encoded(size=(100, 100), mode="1")
-    assert size_of(await workers.picture("field", b64(largest))) == (100, 100)
-    with pytest.raises(InvalidInputError, match="field: 101x100 is more than the 10000 pixels"):
-        await workers.picture("field", b64(encoded(size=(101, 100), mode="1")))
+    async with workers.edit() as images:
+        assert size_of(await images.picture("field", b64(largest))) == (100, 100)
+        with pytest.raises(InvalidInputError, match="field: 101x100 is more than the 10000 pixels"):
+            await images.picture("field", b64(encoded(size=(101, 100), mode="1")))
 
 
 def written(picture: Pixels, image_type: str = "PNG", **options: Any) -> str:
