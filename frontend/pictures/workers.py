@@ -219,9 +219,10 @@ class EditPictures:
         return pixels
 
     async def _read(
-        self, function: str, field: str, text: str, options: Mapping[str, bool]
+        self, function: str, field: str, text: str, more: Mapping[str, bool]
     ) -> list[bytes]:
-        options = {"field": field, "max_pixels": self._pool.max_pixels, **options}
+        options: dict[str, str | int] = {"field": field, "max_pixels": self._pool.max_pixels}
+        options |= more
         read = await self._pool.work(function, field, [text], options)
         self._bytes += len(read[0])
         if self._bytes > MAX_EDIT_BYTES:
