@@ -110,7 +110,8 @@ class Worker:
             SandboxError: it could not be started.
         """
         message, descriptors = self._receive()
-        if not message:
+        if not message or len(descriptors) != 1:
+            _close(descriptors)
             raise SandboxError("no process could be started")
         (self._process,) = descriptors
         order = {
@@ -119,11 +120,12 @@ class Worker:
             "seconds": work.seconds,
             "memory": work.memory + sum(map(len, work.files)),
         }
-        files = [_file(data) for data in work.files]
+        files: list[int] = []
         try:
+            files += map(_file, work.files)
             socket.send_fds(self._socket, [json.dumps(order).encode()], files)
         except OSError as error:
-            raise SandboxError(f"the process has ended: {error}") from error
+            raise SandboxError(f"the files cannot be handed over: {error}") from error
         finally:
             _close(files)
 
@@ -132,6 +134,7 @@ class Worker:
 
         Raises:
             RefusedError: the module refused the bytes, or the worker crashed.
+            SandboxError: not all files came through.
             FailedError: the module failed.
         """
         message, descriptors = self._receive()
@@ -143,6 +146,8 @@ class Worker:
                 raise RefusedError(answer["refused"])
             if "failed" in answer:
                 raise FailedError(answer["failed"])
+            if len(descriptors) != answer["files"]:
+                raise SandboxError("this process has no more room for files")
             return [_content(each) for each in descriptors]
         finally:
             _close(descriptors)
@@ -341,10 +346,15 @@ def _serve(name: str) -> None:
 
 def _work(connection: socket.socket, module: Any, parent: int) -> NoReturn:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == parent:
-        with contextlib.suppress(ConnectionError):
+    try:
+        if os.getppid() == parent:
             _answer(connection, module)
-    os._exit(0)
+    except ConnectionError:
+        pass  # nobody needs it any more
+    except Exception:
+        traceback.print_exc()
+    finally:
+        os._exit(0)
 
 
 def _answer(connection: socket.socket, module: Any) -> None:
@@ -358,7 +368,7 @@ def _answer(connection: socket.socket, module: Any) -> None:
     files = [_content(each) for each in descriptors]
     _close(descriptors)
     _bound(order["memory"], order["seconds"])
-    answer: dict[str, str] = {}
+    answer: dict[str, str | int] = {}
     outputs: list[int] = []
     try:
         made = getattr(module, order["function"])(*files, **order["options"])
@@ -369,6 +379,7 @@ def _answer(connection: socket.socket, module: Any) -> None:
         answer["refused"] = "needs more memory to decode than it may"
     except Exception:
         answer["failed"] = traceback.format_exc()[-_MAX_MESSAGE // 2 :]
+    answer["files"] = len(outputs)
     socket.send_fds(connection, [json.dumps(answer).encode()], outputs)
 
 

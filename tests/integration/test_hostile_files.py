@@ -173,8 +173,9 @@ def sizes(server: Server) -> dict[int, int]:
 def attacks(files: list[bytes]) -> Iterator[tuple[str, Json]]:
     """Yield requests for ever: every file at every field, in turn."""
     texts = [*map(b64, files), blanks(len(b64(max(files, key=len))) // 3)]
-    for (path, field), text in itertools.product(itertools.cycle(FIELDS), texts):
-        yield path, body(path, field, text)
+    while True:
+        for (path, field), text in itertools.product(FIELDS, texts):
+            yield path, body(path, field, text)
 
 
 async def attacked(
