@@ -320,9 +320,10 @@ class _Pool:
             if not await _readable(worker, START_S):
                 raise SandboxError("no process could be started in time")
             worker.begin(work)
-            if not await _readable(worker, work.seconds):
-                raise TooSlowError(work.seconds)
-            return worker.finish()
+            while left := worker.left():
+                if await _readable(worker, left):
+                    return worker.finish()
+            raise TooSlowError(work.seconds)
 
 
 class _Kept:
