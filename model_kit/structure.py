@@ -42,7 +42,9 @@ MAX_WEBP_CHUNKS = 10_000
 MAX_RUN_LENGTH_BYTES = 2**20
 """Of a BMP in run-length codes. Pillow reads these in Python, at a megabyte a second."""
 
-_MARKER = re.compile(rb"\xff+[^\xff\x00\x01\xd0-\xd7]")
+# The last fill byte and what follows it. A pattern of all fill bytes would try each run of them
+# from each of its bytes.
+_MARKER = re.compile(rb"\xff[^\xff\x00\x01\xd0-\xd7]")
 _START_OF_SCAN, _END_OF_IMAGE, _START_OF_IMAGE = 0xDA, 0xD9, 0xD8
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PIXEL_CHUNKS = (b"IDAT", b"fdAT", b"fcTL")
