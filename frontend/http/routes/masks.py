@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.background import BackgroundTask
 
 from frontend.domain.masks import Picture
-from frontend.errors import ImageNotFoundError, InvalidInputError, UnsupportedError
+from frontend.errors import ImageNotFoundError, InvalidInputError, UnsupportedError, quoted
 from frontend.http.dependencies import REFUSALS, Services
 from frontend.http.json_route import JsonRoute
 from frontend.http.schemas.masks import (
@@ -35,8 +35,8 @@ async def smart_mask(request: SmartMaskRequest, services: Services) -> SmartMask
         raise UnsupportedError("model_type: birefnet is not built")
     with services.masks.admitted(request.request_id) as ticket:
         image = await _image(request, services)
-        mask = await services.images.from_base64("mask", request.mask) if request.mask else None
-        found = await services.masks.find(ticket, request.prompts(mask), image)
+        mask = await services.images.file("mask", request.mask) if request.mask else None
+        found = await services.masks.find(ticket, request.prompts, image, mask)
     return SmartMaskAnswer(
         mask_base64=base64.b64encode(found.mask).decode(),
         image_id=found.image_id,
@@ -65,7 +65,8 @@ async def cancel(
     answered = services.masks.answered_lately(request_id)
     finish = services.masks.cancel(request_id)
     what = "had already been answered" if answered else "marked for cancellation"
-    body = MaskCancelled(message=f"Smart mask request {request_id} {what}", request_id=request_id)
+    said = quoted(request_id)
+    body = MaskCancelled(message=f"Smart mask request {said} {what}", request_id=said)
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
 
 
@@ -95,10 +96,10 @@ async def extract_object(request: ExtractRequest, services: Services) -> Extract
 async def _image(request: SmartMaskRequest | DetectRequest, services: Services) -> Picture | str:
     """Return the picture that was sent, or else the image_id.
 
-    Clients send the same picture at every click, so a known upload is recognised and not decoded.
+    Clients send the same picture at every click, so a known upload is recognised and not read.
     """
     if not request.image:
         return request.image_id or ""
     digest = await services.images.digest(request.image)
     known = services.image_store.recognise(digest)
-    return known or await services.images.picture(request.image, digest)
+    return known or await services.images.upload(request.image, digest)
