@@ -128,7 +128,7 @@ class Head(nn.Module):
         ]
         sides, scores, coefficients = (torch.cat(each, 2) for each in rows)
         bins = torch.arange(BINS, device=sides.device, dtype=torch.float32)
-        chances = sides.unflatten(1, (4, BINS)).softmax(2)
+        chances = sides.reshape(len(sides), 4, BINS, -1).softmax(2)
         left, top, right, bottom = (chances * bins[:, None]).sum(2).unbind(1)
         x, y, stride = _cells(levels)
         box = torch.stack(

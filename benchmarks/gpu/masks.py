@@ -99,7 +99,7 @@ def _graph(network: Any, images: torch.Tensor) -> Callable[[torch.Tensor], Any]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         network(images)
-    return lambda _: graph.replay()  # type: ignore[no-untyped-call]
+    return lambda _: graph.replay()
 
 
 def _run(network: Any, dtype: torch.dtype) -> Callable[[Floats], tuple[Floats, Floats]]:
