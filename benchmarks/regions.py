@@ -84,11 +84,11 @@ def draw(axes: Axes, results: dict[str, Any]) -> None:
     """Draw the seconds of an edit by the picture's size, for both regions, and the pictures."""
     axes.axis("off")
     for number, (title, data) in enumerate(results["pictures"].items()):
-        panel = axes.inset_axes((0.55 + 0.24 * (number % 2), 0.75 - 0.25 * (number // 2), 0.2, 0.2))
+        panel = axes.inset_axes((0.5 + 0.26 * (number % 2), 0.77 - 0.26 * (number // 2), 0.24, 0.2))
         panel.imshow(np.asarray(from_base64(data)))
         panel.set_title(title, size="xx-small")
         panel.axis("off")
-    axes = axes.inset_axes((0.05, 0.1, 0.45, 0.75))
+    axes = axes.inset_axes((0.05, 0.1, 0.4, 0.7))
     sizes = [str(size) for size in results["crops"]]
     for offset, region in ((-0.2, "auto"), (0.2, "full")):
         seconds = [found[region]["seconds"] for found in results["crops"].values()]
@@ -96,7 +96,7 @@ def draw(axes: Axes, results: dict[str, Any]) -> None:
     axes.set_xticks(range(len(sizes)), [f"{size}²" for size in sizes])
     axes.set_ylabel("seconds")
     axes.set_title(f"removal of a {results['object_px']} px object, {results['steps']} steps")
-    axes.legend()
+    axes.legend(loc="lower center")
 
 
 async def _edit(
@@ -213,12 +213,22 @@ async def _shift(client: httpx.AsyncClient, size: tuple[int, int]) -> dict[str, 
     third = width // 3
     source = np.asarray(picture)
     left, right = (
-        cv2.phaseCorrelate(_grey(source[:, part]), _grey(found[:, part]))[0]
+        _moved(source[:, part], found[:, part])
         for part in (slice(0, third), slice(width - third, width))
     )
     largest = max(abs(value) for value in (*left, *right))
     apart = max(abs(a - b) for a, b in zip(left, right, strict=True))
     return {"shift": round(largest, 3), "difference": round(apart, 3)}
+
+
+def _moved(source: Pixels, found: Pixels) -> tuple[float, float]:
+    """Return by how many pixels a picture has moved, in x and y."""
+    before, after = _grey(source), _grey(found)
+    moved = cv2.phaseCorrelate(before, after)[0]
+    # OpenCV pads each side to a length that its transform likes. Where that is odd, it finds half
+    # a pixel between a picture and itself.
+    nothing = cv2.phaseCorrelate(before, before)[0]
+    return moved[0] - nothing[0], moved[1] - nothing[1]
 
 
 def _small(pixels: Pixels) -> str:

@@ -118,13 +118,18 @@ class Client:
         """
         self._call("POST", f"/api/generate/async/cancel/{task_id}")
 
-    def result(self, task_id: str) -> dict[str, Any]:
-        """Return the result of a job that is done: `image` (PNG, base64), `debug_info` and more.
+    def result(self, task_id: str, *, debug: bool = False) -> dict[str, Any]:
+        """Return the result of a job that is done: `image` (PNG, base64) and more.
+
+        Args:
+            task_id: the job.
+            debug: whether to fetch `debug_info` too, whose pictures are most of the bytes.
 
         Raises:
             ApiError: the job is not done.
         """
-        return self._call("GET", f"/api/generate/result/{task_id}")
+        params = {"debug": str(debug).lower()}
+        return self._call("GET", f"/api/generate/result/{task_id}", params=params)
 
     def status(self, task_id: str) -> dict[str, Any]:
         """Return the fields of a job's TaskStatus.

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RETRY_AFTER_S = 5
+# Of an id that a client made up, in a text that quotes it.
+MAX_QUOTED_CHARS = 128
 # The contract's words for a picture of a mask request that cannot be decoded.
 IMAGE_REFUSED = "Failed to cache image"
 
@@ -55,7 +57,7 @@ class JobNotFoundError(ServingError):
     status = 404
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"Task {job_id} not found")
+        super().__init__(f"Task {quoted(job_id)} not found")
 
 
 class JobFailedError(ServingError):
@@ -72,7 +74,7 @@ class ImageNotFoundError(ServingError):
     status = 404
 
     def __init__(self, image_id: str) -> None:
-        super().__init__(f"Image ID not found or expired: {image_id}")
+        super().__init__(f"Image ID not found or expired: {quoted(image_id)}")
 
 
 class MaskCancelledError(ServingError):
@@ -81,7 +83,7 @@ class MaskCancelledError(ServingError):
     status = 400
 
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"Segmentation request {request_id} was cancelled")
+        super().__init__(f"Segmentation request {quoted(request_id)} was cancelled")
 
 
 class ModelCancelledError(ServingError):
@@ -119,5 +121,14 @@ class TritonDownError(UnavailableError):
     """Triton is down: nothing reaches it or the model's process."""
 
 
+class TritonSilentError(TritonDownError):
+    """Triton does not answer pings, which does not prove that it has lost its requests."""
+
+
 class TritonStoppingError(TritonDownError):
     """Triton is stopping: it refuses new requests and finishes those that it has."""
+
+
+def quoted(text: str) -> str:
+    """Return a client's text as an answer may quote it: of bounded length."""
+    return text if len(text) <= MAX_QUOTED_CHARS else f"{text[:MAX_QUOTED_CHARS]}…"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger
 
 MAX_VALUE_CHARS = 4000
+# Lines of other libraries in a window; a flood of them must not hide the rest of the log.
+MAX_FOREIGN_LINES = 10
+WINDOW_S = 1.0
 
 
 def configure(level: str) -> None:
@@ -38,6 +42,9 @@ def configure(level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    root = logging.getLogger()
+    root.handlers = [each for each in root.handlers if not isinstance(each, _Foreign)]
+    root.addHandler(_Foreign(logging.WARNING))
 
 
 def _shorten(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
@@ -46,3 +53,22 @@ def _shorten(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDic
         if isinstance(value, str) and len(value) > MAX_VALUE_CHARS:
             entry[key] = f"…{value[-MAX_VALUE_CHARS:]}"
     return entry
+
+
+class _Foreign(logging.Handler):
+    """Writes what libraries log in this log's form, at most MAX_FOREIGN_LINES in a window."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._window_ends = 0.0
+        self._lines = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (now := time.monotonic()) >= self._window_ends:
+            self._window_ends, self._lines = now + WINDOW_S, 0
+        self._lines += 1
+        if self._lines > MAX_FOREIGN_LINES:
+            return
+        log = structlog.get_logger()
+        write = log.error if record.levelno >= logging.ERROR else log.warning
+        write("library", logger=record.name, text=record.getMessage(), exc_info=record.exc_info)

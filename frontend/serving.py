@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from frontend.http.app import create_app
+from frontend.http.connections import Connections, raise_file_limit
 from frontend.launcher import installation
 from frontend.launcher.errors import LaunchError
 from frontend.launcher.supervisor import Supervisor
@@ -19,10 +20,11 @@ from frontend.launcher.supervisor import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastapi import FastAPI
+
     from frontend.settings import Settings
 
 _POLL_S = 0.1
-_KEEP_ALIVE_S = 75
 _OPEN_STREAMS_S = 2  # how long event streams may go on after the server begins to stop
 _STOP_TIMEOUT_S = 15.0
 
@@ -67,15 +69,7 @@ def running(settings: Settings) -> Iterator[Serving]:
             own = installation.loading_file(settings.triton_grpc_port)
             settings = settings.model_copy(update={"loading_file": settings.loading_file or own})
             triton = stack.enter_context(Supervisor(settings))
-        server = _Server(
-            uvicorn.Config(
-                create_app(settings),
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=_OPEN_STREAMS_S,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-            )
-        )
+        server = _Server(server_config(create_app(settings), settings))
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True
         )
@@ -87,6 +81,21 @@ def running(settings: Settings) -> Iterator[Serving]:
             time.sleep(_POLL_S)
         host, port = listener.getsockname()[:2]
         yield Serving(f"http://{f'[{host}]' if ':' in host else host}:{port}", triton, thread)
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Return what uvicorn serves the app with, in one event loop."""
+    connections = Connections(settings, raise_file_limit(settings))
+    return uvicorn.Config(
+        app,
+        http=connections.protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_graceful_shutdown=_OPEN_STREAMS_S,
+    )
 
 
 class _Server(uvicorn.Server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,7 +20,10 @@ Bytes = Annotated[int, Field(ge=1)]
 CHECKOUT = Path(__file__).parents[1]
 PREFIX = "ARTMANCER_"
 # Read by the command line, and by docker-compose.yml.
-OTHER_VARIABLES = {"ARTMANCER_URL", "ARTMANCER_BIND", "ARTMANCER_TAG"}
+OTHER_VARIABLES = {
+    *("ARTMANCER_URL", "ARTMANCER_BIND", "ARTMANCER_TAG"),
+    *("ARTMANCER_PROXY_BIND", "ARTMANCER_PROXY_PORT"),
+}
 
 
 class Settings(BaseSettings):
@@ -39,6 +43,30 @@ class Settings(BaseSettings):
     cors_origins: tuple[str, ...] = Field(
         default=(),
         description='origins whose pages may call the API, as a JSON list; ["*"] allows any',
+    )
+
+    trusted_proxies: tuple[str, ...] = Field(
+        default=("127.0.0.0/8", "::1"),
+        description="addresses or networks of proxies, as a JSON list: who they say a request is "
+        "from is believed, and no bound for one address counts for them",
+    )
+    max_connections: int = Field(
+        default=1024,
+        ge=16,
+        le=65536,
+        description="maximum number of open connections; half of them may be event streams",
+    )
+    max_connections_per_address: int = Field(
+        default=256, ge=1, description="maximum number of open connections of one address"
+    )
+    max_streams_per_address: int = Field(
+        default=64, ge=1, description="maximum number of open event streams of one address"
+    )
+    head_timeout_s: Seconds = Field(
+        default=10.0, description="seconds that the head of a request may take to come"
+    )
+    write_timeout_s: Seconds = Field(
+        default=30.0, description="seconds that a client may take to read the next 64 KiB"
     )
 
     triton_url: str = Field(
@@ -141,6 +169,11 @@ class Settings(BaseSettings):
     max_pending_body_bytes: Bytes = Field(
         default=256 * 2**20, description="maximum bytes of all bodies that are handled at one time"
     )
+    max_pending_answer_bytes: Bytes = Field(
+        default=256 * 2**20,
+        description="maximum bytes of all large answers that are being read, without results of "
+        "edits, which memory_bytes bounds",
+    )
     max_image_pixels: Bytes = Field(
         default=2**25, description="maximum pixels, width x height, of each of an edit's images"
     )
@@ -163,6 +196,13 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            ipaddress.ip_network(each)  # its error names the text
+        return value
 
     @field_validator("triton_url")
     @classmethod

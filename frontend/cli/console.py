@@ -6,8 +6,9 @@ import base64
 import io
 import math
 import os
+import re
 import signal
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import pydantic
 import typer
@@ -29,8 +30,28 @@ Url = Annotated[
 ]
 DEFAULT_URL = "http://127.0.0.1:8080"
 
-console = Console(soft_wrap=True, highlight=False, markup=False)
-stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+# Those of C0 but tab and line feed, DEL, and those of C1. A terminal obeys them, and rich passes
+# ESC on.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """Return a text of the server's as a terminal may get it: without control characters."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+class PlainConsole(Console):
+    """Prints what it is given and nothing that a terminal obeys."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """See Console."""
+        super().print(
+            *(printable(each) if isinstance(each, str) else each for each in objects), **options
+        )
+
+
+console = PlainConsole(soft_wrap=True, highlight=False, markup=False)
+stderr = PlainConsole(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def read_settings() -> Settings:

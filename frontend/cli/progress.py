@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from frontend.cli.console import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -44,4 +46,4 @@ def _state(update: JobUpdate) -> str:
         return update.status
     if update.current_step:
         return f"step {update.current_step} of {update.total_steps}"
-    return update.message or update.status
+    return printable(update.message or update.status)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
+from frontend import loop_time
 from frontend.dispatch.outage import Outage
 from frontend.dispatch.queue import JobQueue, LiveJob
 from frontend.domain.edits import EditResult, Stage
@@ -26,6 +27,8 @@ from frontend.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from frontend.loop_time import RunningClock
+from frontend.supervision import Rounds, supervised_task
 from frontend.triton.edit_tensors import edit_update, in_field_names
 from frontend.triton.loading import loading_stage, outage_error
 
@@ -65,8 +68,13 @@ class EditService:
         self._settings = settings
         self._store = store
         self._clock = asyncio.get_running_loop().time
+        self._running_clock = RunningClock()
         self._queue = JobQueue(
-            settings.max_queue_size, settings.max_in_flight, self._clock, len(watches)
+            settings.max_queue_size,
+            settings.max_in_flight,
+            self._clock,
+            len(watches),
+            self._running_clock,
         )
         self._watches = dict(zip(self._queue.lanes, watches, strict=True))
         self._outage = Outage(settings.recovery_timeout_s)
@@ -75,18 +83,24 @@ class EditService:
 
     async def __aenter__(self) -> Self:
         await self._ping_all()
-        self._supervisor = asyncio.create_task(self._supervise())
+        self._supervisors = (
+            supervised_task("edits-clock", self._running_clock.run()),
+            supervised_task("edits", self._supervise()),
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._closing = True
-        self._supervisor.cancel()
+        for supervisor in self._supervisors:
+            supervisor.cancel()
         await self._fail_waiting(ClosingError())
         # Triton does not stop while a job runs.
         running = list(self._queue.running.values())
         grace_s = self._settings.cancel_timeout_s
         await asyncio.gather(*(self._end_early(job, ClosingError(), grace_s) for job in running))
-        await asyncio.gather(self._supervisor, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._supervisors, *self._tasks, return_exceptions=True)
+        for watch in self._watches.values():
+            watch.close()
 
     @property
     def waiting(self) -> int:
@@ -275,12 +289,13 @@ class EditService:
     async def _follow(self, job: LiveJob) -> None:
         """Log the model's responses until its stream ends."""
         done = False
-        job.heard_at = self._clock()
+        job.heard_at = self._running_clock()
         job.stream = self._watch_of(job).client.edit(
             job.job_id, await self._store.params(job.job_id), self._settings.job_timeout_s
         )
         async with contextlib.aclosing(job.stream.responses()) as responses:
             async for response in responses:
+                self._watch_of(job).note_answer()
                 update = edit_update(response)
                 if isinstance(update, EditResult):
                     await self._finish(job, update)
@@ -294,7 +309,7 @@ class EditService:
         if not job.accepted.is_set():
             job.accepted.set()
             await self._store.release(job.job_id)
-        job.hear(update, self._clock())
+        job.hear(update, self._clock(), self._running_clock())
         await self._store.append(job.job_id, self._running_event(job, update))
 
     def _running_event(self, job: LiveJob, update: EditProgress) -> JobEvent:
@@ -364,11 +379,11 @@ class EditService:
         try:
             if job.end_reason is None:
                 job.end_reason = reason
-                async with asyncio.timeout(self._settings.cancel_timeout_s):
+                async with loop_time.timeout(self._settings.cancel_timeout_s):
                     await job.accepted.wait()
                     if not job.ended.is_set():
                         await self._watch_of(job).client.cancel_edit(job.job_id)
-            async with asyncio.timeout(grace_s):
+            async with loop_time.timeout(grace_s):
                 await job.ended.wait()
         except (TimeoutError, ServingError) as error:
             log.warning("cancel_unanswered", task_id=job.job_id, reason=repr(error))
@@ -379,16 +394,15 @@ class EditService:
 
     async def _supervise(self) -> None:
         """Ping Triton for ever, and end the jobs that would not end by themselves."""
+        rounds = Rounds("edits")
         while True:
             next_ping = self._clock() + self._settings.ping_interval_s
-            try:
+            with rounds.one():
                 await self._ping_all()
                 await self._react()
                 # Once a ping, not at each start: a long queue of short jobs would send
                 # positions without end.
                 await self._announce(self._queue.moved_up())
-            except Exception:
-                log.exception("supervision_failed")
             await asyncio.sleep(next_ping - self._clock())
 
     async def _ping_all(self) -> None:

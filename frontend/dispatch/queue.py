@@ -31,7 +31,7 @@ class Lane:
     """One Triton's engine, which runs its jobs one after the other."""
 
     turn_at: float
-    """When a job last left this engine; seconds of the queue's clock."""
+    """When a job last left this engine; seconds of the queue's running clock."""
     ready: bool = True
     """Whether the queue may start a job here now."""
     full: bool = False
@@ -97,7 +97,7 @@ class LiveJob:
     last: EditProgress | None = None
     """The newest response."""
     heard_at: float = 0.0
-    """When `last` came, or else when the job was sent; seconds of the queue's clock."""
+    """When `last` came, or else when the job was sent; seconds of the queue's running clock."""
     expected_seconds: float | None = None
     """From `engine_since` to the job's end, as the model expects it."""
     engine_since: float | None = None
@@ -107,9 +107,9 @@ class LiveJob:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at the job's end."""
 
-    def hear(self, update: EditProgress, now: float) -> None:
-        """Take note of a response."""
-        self.last, self.heard_at = update, now
+    def hear(self, update: EditProgress, now: float, running_now: float) -> None:
+        """Take note of a response; `now` and `running_now` are the times of the queue's clocks."""
+        self.last, self.heard_at = update, running_now
         if update.plan is not None:
             self.pixels, self.size = update.plan.pixels, update.plan.size
             self.computed_sizes = update.plan.computed_sizes
@@ -126,17 +126,25 @@ class JobQueue:
         max_running: maximum number of running jobs of one lane.
         clock: the time in seconds; only differences count.
         lanes: number of engines.
+        running_clock: the same without the time in which this process stood still, in which it
+            would have heard nothing.
     """
 
     def __init__(
-        self, max_waiting: int, max_running: int, clock: Callable[[], float], lanes: int = 1
+        self,
+        max_waiting: int,
+        max_running: int,
+        clock: Callable[[], float],
+        lanes: int = 1,
+        running_clock: Callable[[], float] | None = None,
     ) -> None:
         self._max_waiting = max_waiting
         self._max_running = max_running
         self._clock = clock
+        self._running_clock = running_clock or clock
         self._seconds_per_unit = math.nan  # a unit is one step of one pixel
         self._numbers = itertools.count()
-        self.lanes = [Lane(clock()) for _ in range(lanes)]
+        self.lanes = [Lane(self._running_clock()) for _ in range(lanes)]
         self.waiting: dict[str, LiveJob] = {}
         self.running: dict[str, LiveJob] = {}
 
@@ -184,7 +192,7 @@ class JobQueue:
         if job.lane:
             job.lane.running.pop(job.job_id, None)
             job.lane.ended.append(job.job_id)
-            job.lane.turn_at = self._clock()
+            job.lane.turn_at = self._running_clock()
         job.accepted.set()
         job.ended.set()
 
@@ -210,7 +218,7 @@ class JobQueue:
             running = list(lane.running.values())
             on_engine = [job for job in running if job.engine_since is not None]
             for job in (on_engine or running)[:1]:
-                if self._clock() - max(job.heard_at, lane.turn_at) > longest_s:
+                if self._running_clock() - max(job.heard_at, lane.turn_at) > longest_s:
                     silent.append(job)
         return silent
 

@@ -11,13 +11,17 @@ from starlette.middleware.cors import CORSMiddleware
 from frontend import logs
 from frontend.dispatch.dispatcher import EditService
 from frontend.http import answers
+from frontend.http.answer_limit import AnswerLimit
 from frontend.http.body_limit import BodyLimit
+from frontend.http.connections import EventStreams
 from frontend.http.crashes import CrashAnswer
 from frontend.http.dependencies import AppServices
+from frontend.http.displays import Displays
 from frontend.http.head import HeadAsGet
 from frontend.http.refusals import RefusalLog
 from frontend.http.repeats import Repeats
 from frontend.http.routes import generate, masks, not_built, system, visualization
+from frontend.http.safe_headers import SafeHeaders
 from frontend.jobs.memory import MemoryJobStore
 from frontend.masks.image_store import ImageStore
 from frontend.masks.service import MaskService
@@ -76,6 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         max_pending_bytes=settings.max_pending_body_bytes,
     )
     # Each one added stands outside those before it.
+    app.add_middleware(AnswerLimit, max_pending_bytes=settings.max_pending_answer_bytes)
     app.add_middleware(HeadAsGet)
     app.add_middleware(CrashAnswer, refusals=app.state.refusals)
     app.add_middleware(
@@ -85,6 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         allow_headers=["*"],
         expose_headers=["Retry-After", "Content-Disposition"],
     )
+    app.add_middleware(SafeHeaders, shared=bool(settings.cors_origins))
     return app
 
 
@@ -106,7 +112,17 @@ async def _services(settings: Settings) -> AsyncIterator[AppServices]:
             EditService(settings, jobs, edit_watches) as edits,
             MaskService(settings, store, mask_watches, images) as masks,
         ):
-            yield AppServices(settings, images, jobs, edits, Repeats(jobs), store, masks)
+            yield AppServices(
+                settings,
+                images,
+                jobs,
+                edits,
+                Repeats(jobs),
+                store,
+                masks,
+                EventStreams(settings),
+                Displays(images.webp),
+            )
     finally:
         images.close()
         for client in clients:

@@ -23,6 +23,8 @@ _VALUE_STARTS = (b",", b"[", b"{")
 class BodyLimit:
     """ASGI middleware that refuses a body as soon as the body is known to exceed a bound.
 
+    Once the application answers, nothing reads the body any more, and no bound cuts the answer.
+
     Args:
         app: the application behind it.
         max_bytes: bound on one body.
@@ -43,30 +45,43 @@ class BodyLimit:
         headers = Headers(scope=scope)
         declared = int(headers.get("content-length", "0"))
         counts_values = _is_json(headers.get("content-type"))
-        received = values = 0
-        complete = False
+        received = counted = values = 0
+        complete = answered = False
         clock = asyncio.get_running_loop().time
         deadline = clock() + BODY_TIMEOUT_S
 
+        async def send_noting(message: Message) -> None:
+            nonlocal counted, answered
+            answered = True
+            # Whoever answers has read what it needs, and keeps none of it.
+            self._pending_bytes -= counted
+            counted = 0
+            await send(message)
+
         async def bounded() -> Message:
-            nonlocal received, values, complete
+            nonlocal received, counted, values, complete
+            if complete or answered:
+                # Unbounded: the application now waits for the client to disconnect.
+                return await receive()
             self._check_size(declared)
             if (encoding := headers.get("content-encoding", "identity")) != "identity":
                 raise HTTPException(
                     415,
                     f"Content-Encoding: {encoding[:20]} is not supported, send the body as it is",
                 )
-            if complete:
-                # Unbounded: the application now waits for the client to disconnect.
-                return await receive()
             try:
                 async with asyncio.timeout_at(min(deadline, clock() + PART_TIMEOUT_S)):
                     message = await receive()
             except TimeoutError:
+                if answered:
+                    return await receive()
                 raise HTTPException(408, "body: did not come in time") from None
             complete = not message.get("more_body", False)
             chunk = message.get("body", b"")
+            if answered:
+                return message
             received += len(chunk)
+            counted += len(chunk)
             self._pending_bytes += len(chunk)
             self._check_size(received)
             if self._pending_bytes > self._max_pending_bytes:
@@ -80,9 +95,9 @@ class BodyLimit:
             return message
 
         try:
-            await self._app(scope, bounded, send)
+            await self._app(scope, bounded, send_noting)
         finally:
-            self._pending_bytes -= received
+            self._pending_bytes -= counted
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:

@@ -44,6 +44,6 @@ class CrashAnswer:
         except Exception:
             self._refusals.crashed(scope["method"], scope["path"])
             if begun:
-                raise  # The HTTP server ends the connection: half an answer must not look whole.
+                return  # The HTTP server closes the connection: half an answer must not look whole.
             answer = JSONResponse({"detail": "Internal server error"}, 500)
             await answer(scope, receive, send)

@@ -1,6 +1,9 @@
 """Owns what FastAPI passes to endpoints: the services, and a finished job's result."""
 
-from dataclasses import dataclass
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Request
@@ -8,7 +11,9 @@ from fastapi import Depends, Path, Request
 from frontend.dispatch.dispatcher import EditService
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
-from frontend.errors import JobFailedError, JobNotFinishedError
+from frontend.errors import JobFailedError, JobNotFinishedError, JobNotFoundError
+from frontend.http.connections import EventStreams
+from frontend.http.displays import Displays
 from frontend.http.repeats import Repeats
 from frontend.http.schemas.fields import ErrorBody, NoResultBody
 from frontend.jobs.store import JobStore
@@ -40,6 +45,10 @@ class AppServices:
     repeats: Repeats
     image_store: ImageStore
     masks: MaskService
+    streams: EventStreams
+    displays: Displays
+    parsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """Held by whoever parses a result of tens of megabytes."""
 
 
 TaskId = Annotated[str, Path(description="of the answer to the submission")]
@@ -53,8 +62,27 @@ async def _services(request: Request) -> AppServices:
 Services = Annotated[AppServices, Depends(_services)]
 
 
-async def _finished(task_id: TaskId, services: Services) -> EditResult:
-    """Return the job's result.
+@dataclass(frozen=True)
+class FinishedJob:
+    """A job that is done."""
+
+    task_id: str
+    seconds_left: float
+    """How long the server keeps it, unless it needs the memory."""
+    fetch: Callable[[], Coroutine[Any, Any, EditResult]]
+    """Returns its result from the store; raises JobNotFoundError once that has forgotten it."""
+
+    async def image(self) -> bytes:
+        """Return the picture; see `fetch`."""
+        return (await self.fetch()).image
+
+    async def info(self) -> bytes:
+        """Return the model's JSON; see `fetch`."""
+        return (await self.fetch()).info
+
+
+async def _finished(task_id: TaskId, services: Services) -> FinishedJob:
+    """Return the job.
 
     Raises:
         JobNotFoundError: no such job.
@@ -64,9 +92,16 @@ async def _finished(task_id: TaskId, services: Services) -> EditResult:
     _, event = await services.jobs.last(task_id)
     if event.status is JobStatus.ERROR:
         raise JobFailedError(event.error or "", event.status)
-    if (result := await services.jobs.result(task_id)) is None:
+    if await services.jobs.result(task_id) is None:
         raise JobNotFinishedError(event.status, ended=event.status.terminal)
-    return result
+
+    async def fetch() -> EditResult:
+        if (kept := await services.jobs.result(task_id)) is None:
+            raise JobNotFoundError(task_id)
+        return kept
+
+    seconds_left = event.at + services.settings.result_ttl_s - time.time()
+    return FinishedJob(task_id, seconds_left, fetch)
 
 
-Finished = Annotated[EditResult, Depends(_finished)]
+Finished = Annotated[FinishedJob, Depends(_finished)]

@@ -117,14 +117,22 @@ def _kill_descendants() -> None:
 
 
 def _copy(output: IO[bytes], log: logging.Handler) -> None:
-    for line in iter(lambda: output.readline(LINE_BYTES), b""):
-        text = line.decode(errors="replace").rstrip("\n")
-        log.emit(logging.makeLogRecord({"msg": text}))
+    try:
+        for line in iter(lambda: output.readline(LINE_BYTES), b""):
+            text = line.decode(errors="replace").rstrip("\n")
+            log.emit(logging.makeLogRecord({"msg": text}))
+    except BaseException:
+        # Nobody empties the pipe any more, and a tritonserver that logs would stand still.
+        os.kill(os.getpid(), signal.SIGQUIT)
+        raise
 
 
 def _watch_launcher() -> None:
-    os.read(sys.stdin.fileno(), 1)
-    os.kill(os.getpid(), signal.SIGQUIT)
+    try:
+        os.read(sys.stdin.fileno(), 1)
+    finally:
+        # Whatever ended the wait, nobody would notice the launcher's end any more.
+        os.kill(os.getpid(), signal.SIGQUIT)
 
 
 if __name__ == "__main__":

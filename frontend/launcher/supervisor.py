@@ -11,6 +11,7 @@ import structlog
 from frontend.launcher import leftovers, preflight
 from frontend.launcher.errors import LaunchError
 from frontend.launcher.tritonserver import TritonServer
+from frontend.supervision import supervised_thread
 
 if TYPE_CHECKING:
     from frontend.launcher.repository import Model
@@ -36,7 +37,11 @@ class Supervisor:
         self._models: list[Model] = []
         self._server: TritonServer | None = None
         self._stopping = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="triton-watch", daemon=True)
+        self._watcher = supervised_thread(
+            "triton-watch",
+            self._watch,
+            lambda: self._stopping.is_set() or self.failure is not None,
+        )
         self.failure: LaunchError | None = None
         """Why the supervisor gave up; None if it has not."""
 

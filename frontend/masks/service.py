@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
+from frontend import loop_time
 from frontend.errors import (
     BackendError,
     ClosingError,
@@ -25,6 +26,7 @@ from frontend.errors import (
     UnavailableError,
 )
 from frontend.masks.early_cancels import EarlyCancels
+from frontend.supervision import Rounds, supervised_task
 from frontend.triton.loading import outage_error
 from frontend.triton.mask_tensors import in_field_names, mask_result
 
@@ -112,7 +114,7 @@ class MaskService:
 
     async def __aenter__(self) -> Self:
         await self._ping_all()
-        self._supervisor = asyncio.create_task(self._supervise())
+        self._supervisor = supervised_task("masks", self._supervise())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -126,6 +128,8 @@ class MaskService:
         ending = (self._end_early(ticket, grace_s) for ticket in tickets)
         await asyncio.gather(*ending, *self._leaving)
         await asyncio.gather(self._supervisor, return_exceptions=True)
+        for watch in self._watches:
+            watch.close()
 
     @property
     def waiting(self) -> int:
@@ -350,7 +354,9 @@ class MaskService:
         ticket.watch = watch = self._watch_for(image_id)
         ticket.call = watch.client.mask(ticket.call_id, prompts, image, deadline - self._clock())
         try:
-            result = mask_result(await ticket.call.response())
+            response = await ticket.call.response()
+            watch.note_answer()
+            result = mask_result(response)
         except ModelCancelledError:
             raise ticket.end_reason or MaskCancelledError(ticket.request_id) from None
         except InvalidInputError as error:
@@ -369,14 +375,14 @@ class MaskService:
     async def _end_early(self, ticket: Ticket, grace_s: float) -> None:
         """End a marked request: ask the model first, and cut the call only if that fails."""
         try:
-            async with asyncio.timeout(self._settings.cancel_timeout_s):
+            async with loop_time.timeout(self._settings.cancel_timeout_s):
                 while ticket.call and ticket.watch:
                     if (await ticket.watch.client.cancel_mask(ticket.call_id)).cancelled:
                         break
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(CANCEL_REPEAT_S):
                             await ticket.ended.wait()
-            async with asyncio.timeout(grace_s):
+            async with loop_time.timeout(grace_s):
                 await ticket.ended.wait()
         except (TimeoutError, ServingError) as error:
             log.warning("cancel_unanswered", request_id=ticket.request_id, reason=repr(error))
@@ -415,13 +421,12 @@ class MaskService:
 
     async def _supervise(self) -> None:
         """Ping Triton for ever, and end the requests that would not end by themselves."""
+        rounds = Rounds("masks")
         while True:
             await asyncio.sleep(self._settings.ping_interval_s)
-            try:
+            with rounds.one():
                 await self._ping_all()
                 self._store.expire()
                 for ticket in self._live.values():
                     if ticket.call and ticket.watch and ticket.watch.requests_lost:
                         ticket.call.cut(TritonDownError(ticket.watch.reason))
-            except Exception:
-                log.exception("supervision_failed")

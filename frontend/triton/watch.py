@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 
+from frontend import loop_time
 from frontend.domain.models import ModelState
-from frontend.errors import ServingError, TritonDownError, TritonStoppingError
+from frontend.errors import (
+    ServingError,
+    TritonDownError,
+    TritonSilentError,
+    TritonStoppingError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,6 +24,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+# Pings of a model that wait for their answers. If its process died, some never come, and Triton
+# answers the next one by an error.
+MAX_QUESTIONS = 3
+
 State = TypeVar("State", bound=ModelState)
 
 
@@ -25,8 +35,12 @@ class TritonWatch(Generic[State]):
     """Pings the model itself, because Triton's own health stays good when a model's process dies.
 
     One error means that Triton is down. Of missed pings it takes two in a row, because a busy
-    machine may miss one. Only some errors mean that Triton's requests are lost: a Triton that
-    stops refuses pings but still finishes its requests.
+    machine may miss one; one that the model answers meanwhile, to whomever, is not missed. The
+    time in which this process itself stood still does not count.
+
+    Only evidence means that Triton's requests are lost: a broken connection, or Triton's own word
+    that the model's process is dead. Silence is none, and a Triton that stops refuses pings but
+    still finishes its requests.
 
     Args:
         client: the connection to Triton.
@@ -47,8 +61,12 @@ class TritonWatch(Generic[State]):
         self._cancel = cancel
         self._timeout_s = timeout_s
         self._missed = 0
+        # Not cut when a ping is missed: a late answer counts, and cutting calls can crash
+        # Triton 2.51.
+        self._questions: list[asyncio.Task[State]] = []
+        self._heard = False  # whether the model has answered anybody since the last ping began
         self._state: State | None = None
-        self._error: ServingError = TritonDownError("Triton has not answered yet")
+        self._error: ServingError = TritonSilentError("Triton has not answered yet")
 
     @property
     def state(self) -> State | None:
@@ -64,8 +82,8 @@ class TritonWatch(Generic[State]):
     def requests_lost(self) -> bool:
         """Whether Triton will never answer the requests that it has; `reason` gives the reason."""
         down = isinstance(self._error, TritonDownError)
-        stopping = isinstance(self._error, TritonStoppingError)
-        return self._state is None and down and not stopping
+        in_doubt = isinstance(self._error, TritonSilentError | TritonStoppingError)
+        return self._state is None and down and not in_doubt
 
     def require(self) -> State:
         """Return the model's last answer.
@@ -83,22 +101,45 @@ class TritonWatch(Generic[State]):
             log.warning("triton_down", model=self._table.model, reason=error.detail)
         self._state, self._error = None, error
 
+    def note_answer(self) -> None:
+        """Take note that the model has answered a request, which proves that it lives."""
+        self._heard = True
+
+    def close(self) -> None:
+        """Drop the questions that have not been answered."""
+        for question in self._questions:
+            question.cancel()
+
     async def ping(self) -> None:
         """Ping once and update `state`."""
+        self._heard = False
+        questions = self._questions
+        questions.append(asyncio.create_task(self._ask()))
+        # Else asyncio complains of an error that came after a better answer.
+        questions[-1].add_done_callback(lambda task: task.cancelled() or task.exception())
+        if len(questions) > MAX_QUESTIONS:
+            questions.pop(0).cancel()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                state = await self._ask()
+            async with loop_time.timeout(self._timeout_s):
+                await asyncio.wait(questions, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
-            self._missed += 1
+            self._missed = 0 if self._heard else self._missed + 1
             if self._missed > 1:
-                self.mark_down(TritonDownError("Triton does not answer"))
+                self.mark_down(TritonSilentError("Triton does not answer"))
+            return
+        self._missed = 0
+        newest = max(number for number, each in enumerate(questions) if each.done())
+        for older in questions[:newest]:
+            older.cancel()
+        self._questions = questions[newest + 1 :]
+        try:
+            state = questions[newest].result()
         except ServingError as error:
-            self._missed = 0
             self.mark_down(error)
         else:
             if self._state is None:
                 log.info("triton_ready", model=self._table.model, bundle=state.bundle)
-            self._missed, self._state = 0, state
+            self._state = state
 
     async def _ask(self) -> State:
         # Compared again, because a Triton that returns may serve another repository.

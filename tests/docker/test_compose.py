@@ -53,8 +53,13 @@ def test_every_setting_of_the_frontend_exists() -> None:
         assert name.removeprefix("ARTMANCER_").lower() in Settings.model_fields
 
 
-def test_only_the_frontend_is_published() -> None:
-    assert [name for name, service in SERVICES.items() if "ports" in service] == ["frontend"]
+def test_only_the_frontend_and_the_proxy_are_published() -> None:
+    published = [name for name, service in SERVICES.items() if "ports" in service]
+    assert published == ["frontend", "proxy"]
+    for name in published:
+        (port,) = SERVICES[name]["ports"]
+        assert VARIABLE.sub(lambda found: found[2], port).startswith("127.0.0.1:")
+    assert SERVICES["proxy"]["networks"] == ["outside"]
     for name in ("triton", "triton-second", "triton-cpu"):
         assert list(SERVICES[name]["networks"]) == ["models"]
     assert COMPOSE["networks"]["models"]["internal"] is True
@@ -139,7 +144,7 @@ def test_a_base_image_reaches_its_build_and_has_one_default(
 ) -> None:
     text = (ROOT / "docker" / f"{dockerfile}.Dockerfile").read_text()
     assert f"ARG {name}={DEFAULTS[name]}\n" in text
-    builds = {service: SERVICES[service]["build"] for service in SERVICES}
+    builds = {service: SERVICES[service]["build"] for service in SERVICES if service != "proxy"}
     assert {each for each in builds if name in builds[each]["args"]} == services
     assert {builds[each]["dockerfile"] for each in services} == {f"docker/{dockerfile}.Dockerfile"}
 

@@ -132,6 +132,26 @@ def test_a_stub_that_dies_while_the_server_stops_keeps_nobody_waiting(
     assert "All stubs ended" in capsys.readouterr().err
 
 
+def test_a_watch_that_fails_ends_it_and_all_its_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = tmp_path / "tritonserver"
+    server.write_text("#!/bin/sh\nexec sleep 60\n")
+    server.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest's own handlers stay
+    started: list[subprocess.Popen[bytes]] = []
+
+    def fail(server: subprocess.Popen[bytes], *_: object) -> int:
+        started.append(server)
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(triton_entrypoint, "watch", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        triton_entrypoint.main([f"--model-repository={tmp_path}"])
+    assert started[0].returncode == -signal.SIGKILL
+
+
 def test_a_crashed_server_ends_it_with_the_signals_code() -> None:
     settings = echo_settings()
     with entrypoint(settings) as process:

@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 
 from frontend.http.app import create_app
+from frontend.serving import server_config
 from frontend.settings import Settings
 from tests.fakes.triton_server import FakeTriton
 from tests.fakes.web_client import WebClient
@@ -28,17 +29,10 @@ class Serve(Protocol):
 
 
 @contextlib.asynccontextmanager
-async def listening(app: FastAPI) -> AsyncIterator[str]:
-    """Serve `app` on a free port and yield its URL."""
-    config = uvicorn.Config(
-        app,
-        port=0,
-        log_config=None,
-        ws="none",
-        timeout_graceful_shutdown=1,
-        # Longer than clients keep theirs: else a busy machine closes what they are about to use.
-        timeout_keep_alive=60,
-    )
+async def listening(app: FastAPI, settings: Settings | None = None) -> AsyncIterator[str]:
+    """Serve `app` on a free port, with the bounds that it is shipped with, and yield its URL."""
+    config = server_config(app, settings or Settings())
+    config.port = 0
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     try:
@@ -76,8 +70,8 @@ def settings(triton: FakeTriton) -> Settings:
 def serve(settings: Settings) -> Serve:
     @contextlib.asynccontextmanager
     async def started(**changes: Any) -> AsyncIterator[WebClient]:
-        app = create_app(settings.model_copy(update=changes))
-        async with listening(app) as url, WebClient(url) as client:
+        changed = settings.model_copy(update=changes)
+        async with listening(create_app(changed), changed) as url, WebClient(url) as client:
             yield client
 
     return started

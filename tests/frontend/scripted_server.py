@@ -131,7 +131,7 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             if self.path == f"/api/generate/stream/{TASK}":
                 self.stream()
-            elif self.path == f"/api/generate/result/{TASK}":
+            elif self.path.partition("?")[0] == f"/api/generate/result/{TASK}":
                 image = base64.b64encode(picture()).decode()
                 self.answer(200, json.dumps({"image": image, "generation_time": 1.25}).encode())
             elif self.path == f"/api/generate/status/{TASK}":

@@ -82,9 +82,22 @@ class Server:
         raise TimeoutError(f"not ready, rc={self.process.poll()}\n{self.log.read_text()[-6000:]}")
 
 
-@contextlib.contextmanager
-def running(log: Path, **settings: str) -> Iterator[Server]:
+def running(log: Path, **settings: str) -> contextlib.AbstractContextManager[Server]:
     """Run `artmancer serve` on free ports with `settings` (without the ARTMANCER_ prefix)."""
+    return launched(log, PATIENCE | settings)
+
+
+@contextlib.contextmanager
+def launched(
+    log: Path, settings: dict[str, str], open_files: int | None = None
+) -> Iterator[Server]:
+    """Run `artmancer serve` on free ports.
+
+    Args:
+        log: file for its output.
+        settings: by name, without the ARTMANCER_ prefix; the others have their defaults.
+        open_files: most that each of its processes may have open; None: as many as this one may.
+    """
     port, http_port, grpc_port, metrics_port = ports.free(4)
     environment = {name: value for name, value in os.environ.items() if "ARTMANCER_" not in name}
     environment |= {
@@ -93,8 +106,10 @@ def running(log: Path, **settings: str) -> Iterator[Server]:
         "ARTMANCER_TRITON_GRPC_PORT": str(grpc_port),
         "ARTMANCER_TRITON_METRICS_PORT": str(metrics_port),
     }
-    environment |= {f"ARTMANCER_{name}": value for name, value in (PATIENCE | settings).items()}
+    environment |= {f"ARTMANCER_{name}": value for name, value in settings.items()}
     command = [str(Path(sys.prefix) / "bin" / "artmancer"), "serve"]
+    if open_files is not None:
+        command = ["prlimit", f"--nofile={open_files}:{open_files}", *command]
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     server = Server(

@@ -9,13 +9,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
+from starlette.types import Receive, Scope, Send
 
 from frontend.domain.edits import EditParams, Size
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.errors import InvalidInputError, JobNotFoundError
 from frontend.http import sse
+from frontend.http.answer_limit import Stored, StoredAnswer
+from frontend.http.connections import EventStreams
 from frontend.http.dependencies import NO_RESULT, REFUSALS, Finished, Services, TaskId
 from frontend.http.json_route import JsonRoute
+from frontend.http.safe_headers import private_for
 from frontend.http.schemas.edits import (
     GenerationRequest,
     GenerationResult,
@@ -24,10 +28,11 @@ from frontend.http.schemas.edits import (
     TaskList,
     TaskQueued,
     TaskStatus,
-    generation_result,
     listed_task,
+    result_frame,
     stream_event,
     task_status,
+    without_debug,
 )
 from model_kit.raster import size_of
 from model_kit.sizes import answer_size
@@ -100,9 +105,28 @@ async def status(task_id: TaskId, services: Services) -> TaskStatus:
     responses=NO_RESULT,
     summary="Fetch the result of an edit as JSON",
 )
-async def result(task_id: TaskId, finished: Finished) -> Response:
-    """Return a finished job's picture as base64 PNG, with all that is known about it."""
-    return Response(generation_result(task_id, finished), media_type="application/json")
+async def result(
+    finished: Finished,
+    services: Services,
+    debug: Annotated[
+        bool, Query(description="false: debug_info is null, which leaves most of the bytes out")
+    ] = True,
+) -> Response:
+    """Return a finished job's picture as base64 PNG, with all that is known about it.
+
+    The known web client shows the debug pictures, so they come unless a client does not want them.
+    """
+    before, behind = result_frame(finished.task_id)
+    info: bytes | Stored = Stored(finished.info, start=1)
+    if not debug:
+        async with services.parsing:
+            small = await asyncio.to_thread(without_debug, (await finished.fetch()).info)
+        info = small[1:]
+    return StoredAnswer(
+        [before, Stored(finished.image, as_base64=True), behind, info],
+        "application/json",
+        private_for(finished.seconds_left),
+    )
 
 
 @router.get(
@@ -113,9 +137,9 @@ async def result(task_id: TaskId, finished: Finished) -> Response:
 )
 async def result_image(finished: Finished, services: Services) -> Response:
     """Return a finished job's picture for display: WebP, its longest side at most 2560."""
-    image, media_type = await services.images.webp(finished.image)
-    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-    return Response(image, media_type=media_type, headers=headers)
+    png = await finished.image()
+    image, media_type = await services.displays.of(finished.task_id, png)
+    return Response(image, media_type=media_type, headers=private_for(finished.seconds_left))
 
 
 @router.get(
@@ -150,7 +174,8 @@ async def stream(
         # The standard's only way to stop an EventSource from coming back for ever.
         return Response(status_code=204)
     events = _events(task_id, after, services, sse.framing(http.headers))
-    return StreamingResponse(events, headers=sse.HEADERS)
+    address = http.client.host if http.client else ""
+    return _EventStream(events, services.streams, address)
 
 
 @router.post("/async/cancel/{task_id}", response_model=TaskCancelled, summary="Cancel an edit")
@@ -169,6 +194,22 @@ async def cancel(task_id: TaskId, services: Services) -> Response:
     # In the background, because the known web client shows an error if its stream ends before
     # the answer to its cancel.
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
+
+
+class _EventStream(StreamingResponse):
+    """Counts as a stream of its address for as long as it is sent.
+
+    Counted here and not by the endpoint, whose answer is dropped if its client has left.
+    """
+
+    def __init__(self, events: AsyncIterator[bytes], streams: EventStreams, address: str) -> None:
+        super().__init__(events, headers=sse.HEADERS)
+        self._streams = streams
+        self._address = address
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._streams.open(self._address):
+            await super().__call__(scope, receive, send)
 
 
 async def _submit(

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.background import BackgroundTask
 
 from frontend.domain.masks import Picture
-from frontend.errors import ImageNotFoundError, InvalidInputError, UnsupportedError
+from frontend.errors import ImageNotFoundError, InvalidInputError, UnsupportedError, quoted
 from frontend.http.dependencies import REFUSALS, Services
 from frontend.http.json_route import JsonRoute
 from frontend.http.schemas.masks import (
@@ -65,7 +65,8 @@ async def cancel(
     answered = services.masks.answered_lately(request_id)
     finish = services.masks.cancel(request_id)
     what = "had already been answered" if answered else "marked for cancellation"
-    body = MaskCancelled(message=f"Smart mask request {request_id} {what}", request_id=request_id)
+    said = quoted(request_id)
+    body = MaskCancelled(message=f"Smart mask request {said} {what}", request_id=said)
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
 
 

@@ -1,14 +1,17 @@
 """Owns /api/visualization: an edit's pictures as files, by the request_id of its result."""
 
 import asyncio
-import io
+import functools
+import time
 import zipfile
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
+from frontend.http.answer_limit import Stored, StoredAnswer
 from frontend.http.dependencies import NO_RESULT, REFUSALS, Finished, Services, TaskId
+from frontend.http.safe_headers import private_for
 from frontend.http.wanted_route import WantedRoute
 from frontend.pictures.codecs import image_format
 
@@ -23,8 +26,14 @@ router = APIRouter(
 @router.get("/original", response_class=Response, summary="Fetch the picture that was edited")
 async def original(task_id: TaskId, services: Services) -> Response:
     """Return the picture that was edited, as it was sent."""
-    image = await services.jobs.original(task_id)
-    return Response(image, media_type=f"image/{image_format(image)}")
+    fetch = functools.partial(services.jobs.original, task_id)
+    _, event = await services.jobs.last(task_id)
+    left_s = event.at + services.settings.result_ttl_s - time.time()
+    return StoredAnswer(
+        [Stored(fetch)],
+        f"image/{image_format(await fetch())}",
+        private_for(left_s if event.status.terminal else 0),
+    )
 
 
 @router.get(
@@ -35,7 +44,7 @@ async def original(task_id: TaskId, services: Services) -> Response:
 )
 async def generated(finished: Finished) -> Response:
     """Return the edited picture, PNG."""
-    return Response(finished.image, media_type="image/png")
+    return StoredAnswer([Stored(finished.image)], "image/png", private_for(finished.seconds_left))
 
 
 @router.get(
@@ -53,17 +62,51 @@ async def download(
     ] = "zip",
 ) -> Response:
     """Return both pictures in one archive."""
-    image = await services.jobs.original(task_id)
-    files = {f"original.{image_format(image)}": image, "generated.png": finished.image}
+    image = functools.partial(services.jobs.original, task_id)
+    name = f"original.{image_format(await image())}"
+    files = {name: await image(), "generated.png": await finished.image()}
+    frame = await asyncio.to_thread(_archive_without, files)
+    stored = {name: Stored(image), "generated.png": Stored(finished.image)}
     headers = {"Content-Disposition": f'attachment; filename="{task_id}.{format}"'}
-    archive = await asyncio.to_thread(_archive, files)
-    return Response(archive, media_type="application/zip", headers=headers)
+    return StoredAnswer(
+        [part if isinstance(part, bytes) else stored[part] for part in frame],
+        "application/zip",
+        headers | private_for(finished.seconds_left),
+    )
 
 
-def _archive(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    # Stored: pictures do not get smaller.
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+def _archive_without(files: dict[str, bytes]) -> list[bytes | str]:
+    """Return an archive in parts, with a file's name where its data belong.
+
+    Args:
+        files: data by name; stored, because pictures do not get smaller.
+    """
+    written = _Parts()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
         for name, data in files.items():
             archive.writestr(name, data)
-    return buffer.getvalue()
+    names = {id(data): name for name, data in files.items()}
+    return [names.get(id(part), part) for _, part in sorted(written.parts.items())]
+
+
+class _Parts:
+    """A file of the objects that were written to it, not of copies."""
+
+    def __init__(self) -> None:
+        self.parts: dict[int, bytes] = {}
+        self._at = 0
+
+    def write(self, data: bytes) -> int:
+        self.parts[self._at] = data
+        self._at += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int) -> int:
+        self._at = offset
+        return offset
+
+    def flush(self) -> None:
+        """Do nothing."""

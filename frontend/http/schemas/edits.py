@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from frontend.domain.edits import EditResult, Size, Stage
+from frontend.domain.edits import Size, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.http.schemas.fields import (
     CROSS_FIELD,
@@ -327,17 +327,22 @@ def _loading_message(event: JobEvent) -> str | None:
     return f"{OUTAGE_MESSAGE}: {event.triton_loading}" if event.triton_loading else OUTAGE_MESSAGE
 
 
-def generation_result(task_id: str, result: EditResult) -> bytes:
-    """Write a GenerationResult as JSON.
+def result_frame(task_id: str) -> tuple[bytes, bytes]:
+    """Return what stands around the picture in a GenerationResult as JSON.
 
-    The model's own JSON is put in as it is: with its debug pictures it has tens of megabytes,
-    and reading and writing it again would hold up every stream for as long.
+    The model's own JSON follows as it is, without its opening brace: with its debug pictures it
+    has tens of megabytes, and reading and writing it again would hold up every stream for as long.
+
+    Args:
+        task_id: the job.
+
+    Returns:
+        The text before the picture's base64 and the text behind it.
     """
-    own = {
-        "task_id": task_id,
-        "status": "done",
-        "success": True,
-        "request_id": task_id,
-        "image": base64.b64encode(result.image).decode(),
-    }
-    return json.dumps(own).encode()[:-1] + b"," + result.info[1:]
+    own = {"task_id": task_id, "status": "done", "success": True, "request_id": task_id}
+    return json.dumps(own).encode()[:-1] + b', "image": "', b'", '
+
+
+def without_debug(info: bytes) -> bytes:
+    """Return the model's JSON of a result with a `debug_info` of null."""
+    return json.dumps(json.loads(info) | {"debug_info": None}).encode()

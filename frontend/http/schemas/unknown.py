@@ -17,6 +17,7 @@ class JsonRequest(BaseModel):
     """Names that clients send for a field whose own name is not like them."""
 
     _unknown: tuple[str, ...] = PrivateAttr(())
+    _sent: frozenset[str] = PrivateAttr(frozenset())
 
     @property
     def warnings(self) -> list[str]:
@@ -32,6 +33,9 @@ class JsonRequest(BaseModel):
 
     def _warning(self, name: str) -> str:
         meant = self._meant(name[:MAX_NAME_CHARS].lower())
+        if meant in self._sent:
+            # The request has that field already, so it was not meant by another name.
+            meant = None
         shown = name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"
         # A lone surrogate, which JSON may escape, cannot be sent back.
         shown = "".join(char if char.isprintable() else "?" for char in shown)
@@ -57,6 +61,7 @@ class JsonRequest(BaseModel):
         if isinstance(data, dict):
             known = set(cls._names())
             request._unknown = tuple(str(name) for name in data if name not in known)
+            request._sent = frozenset(name for name in known if data.get(name) is not None)
         return request
 
 

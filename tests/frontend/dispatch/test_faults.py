@@ -183,12 +183,51 @@ async def test_only_the_second_missing_answer_counts(serve: Serve, triton: FakeT
         while triton.pings < pings + 2:  # the second shows that the first was answered
             assert (await client.http.get("/readyz")).status_code == 200
         assert (await client.status(task_id))["status"] == "processing"
-        triton.behaviour.missed_pings = 2
-        last = (await client.follow(task_id))[-1]
-        assert last["error"] == "503: Triton does not answer"
-        triton.release()
+        triton.behaviour.missed_pings = 1000
+        assert await wait_ready(client, ready=False) == "Triton does not answer"
+        triton.behaviour.missed_pings = 0
         await wait_ready(client)
-        await client.finish()
+        # Silence is no proof that the edit is lost.
+        triton.release()
+        check_stream(await client.follow(task_id), 3)
+        assert triton.cut_streams == []
+
+
+async def test_a_model_that_answers_an_edit_lives_whatever_its_pings_say(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 0.2
+    async with serve(ping_timeout_s=0.5) as client:
+        task_id = await client.submit(edit(num_inference_steps=15))
+        await client.wait_status(task_id, "processing")
+        pings = triton.pings
+        triton.behaviour.missed_pings = 1000
+        following = asyncio.create_task(client.follow(task_id))
+        while not following.done():
+            assert (await client.http.get("/readyz")).status_code == 200
+            await asyncio.sleep(0.05)
+        assert triton.pings >= pings + 3
+        check_stream(await following, 15)
+
+
+async def test_a_loop_that_stands_still_costs_nobody_an_edit(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 0.1
+    patience = {"ping_timeout_s": 0.5, "silence_timeout_s": 2, "cancel_timeout_s": 2}
+    async with serve(**patience) as client:
+        task_id = await client.submit(edit(num_inference_steps=15))
+        cancelled = await client.submit(edit(num_inference_steps=100))
+        await client.reached(task_id, 2)
+        await client.wait_status(cancelled, "processing")
+        cancelling = asyncio.create_task(client.cancel(cancelled))
+        await asyncio.sleep(0)
+        time.sleep(5)  # noqa: ASYNC251 (that is what happens)
+        assert (await client.http.get("/readyz")).status_code == 200
+        assert (await cancelling).status_code == 200
+        check_stream(await client.follow(task_id), 15)
+        assert (await client.follow(cancelled))[-1]["status"] == "cancelled"
+        assert triton.cut_streams == []
 
 
 async def test_silence_fails_the_silent_job_only(serve: Serve, triton: FakeTriton) -> None:

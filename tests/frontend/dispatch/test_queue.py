@@ -49,7 +49,7 @@ def learn(queue: JobQueue, clock: Clock, seconds: float) -> None:
     """Run one job of 10 steps through, taking `seconds`."""
     (job,) = entered(queue, "learnt")
     assert queue.start_next() is job
-    job.hear(progress(Stage.ENCODING), clock.now)
+    job.hear(progress(Stage.ENCODING), clock.now, clock.now)
     clock.now += seconds
     queue.learn(job)
     queue.leave(job)
@@ -107,7 +107,7 @@ def test_waiting_takes_what_is_ahead_takes(queue: JobQueue, clock: Clock) -> Non
     (c,) = entered(queue, "c", steps=20)
     assert [queue.seconds_left(job) for job in (a, b, c)] == [5, 10, 20]
     queue.start_next()
-    a.hear(progress(Stage.DENOISING, 0.5), clock.now)
+    a.hear(progress(Stage.DENOISING, 0.5), clock.now, clock.now)
     clock.now += 2
     assert [queue.seconds_left(job) for job in (a, b, c)] == [2, 7, 17]
     queue.leave(a)
@@ -118,9 +118,9 @@ def test_the_time_before_the_engine_does_not_count(queue: JobQueue, clock: Clock
     (a,) = entered(queue, "a")
     queue.start_next()
     for stage in (Stage.LOADING, Stage.CONDITIONING, Stage.ENCODING):
-        a.hear(progress(stage), clock.now)
+        a.hear(progress(stage), clock.now, clock.now)
         clock.now += 50
-    a.hear(progress(Stage.DENOISING, 0.5), clock.now)
+    a.hear(progress(Stage.DENOISING, 0.5), clock.now, clock.now)
     assert queue.seconds_left(a) == 50
 
 
@@ -146,7 +146,7 @@ def test_only_the_oldest_running_job_owes_a_sign_of_life(queue: JobQueue, clock:
         job.heard_at = clock.now
     clock.now += 9
     assert queue.silent(10) == []
-    a.hear(progress(Stage.DENOISING), clock.now)
+    a.hear(progress(Stage.DENOISING), clock.now, clock.now)
     clock.now += 11
     assert queue.silent(10) == [a]
     queue.leave(a)
@@ -205,7 +205,7 @@ def test_every_lane_owes_a_sign_of_life(two: JobQueue, clock: Clock) -> None:
     clock.now += 11
     assert two.silent(10) == jobs[:2]
     two.leave(jobs[0])
-    jobs[1].hear(progress(Stage.DENOISING), clock.now)
+    jobs[1].hear(progress(Stage.DENOISING), clock.now, clock.now)
     assert two.silent(10) == []
     clock.now += 11
     assert two.silent(10) == [jobs[2], jobs[1]]
@@ -221,14 +221,14 @@ def test_the_model_s_own_word_about_a_job_counts(queue: JobQueue, clock: Clock) 
     learn(queue, clock, 10)
     (a,) = entered(queue, "a", pixels=100)
     queue.start_next()
-    a.hear(progress(Stage.ENCODING, 0.1, plan(pixels=30, expected_seconds=4)), clock.now)
+    a.hear(progress(Stage.ENCODING, 0.1, plan(pixels=30, expected_seconds=4)), clock.now, clock.now)
     assert (a.size, a.pixels, a.computed_sizes) == ((800, 600), 30, ((30, 1),))
     assert queue.seconds_left(a) == 4
     clock.now += 3
     assert queue.seconds_left(a) == 1
     clock.now += 1
     assert math.isnan(queue.seconds_left(a))  # never 0 before the first step
-    a.hear(progress(Stage.DENOISING, 0.5), clock.now)
+    a.hear(progress(Stage.DENOISING, 0.5), clock.now, clock.now)
     assert queue.seconds_left(a) == 4
 
 
@@ -237,7 +237,7 @@ def test_nobody_knows_the_time_before_the_first_step_of_the_first_job(
 ) -> None:
     (a,) = entered(queue, "a")
     queue.start_next()
-    a.hear(progress(Stage.ENCODING, 0.1, plan()), clock.now)
+    a.hear(progress(Stage.ENCODING, 0.1, plan()), clock.now, clock.now)
     clock.now += 1
     assert math.isnan(queue.seconds_left(a))
 

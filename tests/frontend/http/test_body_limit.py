@@ -8,10 +8,13 @@ from starlette.exceptions import HTTPException
 
 from frontend.http import body_limit
 from frontend.http.body_limit import MAX_JSON_VALUES, BodyLimit
+from tests.fakes.web_client import edit
+from tests.frontend.peer import peer
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
+    from tests.fakes.triton_server import FakeTriton
     from tests.fakes.web_client import WebClient
 
 
@@ -191,3 +194,73 @@ async def test_other_protocols_pass() -> None:
     limiter = BodyLimit(app, 1, 1)
     await limiter({"type": "lifespan"}, upload.receive, upload.send)
     assert passed == ["lifespan"]
+
+
+async def test_a_stream_whose_request_never_comes_whole_is_refused(
+    client: WebClient, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_limit, "PART_TIMEOUT_S", 0.1)
+    triton.hold()
+    task_id = await client.submit(edit())
+    async with peer(client) as stranger:
+        await stranger.send(
+            f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: x\r\n"
+            "Content-Length: 10\r\n\r\n".encode()
+        )
+        status, _, body = await stranger.answer()
+        assert (status, body) == (408, {"detail": "body: did not come in time"})
+    triton.release()
+
+
+@pytest.mark.parametrize("answers_first", [True, False])
+async def test_a_body_that_does_not_come_cuts_no_answer(
+    monkeypatch: pytest.MonkeyPatch, answers_first: bool
+) -> None:
+    monkeypatch.setattr(body_limit, "PART_TIMEOUT_S", 0.05)
+    leaves = asyncio.Event()
+
+    async def send(message: Message) -> None:
+        assert message["status"] == 200
+
+    async def receive() -> Message:
+        await leaves.wait()
+        return {"type": "http.disconnect"}
+
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": []}
+        if answers_first:
+            await send(start)
+        waiting = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        if not answers_first:
+            await send(start)
+        await asyncio.sleep(0.2)  # several times the deadline
+        leaves.set()
+        assert (await waiting)["type"] == "http.disconnect"
+
+    scope: Scope = {"type": "http", "headers": [(b"content-length", b"10")]}
+    await BodyLimit(app, max_bytes=10, max_pending_bytes=10)(scope, receive, send)
+
+
+async def test_an_answer_frees_the_place_of_its_body() -> None:
+    answering, go_on = asyncio.Event(), asyncio.Event()
+
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        answering.set()
+        await go_on.wait()
+
+    async def send(message: Message) -> None:
+        assert message["status"] == 200
+
+    # Two bodies do not fit beside each other.
+    limiter = BodyLimit(app, max_bytes=10, max_pending_bytes=15)
+    running = []
+    for _ in range(3):
+        upload = Upload(b"[]" * 5)
+        running.append(asyncio.create_task(limiter(upload.scope, upload.receive, send)))
+        await answering.wait()
+        answering.clear()
+    go_on.set()
+    await asyncio.gather(*running)

@@ -36,7 +36,8 @@ async def test_a_trailing_slash_leads_to_the_same_scheme_and_host(client: WebCli
     for path in ("/api/generate/async", "/api/smart-mask"):
         answer = await client.http.post(f"{path}/", json=edit(), headers=headers)
         assert answer.status_code == 307
-        assert answer.headers["location"] == f"https://api.example{path}"
+        # Relative, because Host may be anybody's.
+        assert answer.headers["location"] == path
 
 
 # OCA/rest-framework#194, mindroom-ai/mindroom#1257: bodies of other encodings

@@ -108,6 +108,41 @@ def test_a_launcher_killed_in_mid_request_leaves_nothing(tmp_path: Path) -> None
     assert not client.is_alive()
 
 
+@pytest.mark.parametrize("end", ["raise OSError(24, 'Too many open files')", "sys.exit()"])
+def test_a_launcher_does_not_outlive_its_watch(end: str) -> None:
+    settings = echo_settings()
+    script = (
+        "import sys, time\n"
+        "from frontend.launcher.supervisor import Supervisor\n"
+        "from frontend.launcher.tritonserver import TritonServer\n"
+        "from frontend.settings import Settings\n"
+        "def fault(self):\n"
+        f"    {end}\n"
+        "with Supervisor(Settings()):\n"
+        "    print('ready', flush=True)\n"
+        "    sys.stdin.readline()\n"
+        "    TritonServer.fault = fault\n"
+        "    time.sleep(60)\n"
+    )
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=as_environment(settings),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    with launcher:
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline() == b"ready\n"
+        running = processes(settings)
+        said, _ = launcher.communicate(b"go on\n", timeout=END_WITHIN_S)
+    assert launcher.returncode == 1
+    assert b"triton-watch ended unasked" in said
+    _, alive = psutil.wait_procs(running.values(), timeout=END_WITHIN_S)
+    assert alive == []
+    assert regions(running["guard"]) == []
+
+
 def echo_fails(settings: Settings, text: str) -> None:
     with pytest.raises(tritonclient.utils.InferenceServerException):
         echo(settings, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -414,6 +415,27 @@ def test_a_lost_device_is_noticed_even_by_a_cancelled_job(bench: Bench) -> None:
     bench.engine.gate.fail(DeviceLostError(Code.INTERNAL, "the device failed"))
     assert bench.end(job) == "CANCELLED"
     eventually(lambda: bench.ended_at_loss == [1])
+
+
+@pytest.mark.parametrize("thread", ["conditioning", "engine"])
+def test_the_process_does_not_outlive_a_thread(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, thread: str
+) -> None:
+    ends: list[int] = []
+    monkeypatch.setattr(os, "_exit", ends.append)
+    victim = {"conditioning": "_may_condition", "engine": "_may_run"}[thread]
+
+    def fail() -> bool:
+        raise KeyError("a job that nobody knows")
+
+    monkeypatch.setattr(bench.jobs, victim, fail)
+    with bench.jobs._changed:
+        bench.jobs._changed.notify_all()
+    job = bench.submit()
+    bench.open()
+    eventually(lambda: ends == [1])
+    assert f"{thread} ended unasked" in bench.errors[-1]
+    bench.jobs.cancel(job)
 
 
 def test_the_warm_up_is_the_first_work_of_the_engine_s_thread() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -173,6 +174,17 @@ def test_nothing_that_fails_stops_the_wire(bench: Bench) -> None:
     bench.wire.post("b", DONE)
     assert other.closed.wait(30)
     assert sender.sent == []
+
+
+def test_the_process_does_not_outlive_the_wire(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[int] = []
+    monkeypatch.setattr(os, "_exit", ends.append)
+    bench.wire.post("a stream that nobody opened", Failed(cancelled()))
+    bench.wire._thread.join(60)
+    assert ends == [1]
+    assert "wire ended unasked" in bench.errors[-1]
 
 
 def test_stopping_sends_what_was_posted() -> None:

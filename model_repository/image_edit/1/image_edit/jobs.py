@@ -11,6 +11,7 @@ from image_edit.errors import DeviceLostError, cancelled, error_of
 from image_edit.messages import Failed, Message, Progressed, Stage, Succeeded
 from image_edit.request import EditRequest
 from image_edit.work import GivenUpError, Work
+from model_kit.crash_only import guarded
 from model_kit.errors import Code, CodedError, invalid
 from model_kit.laps import Laps
 
@@ -91,10 +92,15 @@ class EditJobs:
         self._conditioned: dict[EditJob, Conditions] = {}  # at most one
         self._running: EditJob | None = None
         self._stopping = False
+        self._device_lost = False
 
         self._threads = [
-            threading.Thread(target=target, name=name, daemon=True)
-            for name, target in (("conditioning", self._condition_all), ("engine", self._run_all))
+            threading.Thread(
+                target=guarded(name, run, lambda: self._stopping or self._device_lost, log_error),
+                name=name,
+                daemon=True,
+            )
+            for name, run in (("conditioning", self._condition_all), ("engine", self._run_all))
         ]
         for thread in self._threads:
             thread.start()
@@ -209,6 +215,7 @@ class EditJobs:
         try:
             self._warm_up()
         except BaseException as error:
+            self._stopping = True
             self._warmed_up.set_exception(error)
             return
         self._warmed_up.set_result(None)
@@ -251,6 +258,7 @@ class EditJobs:
         with self._changed:
             self._end(job, message)
         if isinstance(message, Failed) and isinstance(message.error, DeviceLostError):
+            self._device_lost = True
             self._on_device_lost()
             return False
         return True

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar
 
 from image_edit.messages import Failed, Message, Terminal
+from model_kit.crash_only import guarded
 from model_kit.errors import Code, CodedError
 
 # Seconds until the thread notices a client that has left.
@@ -58,7 +59,12 @@ class EditWire(Generic[Stream, Response]):
         # Needs no bound of its own: the jobs that may wait and the messages of each are bounded.
         self._outbox: queue.SimpleQueue[tuple[Stream, Message] | None] = queue.SimpleQueue()
         self._senders: dict[Stream, Sender[Response]] = {}
-        self._thread = threading.Thread(target=self._serve, name="wire", daemon=True)
+        self._stopping = False
+        self._thread = threading.Thread(
+            target=guarded("wire", self._serve, lambda: self._stopping, log_error),
+            name="wire",
+            daemon=True,
+        )
         self._thread.start()
 
     def open(self, stream: Stream, sender: Sender[Response]) -> None:
@@ -71,6 +77,7 @@ class EditWire(Generic[Stream, Response]):
 
     def stop(self) -> None:
         """Send what has been posted, then end the thread."""
+        self._stopping = True
         self._outbox.put(None)
         self._thread.join(STOP_TIMEOUT_S)
 

@@ -49,22 +49,39 @@ async def test_no_endpoint_that_takes_json_is_left_out(client: WebClient) -> Non
     [
         ("/api/generate", "steps", "num_inference_steps"),
         ("/api/generate", "numInferenceSteps", "num_inference_steps"),
-        ("/api/generate", "mask", "conditional_images"),
-        ("/api/generate", "image", "input_image"),
         ("/api/generate", "cfg", "true_cfg_scale"),
         ("/api/generate", "reference_mask_r", "reference_mask_R"),
         ("/api/smart-mask", "labels", "point_labels"),
         ("/api/smart-mask", "box", "bbox"),
-        ("/api/smart-mask", "image_base64", "image"),
         ("/api/smart-mask/detect", "blur", "use_blur"),
-        ("/api/image-utils/extract-object", "mask_base64", "mask"),
     ],
 )
 async def test_the_field_that_is_likely_meant_is_named(
     client: WebClient, path: str, name: str, meant: str
 ) -> None:
     sentence = f"{name} is not a field of this request; did you mean {meant}?"
-    assert await warnings(client, path, **{name: 4}) == [sentence]
+    assert await warnings(client, path, **{name: 4, meant: None}) == [sentence]
+
+
+async def test_a_mask_by_another_name_is_understood(client: WebClient) -> None:
+    fields = {"task_type": "white-balance", "conditional_images": None, "mask_image": "x"}
+    (warning,) = await warnings(client, "/api/generate", **fields)
+    assert warning == "mask_image is not a field of this request; did you mean conditional_images?"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/api/generate", "mask_image"),
+        ("/api/generate", "image"),
+        ("/api/smart-mask", "image_base64"),
+        ("/api/image-utils/extract-object", "mask_base64"),
+    ],
+)
+async def test_a_field_that_was_sent_is_not_taken_for_another(
+    client: WebClient, path: str, name: str
+) -> None:
+    assert await warnings(client, path, **{name: "x"}) == [f"{name} is not a field of this request"]
 
 
 async def test_warnings_are_bounded(client: WebClient) -> None:

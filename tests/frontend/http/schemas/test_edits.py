@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from frontend.domain.edits import EditResult, Stage
+from frontend.domain.edits import Stage
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.http.schemas.edits import (
     LOADING_MESSAGES,
     OUTAGE_MESSAGE,
     GenerationRequest,
     GenerationResult,
-    generation_result,
+    result_frame,
     stream_event,
     task_status,
+    without_debug,
 )
 from tests.fakes.web_client import edit
 
@@ -192,7 +193,10 @@ def test_a_result_takes_in_the_models_own_json() -> None:
         "generation_time": 1.5,
         "timings": {"denoising": 1.0},
     }
-    body = generation_result("a", EditResult(b"png", json.dumps(info).encode()))
+    before, behind = result_frame("a")
+    model_s = json.dumps(info).encode()
+    body = before + b"cG5n" + behind + model_s[1:]
+    assert json.loads(without_debug(model_s)) == info | {"debug_info": None}
     result = GenerationResult.model_validate_json(body)
     assert (
         json.loads(body)

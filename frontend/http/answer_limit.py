@@ -1,0 +1,200 @@
+"""Owns the bounds on large answers: a client that does not read costs a piece, not a picture.
+
+An ASGI server takes a whole body and holds it until the client has read it. So large ones are
+handed to it in pieces, each once the client has read those before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import TYPE_CHECKING
+
+import structlog
+from starlette.responses import JSONResponse, Response
+
+from frontend.errors import RETRY_AFTER_S, JobNotFoundError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = structlog.get_logger()
+
+# A multiple of 3, so that pieces can be encoded as base64 one by one.
+PIECE_BYTES = 24 * 1024
+SMALL_BYTES = 64 * 1024
+# How long a client may take to read an answer that only it gets: as long as it may take to send.
+READ_TIMEOUT_S = 300.0
+
+
+class AnswerLimit:
+    """ASGI middleware that sends large bodies in pieces and bounds how many bytes wait.
+
+    An answer that several clients read is counted once.
+
+    Args:
+        app: the application behind it.
+        max_pending_bytes: bound on all large bodies that are being read.
+    """
+
+    def __init__(self, app: ASGIApp, max_pending_bytes: int) -> None:
+        self._app = app
+        self._max_pending_bytes = max_pending_bytes
+        self._pending_bytes = 0
+        self._readers: dict[int, int] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start: Message | None = None
+
+        async def send_in_pieces(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                if int(dict(message["headers"]).get(b"content-length", 0)) > SMALL_BYTES:
+                    start = message  # held back until its body is there: it may not fit
+                else:
+                    await send(message)
+                return
+            body = message.get("body", b"")
+            begin, start = start, None
+            if len(body) <= SMALL_BYTES:
+                if begin is not None:
+                    await send(begin)
+                await send(message)
+                return
+            await self._send_large(scope, receive, send, begin, message)
+
+        await self._app(scope, receive, send_in_pieces)
+
+    async def _send_large(
+        self, scope: Scope, receive: Receive, send: Send, begin: Message | None, message: Message
+    ) -> None:
+        body = message["body"]
+        if begin is not None and not self._fits(body):
+            refusal = JSONResponse(
+                {"detail": "The server is busy with answers"},
+                UnavailableError.status,
+                {"Retry-After": str(RETRY_AFTER_S)},
+            )
+            await refusal(scope, receive, send)
+            return
+        self._count(body)
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                if begin is not None:
+                    await send(begin)
+                view = memoryview(body)
+                for at in range(0, len(view), PIECE_BYTES):
+                    await send(_part(bytes(view[at : at + PIECE_BYTES])))
+                await send(_part(b"", more=message.get("more_body", False)))
+        except TimeoutError:
+            # Half an answer: the server closes the connection.
+            log.info("answer_cut", path=scope["path"][:100], bytes=len(body))
+        finally:
+            self._uncount(body)
+
+    def _fits(self, body: bytes) -> bool:
+        return id(body) in self._readers or (
+            self._pending_bytes + len(body) <= self._max_pending_bytes
+        )
+
+    def _count(self, body: bytes) -> None:
+        readers = self._readers.get(id(body), 0)
+        self._readers[id(body)] = readers + 1
+        if not readers:
+            self._pending_bytes += len(body)
+
+    def _uncount(self, body: bytes) -> None:
+        self._readers[id(body)] -= 1
+        if not self._readers[id(body)]:
+            del self._readers[id(body)]
+            self._pending_bytes -= len(body)
+
+
+class Stored:
+    """A part of an answer that lies in a store: held only while a piece of it is cut.
+
+    Args:
+        fetch: returns the bytes, always the same ones.
+        start: where the part begins in them.
+        as_base64: whether to send it as base64.
+    """
+
+    def __init__(
+        self, fetch: Callable[[], Awaitable[bytes]], *, start: int = 0, as_base64: bool = False
+    ) -> None:
+        self._fetch = fetch
+        self._start = start
+        self._as_base64 = as_base64
+
+    async def size(self) -> int:
+        """Return how many bytes are sent."""
+        size = len(await self._fetch()) - self._start
+        return -(-size // 3) * 4 if self._as_base64 else size
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the part in copies of at most SMALL_BYTES."""
+        at = self._start
+        while piece := await self._piece(at):
+            at += PIECE_BYTES
+            yield piece
+
+    async def _piece(self, at: int) -> bytes:
+        piece = memoryview(await self._fetch())[at : at + PIECE_BYTES]
+        return base64.b64encode(piece) if self._as_base64 else bytes(piece)
+
+
+class StoredAnswer(Response):
+    """An answer out of a store, which holds it once for all its readers.
+
+    A reader that is slow does not keep the store from forgetting the job. It then gets half an
+    answer, and the server closes the connection.
+
+    Args:
+        parts: what is sent, in order: bytes of the answer's own, and parts that lie in the store.
+        media_type: of the answer.
+        headers: further ones.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[bytes | Stored],
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(None, media_type=media_type, headers=headers)
+        self._parts = parts
+
+    async def __call__(
+        self,
+        scope: Scope,  # noqa: ARG002 (ASGI's signature)
+        receive: Receive,  # noqa: ARG002
+        send: Send,
+    ) -> None:
+        """Send it."""
+        sizes = [
+            len(part) if isinstance(part, bytes) else await part.size() for part in self._parts
+        ]
+        self.headers["Content-Length"] = str(sum(sizes))
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
+        try:
+            for part in self._parts:
+                if isinstance(part, bytes):
+                    await send(_part(part))
+                    continue
+                async for piece in part.pieces():
+                    await send(_part(piece))
+        except JobNotFoundError as error:
+            log.info("answer_cut", reason=error.detail)
+            return
+        await send(_part(b"", more=False))
+
+
+def _part(body: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}

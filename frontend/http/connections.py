@@ -1,0 +1,409 @@
+"""Owns the bounds on connections: how many, how long a head may take, how slowly one may read.
+
+uvicorn bounds none of these, and whatever bounds requests begins only behind a complete head. So
+this is uvicorn's own protocol with bounds around it. It is the one over httptools, because h11
+parses bodies of megabytes in Python; what httptools lacks, a bound on the head, is counted here.
+
+A connection is idle while no answer is due on it. If there are as many connections as may be, the
+one that has been idle longest makes room. So a flood of idle connections costs nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import functools
+import ipaddress
+import json
+import resource
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from frontend.errors import RETRY_AFTER_S, UnavailableError
+from frontend.http.safe_headers import NEVER_STORED, safe_headers
+from frontend.loop_time import RunningClock
+from frontend.supervision import supervised_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from frontend.settings import Settings
+
+log = structlog.get_logger()
+
+MAX_HEAD_BYTES = 32 * 1024
+# Requests that a connection may send ahead of its answers.
+MAX_PIPELINED = 16
+SWEEP_S = 1.0
+# How long a refused connection may take to read why.
+LINGER_S = 1.0
+# What it may still send meanwhile.
+LINGER_BYTES = 1024 * 1024
+MAX_LINGERING = 64
+# Files for all else: Triton's channels, psutil, libraries that open theirs late.
+RESERVED_FILES = 128
+KEEP_ALIVE_S = 75.0
+
+
+class Addresses:
+    """Counts what each address holds; trusted proxies hold it for others, so they have no bound.
+
+    Args:
+        most: for each address.
+        most_in_all: for all of them and the trusted proxies.
+        trusted: addresses or networks of proxies.
+    """
+
+    def __init__(self, most: int, most_in_all: int, trusted: tuple[str, ...]) -> None:
+        self._most = most
+        self._most_in_all = most_in_all
+        self._trusted = [ipaddress.ip_network(each) for each in trusted]
+        self._held: collections.Counter[str] = collections.Counter()
+
+    @property
+    def full(self) -> bool:
+        """Whether no address may hold more."""
+        return self._held.total() >= self._most_in_all
+
+    def may_hold(self, address: str) -> bool:
+        """Return whether the bound of this address lets it hold one more."""
+        return self._held[address] < self._most or self._is_trusted(address)
+
+    def hold(self, address: str) -> None:
+        """Count one more."""
+        self._held[address] += 1
+
+    def release(self, address: str) -> None:
+        """Count one less."""
+        self._held[address] -= 1
+        if not self._held[address]:
+            del self._held[address]
+
+    def _is_trusted(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:  # a socket without one
+            return True
+        return any(parsed in network for network in self._trusted)
+
+
+class EventStreams:
+    """Bounds the event streams that are open: for each address, and half of the connections in all.
+
+    Args:
+        settings: the bounds.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._addresses = Addresses(
+            settings.max_streams_per_address,
+            max(1, settings.max_connections // 2),
+            settings.trusted_proxies,
+        )
+
+    @contextlib.contextmanager
+    def open(self, address: str) -> Iterator[None]:
+        """Count a stream while the context lasts.
+
+        Args:
+            address: the client's, as the proxies that are trusted report it.
+
+        Raises:
+            UnavailableError: there are as many as may be.
+        """
+        if self._addresses.full:
+            raise UnavailableError("The server has as many event streams open as it may")
+        if not self._addresses.may_hold(address):
+            raise UnavailableError("This address has as many event streams open as it may")
+        self._addresses.hold(address)
+        try:
+            yield
+        finally:
+            self._addresses.release(address)
+
+
+class Connections:
+    """All connections of one server.
+
+    Args:
+        settings: the bounds.
+        most: connections in all, after `raise_file_limit`.
+    """
+
+    def __init__(self, settings: Settings, most: int) -> None:
+        self._settings = settings
+        self._most = most
+        self._addresses = Addresses(
+            settings.max_connections_per_address, most, settings.trusted_proxies
+        )
+        # In the order of their coming; a dict, because a set has none.
+        self._open: dict[BoundedProtocol, None] = {}
+        self._lingering = 0
+        self._clock: RunningClock | None = None
+        self._tasks: list[asyncio.Task[object]] = []  # the loop itself holds tasks weakly
+
+    @property
+    def protocol(self) -> type[asyncio.Protocol]:
+        """What uvicorn.Config takes as `http`; uvicorn only calls it."""
+        return cast("type[asyncio.Protocol]", functools.partial(BoundedProtocol, self))
+
+    @property
+    def clock(self) -> RunningClock:
+        """Seconds of this server's event loop."""
+        if self._clock is None:
+            self._clock = RunningClock()
+            self._tasks = [
+                supervised_task("connections-clock", self._clock.run()),
+                supervised_task("connections", self._sweep(self._clock)),
+            ]
+        return self._clock
+
+    def enter(self, connection: BoundedProtocol) -> str | None:
+        """Count a new connection, if need be in the place of an idle one.
+
+        Returns:
+            Why it is refused; None if it is not.
+        """
+        if not self._addresses.may_hold(connection.address):
+            return "This address has as many connections open as it may"
+        if self._addresses.full and not self._make_room():
+            return "The server has as many connections open as it may"
+        self._addresses.hold(connection.address)
+        self._open[connection] = None
+        return None
+
+    def leave(self, connection: BoundedProtocol) -> None:
+        """Forget a connection that `enter` counted."""
+        if connection in self._open:
+            del self._open[connection]
+            self._addresses.release(connection.address)
+
+    @contextlib.contextmanager
+    def lingering(self) -> Iterator[bool]:
+        """Tell whether one more refused connection may wait until it has read why."""
+        if self._lingering >= MAX_LINGERING:
+            yield False
+            return
+        self._lingering += 1
+        try:
+            yield True
+        finally:
+            self._lingering -= 1
+
+    def _make_room(self) -> bool:
+        idle = [each for each in self._open if each.idle]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda each: each.since)
+        self.leave(oldest)
+        oldest.transport.abort()
+        return True
+
+    async def _sweep(self, clock: RunningClock) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = clock()
+            for connection in list(self._open):
+                connection.judge(now, self._settings)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol of one connection, with bounds.
+
+    Args:
+        connections: the server's.
+        arguments: uvicorn's own.
+    """
+
+    def __init__(self, connections: Connections, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._connections = connections
+        self._clock = connections.clock
+        self.address = ""
+        """The peer's, which may be a proxy's."""
+        self.since = 0.0
+        """When it last became idle, or began to be sent a head; seconds of the running clock."""
+        self._stuck_since: float | None = None
+        # Bytes since the last one that belonged to a body, as far as the last piece tells: there
+        # may be as many again.
+        self._between_bodies = 0
+        self._has_asked = False
+        self._head_open = False
+        self._body_open = False
+        self._refused = False
+        self._discarded = 0
+        self._linger = contextlib.ExitStack()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no answer is due."""
+        return (self.cycle is None or self.cycle.response_complete) and not self.pipeline
+
+    def judge(self, now: float, settings: Settings) -> None:
+        """Close this connection if one of its times is over."""
+        if self._is_stuck():
+            self._stuck_since = now if self._stuck_since is None else self._stuck_since
+            if now - self._stuck_since > settings.write_timeout_s:
+                log.info("connection_cut", reason="the client does not read its answer")
+                self.transport.abort()
+            return
+        self._stuck_since = None
+        if not self.idle or self.transport.is_closing():
+            return
+        waits_for_next = self._has_asked and not self._head_open and not self._body_open
+        limit_s = KEEP_ALIVE_S if waits_for_next else settings.head_timeout_s
+        if now - self.since <= limit_s:
+            return
+        if self._head_open:
+            self._refuse(408, "head: did not come in time")
+        else:
+            self.transport.close()
+
+    def _is_stuck(self) -> bool:
+        """Return whether the client has to read before anything goes on.
+
+        uvicorn waits between 64 KiB that are unread and 16. Behind a whole answer nothing waits.
+        """
+        if self.flow.write_paused:
+            return True
+        return self.idle and self.transport.get_write_buffer_size() > 0
+
+    # --- asyncio's calls ---
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count the connection, or refuse it."""
+        super().connection_made(transport)
+        self.address = self.client[0] if self.client else ""
+        self.since = self._clock()
+        if reason := self._connections.enter(self):
+            self._refuse(503, reason)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._connections.leave(self)
+        self._linger.close()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, as far as no bound is exceeded."""
+        unread = memoryview(data)
+        if self._refused:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES:
+                self.transport.abort()
+            return
+        while unread and not self._refused and not self.transport.is_closing():
+            # A piece never brings the count above the bound by more than one byte.
+            piece = unread[: MAX_HEAD_BYTES + 1 - self._between_bodies]
+            unread = unread[len(piece) :]
+            self._between_bodies += len(piece)
+            super().data_received(piece)  # type: ignore[arg-type]  # httptools takes any buffer
+            if self._between_bodies > MAX_HEAD_BYTES:
+                self._refuse(431, f"head: more than {MAX_HEAD_BYTES} bytes")
+
+    def resume_writing(self) -> None:
+        """Note that the client reads."""
+        self._stuck_since = None
+        super().resume_writing()
+
+    # --- httptools' calls ---
+
+    def on_message_begin(self) -> None:
+        """Note when the head began."""
+        super().on_message_begin()
+        self._head_open = self._has_asked = True
+        if self.idle:
+            self.since = self._clock()
+
+    def on_headers_complete(self) -> None:
+        """Note that the head is there.
+
+        Raises:
+            OverflowError: too many are there already; the parser stops, and uvicorn refuses.
+        """
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise OverflowError
+        self._head_open, self._body_open = False, True
+        self._between_bodies = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Note that a part of the body is there."""
+        self._between_bodies = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that the request is there."""
+        self._body_open = False
+        self._between_bodies = 0
+        super().on_message_complete()
+        if self.idle:
+            self.since = self._clock()
+
+    # --- uvicorn's calls ---
+
+    def on_response_complete(self) -> None:
+        """Note that the answer is out."""
+        super().on_response_complete()
+        # This server's own sweep counts the time, also that of a body which nobody reads.
+        self._unset_keepalive_if_required()
+        self.since = self._clock()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: the request is answered as if it had not asked for an upgrade."""
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's signature)
+        """Answer what is not HTTP."""
+        self._refuse(400, "not a readable HTTP/1.1 request")
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Answer with an error where HTTP allows it, then close."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        log.info("connection_refused", status=status, detail=detail)
+        can_answer = self.idle
+        if not can_answer or not self._linger.enter_context(self._connections.lingering()):
+            self.transport.abort()
+            return
+        self.transport.write(_answer(status, detail))
+        # Not closed at once: the kernel would drop the answer if the client goes on sending.
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.abort)
+
+
+def raise_file_limit(settings: Settings) -> int:
+    """Raise this process's limit of open files as far as connections need it and it may be.
+
+    Returns:
+        How many connections may be open, so that RESERVED_FILES are left for all else.
+    """
+    wanted = settings.max_connections + RESERVED_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return settings.max_connections
+    most = max(soft - RESERVED_FILES, soft // 2)
+    log.warning("few_open_files", limit=soft, connections=most)
+    return most
+
+
+def _answer(status: int, detail: str) -> bytes:
+    body = json.dumps({"detail": detail}).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        **NEVER_STORED,
+        **safe_headers(),
+    }
+    if status == UnavailableError.status:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}\r\n".encode() + body

@@ -1,0 +1,62 @@
+"""Owns the pictures for display: each is encoded once for all who ask for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+MAX_BYTES = 64 * 2**20
+
+Encoded = tuple[bytes, str]
+"""A picture's file and its media type."""
+
+
+class Displays:
+    """Keeps the pictures that were asked for last, within MAX_BYTES.
+
+    Args:
+        encode: turns a result's PNG into what is displayed.
+    """
+
+    def __init__(self, encode: Callable[[bytes], Awaitable[Encoded]]) -> None:
+        self._encode = encode
+        self._kept: OrderedDict[str, Encoded] = OrderedDict()
+        self._size = 0
+        self._encoding: dict[str, asyncio.Task[Encoded]] = {}
+
+    async def of(self, task_id: str, png: bytes) -> Encoded:
+        """Return a job's picture for display.
+
+        Args:
+            task_id: the job.
+            png: its result, always the same.
+
+        Raises:
+            ServingError: as `encode` does.
+        """
+        if (known := self._kept.get(task_id)) is not None:
+            self._kept.move_to_end(task_id)
+            return known
+        if (task := self._encoding.get(task_id)) is None:
+            task = asyncio.create_task(self._make(task_id, png))
+            # Else asyncio complains of an error that no client was left to hear.
+            task.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._encoding[task_id] = task
+        # Others may wait for it when this client leaves.
+        return await asyncio.shield(task)
+
+    async def _make(self, task_id: str, png: bytes) -> Encoded:
+        try:
+            encoded = await self._encode(png)
+        finally:
+            del self._encoding[task_id]
+        self._kept[task_id] = encoded
+        self._size += len(encoded[0])
+        while self._size > MAX_BYTES:
+            _, (oldest, _) = self._kept.popitem(last=False)
+            self._size -= len(oldest)
+        return encoded

@@ -1,0 +1,154 @@
+"""Owns the well-behaved client beside an attack: what it does must go on."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import psutil
+
+from tests.fakes.web_client import WebClient, edit
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sized
+
+    from tests.integration.server import Server
+
+PHOTO = Path(__file__).parents[2] / "examples" / "warm-light.jpg"
+CUP = [[285, 75]]
+PAUSE_S = 0.1
+# What a user bears. Two shared cores that are busy with the attack take most of it.
+SLOWEST_CLICK_S = 2.0
+SLOWEST_LIVEZ_S = 1.0
+# Of what the frontend had before. Its allocator keeps some of what it was given.
+MAY_KEEP = 1.2
+SETTLES_S = 30.0
+
+
+@dataclass
+class GoodClient:
+    """Edits, clicks and asks for /livez, each over and over, while the context lasts.
+
+    At its end each edit has ended `done`, and neither clicks nor /livez were slow.
+    """
+
+    server: Server
+    ends: list[str] = field(default_factory=list)
+    """How each edit ended, and why if not `done`."""
+    clicks: list[float] = field(default_factory=list)
+    """Seconds of each click; infinite for one that failed."""
+    livez: list[float] = field(default_factory=list)
+    """Seconds of each answer; infinite for one that failed."""
+
+    async def __aenter__(self) -> Self:
+        """Begin, and return once each kind of request has been answered."""
+        self._rss = self.rss()
+        self._leaving = asyncio.Event()
+        self._web = WebClient(self.server.url)
+        self._tasks = [
+            asyncio.create_task(self._over_and_over(each))
+            for each in (self._edit, self._click, self._ask)
+        ]
+        async with asyncio.timeout(120):
+            while not (self.clicks and self.livez and self.ends):
+                await asyncio.sleep(0.05)
+                for task in self._tasks:
+                    if task.done():
+                        task.result()
+        self.ends.clear()
+        self.clicks.clear()
+        self.livez.clear()
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        """Let the last edit end, and judge."""
+        self._leaving.set()
+        await asyncio.gather(*self._tasks)
+        await self._web.__aexit__()
+        self.note(str(self))
+        if kind is None:
+            assert set(self.ends) == {"done"}, self
+            assert max(self.clicks) < SLOWEST_CLICK_S, self
+            assert max(self.livez) < SLOWEST_LIVEZ_S, self
+
+    def __str__(self) -> str:
+        """Return the figures."""
+        return (
+            f"edits {sorted(set(self.ends))} x {len(self.ends)}, slowest click "
+            f"{max(self.clicks, default=0):.2f} s of {len(self.clicks)}, slowest livez "
+            f"{max(self.livez, default=0):.2f} s of {len(self.livez)}, "
+            f"RSS {self._rss / 1e6:.0f} -> {self.rss() / 1e6:.0f} MB"
+        )
+
+    def note(self, figures: str) -> None:
+        """Print an attack's figures, for runs with -s."""
+        print(f"\n{figures}", flush=True)  # noqa: T201
+
+    def rss(self) -> int:
+        """Return the bytes of memory that the frontend's process has."""
+        return int(psutil.Process(self.server.process.pid).memory_info().rss)
+
+    async def worked_on(self, edits: int = 1) -> None:
+        """Return once so many more edits have ended, and clicks and /livez were answered."""
+        counts: list[tuple[Sized, int]] = [
+            (self.ends, len(self.ends) + edits),
+            (self.clicks, len(self.clicks) + 1),
+            (self.livez, len(self.livez) + 1),
+        ]
+        async with asyncio.timeout(120):
+            while any(len(done) < wanted for done, wanted in counts):
+                await asyncio.sleep(0.05)
+
+    async def memory_is_back(self, before: int) -> None:
+        """Return once the frontend has little more memory than it had before an attack.
+
+        Raises:
+            AssertionError: it keeps more.
+        """
+        deadline = time.monotonic() + SETTLES_S
+        while (now := self.rss()) > MAY_KEEP * before:
+            assert time.monotonic() < deadline, f"{before / 1e6:.0f} -> {now / 1e6:.0f} MB"
+            await asyncio.sleep(0.5)
+
+    async def _over_and_over(self, act: Callable[[], Awaitable[None]]) -> None:
+        while not self._leaving.is_set():
+            await act()
+            await asyncio.sleep(PAUSE_S)
+
+    async def _edit(self) -> None:
+        try:
+            task_id = await self._web.submit(edit(num_inference_steps=6))
+            last = (await self._web.follow(task_id))[-1]
+        except Exception as error:  # whatever it is, the client got no edit
+            self.ends.append(repr(error))
+        else:
+            self.ends.append("done" if last["status"] == "done" else str(last["error"]))
+
+    async def _click(self) -> None:
+        body = {"image": base64.b64encode(PHOTO.read_bytes()).decode(), "points": CUP}
+        async with timed(self.clicks):
+            answer = await self._web.http.post("/api/smart-mask", json=body)
+            answer.raise_for_status()
+
+    async def _ask(self) -> None:
+        async with timed(self.livez):
+            (await self._web.http.get("/livez")).raise_for_status()
+
+
+class timed:  # noqa: N801 (a context manager)
+    """Adds the seconds of the context to a list; infinity where it failed."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self._seconds = seconds
+
+    async def __aenter__(self) -> None:
+        self._begun = time.monotonic()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        failed = kind is not None
+        self._seconds.append(float("inf") if failed else time.monotonic() - self._begun)
+        return failed and issubclass(kind, Exception)  # type: ignore[arg-type]

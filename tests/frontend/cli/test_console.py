@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import io
+
+from frontend.cli.console import PlainConsole, printable
+from frontend.cli.progress import _state
+from frontend.client import JobUpdate
+from frontend.domain.jobs import JobStatus
+
+HOSTILE = "\x1b]0;title\x07\x1b[2Jgone \x9b31m red \x00\x7f\r\n\tkept \N{SNOWMAN}"
+
+
+def test_a_terminal_obeys_nothing_that_a_server_sends() -> None:
+    file = io.StringIO()
+    PlainConsole(file=file, soft_wrap=True, highlight=False, markup=False).print(HOSTILE)
+    said = file.getvalue()
+    assert not set(said) & set("\x1b\x07\x9b\x00\x7f\r")
+    assert "gone" in said
+    assert "\N{SNOWMAN}" in said
+    assert printable("line\n\ttab") == "line\n\ttab"
+
+
+def test_nor_in_a_progress_bar() -> None:
+    update = JobUpdate(JobStatus.PROCESSING, 0.0, 0, 9, None, HOSTILE)
+    assert "\x1b" not in _state(update)

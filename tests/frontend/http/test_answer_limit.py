@@ -1,0 +1,188 @@
+"""Large answers: sent in pieces, counted once, given up when nobody reads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zipfile
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import pytest
+
+from frontend.errors import JobNotFoundError
+from frontend.http import answer_limit
+from frontend.http.answer_limit import PIECE_BYTES, SMALL_BYTES, AnswerLimit, Stored, StoredAnswer
+from tests.fakes.web_client import b64, edit, scene, square_mask
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+    from tests.fakes.triton_server import FakeTriton
+    from tests.frontend.conftest import Serve
+
+SCOPE: Scope = {"type": "http", "method": "GET", "path": "/x", "headers": []}
+
+
+class Reader:
+    """A client that reads once it may."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.pieces: list[bytes] = []
+        self.whole = False
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self.begun = asyncio.Event()
+
+    async def receive(self) -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.begun.set()
+            return
+        await self.reads.wait()
+        self.pieces.append(message["body"])
+        self.whole = not message.get("more_body", False)
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
+
+
+def answering(body: bytes) -> AnswerLimit:
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        length = str(len(body)).encode()
+        start = {"type": "http.response.start", "status": 200}
+        await send({**start, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": body})
+
+    return AnswerLimit(app, max_pending_bytes=3 * SMALL_BYTES)
+
+
+@pytest.mark.parametrize("size", [0, SMALL_BYTES, SMALL_BYTES + 1, 3 * SMALL_BYTES])
+async def test_an_answer_arrives_whole_in_small_pieces(size: int) -> None:
+    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    reader = Reader()
+    await answering(body)(SCOPE, reader.receive, reader.send)
+    assert reader.body == body
+    assert reader.whole
+    assert max(map(len, reader.pieces)) <= SMALL_BYTES
+
+
+async def test_what_does_not_fit_beside_unread_answers_is_refused() -> None:
+    limit = answering(b"x" * (2 * SMALL_BYTES))
+    readers = [Reader() for _ in range(3)]
+    for reader in readers:
+        reader.reads.clear()
+    tasks = [asyncio.create_task(limit(SCOPE, each.receive, each.send)) for each in readers]
+    for reader in readers:
+        await reader.begun.wait()
+    # The same bytes for all of them, so they count once.
+    assert [reader.status for reader in readers] == [200, 200, 200]
+    assert limit._pending_bytes == 2 * SMALL_BYTES
+
+    other = Reader()
+    limit._app = answering(bytes(2 * SMALL_BYTES))._app
+    await limit(SCOPE, other.receive, other.send)
+    assert other.status == 503
+    assert json.loads(other.body) == {"detail": "The server is busy with answers"}
+    for reader in readers:
+        reader.reads.set()
+    await asyncio.gather(*tasks)
+    assert limit._pending_bytes == 0
+    again = Reader()
+    await limit(SCOPE, again.receive, again.send)
+    assert (again.status, again.whole) == (200, True)
+
+
+async def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_limit, "READ_TIMEOUT_S", 0.05)
+    limit, reader = answering(b"x" * (2 * SMALL_BYTES)), Reader()
+    reader.reads.clear()
+    await limit(SCOPE, reader.receive, reader.send)
+    assert not reader.whole
+    assert limit._pending_bytes == 0
+
+
+async def test_a_stream_begins_before_its_first_byte() -> None:
+    first = asyncio.Event()
+
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await first.wait()
+        await send({"type": "http.response.body", "body": b"event"})
+
+    reader = Reader()
+    task = asyncio.create_task(AnswerLimit(app, 10)(SCOPE, reader.receive, reader.send))
+    async with asyncio.timeout(30):
+        await reader.begun.wait()
+    first.set()
+    await task
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, PIECE_BYTES - 1, PIECE_BYTES, 3 * PIECE_BYTES + 2])
+async def test_a_stored_part_is_sent_as_base64(size: int) -> None:
+    data = bytes(number % 251 for number in range(size))
+
+    async def fetch() -> bytes:
+        return data
+
+    reader = Reader()
+    answer = StoredAnswer([b"<", Stored(fetch, as_base64=True), b">"], "text/plain")
+    await answer(SCOPE, reader.receive, reader.send)
+    assert reader.body == b"<" + b64(data).encode() + b">"
+    assert answer.headers["content-length"] == str(len(reader.body))
+
+
+async def test_a_part_that_the_store_forgets_ends_the_answer_unfinished() -> None:
+    data = [b"x" * (3 * PIECE_BYTES)]
+
+    async def fetch() -> bytes:
+        if not data:
+            raise JobNotFoundError("a")
+        return data[0]
+
+    reader = Reader()
+    reader.reads.clear()
+    answer = StoredAnswer([Stored(fetch)], "text/plain")
+    sending = asyncio.create_task(answer(SCOPE, reader.receive, reader.send))
+    await reader.begun.wait()
+    data.clear()
+    reader.reads.set()
+    await sending
+    assert 0 < len(reader.body) < 3 * PIECE_BYTES
+    assert not reader.whole
+
+
+async def test_debug_pictures_stay_away_where_they_are_not_wanted(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.info = {"debug_info": {"conditional_images": ["x" * 1_000_000]}}
+    async with serve() as client:
+        _, result = await client.finish()
+        path = f"/api/generate/result/{result['task_id']}"
+        small = await client.http.get(path, params={"debug": "false"})
+        assert len(small.content) < 10_000
+        assert small.json() == result | {"debug_info": None}
+
+
+async def test_the_archive_holds_both_pictures(serve: Serve) -> None:
+    async with serve() as client:
+        _, result = await client.finish(edit(input_image=b64(scene(300))))
+        path = f"/api/visualization/{result['task_id']}/download"
+        archive = zipfile.ZipFile(BytesIO((await client.http.get(path)).content))
+        assert archive.testzip() is None
+        assert archive.read("original.png") == scene(300)
+        assert b64(archive.read("generated.png")) == result["image"]
+
+
+async def test_a_large_mask_arrives_whole(serve: Serve) -> None:
+    body = {"image": b64(scene(700)), "mask": b64(square_mask(700))}
+    async with serve() as client:
+        answer = await client.http.post("/api/image-utils/extract-object", json=body)
+        assert len(answer.content) > 2 * SMALL_BYTES
+        assert answer.json()["success"]

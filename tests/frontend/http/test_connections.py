@@ -1,0 +1,291 @@
+"""Connections from outside, on real sockets, against their bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+from typing import TYPE_CHECKING
+
+import pytest
+
+from frontend.errors import UnavailableError
+from frontend.http.connections import (
+    MAX_HEAD_BYTES,
+    MAX_PIPELINED,
+    RESERVED_FILES,
+    EventStreams,
+    raise_file_limit,
+)
+from frontend.settings import Settings
+from tests.fakes.web_client import WebClient, edit
+from tests.frontend.peer import Peer, peer
+
+if TYPE_CHECKING:
+    from tests.fakes.triton_server import FakeTriton
+    from tests.frontend.conftest import Serve
+
+HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+SOON = 0.2  # seconds; the sweep adds one
+
+
+async def refusal(connected: Peer) -> tuple[int, str]:
+    """Return the status and the sentence of a refusal, and check its form."""
+    status, headers, body = await connected.answer()
+    assert headers["connection"] == "close"
+    assert headers["content-type"] == "application/json"
+    assert ("retry-after" in headers) == (status == 503)
+    assert await connected.closed() == b""
+    assert isinstance(body["detail"], str)
+    return status, body["detail"]
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [b"X-Long: " + b"a" * (2 * MAX_HEAD_BYTES), b"a:b\r\n" * MAX_HEAD_BYTES],
+    ids=["one header", "many headers"],
+)
+async def test_a_head_has_a_bound(client: WebClient, endless: bytes) -> None:
+    async with peer(client) as connected:
+        await connected.send(HEAD + endless)
+        assert await refusal(connected) == (431, f"head: more than {MAX_HEAD_BYTES} bytes")
+
+
+async def test_a_head_within_the_bound_is_read(client: WebClient) -> None:
+    async with peer(client) as connected:
+        for _ in range(3):
+            padding = b"a" * (MAX_HEAD_BYTES - len(HEAD) - len(b"X: \r\n\r\n"))
+            await connected.send(HEAD + b"X: " + padding + b"\r\n\r\n")
+            assert (await connected.answer())[0] == 200
+
+
+@pytest.mark.parametrize("target", [b"/" + b"a" * 40_000, b"/?" + b"a" * 40_000])
+async def test_a_long_target_is_part_of_the_head(client: WebClient, target: bytes) -> None:
+    async with peer(client) as connected:
+        await connected.send(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await refusal(connected))[0] == 431
+
+
+@pytest.mark.parametrize(
+    "between",
+    [b"1\r\nx\r\n0\r\n" + b"a: b\r\n" * 20_000, b"1\r\nx\r\n" + b"0" * 100_000],
+    ids=["trailers", "size of a chunk"],
+)
+async def test_what_stands_between_bodies_has_the_same_bound(
+    client: WebClient, between: bytes
+) -> None:
+    async with peer(client) as connected:
+        await connected.send(
+            b"POST /api/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n" + between
+        )
+        assert await connected.closed() == b""
+
+
+async def test_requests_ahead_of_their_answers_have_a_bound(client: WebClient) -> None:
+    async with peer(client) as connected:
+        await connected.send((HEAD + b"\r\n") * (MAX_PIPELINED // 2))
+        for _ in range(MAX_PIPELINED // 2):
+            assert (await connected.answer())[0] == 200
+        await connected.send((HEAD + b"\r\n") * 2000)
+        assert (await connected.closed()).count(b"HTTP/1.1 200") <= MAX_PIPELINED
+
+
+async def test_what_is_not_http_is_told_so(client: WebClient) -> None:
+    async with peer(client) as connected:
+        await connected.send(b"\x16\x03\x01 hello\r\n\r\n")
+        assert await refusal(connected) == (400, "not a readable HTTP/1.1 request")
+
+
+async def test_an_upgrade_is_passed_over(client: WebClient) -> None:
+    async with peer(client) as connected:
+        await connected.send(HEAD + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        assert (await connected.answer())[0] == 200
+
+
+async def test_half_a_head_is_told_that_it_is_late(serve: Serve) -> None:
+    async with serve(head_timeout_s=SOON) as client, peer(client) as first, peer(client) as later:
+        await first.send(HEAD)
+        await later.send(HEAD + b"\r\n")
+        await later.answer()
+        await later.send(b"G")
+        for each in (first, later):
+            assert await refusal(each) == (408, "head: did not come in time")
+
+
+async def test_one_that_sends_nothing_is_closed(serve: Serve) -> None:
+    async with serve(head_timeout_s=SOON) as client, peer(client) as silent:
+        assert await silent.closed() == b""
+
+
+async def test_bytes_that_begin_no_request_do_not_keep_a_connection(serve: Serve) -> None:
+    async with serve(head_timeout_s=SOON) as client, peer(client) as dripping:
+        closing = asyncio.create_task(dripping.closed())
+        while not closing.done():
+            with contextlib.suppress(ConnectionError):
+                await dripping.send(b"\r\n")
+            await asyncio.sleep(0.05)
+        assert await closing == b""
+
+
+async def test_a_body_that_nobody_reads_does_not_keep_a_connection(serve: Serve) -> None:
+    async with serve(head_timeout_s=SOON) as client, peer(client) as connected:
+        await connected.send(HEAD + b"Content-Length: 1000000\r\n\r\n")
+        assert (await connected.answer())[0] == 200
+        assert await connected.closed() == b""
+
+
+async def test_a_slow_upload_is_no_late_head(serve: Serve) -> None:
+    async with serve(head_timeout_s=SOON) as client, peer(client) as connected:
+        await connected.send(
+            b"POST /api/smart-mask/cancel/x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n"
+        )
+        for _ in range(3):
+            await asyncio.sleep(1.0)  # more than a sweep and the deadline of a head
+            await connected.send(b"x")
+        assert (await connected.answer())[0] == 200
+
+
+async def test_an_idle_connection_makes_room(serve: Serve) -> None:
+    async with serve(max_connections=16) as client, contextlib.AsyncExitStack() as stack:
+        idle = [await stack.enter_async_context(peer(client)) for _ in range(40)]
+        assert (await client.http.get("/livez")).status_code == 200
+        assert await idle[0].closed() == b""
+
+
+async def test_connections_that_work_are_not_closed_for_new_ones(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.hold()
+    async with serve(max_connections=16) as client, contextlib.AsyncExitStack() as stack:
+        stack.callback(triton.release)
+        await client.http.get("/livez")
+        task_id = await client.submit()
+        busy = []
+        for number in range(20):
+            each = await stack.enter_async_context(peer(client))
+            # A body that is not there yet: an answer is due.
+            await each.send(
+                b"POST /api/smart-mask HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 9\r\n\r\n"
+            )
+            busy.append(each)
+            if number == 0:
+                first = each
+        told = await refusal(busy[-1])
+        assert told == (503, "The server has as many connections open as it may")
+        await first.send(b"{}       ")
+        assert (await first.answer())[0] == 400
+        triton.release()
+        await client.cancel(task_id)
+
+
+async def test_an_address_has_a_bound_and_a_trusted_proxy_has_none(serve: Serve) -> None:
+    bounds = {"max_connections_per_address": 2}
+    async with serve(**bounds, trusted_proxies=()) as client, contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            await stack.enter_async_context(peer(client))
+        async with peer(client) as third:
+            told = await refusal(third)
+            assert told == (503, "This address has as many connections open as it may")
+    async with serve(**bounds) as client, contextlib.AsyncExitStack() as stack:
+        for _ in range(10):
+            await stack.enter_async_context(peer(client))
+        assert (await client.http.get("/livez")).status_code == 200
+
+
+async def test_streams_have_a_bound_for_the_address_that_the_proxy_names(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.hold()
+    async with serve(max_streams_per_address=2) as client, contextlib.AsyncExitStack() as stack:
+        stack.callback(triton.release)
+        task_id = await client.submit()
+        path = f"/api/generate/stream/{task_id}"
+
+        async def open_stream(address: str) -> int:
+            headers = {"X-Forwarded-For": address} if address else {}
+            answer = await stack.enter_async_context(
+                client.http.stream("GET", path, headers=headers)
+            )
+            if answer.status_code == 503:
+                await answer.aread()
+                assert "event streams" in answer.json()["detail"]
+            return answer.status_code
+
+        assert [await open_stream("192.0.2.1") for _ in range(3)] == [200, 200, 503]
+        assert await open_stream("192.0.2.2") == 200
+        assert [await open_stream("") for _ in range(4)] == [200] * 4
+        triton.release()
+
+
+async def test_a_stream_that_is_left_is_not_counted_any_more(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.hold()
+    bounds = {"max_streams_per_address": 1, "trusted_proxies": ()}
+    async with serve(**bounds) as client:
+        task_id = await client.submit()
+        path = f"/api/generate/stream/{task_id}"
+        async with client.http.stream("GET", path) as first:
+            assert first.status_code == 200
+        async with asyncio.timeout(30):
+            while True:
+                async with client.http.stream("GET", path) as again:
+                    if again.status_code == 200:
+                        break
+        triton.release()
+
+
+def test_streams_never_take_more_than_half_of_the_connections() -> None:
+    streams = EventStreams(Settings(max_connections=16))
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(streams.open("127.0.0.1"))
+        with pytest.raises(UnavailableError), streams.open("192.0.2.1"):
+            pass
+
+
+async def test_one_that_does_not_read_is_cut(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.info = {"debug_info": {"conditional_images": ["x" * 30_000_000]}}
+    async with serve(write_timeout_s=SOON) as client:
+        task_id = await client.submit(edit())
+        await client.wait_status(task_id, "done")
+        async with peer(client) as lazy:
+            await lazy.send(
+                f"GET /api/generate/result/{task_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            )
+            await asyncio.sleep(2.5)  # more than the deadline and two sweeps
+            assert len(await lazy.closed()) < 30_000_000
+        # One that reads gets all of it.
+        answer = await client.http.get(f"/api/generate/result/{task_id}")
+        assert len(answer.content) > 30_000_000
+        assert answer.json()["task_id"] == task_id
+
+
+@pytest.mark.parametrize(
+    ("limits", "most", "raised_to"),
+    [
+        ((256, 65536), 1024, 1024 + RESERVED_FILES),
+        ((65536, 65536), 1024, 65536),
+        ((300, 300), 300 - RESERVED_FILES, 300),
+        ((64, 64), 32, 64),
+    ],
+)
+def test_the_limit_of_open_files_is_raised_and_a_reserve_kept(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], most: int, raised_to: int
+) -> None:
+    held = [limits]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: held[0])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: held.__setitem__(0, new))
+    assert raise_file_limit(Settings(max_connections=1024)) == most
+    assert held[0] == (raised_to, limits[1])
+
+
+async def test_the_bounds_count_nobody_twice(serve: Serve) -> None:
+    async with serve(max_connections_per_address=4, trusted_proxies=()) as client:
+        for _ in range(30):
+            async with peer(client) as connected:
+                await connected.send(HEAD + b"Connection: close\r\n\r\n")
+                assert (await connected.answer())[0] == 200
+                assert await connected.closed() == b""

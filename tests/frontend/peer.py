@@ -1,0 +1,54 @@
+"""Owns a client that speaks bytes, for what no HTTP library would send."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.fakes.web_client import WebClient
+
+
+class Peer:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        """Return the status, the headers and the JSON of one answer."""
+        async with asyncio.timeout(30):
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+            headers = {
+                name.lower(): value for name, value in (line.split(": ") for line in head[1:-1])
+            }
+            body = await self._reader.readexactly(int(headers["content-length"]))
+        return int(head[0].split()[1]), headers, json.loads(body)
+
+    async def closed(self) -> bytes:
+        """Wait until the server has closed the connection; return what came before."""
+        async with asyncio.timeout(30):
+            with contextlib.suppress(ConnectionError):
+                return await self._reader.read()
+        return b""
+
+
+@contextlib.asynccontextmanager
+async def peer(client: WebClient) -> AsyncIterator[Peer]:
+    """Open a connection to the server of `client`."""
+    url = client.http.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        yield Peer(reader, writer)
+    finally:
+        writer.transport.abort()

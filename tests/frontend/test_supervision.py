@@ -1,0 +1,101 @@
+"""Every task of the frontend that supervises, made to raise."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from frontend.http.app import create_app
+from frontend.http.connections import BoundedProtocol
+from frontend.loop_time import RunningClock
+from frontend.supervision import MAX_FAILED_ROUNDS, supervised_task
+from tests.frontend.eventually import eventually
+
+if TYPE_CHECKING:
+    from frontend.http.dependencies import AppServices
+    from frontend.settings import Settings
+    from tests.frontend.conftest import Serve
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Exit codes of the ends of this process that would have been."""
+    found: list[int] = []
+    monkeypatch.setattr(os, "_exit", found.append)
+    return found
+
+
+async def fail(*_: Any) -> None:
+    raise OSError(24, "Too many open files")
+
+
+async def give_up() -> None:
+    raise asyncio.CancelledError
+
+
+async def stop() -> None:
+    pass
+
+
+@pytest.mark.parametrize("work", [fail, give_up, stop])
+async def test_a_task_that_ends_unasked_ends_the_process(ends: list[int], work: Any) -> None:
+    supervised_task("watcher", work())
+    await eventually(lambda: ends == [1])
+
+
+async def test_a_task_that_is_cancelled_ends_alone(ends: list[int]) -> None:
+    task = supervised_task("watcher", asyncio.Event().wait())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    await asyncio.sleep(0)
+    assert ends == []
+
+
+@pytest.mark.parametrize("part", ["edits", "masks"])
+async def test_a_failing_round_is_survived_and_failing_rounds_are_not(
+    settings: Settings, ends: list[int], monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        services: AppServices = app.state.services
+        left = MAX_FAILED_ROUNDS - 1
+        rounds = 0
+        watched: Any = {"edits": services.edits, "masks": services.masks}[part]
+        ping_all = watched._ping_all
+
+        async def fail_sometimes() -> None:
+            nonlocal left, rounds
+            rounds += 1
+            if left > 0:
+                left -= 1
+                await fail()
+            await ping_all()
+
+        monkeypatch.setattr(watched, "_ping_all", fail_sometimes)
+        await eventually(lambda: rounds > 2 * MAX_FAILED_ROUNDS)
+        assert ends == []
+        left = MAX_FAILED_ROUNDS
+        await eventually(lambda: ends == [1])
+
+
+async def test_the_watch_over_connections_may_not_fail(
+    serve: Serve, ends: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_to_judge(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    async with serve() as client:
+        monkeypatch.setattr(BoundedProtocol, "judge", fail_to_judge)
+        await client.http.get("/livez")
+        await eventually(lambda: ends == [1])
+
+
+async def test_the_clock_may_not_fail(ends: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = RunningClock()
+    monkeypatch.setattr(RunningClock, "__call__", lambda _: 1 / 0)
+    supervised_task("clock", clock.run())
+    await eventually(lambda: ends == [1])
