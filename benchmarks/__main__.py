@@ -19,6 +19,7 @@ from rich.console import Console
 
 from benchmarks import (
     edits,
+    engine,
     latency,
     masks,
     overhead,
@@ -50,6 +51,7 @@ class Name(StrEnum):
     MASKS = "masks"
     RUNTIMES = "runtimes"
     STEP_CACHE = "step-cache"
+    ENGINE = "engine"
     ALL = "all"
 
 
@@ -120,6 +122,7 @@ BENCHMARKS: dict[Name, tuple[Measure, report.Draw]] = {
         ),
         step_cache.draw,
     ),
+    Name.ENGINE: (lambda _, bundle: engine.measure(bundle, rounds=7, size=SIZE), engine.draw),
 }
 
 

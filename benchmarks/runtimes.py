@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +9,17 @@ import numpy as np
 import onnxruntime
 import torch
 from matplotlib.axes import Axes
-from PIL import Image
 
+from benchmarks.mask_agreement import Run, agreement
 from benchmarks.report import summary
 from export import manifest
 from export.fastsam import bundle as fastsam_bundle
 from export.fastsam import checkpoint as fastsam_checkpoint
 from export.fastsam import untrained as fastsam_untrained
 from fastsam.network import Network
-from smart_mask.features import Features, read_features
-from smart_mask.letterbox import Floats, Letterbox, Pixels
 
-ROOT = Path(__file__).parents[1]
-PHOTOGRAPHS = ("photo.jpg", "reference.jpg", "warm-light.jpg")
 TIMED_SIZE = 640
 REFERENCE = "ONNX Runtime"
-
-Run = Callable[[Floats], tuple[Floats, Floats]]
 
 
 def measure(bundle: Path, *, rounds: int) -> dict[str, Any]:
@@ -51,7 +44,7 @@ def measure(bundle: Path, *, rounds: int) -> dict[str, Any]:
             large, "FastSAM-s", "untrained", TIMED_SIZE, network.SerializeToString(), parity={}
         )
         seconds = _time(_runtimes(large), rounds)
-    masks = _masks(_runtimes(bundle), image_side(bundle))
+    masks = agreement(_runtimes(bundle), REFERENCE, image_side(bundle))
     return {
         "size": TIMED_SIZE,
         "rounds": rounds,
@@ -101,39 +94,6 @@ def _time(runtimes: dict[str, Run], rounds: int) -> dict[str, list[float]]:
             run(images)
             seconds[name].append(time.perf_counter() - started)
     return seconds
-
-
-def _masks(runtimes: dict[str, Run], side: int) -> dict[str, dict[str, float]]:
-    compared: dict[str, list[float]] = {name: [] for name in runtimes}
-    for photograph in PHOTOGRAPHS:
-        picture = np.asarray(Image.open(ROOT / "examples" / photograph).convert("RGB"))
-        found = {name: _features(run, picture, side) for name, run in runtimes.items()}
-        reference = _every_mask(found[REFERENCE])
-        for name, features in found.items():
-            own = _every_mask(features)
-            for mask in reference:
-                ious = [(mask & other).sum() / (mask | other).sum() for other in own]
-                compared[name].append(float(max(ious, default=0.0)))
-    return {
-        name: {
-            "masks": len(ious),
-            "min": round(min(ious), 4),
-            "mean": round(float(np.mean(ious)), 4),
-        }
-        for name, ious in compared.items()
-    }
-
-
-def _features(run: Run, picture: Pixels, side: int) -> Features:
-    letterbox = Letterbox.fit(picture.shape[1], picture.shape[0], side)
-    predictions, prototypes = run(letterbox.apply(picture))
-    return read_features(
-        letterbox, predictions[0], prototypes[0], confidence=0.25, iou=0.7, most=300
-    )
-
-
-def _every_mask(features: Features) -> list[Any]:
-    return [features.mask(index) > 0 for index in range(len(features.scores))]
 
 
 def image_side(bundle: Path) -> int:

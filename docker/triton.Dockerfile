@@ -44,7 +44,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 # Installs into the same venv, so that both images have its gigabytes as one layer.
 FROM models AS export
-COPY docker/tensorrt_requirement.py constraints.txt ./
+COPY docker/tensorrt_requirement.py docker/gpu_check.py constraints.txt ./
 COPY --from=requirements /build/export.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/venv/bin/python install \
@@ -59,11 +59,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
       python3 -m pip --python /opt/venv/bin/python install --no-deps --requirement tensorrt.txt \
    && echo 'from tensorrt_bindings import *; from tensorrt_bindings import __version__' \
         > "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tensorrt.py" \
-      # Fail here, not after a download of 58 GB: bindings without their libraries, or a base
-      # without the compiler and the headers that torch.compile needs.
-   && /opt/venv/bin/python -c 'import tensorrt' \
-   && { command -v gcc || command -v clang; } \
-   && ls /usr/include/python3*/Python.h; \
+   && /opt/venv/bin/python gpu_check.py; \
     else \
       echo 'No TensorRT in the base image: this image builds bundles, but no plan for a GPU'; \
     fi

@@ -137,8 +137,9 @@ class Settings(BaseSettings):
     )
     result_ttl_s: Seconds = Field(default=3600.0, description="seconds that a finished job is kept")
     memory_bytes: Bytes = Field(
-        default=2**30,
-        description="maximum bytes of all jobs' images and events; unfinished jobs may take half",
+        default=2**31,
+        description="maximum bytes of all jobs' images and events; unfinished jobs may take half, "
+        "and hold their images as pixels, 3 to 4 bytes each",
     )
     heartbeat_s: Seconds = Field(
         default=5.0, description="seconds between two pings on an idle event stream"
@@ -184,7 +185,12 @@ class Settings(BaseSettings):
     max_conditional_images: int = Field(
         default=4, ge=1, description="maximum number of conditional_images of an edit"
     )
-    image_workers: int = Field(default=2, ge=1, description="threads that decode and encode images")
+    image_workers: int = Field(
+        default=2,
+        ge=1,
+        description="processes that decode the pictures of edits at the same time, and as many for "
+        "those of mask requests; each takes one picture and ends",
+    )
 
     @field_validator("loading_file", mode="before")
     @classmethod

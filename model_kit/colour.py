@@ -27,16 +27,19 @@ def profile_of(picture: Image.Image) -> bytes | None:
         picture: loaded, of mode RGB, L or CMYK.
     """
     data = picture.info.get("icc_profile")
-    if not isinstance(data, bytes) or not 128 < len(data) <= MAX_PROFILE_BYTES:
-        return None
-    if data[16:20] != _SPACES.get(picture.mode):
+    return usable(data, picture.mode) if isinstance(data, bytes) else None
+
+
+def usable(data: bytes, mode: str) -> bytes | None:
+    """Return a profile if it must be applied to pixels of mode RGB, L or CMYK, else None."""
+    if not 128 < len(data) <= MAX_PROFILE_BYTES or data[16:20] != _SPACES.get(mode):
         return None
     try:
-        probe = _probe(picture.mode)
+        probe = _probe(mode)
         changed = shown_in_srgb(probe, data)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None
-    if picture.mode == "RGB":
+    if mode == "RGB":
         difference = np.asarray(changed).astype(np.int16) - np.asarray(probe)
         if np.abs(difference).max() <= 1:
             return None

@@ -29,6 +29,7 @@ _TRITON_NAMES = {
     Code.UNIMPLEMENTED: "UNSUPPORTED",
     Code.RESOURCE_EXHAUSTED: "INTERNAL",
 }
+_FULL = ("shared memory pool", "No space left on device")
 # The server is at fault here, so its log needs the traceback.
 _LOGGED = (Code.INTERNAL, Code.RESOURCE_EXHAUSTED)
 
@@ -56,6 +57,16 @@ def invalid(field: str, text: str) -> CodedError:
     return CodedError(Code.INVALID_ARGUMENT, f"{field}: {text}")
 
 
+def full_shared_memory(text: str) -> CodedError | None:
+    """Make the error for a text by which Triton says that /dev/shm is full; None for any other.
+
+    Triton's text names a region of its shared memory, which is no client's business.
+    """
+    if not any(words in text for words in _FULL):
+        return None
+    return CodedError(Code.UNAVAILABLE, "Triton's shared memory, /dev/shm, is full")
+
+
 def error_of(exception: Exception, log_error: Callable[[str], None], message: str) -> CodedError:
     """Turn any exception into the error that the client gets.
 
@@ -70,7 +81,7 @@ def error_of(exception: Exception, log_error: Callable[[str], None], message: st
     if isinstance(exception, CodedError):
         error = exception.fresh()
     else:
-        error = CodedError(Code.INTERNAL, message)
-    if error.code in _LOGGED:
+        error = full_shared_memory(str(exception)) or CodedError(Code.INTERNAL, message)
+    if error.code in _LOGGED or not isinstance(exception, CodedError):
         log_error("".join(traceback.format_exception(exception)))
     return error

@@ -4,14 +4,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
-
-from model_kit.errors import Code, CodedError
-
-# How often a request that waits for another's value looks whether it was cancelled, in seconds.
-_POLL_S = 0.02
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class Sized(Protocol):
@@ -40,10 +35,22 @@ class Counts:
     """Values dropped because nobody used them for too long."""
 
 
+class PendingError(Exception):
+    """Another request computes the value just now.
+
+    Ask again once `ends` is done: it has the value, or the error that the other one met.
+    """
+
+    def __init__(self, ends: Future[Any]) -> None:
+        super().__init__("another request computes it")
+        self.ends = ends
+
+
 class Lru(Generic[Value]):
     """Keeps values by key and drops the least recently used first, or any that is too old.
 
-    If several requests ask for the same new key at once, one computes and the others wait for it.
+    If several requests ask for the same new key at once, one computes. The others are told so at
+    once: they must not hold a thread each while they wait.
     """
 
     def __init__(
@@ -75,34 +82,26 @@ class Lru(Generic[Value]):
         with self._lock:
             return self._find(key)
 
-    def find_or_compute(
-        self, key: str, compute: Callable[[], Value], check: Callable[[], None]
-    ) -> tuple[Value, bool]:
+    def find_or_compute(self, key: str, compute: Callable[[], Value]) -> tuple[Value, bool]:
         """Return the value of a key. It is computed once, however many ask at the same time.
 
         Args:
             key: of the value.
-            compute: computes it. If it raises, all waiting requests get the same error. If it
-                was cancelled, one of them computes instead.
-            check: called while waiting for another request; whatever it raises ends the wait.
+            compute: computes it.
 
         Returns:
             The value, and whether this call did without computing it.
+
+        Raises:
+            PendingError: another request computes it just now.
         """
-        while True:
-            with self._lock:
-                if (known := self._find(key)) is not None:
-                    return known, True
-                if (pending := self._computing.get(key)) is None:
-                    mine = self._computing[key] = Future()
-                    self._counts.misses += 1
-                    break
-                self._counts.hits += 1
-            try:
-                return _wait(pending, check), True
-            except CodedError as error:
-                if error.code is not Code.CANCELLED or not _failed_with(pending, error):
-                    raise
+        with self._lock:
+            if (known := self._find(key)) is not None:
+                return known, True
+            if (pending := self._computing.get(key)) is not None:
+                raise PendingError(pending)
+            mine = self._computing[key] = Future()
+            self._counts.misses += 1
         try:
             value = compute()
         except BaseException as error:
@@ -150,14 +149,3 @@ class Lru(Generic[Value]):
         _, (value, _) = self._entries.popitem(last=False)
         self._counts.entries -= 1
         self._counts.bytes -= value.nbytes
-
-
-def _wait(pending: Future[Value], check: Callable[[], None]) -> Value:
-    while not pending.done():
-        check()
-        wait([pending], timeout=_POLL_S)
-    return pending.result()
-
-
-def _failed_with(pending: Future[Value], error: Exception) -> bool:
-    return pending.done() and pending.exception() is error

@@ -49,6 +49,15 @@ def read_mask(pixels: Pixels) -> Pixels:
         mask = _opaque(pixels[..., :3])
     else:
         mask = _transparent(pixels)
+    return not_empty(mask)
+
+
+def not_empty(mask: Pixels) -> Pixels:
+    """Return a mask, uint8 [height, width], of which something is set.
+
+    Raises:
+        EmptyMaskError: nothing of it is above THRESHOLD.
+    """
     brightest = int(mask.max(initial=0))
     if brightest <= THRESHOLD:
         raise EmptyMaskError(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from model_kit import structure
 from model_kit.colour import profile_of, shown_in_srgb, to_srgb
 from model_kit.image_bounds import FORMATS, MAX_PIXELS, reason_to_refuse
 from model_kit.jpeg import without_end
@@ -17,10 +18,12 @@ from model_kit.masks import read_mask
 
 Pixels = npt.NDArray[np.uint8]
 
-_ORIENTATION = 274  # EXIF's tag
-_TURNED = (5, 6, 7, 8)  # values of pictures whose columns are shown as rows
 MAX_READS = 1_000_000
 """Of one file; 64 MiB of PNG take some 30,000. Parsers in Python take a microsecond for each."""
+
+# A picture may take three times as long, and twice as much memory, as the dearest honest one.
+BASE_S, PIXELS_A_SECOND = 2.0, 20_000_000
+BASE_BYTES, BYTES_A_PIXEL = 2**28, 32
 
 
 class ImageRefusedError(Exception):
@@ -60,6 +63,16 @@ class Picture:
         return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
 
 
+def seconds_for(pixels: int) -> float:
+    """Return how long a picture of so many pixels may take to be read, in seconds."""
+    return BASE_S + pixels / PIXELS_A_SECOND
+
+
+def memory_for(pixels: int) -> int:
+    """Return how many bytes the reading of a picture of so many pixels may allocate."""
+    return BASE_BYTES + BYTES_A_PIXEL * pixels
+
+
 # Pillow raises an error beyond twice its bound; where it only warns, `reason_to_refuse` decides.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -93,9 +106,11 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     Raises:
         ImageRefusedError: not such a file, damaged, truncated, too large or too costly.
     """
+    if reason := structure.reason_to_refuse(data, max_pixels):
+        raise ImageRefusedError(reason)
     try:
         with Image.open(_Bounded(data), formats=FORMATS) as picture:
-            if reason := reason_to_refuse(picture, data, max_pixels):
+            if reason := reason_to_refuse(picture, max_pixels):
                 raise ImageRefusedError(reason)
             return _taken(_upright(_loaded(picture, data)))
     except ImageRefusedError:
@@ -103,23 +118,14 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         most = min(max_pixels, MAX_PIXELS)
         raise ImageRefusedError(f"more than the {most} pixels allowed") from error
+    except MemoryError as error:
+        raise ImageRefusedError("needs more memory to decode than it may") from error
     except UnidentifiedImageError as error:
         raise UndecodableError(f"not a {', '.join(FORMATS)} file") from error
     except Exception as error:
         # Damaged files make Pillow's parsers raise whatever they stumble over: OSError,
         # SyntaxError, ValueError, struct.error and more.
         raise UndecodableError(str(error)) from error
-
-
-def shown_size(data: bytes) -> tuple[int, int]:
-    """Return width and height of a picture that `decode` takes, as it is shown."""
-    with Image.open(BytesIO(data), formats=FORMATS) as picture:
-        width, height = picture.size
-        try:
-            turned = picture.getexif().get(_ORIENTATION) in _TURNED
-        except Exception:
-            turned = False  # as `_upright` does
-    return (height, width) if turned else (width, height)
 
 
 def decode_rgb(data: bytes, max_pixels: int) -> Pixels:

@@ -4,6 +4,7 @@
 - openapi.json, from the frontend's app
 - tensors.md, from the models' config.pbtxt and the comments in it
 - images/architecture.svg, from architecture.dot beside it, by Graphviz
+- the table of GPU measurements in verification.md, from benchmarks/results/gpu
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import gpu_table
 from frontend.http.app import create_app
 from frontend.settings import CHECKOUT, Settings
 
@@ -27,6 +29,7 @@ DOCS = CHECKOUT / "docs"
 SETTINGS = DOCS / "settings.md"
 OPENAPI = DOCS / "openapi.json"
 TENSORS = DOCS / "tensors.md"
+VERIFICATION = DOCS / "verification.md"
 MODELS = CHECKOUT / "model_repository"
 DIAGRAM_SOURCE = DOCS / "images" / "architecture.dot"
 DIAGRAM = DOCS / "images" / "architecture.svg"
@@ -55,6 +58,9 @@ This page is for somebody who speaks gRPC to Triton. [gRPC](grpc.md) shows how t
 Images are encoded files (PNG, JPEG, WebP, BMP, GIF or TIFF) as BYTES, not pixels. An `n` in a shape
 is any number.
 """
+# Around the table of GPU measurements.
+_TABLE_BEGIN = "<!-- Generated from benchmarks/results/gpu by `make docs`. -->"
+_TABLE_END = "<!-- End of what is generated. -->"
 # Model -> how it is called, as far as config.pbtxt does not say it.
 _MODELS = {"image_edit": "an edit", "smart_mask": "a mask", "fastsam": "the mask network alone"}
 _TENSOR = re.compile(
@@ -78,6 +84,13 @@ def tensors_page() -> str:
         ValueError: a tensor lacks the comment that says what it is.
     """
     return _TENSORS_HEAD + "".join(map(_model, _MODELS))
+
+
+def verification_page(folder: Path = gpu_table.RESULTS) -> str:
+    """Return verification.md with the table of GPU measurements as the files in a folder say."""
+    before, rest = VERIFICATION.read_text().split(_TABLE_BEGIN)
+    after = rest.split(_TABLE_END)[1]
+    return f"{before}{_TABLE_BEGIN}\n\n{gpu_table.table(folder)}\n\n{_TABLE_END}{after}"
 
 
 def _model(name: str) -> str:
@@ -182,6 +195,7 @@ def main() -> None:
     SETTINGS.write_text(settings_page())
     OPENAPI.write_text(openapi())
     TENSORS.write_text(tensors_page())
+    VERIFICATION.write_text(verification_page())
     if dot := shutil.which("dot"):
         DIAGRAM.write_text(diagram(dot))
     elif not DIAGRAM.read_text().rstrip().endswith(diagram_mark()):

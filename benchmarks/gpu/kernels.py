@@ -4,11 +4,13 @@ import functools
 import inspect
 import json
 import os
+import statistics
 import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import ScalingType, scaled_dot_product_attention, scaled_mm
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 HEADS, HEAD = 24, 128
 # Tokens of 1024² with one condition, with two, of 2048² with three, each with a prompt.
 LENGTHS = (9_216, 17_408, 29_696)
+# How many plans are made to see how much host memory they take.
+PLANS = 24
 # Variables that change how cuDNN's plans are made; read when torch loads.
 SWITCHES = ("", "TORCH_CUDNN_SDPA_AVOID_RECOMPILE", "TORCH_CUDNN_SDPA_DEPRIORITIZED")
 
@@ -43,17 +47,14 @@ def versions() -> dict[str, Any]:
             "processors": properties.multi_processor_count,
             "driver": _driver(),
         }
-    queries = machine.random_tensor(1, HEADS, machine.current.scale.of(4096, 64), HEAD)
+    queries = _queries(machine.current.scale.of(4096, 64))
     mask = torch.ones(queries.shape[2], queries.shape[2], dtype=torch.bool, device=device)
     for label, given in (("without_mask", None), ("with_mask", mask)):
         with torch.profiler.profile() as profile:
             scaled_dot_product_attention(queries, queries, queries, attn_mask=given)
             machine.synchronize()
         found[f"attention_{label}"] = sorted({event.key for event in profile.key_averages()})
-    side = machine.current.scale.of(8192, 128)
-    square = machine.random_tensor(side, side)
-    elapsed = machine.milliseconds(lambda: square @ square)
-    found["bf16_tflops"] = round(2 * side**3 / elapsed / 1e9, 1)
+    found["bf16_tflops"] = round(machine.matrix_rate(), 1)
     return found | {"summary": [f"bf16 matrix rate {found['bf16_tflops']} TFLOP/s"]}
 
 
@@ -123,7 +124,7 @@ def attention() -> dict[str, Any]:
     """Measure attention by kernel and length, and the first call at a new length."""
     found: dict[str, Any] = {}
     for length in machine.current.scale.of(LENGTHS, (64,)):
-        queries = machine.random_tensor(1, HEADS, length, HEAD)
+        queries = _queries(length)
         for backend in (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION):
             if backend is SDPBackend.CUDNN_ATTENTION and not machine.current.scale.full:
                 continue
@@ -138,9 +139,18 @@ def attention() -> dict[str, Any]:
         "ms": found,
         "first_ms": switched,
         "summary": [
-            f"a new length costs {plain['new_length']} ms, in another thread {plain['thread']} ms"
+            f"a new length costs {plain['new_length']} ms and {plain['plan_mib']} MiB of host"
+            f" memory, in another thread {plain['thread']} ms"
         ],
     }
+
+
+def _queries(length: int) -> torch.Tensor:
+    """Return [1, heads, length, dim], laid out as the transformer's are: one token after another.
+
+    cuDNN can use a plan for other lengths only in this layout.
+    """
+    return machine.random_tensor(1, length, HEADS, HEAD).transpose(1, 2)
 
 
 def _in_a_new_process(switch: str) -> dict[str, float]:
@@ -150,7 +160,7 @@ def _in_a_new_process(switch: str) -> dict[str, float]:
         env=os.environ | ({switch: "1"} if switch else {}),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=machine.CHILD_S,
         check=True,
     )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -159,24 +169,31 @@ def _in_a_new_process(switch: str) -> dict[str, float]:
 
 @torch.inference_mode()
 def first_calls() -> dict[str, float]:
-    """Time calls in this process: the first, one at a new length, one in a new thread."""
+    """Time calls in this process: the first, those at new lengths, one in a new thread.
+
+    Returns:
+        Milliseconds of a call. `new_length` is the median of `PLANS` calls, `known_length` of the
+        same lengths again. `plan_mib`: MiB of host memory for each new length.
+    """
     start = machine.current.scale.of(9_216, 64)
+    lengths = [start + 13 * number for number in range(1, PLANS + 1)]
 
     def call(length: int) -> float:
-        queries = machine.random_tensor(1, HEADS, length, HEAD)
+        queries = _queries(length)
         with torch.inference_mode():
-            return round(
-                machine.first_milliseconds(
-                    lambda: scaled_dot_product_attention(queries, queries, queries)
-                ),
-                3,
+            return machine.first_milliseconds(
+                lambda: scaled_dot_product_attention(queries, queries, queries)
             )
 
-    found = {"first": call(start), "again": call(start), "new_length": call(start + 13)}
+    found = {"first": call(start), "again": call(start)}
+    before = psutil.Process().memory_info().rss
+    found["new_length"] = statistics.median(map(call, lengths))
+    found["plan_mib"] = (psutil.Process().memory_info().rss - before) / 2**20 / PLANS
+    found["known_length"] = statistics.median(map(call, lengths))
     thread = threading.Thread(target=lambda: found.update(thread=call(start)))
     thread.start()
     thread.join()
-    return found
+    return {name: round(value, 3) for name, value in found.items()}
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ from torch import nn
 WARM_UPS = 2
 REPEATS = 3
 GIB = 2**30
+# Seconds that a process may take which a measurement starts; on busy cores, torch's import alone
+# takes a minute or two.
+CHILD_S = 300
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,13 @@ def first_milliseconds(work: Callable[[], Any]) -> float:
     work()
     synchronize()
     return 1e3 * (time.perf_counter() - started)
+
+
+def matrix_rate() -> float:
+    """Return how many TFLOP/s a product of large bfloat16 matrices reaches."""
+    side = current.scale.of(8192, 128)
+    square = random_tensor(side, side)
+    return float(2 * side**3 / milliseconds(lambda: square @ square) / 1e9)
 
 
 @contextlib.contextmanager

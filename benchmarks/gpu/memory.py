@@ -32,7 +32,7 @@ def measure() -> dict[str, Any]:
             env=os.environ | ({VARIABLE: setting} if setting else {}),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=machine.CHILD_S,
             check=True,
         )
         found[setting or "as_is"] = json.loads(done.stdout.splitlines()[-1])

@@ -102,20 +102,6 @@ def run_all(
     return good
 
 
-def table(folder: Path) -> str:
-    """Make the table of docs/verification.md from the newest file of each measurement."""
-    newest: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("*.json")):
-        report = json.loads(path.read_text(encoding="utf-8"))
-        newest[report["measurement"]] = report
-    rows = ["| measurement | date | GPU | result |", "|---|---|---|---|"]
-    for name, report in newest.items():
-        results = report.get("results", {})
-        result = "; ".join(results["summary"]) if results else report["error"].splitlines()[-1]
-        rows.append(f"| {name} | {report['date'][:10]} | {report.get('device', '-')} | {result} |")
-    return "\n".join(rows)
-
-
 def _attempt(measurement: Measurement, deadline: float) -> dict[str, Any]:
     try:
         with _deadline(deadline):

@@ -17,9 +17,13 @@ PATCHES, PATCH_VALUES, SIDE = 784, 1176, 28
 WORDS = 90
 
 
-def build() -> Any:
-    """Build the text encoder at the size of the run."""
-    config = copy.deepcopy(published.TEXT_ENCODER)
+def build(**tokens: int) -> Any:
+    """Build the text encoder at the size of the run.
+
+    Args:
+        tokens: ids of the tokenizer that it will be used with, by their names in the config.
+    """
+    config = copy.deepcopy(published.TEXT_ENCODER) | tokens
     if not machine.current.scale.full:
         config["text_config"] |= {
             "hidden_size": 64,

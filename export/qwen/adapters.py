@@ -1,5 +1,6 @@
 """Owns checking that a LoRA file fits the transformer, before anything is served."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from export.errors import ExportError
 
 _PREFIX = "transformer."
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+_BLOCK = re.compile(r"transformer_blocks\.(\d+)\.(.+)")
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Adapter:
     """Ranks of the layers, each once, ascending."""
     layers: int
     """How many layers of the transformer the LoRA changes."""
+    kinds: int
+    """How many kinds of block the LoRA makes of the transformer's; each kind is compiled once."""
 
 
 def inspect(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Adapter:
@@ -42,8 +46,8 @@ def inspect(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Adapter:
     layers = {_layer(path, key) for key in weights}
     if not layers:
         raise ExportError(f"{path}: holds no LoRA")
-    ranks = {_rank(path, layer, weights, shapes) for layer in layers}
-    return Adapter(tuple(sorted(ranks)), len(layers))
+    ranks = {layer: _rank(path, layer, weights, shapes) for layer in layers}
+    return Adapter(tuple(sorted({*ranks.values()})), len(layers), _kinds(ranks, shapes))
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
@@ -92,3 +96,13 @@ def _rank(
             f" {[rows, columns]}"
         )
     return rank
+
+
+def _kinds(ranks: Mapping[str, int], shapes: Mapping[str, tuple[int, int]]) -> int:
+    """Count the blocks that differ in which layers a LoRA changes, or by which rank."""
+    blocks: dict[str, set[tuple[str, int]]] = {}
+    for layer in shapes:
+        if found := _BLOCK.match(layer):
+            changed = {(found[2], ranks[layer])} if layer in ranks else set()
+            blocks.setdefault(found[1], set()).update(changed)
+    return len({frozenset(changed) for changed in blocks.values()})

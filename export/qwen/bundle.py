@@ -112,6 +112,7 @@ def _entry(source: str, names: list[str], inspected: Mapping[str, Adapter]) -> d
         "source": source,
         "ranks": adapter.ranks,
         "layers": adapter.layers,
+        "kinds": adapter.kinds,
     }
 
 

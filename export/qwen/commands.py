@@ -51,10 +51,16 @@ def build(
         adapter = manifest["adapters"].get(task_type)
         console.print(
             f"  {task_type}: rank {adapter['ranks']}, {adapter['layers']} layers, {source}"
+            + _compiled(adapter.get("kinds", 1))  # older bundles have no such key
             if adapter
             else f"  {task_type}: no adapter, answered 501",
             soft_wrap=True,
         )
+
+
+def _compiled(kinds: int) -> str:
+    """Warn of a first start that takes long."""
+    return f"; makes {kinds} kinds of block, each compiled at the first start" if kinds > 1 else ""
 
 
 def estimate(

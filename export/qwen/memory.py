@@ -133,7 +133,7 @@ def weight_bytes(sizes: Sizes, profile: Profile, adapters: int, rank: int) -> di
 
 def build_components() -> dict[str, Any]:
     """Build all three components as published, without memory."""
-    with _fake_bfloat16():
+    with fake_bfloat16():
         return _build_components()
 
 
@@ -149,7 +149,7 @@ def _build_components() -> dict[str, Any]:
 
 def measure_sizes() -> Sizes:
     """Count what stays of all three components once they are loaded."""
-    with _fake_bfloat16():
+    with fake_bfloat16():
         components = _build_components()
         drop_word_head(components["text_encoder"])
         keep_to_pictures(components["vae"])
@@ -184,7 +184,7 @@ def measure_peaks(job: EditSizes, *, vae_tiling: bool, step_cache: bool = False)
         vae_tiling: whether the VAE works on tiles.
         step_cache: whether steps are kept; their memory is added, not found.
     """
-    with _fake_bfloat16():
+    with fake_bfloat16():
         transformer = QwenImageTransformer2DModel(**qwen_published.TRANSFORMER).eval()
         vae = AutoencoderKLQwenImage(**qwen_published.VAE).eval()
         keep_to_pictures(vae)
@@ -207,13 +207,14 @@ def measure_peaks(job: EditSizes, *, vae_tiling: bool, step_cache: bool = False)
         picture = torch.empty(1, 3, 1, job.condition_side, job.condition_side)
         latents = torch.empty(1, 16, 1, job.side // 8, job.side // 8)
         return Peaks(
-            encode=_peak(vae, lambda: vae.encode(picture)),
-            step=_peak(transformer, lambda: transformer(**inputs)) + step_cache * kept,
-            decode=_peak(vae, lambda: vae.decode(latents)),
+            encode=peak_bytes(vae, lambda: vae.encode(picture)),
+            step=peak_bytes(transformer, lambda: transformer(**inputs)) + step_cache * kept,
+            decode=peak_bytes(vae, lambda: vae.decode(latents)),
         )
 
 
-def _peak(model: Any, run: Callable[[], Any]) -> int:
+def peak_bytes(model: Any, run: Callable[[], Any]) -> int:
+    """Return the peak of the bytes alive beside a model's weights while a function runs."""
     live = _LiveBytes(model)
     with live, _FusedAttention():
         run()
@@ -221,7 +222,8 @@ def _peak(model: Any, run: Callable[[], Any]) -> int:
 
 
 @contextlib.contextmanager
-def _fake_bfloat16() -> Iterator[None]:
+def fake_bfloat16() -> Iterator[None]:
+    """Let tensors be made without memory, in bfloat16 unless they ask for another type."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:

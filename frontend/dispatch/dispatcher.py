@@ -156,11 +156,12 @@ class EditService:
             return None
         return _known(self._queue.expected_seconds(steps, self._pixels(size)))
 
-    async def submit(self, params: EditParams, size: Size | None) -> str:
+    async def submit(self, params: EditParams, original: bytes, size: Size | None) -> str:
         """Queue an edit and return the id of its job.
 
         Args:
             params: the edit.
+            original: the file that its picture came as.
             size: of the answer, if known.
 
         Raises:
@@ -176,7 +177,7 @@ class EditService:
         self._queue.enter(job)
         try:
             event = self._queued_event(job, self._queue.seconds_left(job))
-            await self._store.create(job.job_id, params, event)
+            await self._store.create(job.job_id, params, original, event)
         except ServingError:
             self._queue.leave(job)
             raise

@@ -24,8 +24,8 @@ class Stage(StrEnum):
 class EditParams:
     """One edit as it is sent to the model; each field is the input tensor of the same name.
 
-    Images are encoded files (PNG, JPEG, WebP, BMP, GIF or TIFF). A field that is None is not sent,
-    and the model applies its default.
+    Images and masks are plain pixels, see `model_kit.raster`. A field that is None is not sent, and
+    the model applies its default.
     """
 
     prompt: str

@@ -34,7 +34,7 @@ class MaskPrompts:
     bbox: tuple[float, ...] | None = None
     """x0, y0, x1, y1 in pixels."""
     mask: bytes | None = field(default=None, repr=False)
-    """A rough mask of the object, an encoded file."""
+    """A rough mask of the object, as plain pixels."""
     auto_detect: bool | None = None
     """Find the most salient object."""
     border_adjustment: int | None = None

@@ -110,7 +110,7 @@ async def _services(settings: Settings) -> AsyncIterator[AppServices]:
     try:
         async with (
             EditService(settings, jobs, edit_watches) as edits,
-            MaskService(settings, store, mask_watches) as masks,
+            MaskService(settings, store, mask_watches, images) as masks,
         ):
             yield AppServices(
                 settings,

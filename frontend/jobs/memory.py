@@ -78,15 +78,17 @@ class MemoryJobStore:
         """Bytes held."""
         return self._size
 
-    async def create(self, job_id: str, params: EditParams, event: JobEvent) -> None:
+    async def create(
+        self, job_id: str, params: EditParams, original: bytes, event: JobEvent
+    ) -> None:
         """See JobStore."""
-        size = params.image_bytes + EVENT_BYTES
+        size = params.image_bytes + len(original) + EVENT_BYTES
         if self._unfinished_size + size > self._memory_bytes // 2:
             raise UnavailableError("The server holds as many images of waiting jobs as it may")
         self._make_space(size)
         log = deque([event], MAX_EVENTS)
         number = next(self._numbers)
-        job = _Job(number, log, params, params.image, params.task_type, event)
+        job = _Job(number, log, params, original, params.task_type, event)
         self._jobs[job_id] = job
         self._resize(job, size)
 
@@ -137,7 +139,7 @@ class MemoryJobStore:
         """See JobStore."""
         job = self._find(job_id)
         if job.params is not None:
-            self._resize(job, len(job.original) - job.params.image_bytes)
+            self._resize(job, -job.params.image_bytes)
             job.params = None
 
     async def newest(

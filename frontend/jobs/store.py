@@ -39,8 +39,16 @@ class JobStore(Protocol):
     `create` is the exception.
     """
 
-    async def create(self, job_id: str, params: EditParams, event: JobEvent) -> None:
+    async def create(
+        self, job_id: str, params: EditParams, original: bytes, event: JobEvent
+    ) -> None:
         """Add a job whose log begins with `event`.
+
+        Args:
+            job_id: the job.
+            params: the edit.
+            original: the file that its picture came as.
+            event: the first entry.
 
         Raises:
             UnavailableError: the job's images do not fit into the store now.

@@ -27,7 +27,7 @@ _LOADER_FAILED = 127  # exit code of a program whose shared libraries are not al
 
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_MEMORY_BYTES = 2**25
-"""Carries pictures of 10 MB: a model's region grows to 2.5 times the largest tensor."""
+"""Carries pictures of 3 megapixels: a model's region grows to 2.5 times the largest tensor."""
 SERVER_BYTES = 2**29
 """What tritonserver, the frontend and the models without weights take."""
 LIBRARIES_BYTES = 2**29

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Estimated memory of an entry without its picture.
 ENTRY_BYTES = 1024
+# Names at most that are kept of pictures, held or not; beyond them the oldest is forgotten.
+MAX_NAMES = 4096
 
 
 @dataclass
@@ -40,6 +42,7 @@ class ImageStore:
         # By image_id, in the order of their last use.
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._ids: dict[bytes, str] = {}
+        self._names: OrderedDict[str, str] = OrderedDict()
         self._size = 0
 
     @property
@@ -79,6 +82,17 @@ class ImageStore:
         self._entries[picture.image_id] = _Entry(picture, self._clock())
         self._ids[picture.text_digest] = picture.image_id
         self._size += size
+
+    def model_name(self, image_id: str) -> str | None:
+        """Return the name by which a model knows a picture, if one has ever had it."""
+        return self._names.get(image_id)
+
+    def name(self, image_id: str, model_name: str) -> None:
+        """Remember the name by which models know a picture; it need not be held here."""
+        self._names[image_id] = model_name
+        self._names.move_to_end(image_id)
+        if len(self._names) > MAX_NAMES:
+            self._names.popitem(last=False)
 
     def expire(self) -> None:
         """Forget the pictures that were last used more than ttl_s ago."""

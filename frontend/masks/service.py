@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import structlog
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from frontend.domain.masks import MaskPrompts, MaskResult, Picture
     from frontend.domain.models import MaskModelState
     from frontend.masks.image_store import ImageStore
+    from frontend.pictures.workers import ImageWorkers
     from frontend.settings import Settings
     from frontend.triton.call import InferCall
     from frontend.triton.watch import TritonWatch
@@ -87,6 +89,7 @@ class MaskService:
         settings: bounds and times.
         store: where accepted pictures are kept.
         watches: the Tritons that make masks, all with the same bundle; at least one.
+        images: read what has to be sent.
     """
 
     def __init__(
@@ -94,9 +97,11 @@ class MaskService:
         settings: Settings,
         store: ImageStore,
         watches: Sequence[TritonWatch[MaskModelState]],
+        images: ImageWorkers,
     ) -> None:
         self._settings = settings
         self._store = store
+        self._images = images
         self._watches = watches
         self._most_running = settings.max_masks_in_flight * len(watches)
         self._clock = asyncio.get_running_loop().time
@@ -180,7 +185,13 @@ class MaskService:
                 ticket.ended.set()
             self._start_waiting()
 
-    async def find(self, ticket: Ticket, prompts: MaskPrompts, image: Picture | str) -> MaskResult:
+    async def find(
+        self,
+        ticket: Ticket,
+        prompts: MaskPrompts,
+        image: Picture | str,
+        mask: bytes | None = None,
+    ) -> MaskResult:
         """Have the model make a mask.
 
         If this is cancelled, because the client has left, the request ends as if the client had
@@ -190,6 +201,7 @@ class MaskService:
             ticket: the request's, from `admitted`.
             prompts: what to find.
             image: the picture, or the image_id of an earlier one.
+            mask: the file of a rough mask, which becomes part of the prompts.
 
         Raises:
             ServingError: there is no mask; the detail names fields of the REST request.
@@ -197,24 +209,24 @@ class MaskService:
         image_id = image if isinstance(image, str) else image.image_id
         if not _IMAGE_ID.fullmatch(image_id):
             raise ImageNotFoundError(image_id)
-        ticket.ready = True
-        self._start_waiting()
-        await ticket.turn.wait()
-        held = self._store.get(image_id)
-        picture = held if isinstance(image, str) else image
-        ticket.asking = asyncio.create_task(
-            self._find(ticket, prompts, image_id, picture, accepted=held is not None)
-        )
-        try:
-            # The call itself must not be cancelled: cut calls can crash Triton, see `Call.cut`.
-            result = await asyncio.shield(ticket.asking)
-        except asyncio.CancelledError:
-            self._leave(ticket)
-            raise
-        except InvalidInputError as error:
-            if picture and error.detail.startswith(NOTHING_FOUND):
-                self._store.put(picture)
-            raise
+        async with contextlib.AsyncExitStack() as held:
+            if mask:
+                rough = await held.enter_async_context(self._images.rough_mask(mask))
+                prompts = replace(prompts, mask=rough)
+            picture = self._store.get(image_id) if isinstance(image, str) else image
+            # Read before the request has a place at the model, which a slow file must not hold.
+            pixels = None
+            if picture and not self._store.model_name(image_id):
+                pixels = await held.enter_async_context(self._images.shown(picture))
+            ticket.ready = True
+            self._start_waiting()
+            await ticket.turn.wait()
+            try:
+                result = await self._find(ticket, prompts, image_id, picture, pixels)
+            except InvalidInputError as error:
+                if picture and error.detail.startswith(NOTHING_FOUND):
+                    self._store.put(picture)
+                raise
         if picture:
             self._store.put(picture)
         log.info("mask_found", request_id=ticket.request_id, cached=result.cached)
@@ -273,18 +285,35 @@ class MaskService:
         prompts: MaskPrompts,
         image_id: str,
         picture: Picture | None,
-        *,
-        accepted: bool,
+        pixels: bytes | None,
     ) -> MaskResult:
-        """Ask by id if the model may know the picture; send it if the model does not."""
+        """Ask by name if the model may know the picture; send it if the model does not.
+
+        The model names a picture by its pixels, and clients by its file.
+        """
         deadline = self._clock() + self._settings.mask_timeout_s
-        # The model may still know a picture that is not held here.
-        if accepted or picture is None:
+        # The model may still know a picture that is not held here, also one that came by gRPC.
+        name = self._store.model_name(image_id) or (image_id if picture is None else None)
+        if name and pixels is None:
             with contextlib.suppress(NotCachedError):
-                return await self._ask(ticket, prompts, image_id, image_id, deadline)
+                result = await self._ask(ticket, prompts, image_id, name, deadline)
+                return replace(result, image_id=image_id)
         if picture is None:
             raise ImageNotFoundError(image_id)
-        return await self._ask(ticket, prompts, image_id, picture.data, deadline)
+        async with contextlib.AsyncExitStack() as held:
+            if pixels is None:
+                shown = self._images.shown(picture, forgotten=True)
+                pixels = await held.enter_async_context(shown)
+            try:
+                result = await self._ask(ticket, prompts, image_id, pixels, deadline)
+            except InvalidInputError as error:
+                if error.detail.startswith(NOTHING_FOUND):
+                    # The model has the picture, though its answer is no mask and so has no name.
+                    digest = await asyncio.to_thread(hashlib.sha256, pixels)
+                    self._store.name(image_id, digest.hexdigest())
+                raise
+        self._store.name(image_id, result.image_id)
+        return replace(result, image_id=image_id)
 
     async def _ask(
         self,
@@ -294,7 +323,31 @@ class MaskService:
         image: bytes | str,
         deadline: float,
     ) -> MaskResult:
-        """Make one call, to the Triton that may know the picture."""
+        """Make one call, to the Triton that may know the picture.
+
+        Args:
+            ticket: the request's.
+            prompts: what to find.
+            image_id: the clients' name of the picture; it decides which Triton is asked.
+            image: the picture's pixels, or the model's name of it.
+            deadline: when the call fails, by the loop's clock.
+        """
+        ticket.asking = asyncio.create_task(self._call(ticket, prompts, image_id, image, deadline))
+        try:
+            # The call itself must not be cancelled: cut calls can crash Triton, see `Call.cut`.
+            return await asyncio.shield(ticket.asking)
+        except asyncio.CancelledError:
+            self._leave(ticket)
+            raise
+
+    async def _call(
+        self,
+        ticket: Ticket,
+        prompts: MaskPrompts,
+        image_id: str,
+        image: bytes | str,
+        deadline: float,
+    ) -> MaskResult:
         if ticket.end_reason:
             raise ticket.end_reason
         ticket.call_id = str(uuid.uuid4())

@@ -1,85 +1,399 @@
-"""Owns the threads that decode and encode images, off the event loop."""
+"""Owns the processes that read strangers' pictures, and how many may wait for one."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from frontend.errors import UnavailableError
+import structlog
+
+from frontend.domain.masks import Picture
+from frontend.errors import IMAGE_REFUSED, InvalidInputError, UnavailableError
 from frontend.pictures import codecs
+from model_kit.pictures import memory_for, seconds_for
+from model_kit.sandbox import (
+    START_S,
+    CrashedError,
+    RefusedError,
+    Sandbox,
+    SandboxError,
+    TooSlowError,
+    Work,
+    Worker,
+    shared,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from frontend.domain.masks import Picture
     from frontend.settings import Settings
 
-# Maximum number of exports, cut-outs and pictures for display, that wait or run.
-MAX_EXPORTS = 16
+log = structlog.get_logger()
+
+# Requests that wait for a process of a kind, at most; forty clients at once are usual in tests.
+MAX_WAITING = 64
+# Bytes of the pixels that mask requests hold, from which on the next picture has to wait.
+MAX_HELD_BYTES = 2**29
+# Bytes of an edit's pixels together, at most: as many as image_edit takes, less the other inputs.
+MAX_EDIT_BYTES = 190 * 2**20
+# Pictures for display that wait or are made, at most.
+MAX_DISPLAYS = 16
+# Bytes whose digest takes less time than the way to another thread and back.
+FEW_BYTES = 2**17
+# Characters of base64 from which on reading them would stop all other clients for milliseconds.
+MANY_CHARS = 2**20
 
 T = TypeVar("T")
 
 
 class ImageWorkers:
-    """A few threads, so that pictures neither block the event loop nor take all cores.
+    """Reads pictures in processes that are killed if they take too long or nobody waits any more.
+
+    Each kind of work has processes and a queue of its own, so that none can stop another.
 
     Args:
-        settings: number of threads and largest picture.
+        settings: number of processes of each kind, and largest picture.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._max_pixels = settings.max_image_pixels
-        self._max_mask_pixels = settings.max_mask_pixels
+        sandbox = shared(codecs.__name__)
+        sandbox.start()
+        edit, mask = settings.max_image_pixels, settings.max_mask_pixels
+        self._edits = _Pool(sandbox, settings.image_workers, edit)
+        self._texts = _Pool(sandbox, 1, mask)
+        # A mask request waits for its rough mask, then for its picture, then for the model, then
+        # perhaps for its picture again. Each has a pool of its own, so that none waits in a circle.
+        self._rough_masks = _Kept(_Pool(sandbox, 1, mask), MAX_HELD_BYTES // 2)
+        self._pictures = _Kept(_Pool(sandbox, settings.image_workers, mask), MAX_HELD_BYTES)
+        self._forgotten = _Kept(_Pool(sandbox, 1, mask), None)
+        # Each handles two pictures, and no edit or mask depends on one.
+        self._cut_outs = _Pool(sandbox, 1, mask, pictures=2)
         self._threads = ThreadPoolExecutor(settings.image_workers, thread_name_prefix="image")
-        # A thread of their own: nothing bounds how many clients ask for exports, each takes up
-        # to seconds, and no edit or mask depends on one.
-        self._export_thread = ThreadPoolExecutor(1, thread_name_prefix="image-export")
-        self._exports = 0
+        self._display_thread = ThreadPoolExecutor(1, thread_name_prefix="image-display")
+        self._displays = 0
 
     def close(self) -> None:
         """Let the threads end; work that has not begun is dropped."""
-        for threads in (self._threads, self._export_thread):
+        for threads in (self._threads, self._display_thread):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    async def read(self, field: str, text: str, *, mask: bool = False) -> bytes:
-        """Run `codecs.read`; an image may have `max_image_pixels`."""
-        return await self.run(lambda: codecs.read(field, text, self._max_pixels, mask=mask))
+    @contextlib.asynccontextmanager
+    async def edit(self) -> AsyncIterator[EditPictures]:
+        """Read the pictures of one edit, one after the other; only a few edits do so at a time.
+
+        Raises:
+            UnavailableError: MAX_WAITING wait already.
+        """
+        async with self._edits.place():
+            yield EditPictures(self._edits)
+
+    async def file(self, field: str, text: str) -> bytes:
+        """Return the file that a client sent as base64 or as a data URL, unseen.
+
+        Args:
+            field: what the error text begins with.
+            text: base64 or a data URL.
+
+        Raises:
+            InvalidInputError: the text is not base64.
+            UnavailableError: as `edit`.
+        """
+        if len(text) < MANY_CHARS:
+            return codecs.file(_bytes(text), field)[0]
+        (data,) = await self._texts.run("file", field, [text], {"field": field})
+        return data
+
+    async def upload(self, text: str, text_digest: bytes) -> Picture:
+        """Return the picture of a mask request, unseen.
+
+        Args:
+            text: base64 or a data URL.
+            text_digest: its `digest`.
+
+        Raises:
+            InvalidInputError: as `file`, in the contract's words.
+            UnavailableError: as `edit`.
+        """
+        data = await self.file(IMAGE_REFUSED, text)
+        image_id = await self._off_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
+        return Picture(data, image_id, text_digest)
+
+    @contextlib.asynccontextmanager
+    async def shown(self, picture: Picture, *, forgotten: bool = False) -> AsyncIterator[bytes]:
+        """Hold what is shown of a picture, as plain pixels.
+
+        Those who need the same picture at the same time share one process and one copy.
+
+        Args:
+            picture: uploaded.
+            forgotten: whether a model had it before: its request has a place at the model already,
+                and must not wait for requests that have none yet.
+
+        Raises:
+            InvalidInputError: it is no picture within the bounds, or takes too long to decode.
+            UnavailableError: as `edit`.
+        """
+        kept = self._forgotten if forgotten else self._pictures
+        async with kept.using(picture.text_digest, "shown", IMAGE_REFUSED, picture.data) as pixels:
+            yield pixels
+
+    @contextlib.asynccontextmanager
+    async def rough_mask(self, data: bytes) -> AsyncIterator[bytes]:
+        """Hold the rough mask of a mask request, by what it means, as plain pixels.
+
+        Raises:
+            InvalidInputError: as `shown`, or it is empty, or can be read in two ways.
+            UnavailableError: as `edit`.
+        """
+        async with self._rough_masks.using(object(), "rough_mask", "mask", data) as pixels:
+            yield pixels
+
+    async def extract(self, image: str, mask: str) -> bytes:
+        """Run `codecs.extract`; either image may have `max_mask_pixels`.
+
+        Raises:
+            InvalidInputError: as there, or it takes too long.
+            UnavailableError: as `edit`.
+        """
+        options = {"max_pixels": self._cut_outs.max_pixels}
+        (png,) = await self._cut_outs.run("extract", "image or mask", [image, mask], options)
+        return png
 
     async def digest(self, text: str) -> bytes:
         """Run `codecs.digest`."""
-        return await self.run(lambda: codecs.digest(text))
-
-    async def picture(self, text: str, text_digest: bytes) -> Picture:
-        """Run `codecs.picture`."""
-        return await self.run(lambda: codecs.picture(text, text_digest))
-
-    async def from_base64(self, field: str, text: str) -> bytes:
-        """Run `codecs.from_base64`."""
-        return await self.run(lambda: codecs.from_base64(field, text))
-
-    async def extract(self, image: str, mask: str) -> bytes:
-        """Export with `codecs.extract`; either image may have `max_mask_pixels`."""
-        return await self.export(lambda: codecs.extract(image, mask, self._max_mask_pixels))
+        return await self._off_loop(len(text), lambda: codecs.digest(text))
 
     async def webp(self, png: bytes) -> tuple[bytes, str]:
-        """Export with `codecs.webp`."""
-        return await self.export(lambda: codecs.webp(png))
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns; it runs on one of the threads for uploads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    async def export(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns; it runs on the thread for exports.
+        """Run `codecs.webp`.
 
         Raises:
-            UnavailableError: MAX_EXPORTS wait or run already.
+            UnavailableError: MAX_DISPLAYS wait or are made already.
         """
-        if self._exports >= MAX_EXPORTS:
-            raise UnavailableError("The server is busy with pictures")
-        self._exports += 1
+        if self._displays >= MAX_DISPLAYS:
+            raise _busy()
+        self._displays += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._export_thread, work)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._display_thread, codecs.webp, png)
         finally:
-            self._exports -= 1
+            self._displays -= 1
+
+    async def _off_loop(self, size: int, work: Callable[[], T]) -> T:
+        if size < FEW_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+class EditPictures:
+    """The pictures of one edit; `ImageWorkers.edit` makes it."""
+
+    def __init__(self, pool: _Pool) -> None:
+        self._pool = pool
+        self._bytes = 0
+
+    async def picture(self, field: str, text: str) -> bytes:
+        """Return a picture as plain pixels.
+
+        Args:
+            field: the request's field, for the error text.
+            text: base64 or a data URL.
+
+        Raises:
+            InvalidInputError: it is no picture within the bounds, or takes too long to decode; or
+                the edit's pictures are too large together.
+        """
+        (pixels,) = await self._read("picture", field, text, {"keep": False})
+        return pixels
+
+    async def original(self, field: str, text: str) -> tuple[bytes, bytes]:
+        """Return a picture as plain pixels, and the file; see `picture`."""
+        pixels, file = await self._read("picture", field, text, {"keep": True})
+        return pixels, file
+
+    async def mask(self, field: str, text: str) -> bytes:
+        """Return a mask as plain pixels, by what it means; see `picture` and `codecs.mask`."""
+        (pixels,) = await self._read("mask", field, text, {})
+        return pixels
+
+    async def _read(
+        self, function: str, field: str, text: str, more: Mapping[str, bool]
+    ) -> list[bytes]:
+        options: dict[str, str | int] = {"field": field, "max_pixels": self._pool.max_pixels}
+        options |= more
+        read = await self._pool.work(function, field, [text], options)
+        self._bytes += len(read[0])
+        if self._bytes > MAX_EDIT_BYTES:
+            raise InvalidInputError(
+                f"{field}: with it the edit's pictures take {self._bytes} bytes as plain pixels, "
+                f"at most {MAX_EDIT_BYTES} are allowed"
+            )
+        return read
+
+
+class _Pool:
+    """A few processes at a time, and a bounded queue before them.
+
+    Args:
+        sandbox: starts the processes.
+        workers: how many run at the same time.
+        max_pixels: largest width x height of a picture, by which it is judged what takes too long.
+        pictures: how many pictures one piece of work reads.
+    """
+
+    def __init__(
+        self, sandbox: Sandbox, workers: int, max_pixels: int, *, pictures: int = 1
+    ) -> None:
+        self._sandbox = sandbox
+        self.max_pixels = max_pixels
+        self._seconds = seconds_for(max_pixels * pictures)
+        self._memory = memory_for(max_pixels * pictures)
+        self._free = asyncio.Semaphore(workers)
+        self._waiting = 0
+
+    @contextlib.asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Hold the right to one process at a time.
+
+        Raises:
+            UnavailableError: MAX_WAITING wait for it already.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise _busy()
+        self._waiting += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    async def run(
+        self,
+        function: str,
+        field: str,
+        files: Sequence[str | bytes],
+        options: Mapping[str, str | int],
+    ) -> list[bytes]:
+        """Wait for a place, and do as `work` does."""
+        async with self.place():
+            return await self.work(function, field, files, options)
+
+    async def work(
+        self,
+        function: str,
+        field: str,
+        files: Sequence[str | bytes],
+        options: Mapping[str, str | int],
+    ) -> list[bytes]:
+        """Have a process run a function of `codecs`. If this is cancelled, the process is killed.
+
+        Args:
+            function: its name.
+            field: the request's field, for the error text.
+            files: the function's first arguments.
+            options: its other arguments.
+
+        Raises:
+            InvalidInputError: it refused the files, took too long, or crashed.
+            UnavailableError: no process can be had.
+        """
+        contents = [_bytes(file) if isinstance(file, str) else file for file in files]
+        try:
+            return await self._finished(
+                Work(function, contents, options, self._seconds, self._memory)
+            )
+        except (TooSlowError, CrashedError) as error:
+            raise InvalidInputError(f"{field}: {error}") from None
+        except RefusedError as error:
+            raise InvalidInputError(str(error)) from None
+        except SandboxError as error:
+            log.exception("decoding_failed", function=function)
+            raise UnavailableError("No picture can be decoded now") from error
+
+    async def _finished(self, work: Work) -> list[bytes]:
+        with self._sandbox.worker() as worker:
+            if not await _readable(worker, START_S):
+                raise SandboxError("no process could be started in time")
+            worker.begin(work)
+            while left := worker.left():
+                if await _readable(worker, left):
+                    return worker.finish()
+            raise TooSlowError(work.seconds)
+
+
+class _Kept:
+    """Pixels that requests hold; those of one picture are read once, and kept while one needs them.
+
+    Args:
+        pool: reads them.
+        max_bytes: of the pixels that are held, from which on the next picture has to wait; None:
+            no bound.
+    """
+
+    def __init__(self, pool: _Pool, max_bytes: int | None) -> None:
+        self._pool = pool
+        self._max_bytes = max_bytes
+        # By picture: the reading, and one entry for each request that needs it.
+        self._readings: dict[object, tuple[asyncio.Task[bytes], list[None]]] = {}
+        self._dropped = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def using(
+        self, key: object, function: str, field: str, data: bytes
+    ) -> AsyncIterator[bytes]:
+        """Hold the pixels of one picture, the same for all who give the same key."""
+        if key not in self._readings:
+            self._readings[key] = asyncio.create_task(self._read(function, field, data)), []
+        task, users = self._readings[key]
+        users.append(None)
+        try:
+            # Who leaves must not end the reading for the others.
+            yield await asyncio.shield(task)
+        finally:
+            users.pop()
+            if not users:
+                del self._readings[key]
+                task.cancel()
+                self._dropped.set()
+
+    async def _read(self, function: str, field: str, data: bytes) -> bytes:
+        async with self._pool.place():
+            while self._max_bytes is not None and self._held_bytes() >= self._max_bytes:
+                self._dropped.clear()
+                await self._dropped.wait()
+            options = {"max_pixels": self._pool.max_pixels}
+            (pixels,) = await self._pool.work(function, field, [data], options)
+            return pixels
+
+    def _held_bytes(self) -> int:
+        done = (task for task, _ in self._readings.values() if task.done())
+        return sum(len(task.result()) for task in done if task.exception() is None)
+
+
+def _bytes(text: str) -> bytes:
+    # JSON may hold half a surrogate pair, which is no base64.
+    return text.encode(errors="surrogatepass")
+
+
+async def _readable(worker: Worker, seconds: float) -> bool:
+    """Return whether the worker has said something within so many seconds."""
+    loop = asyncio.get_running_loop()
+    said = asyncio.Event()
+    loop.add_reader(worker, said.set)
+    try:
+        async with asyncio.timeout(seconds):
+            await said.wait()
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(worker)
+    return True
+
+
+def _busy() -> UnavailableError:
+    return UnavailableError("The server is busy with pictures")

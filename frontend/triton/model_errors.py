@@ -21,6 +21,8 @@ from frontend.errors import (
 _MAX_FOREIGN_CHARS = 300
 # Part of Triton's text, with various codes, for a model whose process has died.
 DEAD_STUB = "is not healthy"
+# Parts of its text for a full /dev/shm. The rest names a region, which is no client's business.
+_FULL = ("shared memory pool", "No space left on device")
 # Part of its text while it stops, or unloads the model.
 UNLOADED = "has no available versions"
 _BY_CODE: dict[str, type[ServingError]] = {
@@ -55,7 +57,7 @@ def from_model(message: str) -> ServingError:
 
     Only the first line of Triton's own text is kept, because a traceback may follow.
     """
-    if error := coded(message):
+    if error := coded(message) or _full(message):
         return error
     error_type: type[ServingError] = BackendError
     if DEAD_STUB in message:
@@ -68,7 +70,7 @@ def from_model(message: str) -> ServingError:
 def status_error(error: grpc.aio.AioRpcError) -> ServingError:
     """Turn the status of a failed call into an error."""
     code, details = error.code(), error.details() or ""
-    if own := coded(details):
+    if own := coded(details) or _full(details):
         return own
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return BackendError("the model did not finish in time")
@@ -79,6 +81,12 @@ def status_error(error: grpc.aio.AioRpcError) -> ServingError:
     if DEAD_STUB in details:
         return TritonDownError("the model's process has died")
     return BackendError(f"Triton failed with {code.name}")
+
+
+def _full(text: str) -> ServingError | None:
+    if not any(words in text for words in _FULL):
+        return None
+    return UnavailableError("Triton's shared memory, /dev/shm, is full")
 
 
 def _first_line(text: str) -> str:

@@ -3,18 +3,22 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from frontend.domain.edits import EditParams
 from frontend.domain.masks import MaskPrompts
 from frontend.http.schemas.edits import GenerationRequest
 from frontend.http.schemas.masks import MAX_BORDER, MAX_POINTS, SmartMaskRequest
+from frontend.pictures.workers import MAX_EDIT_BYTES
 from frontend.settings import Settings
 from frontend.triton.edit_tensors import EDIT_INPUTS, IMAGE_EDIT
 from frontend.triton.mask_tensors import PROMPT_INPUTS, SMART_MASK
 from frontend.triton.tensors import ModelTensors, mismatches
 from image_edit.conditions import OUTPUTS
 from image_edit.request import CONDITION_INPUTS
+from model_kit import raster
+from model_kit.tensors import MAX_TEXT_BYTES
 from smart_mask import finish as mask_finish
 from smart_mask import request as mask_request
 from tests.fakes.wire import model_config
@@ -95,13 +99,31 @@ def test_the_frontend_lets_in_what_the_model_takes() -> None:
     assert settings.max_conditional_images == most
 
 
+def head() -> bytes:
+    """The head of plain pixels."""
+    return bytes(raster.write(np.zeros((1, 1), np.uint8))[0])
+
+
+@pytest.mark.parametrize(
+    "profile",
+    ["config.pbtxt", "configs/cpu.pbtxt", "configs/a100-40gb.pbtxt", "configs/h100.pbtxt"],
+)
+def test_no_edit_is_refused_for_its_size(profile: str) -> None:
+    parameters = model_config(f"image_edit/{profile}").parameters
+    most_bytes = int(parameters["MAX_REQUEST_BYTES"].string_value)
+    texts = sum(spec.datatype == "BYTES" for spec in EDIT_INPUTS) * MAX_TEXT_BYTES
+    assert MAX_EDIT_BYTES + texts <= most_bytes
+    # A picture with transparency and a mask, both as large as one may be.
+    assert Settings().max_image_pixels * (4 + 1) + 2 * len(head()) <= MAX_EDIT_BYTES
+
+
 @pytest.mark.parametrize("profile", ["config.pbtxt", "configs/cpu.pbtxt"])
 def test_no_mask_request_is_refused_for_its_size_or_number(profile: str) -> None:
     parameters = model_config(f"smart_mask/{profile}").parameters
     settings = Settings()
-    # Two pictures in base64.
+    # A picture and a mask as plain pixels.
     most_bytes = int(parameters["MAX_REQUEST_BYTES"].string_value)
-    assert settings.max_body_bytes * 3 // 4 <= most_bytes
+    assert settings.max_mask_pixels * (3 + 1) + 2 * len(head()) <= most_bytes
     places = sum(int(parameters[name].string_value) for name in ("WORKERS", "MAX_QUEUE_SIZE"))
     assert settings.max_masks_in_flight <= places
 

@@ -8,10 +8,16 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
+import gpu_check
 import tensorrt_requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
@@ -153,6 +159,58 @@ def test_an_image_without_tensorrt_gets_no_bindings(
     monkeypatch.setattr(tensorrt_requirement, "LIBRARIES", tmp_path)
     tensorrt_requirement.main()
     assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Lay out what an image for GPUs has: bindings, a compiler, Python's headers."""
+    (tmp_path / "tensorrt.py").write_text("")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "clang").touch(mode=0o755)
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "Python.h").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    paths = SimpleNamespace(get_path=lambda _: str(tmp_path / "include"))
+    monkeypatch.setattr(gpu_check, "sysconfig", paths)
+    yield tmp_path
+    sys.modules.pop("tensorrt", None)
+
+
+def test_an_image_that_can_compile_and_build_plans_is_built(image: Path) -> None:
+    assert gpu_check.problems() == []
+    assert gpu_check.main() == 0
+
+
+@pytest.mark.parametrize(
+    ("missing", "problem"),
+    [
+        ("tensorrt.py", "TensorRT's bindings do not load: No module named 'tensorrt'"),
+        ("bin/clang", "no C compiler: neither gcc nor clang"),
+        ("include/Python.h", "Python's headers are missing: .*/include/Python.h"),
+    ],
+)
+def test_an_image_that_would_fail_on_a_gpu_is_not_built(
+    image: Path, missing: str, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (image / missing).unlink()
+    assert gpu_check.main() == 1
+    assert re.fullmatch(problem, capsys.readouterr().err.strip())
+
+
+def test_bindings_without_their_libraries_are_a_problem(image: Path) -> None:
+    # As the loader says it where the image's TensorRT is another than the bindings'.
+    text = "libnvonnxparser.so.11: cannot open shared object file"
+    (image / "tensorrt.py").write_text(f"raise ImportError({text!r})")
+    [problem] = gpu_check.problems()
+    assert problem == f"TensorRT's bindings do not load: {text}"
+
+
+def test_the_image_that_builds_plans_is_checked() -> None:
+    built = (ROOT / "docker" / "triton.Dockerfile").read_text().split("FROM ")
+    [stage] = [each for each in built if "tensorrt_requirement.py >" in each]
+    assert stage.index("--requirement tensorrt.txt") < stage.index("python gpu_check.py")
 
 
 def test_the_frontend_needs_no_torch() -> None:

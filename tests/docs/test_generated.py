@@ -34,6 +34,25 @@ def test_the_page_of_tensors_is_the_models() -> None:
     assert generated_docs.TENSORS.read_text() == generated_docs.tensors_page(), STALE
 
 
+def test_the_table_of_gpu_measurements_is_the_files() -> None:
+    assert generated_docs.VERIFICATION.read_text() == generated_docs.verification_page(), STALE
+
+
+def test_a_measurement_on_a_gpu_becomes_a_row(tmp_path: Path) -> None:
+    report = {
+        "measurement": "vae",
+        "date": "2026-12-01T10:00:00+00:00",
+        "device": "NVIDIA H200",
+        "results": {"summary": ["encode 90.0 to 31.0 ms", "decode 150.0 to 52.0 ms"]},
+    }
+    (tmp_path / "2026-12-01-vae.json").write_text(json.dumps(report))
+    row = "| vae | 2026-12-01 | NVIDIA H200 | encode 90.0 to 31.0 ms; decode 150.0 to 52.0 ms |"
+    page = generated_docs.verification_page(tmp_path)
+    assert row in page.splitlines()
+    # The rest of the page stays.
+    assert page.count("\n## ") == generated_docs.VERIFICATION.read_text().count("\n## ")
+
+
 @pytest.mark.parametrize("model", ["image_edit", "smart_mask", "fastsam"])
 def test_the_page_of_tensors_has_every_tensor_as_triton_knows_it(model: str) -> None:
     page = generated_docs.tensors_page().partition(f"\n## {model}:")[2].partition("\n## ")[0]

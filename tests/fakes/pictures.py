@@ -7,6 +7,8 @@ import io
 
 from PIL import Image
 
+from model_kit import foreign
+
 
 def encoded(
     image_format: str = "PNG", size: tuple[int, int] = (16, 16), mode: str = "RGB"
@@ -32,3 +34,13 @@ def png(size: tuple[int, int] = (16, 16)) -> bytes:
 def b64(data: bytes) -> str:
     """Plain base64, as clients send it."""
     return base64.b64encode(data).decode()
+
+
+def plain(data: bytes) -> bytes:
+    """Return a file's picture as plain pixels, as models get it for an edit."""
+    return b"".join(map(bytes, foreign.picture(data, 2**24)[0]))
+
+
+def plain_mask(data: bytes) -> bytes:
+    """Return a file's mask as plain pixels."""
+    return b"".join(map(bytes, foreign.mask(data, 2**24)[0]))

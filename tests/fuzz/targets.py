@@ -84,7 +84,7 @@ def check_picture(data: bytes) -> None:
         assert from_srgb(shown, picture.profile).shape == shown.shape
     with contextlib.suppress(MaskError):
         assert read_mask(pixels).shape == (height, width)
-    text = base64.b64encode(data).decode()
+    text = base64.b64encode(data)
     with contextlib.suppress(InvalidInputError):
         codecs.extract(text, text, MAX_PIXELS)
 

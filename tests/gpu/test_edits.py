@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,24 +13,21 @@ import torch
 from export.demo_edits import bundle as demo_bundle
 from image_edit.engine.bundle import load_bundle
 from image_edit.engine.engine import EditEngine
-from image_edit.settings import Tuning
+from image_edit.settings import EditSettings, Tuning
 from model_kit.errors import Code, CodedError
+from model_kit.parameters import Parameters
+from tests.fakes.wire import model_config
 from tests.models.image_edit.edits import picture
 from tests.models.image_edit.engine.test_engine import SHIFT, denoised, prepared, spec_of
 from tests.models.image_edit.test_profiles import psnr
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from image_edit.conditions import Pixels
 
 pytestmark = pytest.mark.gpu
 
-PROFILES = {
-    "config": Tuning("bfloat16"),
-    "a100-40gb": Tuning("bfloat16", quantization="int8"),
-    "h100": Tuning("bfloat16", quantization="fp8", compile_blocks=True),
-}
+FOLDER = Path(__file__).parents[2] / "model_repository" / "image_edit"
+PROFILES = ("config.pbtxt", "configs/a100-40gb.pbtxt", "configs/h100.pbtxt")
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +52,9 @@ def edited(engine: EditEngine, side: int) -> Pixels:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_picture_is_that_of_the_cpu(folder: Path, profile: str) -> None:
-    tuning = PROFILES[profile]
+    parameters = model_config(f"image_edit/{profile}").parameters.items()
+    texts = {key: value.string_value for key, value in parameters}
+    tuning = EditSettings.from_parameters(Parameters(texts, FOLDER)).tuning
     if tuning.quantization == "fp8" and torch.cuda.get_device_capability(0) < (8, 9):
         pytest.skip("this GPU has no 8-bit floats")
     expected = engine_of(folder, Tuning("float32"), "cpu")

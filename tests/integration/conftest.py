@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,10 +29,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
 
 
+def _copied(folder: Path, model: str, **parameters: str) -> Path:
+    """Return a model repository in `folder` with the demo's bundles and other parameters."""
+    repository = folder / "model_repository"
+    shutil.copytree(ROOT / "model_repository", repository)
+    (folder / "bundles").mkdir()
+    for bundle in (ROOT / "bundles").iterdir():
+        (folder / "bundles" / bundle.name).symlink_to(bundle)
+    config = repository / model / "configs" / "cpu.pbtxt"
+    text = config.read_text()
+    for key, value in parameters.items():
+        before = rf'key: "{key}" value {{ string_value: '
+        text, found = re.subn(rf'({before})"[^"]*"', rf'\g<1>"{value}"', text)
+        assert found == 1, key
+    config.write_text(text)
+    return repository
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for every test that leaves it as it was."""
-    with running(tmp_path_factory.mktemp("server") / "log") as started:
+    """One server for every test that leaves it as it was.
+
+    It works on larger pictures at 256x256 pixels, because a step at 512x512 takes six times as
+    long and most tests ask how a picture is treated, not how good it becomes.
+    """
+    folder = tmp_path_factory.mktemp("server")
+    repository = _copied(folder, "image_edit", IMAGE_AREA=str(256 * 256))
+    with running(folder / "log", MODEL_REPOSITORY=str(repository)) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def unchanged_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the model repository and the bundles as they are."""
+    with running(tmp_path_factory.mktemp("unchanged") / "log") as started:
         yield started
 
 
@@ -42,18 +73,15 @@ def _fragile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     Its bundle lacks the white-balance adapter, and it keeps the features of five pictures.
     """
     folder = tmp_path_factory.mktemp("fragile")
-    shutil.copytree(ROOT / "model_repository", folder / "model_repository")
-    shutil.copytree(ROOT / "bundles", folder / "bundles")
-    config = folder / "model_repository" / "smart_mask" / "configs" / "cpu.pbtxt"
-    small = config.read_text().replace('"268435456"', f'"{FIVE_PICTURES}"')
-    assert str(FIVE_PICTURES) in small
-    config.write_text(small)
-    path = folder / "bundles" / "demo" / "manifest.json"
+    repository = _copied(folder, "smart_mask", CACHE_BYTES=str(FIVE_PICTURES))
+    bundle = folder / "bundles" / "demo"
+    bundle.unlink()
+    shutil.copytree(ROOT / "bundles" / "demo", bundle)
+    path = bundle / "manifest.json"
     manifest = json.loads(path.read_text())
     del manifest["adapters"]["white-balance"]
     path.write_text(json.dumps(manifest))
-    settings = {"MODEL_REPOSITORY": str(folder / "model_repository")}
-    with running(folder / "log", **settings) as started:
+    with running(folder / "log", MODEL_REPOSITORY=str(repository)) as started:
         yield started
 
 

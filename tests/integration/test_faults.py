@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.web_client import TERMINAL, Json, WebClient, b64, edit, long_edit
 
-from .mask_scenes import enlarged, iou, mask_of, scene
+from .mask_scenes import enlarged, iou, mask_of, numbered, scene
 from .server import Server, running
 
 if TYPE_CHECKING:
@@ -105,9 +105,10 @@ async def test_a_hundred_pictures_go_through_a_cache_that_holds_five(
         drawn = scene(1, 256)
         request = {"points": [drawn.middle]}
         ids = []
-        for number in range(100):
-            image = b64(drawn.png + number.to_bytes())
-            answer = await client.http.post("/api/smart-mask", json={"image": image, **request})
+        for image in numbered(drawn.png, 100):
+            answer = await client.http.post(
+                "/api/smart-mask", json={"image": b64(image), **request}
+            )
             ids.append(answer.json()["image_id"])
         cache = {"evictions": 0}
         async with asyncio.timeout(30):  # the frontend knows what the last ping answered

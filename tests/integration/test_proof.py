@@ -15,7 +15,9 @@ from export.demo_edits.samples import Flow, Sample
 from tests.fakes.web_client import Json, WebClient, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
+
+    from .server import Server
 
 
 # Held-out scenes, and steps, by size; a step at 512² takes six times as long.
@@ -24,6 +26,13 @@ STEPS = {256: 8, 512: 4}
 SIZES = (256, 512)
 # Seconds by REST on two idle cores.
 MOST_SECONDS = {256: 3.0, 512: 12.0}
+
+
+@pytest.fixture
+async def client(unchanged_server: Server) -> AsyncIterator[WebClient]:
+    """A web client of the server that computes 512² as such."""
+    async with WebClient(unchanged_server.url) as opened:
+        yield opened
 
 
 def request(sample: Sample, **changes: Any) -> Json:

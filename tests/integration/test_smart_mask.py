@@ -18,7 +18,7 @@ from skimage import filters, measure
 from frontend.http.schemas.fields import EXAMPLE_MASK
 from tests.fakes.web_client import b64, png
 
-from .mask_scenes import enlarged, iou, mask_of, scene
+from .mask_scenes import enlarged, iou, mask_of, numbered, scene
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -176,14 +176,14 @@ async def test_every_example_at_docs_finds_something(http: httpx.AsyncClient, pa
 
 
 async def test_cold_and_cached_answers_are_the_same_bit_for_bit(http: httpx.AsyncClient) -> None:
-    drawn = scene(101)
-    prompts: list[Json] = [
-        {"points": [drawn.middle]},
-        {"bbox": drawn.box, "use_blur": True},
-        {"auto_detect": True},
-    ]
-    for number, prompt in enumerate(prompts):
-        image = drawn.png + bytes([number])  # after a PNG's end anything may follow
+    for number, kind in enumerate(("points", "bbox", "auto_detect")):
+        drawn = scene(101 + number)  # the same pixels in another file would be known already
+        prompts: dict[str, Json] = {
+            "points": {"points": [drawn.middle]},
+            "bbox": {"bbox": drawn.box, "use_blur": True},
+            "auto_detect": {"auto_detect": True},
+        }
+        prompt, image = prompts[kind], drawn.png
         cold = await ask(http, image, **prompt)
         by_id = await ask(http, image_id=cold["image_id"], **prompt)
         again = await ask(http, image, **prompt)
@@ -332,11 +332,11 @@ async def test_requests_for_the_same_new_image_at_once_run_the_network_once(
 
 async def test_requests_are_cancelled_whether_they_wait_or_run(http: httpx.AsyncClient) -> None:
     """Of 64 slow requests some are done by then, some run, some have not begun."""
-    base = enlarged(scene(4).png, 2000)
+    images = numbered(enlarged(scene(4).png, 2000), 64)
 
     async def post(number: int) -> httpx.Response:
         fields = {
-            "image": b64(base + bytes([number])),
+            "image": b64(images[number]),
             "auto_detect": True,
             "request_id": f"cancel-{number}",
         }

@@ -84,3 +84,11 @@ def test_every_code_has_a_number_of_tritons() -> None:
     assert {code.triton_name for code in Code} <= set(known.split())
     assert Code.UNIMPLEMENTED.triton_name == "UNSUPPORTED"
     assert Code.RESOURCE_EXHAUSTED.triton_name == "INTERNAL"
+
+
+def test_a_full_shared_memory_has_words_of_its_own_and_is_logged() -> None:
+    logged: list[str] = []
+    text = "Failed to increase the shared memory pool size for key 'artmancer-7-1'"
+    error = error_of(RuntimeError(text), logged.append, FAILED)
+    assert str(error) == "[UNAVAILABLE] Triton's shared memory, /dev/shm, is full"
+    assert text in logged[0]

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import pytest
 
 from model_kit.errors import Code, CodedError
-from model_kit.lru import Lru
+from model_kit.lru import Lru, PendingError
 
 SIZE = 1000
 
@@ -32,20 +30,16 @@ def never() -> Value:
     raise AssertionError("it was to be found")
 
 
-def no_check() -> None:
-    pass
-
-
 def fill(cache: Lru[Value], *ids: str) -> None:
     for key in ids:
-        cache.find_or_compute(key, Value, no_check)
+        cache.find_or_compute(key, Value)
 
 
 def test_what_was_computed_is_found() -> None:
     cache = Lru[Value](10 * SIZE, ttl_s=60)
-    first, was_known = cache.find_or_compute("a", lambda: ENTRY, no_check)
+    first, was_known = cache.find_or_compute("a", lambda: ENTRY)
     assert (first, was_known) == (ENTRY, False)
-    assert cache.find_or_compute("a", never, no_check) == (ENTRY, True)
+    assert cache.find_or_compute("a", never) == (ENTRY, True)
     assert cache.find("a") is ENTRY
     assert cache.find("b") is None
 
@@ -69,7 +63,7 @@ def test_a_hundred_values_go_through_a_cache_that_holds_five() -> None:
 
 def test_values_larger_than_the_cache_are_used_but_not_kept() -> None:
     cache = Lru[Value](SIZE - 1, ttl_s=60)
-    assert cache.find_or_compute("a", lambda: ENTRY, no_check) == (ENTRY, False)
+    assert cache.find_or_compute("a", lambda: ENTRY) == (ENTRY, False)
     assert cache.find("a") is None
     assert cache.counts().bytes == 0
 
@@ -100,79 +94,36 @@ def test_hits_and_misses_are_counted() -> None:
     assert (cache.counts().hits, cache.counts().misses) == (1, 2)
 
 
-class Race:
-    """One thread computes "a" until `finish` is set; others ask for it meanwhile."""
+def test_who_asks_for_what_another_computes_is_told_at_once() -> None:
+    cache = Lru[Value](10 * SIZE, ttl_s=60)
+    told: list[PendingError] = []
 
-    def __init__(self, error: Exception | None = None) -> None:
-        self.cache = Lru[Value](10 * SIZE, ttl_s=60)
-        self.calls = 0
-        self.started, self.finish = threading.Event(), threading.Event()
-        self._error = error
-
-    def compute(self) -> Value:
-        self.calls += 1
-        self.started.set()
-        if self.calls == 1:
-            assert self.finish.wait(60)
-            if self._error:
-                raise self._error
+    def compute() -> Value:
+        for _ in range(3):
+            with pytest.raises(PendingError) as caught:
+                cache.find_or_compute("a", never)
+            told.append(caught.value)
+        assert not told[0].ends.done()
         return ENTRY
 
-    def ask(self) -> tuple[Value, bool]:
-        return self.cache.find_or_compute("a", self.compute, no_check)
+    assert cache.find_or_compute("a", compute) == (ENTRY, False)
+    assert [each.ends.result() for each in told] == [ENTRY] * 3
+    assert cache.find_or_compute("a", never) == (ENTRY, True)
+    assert (cache.counts().hits, cache.counts().misses) == (1, 1)
 
 
-def test_two_requests_at_once_compute_once() -> None:
-    race = Race()
-    with ThreadPoolExecutor(8) as pool:
-        first = pool.submit(race.ask)
-        assert race.started.wait(60)
-        others = [pool.submit(race.ask) for _ in range(7)]
-        race.finish.set()
-        assert first.result() == (ENTRY, False)
-        assert [other.result() for other in others] == [(ENTRY, True)] * 7
-    assert race.calls == 1
+def test_who_waits_learns_of_the_error_and_the_next_one_tries_again() -> None:
+    cache = Lru[Value](10 * SIZE, ttl_s=60)
+    told: list[PendingError] = []
+    error = CodedError(Code.INVALID_ARGUMENT, "nothing")
 
+    def compute() -> Value:
+        with pytest.raises(PendingError) as caught:
+            cache.find_or_compute("a", never)
+        told.append(caught.value)
+        raise error
 
-def test_all_who_wait_get_the_error_and_the_next_one_tries_again() -> None:
-    race = Race(error=CodedError(Code.INVALID_ARGUMENT, "nothing"))
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(race.ask)
-        assert race.started.wait(60)
-        other = pool.submit(race.ask)
-        while not other.running():
-            pass
-        race.finish.set()
-        with pytest.raises(CodedError):
-            first.result()
-        # It either waited for the first or came after it.
-        assert other.exception() is first.exception() or other.result() == (ENTRY, False)
-    assert race.ask()[0] is ENTRY
-
-
-def test_where_the_one_that_computes_is_cancelled_another_takes_over() -> None:
-    race = Race(error=CodedError(Code.CANCELLED, "as wanted"))
-    with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(race.ask)
-        assert race.started.wait(60)
-        others = [pool.submit(race.ask) for _ in range(3)]
-        race.finish.set()
-        with pytest.raises(CodedError):
-            first.result()
-        assert {value for value, _ in (other.result() for other in others)} == {ENTRY}
-    assert race.calls == 2
-
-
-def test_one_who_waits_can_be_cancelled() -> None:
-    race = Race()
-
-    def check() -> None:
-        raise CodedError(Code.CANCELLED, "as wanted")
-
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(race.ask)
-        assert race.started.wait(60)
-        with pytest.raises(CodedError, match="CANCELLED"):
-            race.cache.find_or_compute("a", never, check)
-        race.finish.set()
-        assert first.result() == (ENTRY, False)
+    with pytest.raises(CodedError, match="nothing"):
+        cache.find_or_compute("a", compute)
+    assert told[0].ends.exception() is error
+    assert cache.find_or_compute("a", lambda: ENTRY) == (ENTRY, False)

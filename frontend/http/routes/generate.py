@@ -34,7 +34,7 @@ from frontend.http.schemas.edits import (
     task_status,
     without_debug,
 )
-from model_kit.pictures import shown_size
+from model_kit.raster import size_of
 from model_kit.sizes import answer_size
 
 # Small, so that people can type a drawn seed again.
@@ -257,11 +257,11 @@ async def _queue_unless_left(request: GenerationRequest, services: Services, htt
 
 async def _decoded(
     request: GenerationRequest, services: Services
-) -> tuple[EditParams, Size | None]:
+) -> tuple[EditParams, bytes, Size | None]:
     """Return what `EditService.submit` takes, if it would accept the edit now."""
     services.edits.admit(request.resolved_task_type)
-    params = await _params(request, services)
-    return params, await _size(request, params, services)
+    params, original = await _params(request, services)
+    return params, original, _size(request, params)
 
 
 def _too_slow(event: JobEvent, services: Services) -> list[str]:
@@ -277,7 +277,7 @@ def _too_slow(event: JobEvent, services: Services) -> list[str]:
     ]
 
 
-async def _size(request: GenerationRequest, params: EditParams, services: Services) -> Size | None:
+def _size(request: GenerationRequest, params: EditParams) -> Size | None:
     """Return the size of the answer; None if the model's configuration decides it."""
     if request.region not in (None, "full"):
         resized: bool | None = False
@@ -285,8 +285,9 @@ async def _size(request: GenerationRequest, params: EditParams, services: Servic
         resized = None
     else:
         resized = request.input_quality == "resized"
-    picture = await services.images.run(lambda: shown_size(params.image))
-    return answer_size(picture, resized=resized, width=request.width, height=request.height)
+    return answer_size(
+        size_of(params.image), resized=resized, width=request.width, height=request.height
+    )
 
 
 async def _forget(task_id: str, services: Services) -> None:
@@ -301,35 +302,42 @@ def _number_of_job(text: str, newest: int) -> int:
     return number if (number := int(text)) <= newest else 0
 
 
-async def _params(request: GenerationRequest, services: Services) -> EditParams:
+async def _params(request: GenerationRequest, services: Services) -> tuple[EditParams, bytes]:
+    """Return the edit as the model takes it, and the file of its picture."""
     conditions = request.conditional_images or []
     if len(conditions) > (most := services.settings.max_conditional_images):
         raise InvalidInputError(f"conditional_images: more than {most} images")
-    read = services.images.read
     has_mask = request.resolved_task_type != "white-balance"
+    async with services.images.edit() as images:
 
-    async def read_optional(field: str, text: str | None, *, mask: bool = False) -> bytes | None:
-        # Clients send an empty string for no picture.
-        return await read(field, text, mask=mask) if text else None
+        async def read(field: str, text: str, *, mask: bool = False) -> bytes:
+            return await (images.mask if mask else images.picture)(field, text)
 
-    pictures: dict[str, Any] = {
-        "image": await read("input_image", request.input_image),
-        "conditional_images": tuple(
-            [
-                await read(f"conditional_images.{i}", text, mask=has_mask and i == 0)
-                for i, text in enumerate(conditions)
-            ]
-        ),
-        "reference_image": await read_optional("reference_image", request.reference_image),
-        "reference_mask_r": await read_optional(
-            "reference_mask_R", request.reference_mask_r, mask=True
-        ),
-    }
+        async def read_optional(
+            field: str, text: str | None, *, mask: bool = False
+        ) -> bytes | None:
+            # Clients send an empty string for no picture.
+            return await read(field, text, mask=mask) if text else None
+
+        image, original = await images.original("input_image", request.input_image)
+        pictures: dict[str, Any] = {
+            "image": image,
+            "conditional_images": tuple(
+                [
+                    await read(f"conditional_images.{i}", text, mask=has_mask and i == 0)
+                    for i, text in enumerate(conditions)
+                ]
+            ),
+            "reference_image": await read_optional("reference_image", request.reference_image),
+            "reference_mask_r": await read_optional(
+                "reference_mask_R", request.reference_mask_r, mask=True
+            ),
+        }
     parameters = request.parameters
     # Drawn here and not in the model, so that a job that starts again makes the same picture.
     if parameters.get("seed") is None:
         parameters["seed"] = secrets.randbelow(DRAWN_SEEDS)
-    return EditParams(**parameters, **pictures)
+    return EditParams(**parameters, **pictures), original
 
 
 async def _events(

@@ -35,8 +35,8 @@ async def smart_mask(request: SmartMaskRequest, services: Services) -> SmartMask
         raise UnsupportedError("model_type: birefnet is not built")
     with services.masks.admitted(request.request_id) as ticket:
         image = await _image(request, services)
-        mask = await services.images.from_base64("mask", request.mask) if request.mask else None
-        found = await services.masks.find(ticket, request.prompts(mask), image)
+        mask = await services.images.file("mask", request.mask) if request.mask else None
+        found = await services.masks.find(ticket, request.prompts, image, mask)
     return SmartMaskAnswer(
         mask_base64=base64.b64encode(found.mask).decode(),
         image_id=found.image_id,
@@ -96,10 +96,10 @@ async def extract_object(request: ExtractRequest, services: Services) -> Extract
 async def _image(request: SmartMaskRequest | DetectRequest, services: Services) -> Picture | str:
     """Return the picture that was sent, or else the image_id.
 
-    Clients send the same picture at every click, so a known upload is recognised and not decoded.
+    Clients send the same picture at every click, so a known upload is recognised and not read.
     """
     if not request.image:
         return request.image_id or ""
     digest = await services.images.digest(request.image)
     known = services.image_store.recognise(digest)
-    return known or await services.images.picture(request.image, digest)
+    return known or await services.images.upload(request.image, digest)

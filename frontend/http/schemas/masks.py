@@ -149,17 +149,13 @@ class SmartMaskRequest(_Request):
                 return bool(self.points) or (left < right and top < bottom)
         return False
 
-    def prompts(self, mask: bytes | None) -> MaskPrompts:
-        """Return what the model is asked to find.
-
-        Args:
-            mask: the file of the rough mask, or None.
-        """
+    @property
+    def prompts(self) -> MaskPrompts:
+        """What the model is asked to find, without the rough mask."""
         return MaskPrompts(
             points=tuple((x, y) for x, y in self.points or ()),
             point_labels=tuple(self.point_labels or ()),
             bbox=tuple(self.bbox) if self.bbox and not self.points else None,
-            mask=mask,
             **self.model_dump(include={"auto_detect"}, exclude_unset=True),
             **self.finishing,
         )

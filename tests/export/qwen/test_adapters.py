@@ -63,3 +63,32 @@ def test_no_pickle_is_opened(shapes: dict[str, tuple[int, int]], tmp_path: Path)
     torch.save({}, path)
     with pytest.raises(ExportError, match="not a safetensors file"):
         qwen_adapters.inspect(path, shapes)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "kinds"),
+    [
+        ({0: 4}, 2),  # the other blocks have none
+        (dict.fromkeys(range(6), 4), 1),
+        ({block: 4 + block // 2 for block in range(6)}, 3),
+        ({0: 4, 5: 8}, 3),
+    ],
+)
+def test_the_kinds_of_block_that_an_adapter_makes_are_counted(
+    tmp_path: Path, ranks: dict[int, int], kinds: int
+) -> None:
+    shapes = {
+        f"transformer_blocks.{block}.attn.{name}": (48, 32)
+        for block in range(6)
+        for name in ("to_q", "to_k")
+    } | {"img_in": (32, 64)}
+    weights = {}
+    for block, rank in ranks.items():
+        layer = f"transformer_blocks.{block}.attn.to_q"
+        weights[f"transformer.{layer}.lora_A.weight"] = torch.zeros(rank, 32)
+        weights[f"transformer.{layer}.lora_B.weight"] = torch.zeros(48, rank)
+    path = tmp_path / "adapter.safetensors"
+    save_file(weights, path)
+    found = qwen_adapters.inspect(path, shapes)
+    assert (found.ranks, found.layers) == (tuple(sorted({*ranks.values()})), len(ranks))
+    assert found.kinds == kinds

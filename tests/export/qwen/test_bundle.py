@@ -101,6 +101,7 @@ def test_a_cached_base_and_two_adapters_become_a_bundle_that_serves_two_tasks(
         "source": "",
         "ranks": [16],
         "layers": 30,
+        "kinds": 1,
     }
     assert written["image_area"] == 1024 * 1024
     bundle = load_bundle(out, Tuning("float32"), "cpu")

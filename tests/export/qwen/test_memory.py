@@ -125,7 +125,7 @@ def test_memory_is_counted_while_it_is_held() -> None:
             del first
             model(torch.empty(250, 1000))  # 1 MB in, 1 MB out, and nothing else alive
 
-        assert qwen_memory._peak(model, run) == pytest.approx(2e6, rel=0.01)
+        assert qwen_memory.peak_bytes(model, run) == pytest.approx(2e6, rel=0.01)
 
 
 def test_the_command_tells_every_profile(tmp_path: Path) -> None:

@@ -456,14 +456,14 @@ async def test_a_stopped_frontend_says_so_and_takes_no_more(
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         services: Services = app.state.services
-        ids = [await services.edits.submit(params, None) for _ in range(3)]
+        ids = [await services.edits.submit(params, b"", None) for _ in range(3)]
         while (await services.jobs.last(ids[0]))[1].status != "processing":
             await asyncio.sleep(0.01)
     for task_id in ids:
         _, event = await services.jobs.last(task_id)
         assert (event.status, event.error) == ("error", "503: The server is shutting down")
     with pytest.raises(UnavailableError, match="shutting down"):
-        await services.edits.submit(params, None)
+        await services.edits.submit(params, b"", None)
 
 
 async def test_many_jobs_cancelled_at_random_all_end_once(serve: Serve, triton: FakeTriton) -> None:

@@ -26,7 +26,7 @@ def opened() -> tuple[Repeats, Callable[[str], Callable[[], Coroutine[None, None
     def job(job_id: str) -> Callable[[], Coroutine[None, None, str]]:
         async def submit() -> str:
             await jobs.create(
-                job_id, PARAMS, JobEvent(status=JobStatus.QUEUED, total_steps=4, at=0)
+                job_id, PARAMS, b"", JobEvent(status=JobStatus.QUEUED, total_steps=4, at=0)
             )
             return job_id
 

@@ -21,7 +21,7 @@ RESULT = EditResult(b"png" * 100, b"{}")
 def params(**changes: Any) -> EditParams:
     known: dict[str, Any] = {
         "prompt": "",
-        "image": b"original",
+        "image": b"pixels",
         "task_type": "removal",
         "num_inference_steps": 4,
         "seed": 1,
@@ -50,7 +50,7 @@ def store() -> MemoryJobStore:
 
 
 async def created(store: MemoryJobStore, task_id: str = "a", **changes: Any) -> str:
-    await store.create(task_id, params(**changes), event("queued"))
+    await store.create(task_id, params(**changes), b"original", event("queued"))
     return task_id
 
 
@@ -107,7 +107,7 @@ async def test_a_log_is_bounded_and_keeps_its_numbers(store: MemoryJobStore) -> 
     assert len(entries) == MAX_EVENTS
     assert seqs(entries) == list(range(12, MAX_EVENTS + 12))
     assert seqs(await store.read(task_id, MAX_EVENTS + 10)) == [MAX_EVENTS + 11]
-    assert store.size == MAX_EVENTS * EVENT_BYTES + len(b"original")
+    assert store.size == MAX_EVENTS * EVENT_BYTES + len(b"pixels" + b"original")
 
 
 @pytest.mark.parametrize("ending", ["release", "cancelled"])
@@ -120,10 +120,10 @@ async def test_inputs_are_dropped_and_the_original_kept(store: MemoryJobStore, e
     if ending == "release":
         await store.release(task_id)
         await store.release(task_id)
-        assert store.size == before - 1501
+        assert store.size == before - 1501 - len(b"pixels")
     else:
         await store.append(task_id, event("cancelled"))
-        assert store.size == before - 1501 + EVENT_BYTES
+        assert store.size == before - 1501 - len(b"pixels") + EVENT_BYTES
     with pytest.raises(LookupError):
         await store.params(task_id)
     assert await store.original(task_id) == b"original"
@@ -151,7 +151,7 @@ async def test_only_finished_jobs_expire() -> None:
     with pytest.raises(JobNotFoundError):
         await store.last(finished)
     await store.last(unfinished)
-    assert store.size == EVENT_BYTES + len(b"original")
+    assert store.size == EVENT_BYTES + len(b"pixels" + b"original")
 
 
 async def test_unfinished_jobs_may_fill_half() -> None:
@@ -169,7 +169,7 @@ async def test_the_jobs_that_finished_first_make_space() -> None:
         await created(store, task_id, image=bytes(1_000))
     for task_id in ("b", "a", "c"):
         await store.append(task_id, event("processing"))
-        await store.append(task_id, event("done"), EditResult(bytes(2_500), b"{}"))
+        await store.append(task_id, event("done"), EditResult(bytes(3_500), b"{}"))
     with pytest.raises(JobNotFoundError):
         await store.last("b")
     await store.last("a")

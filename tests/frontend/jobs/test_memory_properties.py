@@ -87,15 +87,15 @@ class JobLife(RuleBasedStateMachine):
         task_id = f"job{self.count}"
         params = EditParams(
             prompt="",
-            image=bytes(size // 2),
-            conditional_images=(bytes(size // 2),),
+            image=bytes(size // 4),
+            conditional_images=(bytes(size // 4),),
             task_type="removal",
             num_inference_steps=4,
             seed=0,
         )
         first = JobEvent(status=JobStatus.QUEUED, total_steps=4, at=0)
         try:
-            self.do(self.store.create(task_id, params, first))
+            self.do(self.store.create(task_id, params, bytes(size // 2), first))
         except UnavailableError:
             self.model[task_id] = [JobStatus.QUEUED, JobStatus.ERROR]
         else:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from grpc import StatusCode
@@ -30,6 +31,7 @@ from tests.frontend.eventually import eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from frontend.pictures.workers import ImageWorkers
     from frontend.settings import Settings
     from tests.fakes.mask_model import FakeMaskModel
     from tests.fakes.triton_server import FakeTriton
@@ -41,6 +43,18 @@ def picture(name: str = "a") -> Picture:
     data = name.encode()
     digest = hashlib.sha256(data)
     return Picture(data, digest.hexdigest(), digest.digest())
+
+
+class Images:
+    """Stands for the processes that read pictures; what is shown is every byte of the file."""
+
+    @contextlib.asynccontextmanager
+    async def shown(self, held: Picture, *, forgotten: bool = False) -> AsyncIterator[bytes]:
+        yield b"shown " + held.data
+
+    @contextlib.asynccontextmanager
+    async def rough_mask(self, data: bytes) -> AsyncIterator[bytes]:
+        yield b"mask of " + data
 
 
 class Bench:
@@ -93,7 +107,7 @@ async def bench(
     client = TritonClient(triton.url)
     store = ImageStore(10**6, ttl_s=60)
     watch = TritonWatch(client, SMART_MASK, client.cancel_mask, settings.ping_timeout_s)
-    async with MaskService(settings, store, [watch]) as masks:
+    async with MaskService(settings, store, [watch], cast("ImageWorkers", Images())) as masks:
         await eventually(lambda: watch.state)
         yield Bench(masks, store, triton)
         assert (masks.waiting, masks.running) == (0, 0)
@@ -182,7 +196,7 @@ async def test_few_run_some_wait_and_the_rest_is_refused(bench: Bench) -> None:
     assert len(await asyncio.gather(*finding)) == 5
     assert bench.model.most_at_once == 2
     sent = [inputs["IMAGE"][0] for inputs in bench.model.requests]
-    assert sent == [b"a", b"b", b"c", b"d", b"e"]
+    assert sent == [b"shown a", b"shown b", b"shown c", b"shown d", b"shown e"]
 
 
 @with_settings(max_masks_in_flight=1)
@@ -213,7 +227,10 @@ async def test_an_abandoned_request_frees_its_place(bench: Bench) -> None:
     assert (bench.masks.waiting, bench.masks.running) == (0, 0)
     bench.model.behaviour.delay_s = 0
     await bench.find()
-    assert [inputs["IMAGE"][0] for inputs in bench.model.requests] == [b"a", picture().data]
+    assert [inputs["IMAGE"][0] for inputs in bench.model.requests] == [
+        b"shown a",
+        b"shown " + picture().data,
+    ]
 
 
 async def test_an_abandoned_request_is_cancelled_in_band(bench: Bench) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import base64
-import hashlib
+import functools
 import io
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from frontend.domain.masks import Picture
-from frontend.errors import InvalidInputError
+from frontend.errors import IMAGE_REFUSED, InvalidInputError
 from frontend.pictures import codecs
 from frontend.pictures.codecs import image_format
+from model_kit import raster
 from model_kit.image_bounds import FORMATS
 from model_kit.pictures import decode, decode_rgb
 from tests.fakes.pictures import b64, encoded, png
@@ -26,10 +26,21 @@ MAX_PIXELS = 10_000
 MODES = {"PNG": "RGBA", "JPEG": "RGB", "WEBP": "RGBA", "BMP": "RGB", "GIF": "P", "TIFF": "L"}
 
 
+def read(text: str) -> bytes:
+    """Return the file that is kept of a picture, once it has been decoded."""
+    _, (file,) = codecs.picture(text.encode(), "field", MAX_PIXELS, keep=True)
+    assert isinstance(file, bytes)
+    return file
+
+
+def joined(parts: list[raster.Buffer]) -> bytes:
+    return b"".join(map(bytes, parts))
+
+
 @pytest.mark.parametrize("image_type", FORMATS)
 def test_every_format_is_passed_on_as_it_came(image_type: str) -> None:
     data = encoded(image_type, mode=MODES[image_type])
-    assert codecs.read("field", b64(data), MAX_PIXELS) == data
+    assert read(b64(data)) == data
     assert image_format(data) == image_type.lower()
 
 
@@ -42,18 +53,18 @@ def test_a_jpeg_of_several_pictures_is_a_jpeg() -> None:
 
 @pytest.mark.parametrize("prefix", ["data:image/png;base64,", "data:;base64,", ""])
 def test_plain_base64_and_data_urls(prefix: str) -> None:
-    assert codecs.read("field", prefix + b64(png()), MAX_PIXELS) == png()
+    assert read(prefix + b64(png())) == png()
 
 
 def test_broken_lines_are_joined() -> None:
     text = b64(png())
-    assert codecs.read("field", f"{text[:40]}\r\n{text[40:]}\n", MAX_PIXELS) == png()
+    assert read(f"{text[:40]}\r\n{text[40:]}\n") == png()
 
 
 def test_an_error_tells_neither_addresses_nor_paths() -> None:
     for data in (b"", b"hello", png()[:50], encoded("TIFF")[:100]):
         with pytest.raises(InvalidInputError) as caught:
-            codecs.read("field", b64(data), MAX_PIXELS)
+            read(b64(data))
         assert caught.value.detail.startswith("field: Invalid base64 image data or unsupported")
         assert "0x" not in caught.value.detail
 
@@ -64,19 +75,51 @@ def test_the_same_text_has_the_same_digest() -> None:
     assert len(one) == 32
 
 
+def test_a_picture_becomes_plain_pixels() -> None:
+    shades = pixels(0, 7, 9, 4)
+    ((*parts,),) = codecs.picture(written(shades).encode(), "field", MAX_PIXELS, keep=False)
+    colours, alpha, profile = raster.read(joined(parts), MAX_PIXELS)
+    assert (colours == shades[..., :3]).all()
+    assert alpha is not None
+    assert (alpha == shades[..., 3]).all()
+    assert profile is None
+
+
+def test_a_mask_becomes_what_it_means() -> None:
+    shades = pixels(0, 7, 9)
+    ((*parts,),) = codecs.mask(written(shades).encode(), "field", MAX_PIXELS)
+    assert (raster.read(joined(parts), MAX_PIXELS)[0] == shades).all()
+
+
 @pytest.mark.parametrize("prefix", ["data:image/png;base64,", ""])
-def test_a_picture_is_passed_on_unseen(prefix: str) -> None:
-    picture = codecs.picture(f"{prefix}QU\nJD", b"digest")
-    assert picture == Picture(b"ABC", hashlib.sha256(b"ABC").hexdigest(), b"digest")
-    assert codecs.from_base64("mask", f"{prefix}QU\nJD") == b"ABC"
+def test_a_file_is_passed_on_unseen(prefix: str) -> None:
+    assert codecs.file(f"{prefix}QU\nJD".encode(), "mask") == [b"ABC"]
+
+
+def test_what_is_shown_of_a_file_is_opaque_srgb() -> None:
+    data = base64.b64decode(written(pixels(0, 7, 9, 4)))
+    [shown] = codecs.shown(data, MAX_PIXELS)
+    colours, alpha, _ = raster.read(joined(shown), MAX_PIXELS)
+    assert (colours == decode_rgb(data, MAX_PIXELS)).all()
+    assert alpha is None
+
+
+def test_plain_pixels_are_no_file() -> None:
+    plain = b64(joined(raster.write(pixels(0, 7, 9, 3))))
+    with pytest.raises(InvalidInputError, match="not a PNG, JPEG"):
+        read(plain)
 
 
 @pytest.mark.parametrize("text", ["????", "QUJ", "ảnh", "\ud800", "QUJD=A"])
 def test_what_is_not_base64_is_refused(text: str) -> None:
+    sent = text.encode(errors="surrogatepass")
     with pytest.raises(InvalidInputError, match=r"^Failed to cache image: not base64 \("):
-        codecs.picture(text, codecs.digest(text))
+        codecs.file(sent, IMAGE_REFUSED)
     with pytest.raises(InvalidInputError, match=r"^mask: Invalid base64 .*: not base64 \("):
-        codecs.from_base64("mask", text)
+        codecs.file(sent, "mask")
+    for function in (codecs.mask, functools.partial(codecs.picture, keep=False)):
+        with pytest.raises(InvalidInputError, match=r"^field: Invalid base64 .*: not base64 \("):
+            function(sent, "field", MAX_PIXELS)
 
 
 def pixels(seed: int, *shape: int) -> Pixels:
@@ -90,7 +133,8 @@ def written(picture: Pixels, image_type: str = "PNG", **options: Any) -> str:
 
 
 def extract(image: str, mask: str) -> Pixels:
-    with Image.open(io.BytesIO(codecs.extract(image, mask, MAX_PIXELS))) as cut:
+    [png] = codecs.extract(image.encode(), mask.encode(), MAX_PIXELS)
+    with Image.open(io.BytesIO(png)) as cut:
         assert (cut.format, cut.mode) == ("PNG", "RGBA")
         return np.asarray(cut)
 
@@ -131,7 +175,11 @@ def test_a_cut_out_says_that_it_is_srgb() -> None:
     buffer = io.BytesIO()
     red = Image.new("CMYK", (64, 64), (0, 255, 255, 0))
     red.save(buffer, "JPEG", quality=95, icc_profile=profile(space=b"CMYK"))
-    data = codecs.extract(b64(buffer.getvalue()), written(np.full((64, 64), 255, np.uint8)), 10_000)
+    [data] = codecs.extract(
+        b64(buffer.getvalue()).encode(),
+        written(np.full((64, 64), 255, np.uint8)).encode(),
+        MAX_PIXELS,
+    )
     with Image.open(io.BytesIO(data)) as cut:
         cut.load()
         assert "icc_profile" not in cut.info
@@ -153,13 +201,13 @@ def test_a_cut_out_says_that_it_is_srgb() -> None:
 )
 def test_every_form_of_a_data_url_is_read(form: str) -> None:
     data = written(pixels(0, 4, 4, 3))
-    assert codecs.read("field", form.format(data), MAX_PIXELS) == base64.b64decode(data)
+    assert read(form.format(data)) == base64.b64decode(data)
 
 
 @pytest.mark.parametrize("text", ["data:image/png,abc", "data:", "data:;base64"])
 def test_a_data_url_of_another_encoding_is_refused(text: str) -> None:
     with pytest.raises(InvalidInputError, match="not base64"):
-        codecs.read("field", text, MAX_PIXELS)
+        read(text)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -192,7 +240,7 @@ def test_colours_are_those_that_the_models_see(mode: str) -> None:
 def test_an_empty_mask_has_no_object(value: int) -> None:
     mask = written(np.full((4, 4), value, np.uint8))
     with pytest.raises(InvalidInputError) as caught:
-        codecs.extract(written(pixels(0, 4, 4, 3)), mask, MAX_PIXELS)
+        extract(written(pixels(0, 4, 4, 3)), mask)
     assert caught.value.detail.startswith("No object found in mask (no white pixels)")
 
 

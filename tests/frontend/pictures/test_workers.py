@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from frontend.errors import InvalidInputError, UnavailableError
-from frontend.pictures.workers import MAX_EXPORTS, ImageWorkers
+from frontend.pictures import codecs
+from frontend.pictures.workers import MAX_DISPLAYS, ImageWorkers
 from frontend.settings import Settings
+from model_kit.raster import size_of
 from tests.fakes.pictures import b64, encoded, png
-from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,53 +30,33 @@ def workers() -> Iterator[ImageWorkers]:
     opened.close()
 
 
-async def test_cut_outs_and_displays_wait_apart_and_not_without_bound(
-    workers: ImageWorkers,
+async def test_displays_wait_apart_and_not_without_bound(
+    workers: ImageWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def slow() -> str:
+    def slow(png: bytes) -> tuple[bytes, str]:
         begun.set()
         go_on.wait(60)
-        return "made"
+        return png, "made"
 
-    waiting = [asyncio.create_task(workers.export(slow)) for _ in range(MAX_EXPORTS)]
+    monkeypatch.setattr(codecs, "webp", slow)
+    waiting = [asyncio.create_task(workers.webp(b"")) for _ in range(MAX_DISPLAYS)]
     await asyncio.to_thread(begun.wait, 60)
-    for refused in (workers.extract(b64(png()), b64(png())), workers.webp(png())):
-        with pytest.raises(UnavailableError, match="busy with pictures"):
-            await refused
-    assert await workers.read("field", b64(png())) == png()  # nobody's edit waits for them
+    with pytest.raises(UnavailableError, match="busy with pictures"):
+        await workers.webp(b"")
+    async with workers.edit() as images:  # nobody's edit waits for them
+        assert (await images.original("field", b64(png())))[1] == png()
     go_on.set()
-    assert await asyncio.gather(*waiting) == ["made"] * MAX_EXPORTS
-    with pytest.raises(InvalidInputError, match="No object found"):
-        await workers.extract(b64(png()), b64(png()))
+    assert await asyncio.gather(*waiting) == [(b"", "made")] * MAX_DISPLAYS
 
 
 async def test_the_largest_picture_passes_and_one_more_does_not(workers: ImageWorkers) -> None:
     largest = encoded(size=(100, 100), mode="1")
-    assert await workers.read("field", b64(largest)) == largest
-    with pytest.raises(InvalidInputError, match="field: 101x100 is more than the 10000 pixels"):
-        await workers.read("field", b64(encoded(size=(101, 100), mode="1")))
-
-
-async def test_the_event_loop_goes_on_and_few_threads_work() -> None:
-    seen: set[str] = set()
-    go_on = threading.Event()
-
-    def slow() -> None:
-        seen.add(threading.current_thread().name)
-        go_on.wait(60)
-
-    workers = ImageWorkers(Settings(image_workers=2))
-    reading = [asyncio.create_task(workers.run(slow)) for _ in range(6)]
-    await eventually(lambda: len(seen) == 2)
-    for _ in range(7):
-        await asyncio.sleep(0.005)
-    assert not any(task.done() for task in reading)
-    go_on.set()
-    await asyncio.gather(*reading)
-    assert len(seen) == 2
-    workers.close()
+    async with workers.edit() as images:
+        assert size_of(await images.picture("field", b64(largest))) == (100, 100)
+        with pytest.raises(InvalidInputError, match="field: 101x100 is more than the 10000 pixels"):
+            await images.picture("field", b64(encoded(size=(101, 100), mode="1")))
 
 
 def written(picture: Pixels, image_type: str = "PNG", **options: Any) -> str:

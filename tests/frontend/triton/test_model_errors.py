@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import grpc
 import pytest
+from grpc.aio import Metadata
 
 from frontend import errors
 from frontend.triton import model_errors
@@ -52,3 +54,19 @@ def test_a_long_foreign_message_is_cut() -> None:
 
 def test_being_away_is_not_the_models_queue_being_full() -> None:
     assert not isinstance(model_errors.from_model("[UNAVAILABLE] full"), errors.TritonDownError)
+
+
+FULL = [
+    "Failed to increase the shared memory pool size for key 'artmancer-7-1' to 4096 bytes. "
+    "Please increase the shared memory size or reduce: No space left on device",
+    "error: Failed to increase the shared memory pool size for key 'artmancer-7-1'",
+]
+
+
+@pytest.mark.parametrize("text", FULL)
+def test_a_full_shared_memory_is_said_without_the_name_of_a_region(text: str) -> None:
+    error = model_errors.from_model(text)
+    assert type(error) is errors.UnavailableError
+    assert error.detail == "Triton's shared memory, /dev/shm, is full"
+    status = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, Metadata(), Metadata(), text)
+    assert type(model_errors.status_error(status)) is errors.UnavailableError

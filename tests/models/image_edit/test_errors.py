@@ -41,3 +41,8 @@ def test_a_lost_device_stays_one_on_its_way_to_the_client() -> None:
     error = error_of(DeviceLostError(Code.INTERNAL, "the device failed"), lambda _: None)
     assert isinstance(error, DeviceLostError)
     assert str(error) == "[INTERNAL] the device failed"
+
+
+def test_conditions_that_do_not_fit_into_shared_memory_are_unavailable() -> None:
+    error = error_of_conditions("ftruncate: No space left on device")
+    assert str(error) == "[UNAVAILABLE] Triton's shared memory, /dev/shm, is full"

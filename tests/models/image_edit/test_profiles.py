@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
 import weakref
 from dataclasses import replace
@@ -16,7 +18,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from image_edit.engine.bundle import Bundle, load_bundle
 from image_edit.engine.engine import EditEngine
-from image_edit.engine.quantised import Float8Linear, Int8Linear, quantise, quantised_class
+from image_edit.engine.quantised import (
+    LEAST_DECIBELS,
+    Float8Linear,
+    Int8Linear,
+    quantise,
+    quantised_class,
+)
 from image_edit.engine.tuning import refuse_unfit, torch_dtype
 from image_edit.settings import Tuning
 from tests.models.image_edit.engine.test_engine import SHIFT, denoised, prepared, spec_of
@@ -89,6 +97,46 @@ def test_8_bit_floats_skip_what_the_hardware_cannot_take() -> None:
     # As a model is cast when its adapters have been attached.
     before = model["fits"](torch.ones(1, 32))
     assert torch.equal(model.to(torch.bfloat16)["fits"](torch.ones(1, 32)), before)
+
+
+def with_an_outlier(size: float) -> torch.nn.Linear:
+    """Return a layer each of whose rows has a weight that is so many times the usual one."""
+    layer = torch.nn.Linear(3072, 16, bias=False, dtype=torch.bfloat16)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(16, 3072, generator=torch.Generator().manual_seed(0)))
+        layer.weight[:, 0] = size
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    # A large weight takes the integers of its row their resolution.
+    [("int8", [41, 32, 26]), ("fp8", [33, 33, 33])],
+)
+def test_the_rounding_of_each_layer_is_measured(kind: str, expected: list[float]) -> None:
+    model = torch.nn.ModuleList([with_an_outlier(size) for size in (3, 10, 20)])
+    found = quantise(model, kind, "cpu")
+    assert [each.name for each in found] == ["0", "1", "2"]
+    assert [each.decibels for each in found] == pytest.approx(expected, abs=0.7)
+    assert not any(each.kept for each in found)
+
+
+def test_a_layer_that_would_lose_too_much_stays_as_it_is() -> None:
+    model = torch.nn.ModuleDict({"usual": with_an_outlier(3), "outlier": with_an_outlier(1000)})
+    before = model["outlier"](torch.ones(1, 3072, dtype=torch.bfloat16))
+    usual, outlier = quantise(model, "int8", "cpu")
+    assert (usual.kept, outlier.kept) == (False, True)
+    assert outlier.decibels < LEAST_DECIBELS < usual.decibels
+    assert [type(layer) for layer in model.values()] == [Int8Linear, torch.nn.Linear]
+    assert torch.equal(model["outlier"](torch.ones(1, 3072, dtype=torch.bfloat16)), before)
+
+
+def test_weights_of_nothing_lose_nothing() -> None:
+    layer = torch.nn.Linear(32, 16, bias=False)
+    torch.nn.init.zeros_(layer.weight)
+    for kind in ("int8", "fp8"):
+        [found] = quantise(torch.nn.ModuleList([layer]), kind, "cpu")
+        assert (found.decibels, found.kept) == (math.inf, False)
 
 
 @pytest.mark.parametrize("kind", ["int8", "fp8"])
@@ -196,12 +244,31 @@ def test_each_part_is_in_8_bits_before_the_next_is_loaded(
 ) -> None:
     stages: list[str] = []
     load_bundle(bundle_folder, Tuning("bfloat16", quantization="int8"), "cpu", stages.append)
-    assert stages[1:5] == [
+    assert stages[1:7] == [
         "loading the text encoder",
         "quantising the text encoder to int8",
+        "26 of 26 layers of the text encoder have 8 bits",
         "loading the transformer",
         "quantising the transformer to int8",
+        "42 of 42 layers of the transformer have 8 bits",
     ]
+
+
+def test_the_load_names_each_layer_that_stays_as_it_is(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("image_edit.engine.quantised.LEAST_DECIBELS", 41)
+    stages: list[str] = []
+    tuned = Tuning("bfloat16", quantization="int8")
+    loaded = load_bundle(bundle_folder, tuned, "cpu", stages.append)
+    [said] = [each for each in stages if "layers of the transformer have 8 bits; not " in each]
+    kept = re.findall(r"(transformer_blocks\S+) \(([\d.]+) dB\)", said)
+    assert 0 < len(kept) < 42
+    assert [float(decibels) for _, decibels in kept] == sorted(float(each) for _, each in kept)
+    layers = dict(loaded.pipeline.transformer.named_modules())
+    for name, _ in kept:
+        layer = getattr(layers[name], "base_layer", layers[name])
+        assert type(layer) is torch.nn.Linear
 
 
 def test_8_bits_change_the_picture_slightly(bundle_folder: Path, quantised: Bundle) -> None:
@@ -361,7 +428,6 @@ def test_a_second_adapter_brings_lightning_s_schedule(with_lightning: Bundle) ->
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex")
 def test_compiled_blocks_and_the_step_cache_go_together(
     caching: EditEngine, bundle_folder: Path
 ) -> None:
@@ -372,7 +438,6 @@ def test_compiled_blocks_and_the_step_cache_go_together(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex")
 def test_compiled_blocks_switch_adapters_and_sizes_without_compiling_anew(
     bundle: Bundle, bundle_folder: Path
 ) -> None:

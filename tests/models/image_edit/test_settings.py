@@ -19,7 +19,7 @@ def parameters(path: str, **changes: str | None) -> Parameters:
 
 def test_production() -> None:
     settings = EditSettings.from_parameters(parameters("image_edit/config.pbtxt"))
-    assert settings.tuning == Tuning("bfloat16")
+    assert settings.tuning == Tuning("bfloat16", compile_blocks=True)
     assert settings.warm_up_sizes == ((1024, 1024),)
     assert settings.condition_area == 1024 * 1024
     assert settings.scheduler_shift == 3.0
@@ -37,7 +37,7 @@ def test_the_cpu_profile_loads_the_demo_bundle() -> None:
 def test_the_smaller_a100_keeps_its_weights_in_8_bits() -> None:
     path = "image_edit/configs/a100-40gb.pbtxt"
     settings = EditSettings.from_parameters(parameters(path))
-    assert settings.tuning == Tuning("bfloat16", quantization="int8")
+    assert settings.tuning == Tuning("bfloat16", quantization="int8", compile_blocks=True)
 
 
 def test_hopper_multiplies_in_8_bits_and_compiles() -> None:
@@ -49,13 +49,13 @@ def test_everything_that_tunes_is_read() -> None:
     changes = {
         "DTYPE": "float16",
         "ATTENTION_BACKEND": "sage",
-        "COMPILE": "true",
+        "COMPILE": "false",
         "STEP_CACHE": "0.12",
         "WARM_UP_SIZES": "1024x768, 512x512",
     }
     found = parameters("image_edit/config.pbtxt", **changes)
     settings = EditSettings.from_parameters(found)
-    assert settings.tuning == Tuning("float16", "none", False, "sage", True, 0.12)
+    assert settings.tuning == Tuning("float16", "none", False, "sage", False, 0.12)
     assert settings.warm_up_sizes == ((1024, 768), (512, 512))
 
 

@@ -4,12 +4,14 @@ import gc
 import threading
 import weakref
 from collections import Counter
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from model_kit.errors import Code, CodedError
+from model_kit.lru import PendingError
 from smart_mask.jobs import MaskJob, MaskJobs
 from smart_mask.request import MaskRequest
 from smart_mask.segmenter import Mask
@@ -49,6 +51,9 @@ class Bench:
         self.gate = threading.Event()
         self.running = threading.Semaphore(0)
         self.error: Exception | None = None
+        self.other: Future[None] = Future()
+        self.pending: list[bool] = []
+        """Of the next runs, whether another request is at the same picture."""
         self.log: list[str] = []
         self.unsendable: type = type(None)
         self.jobs: MaskJobs[Client] = MaskJobs(
@@ -76,6 +81,8 @@ class Bench:
         while not self.gate.wait(0.002):
             progress.check()
         progress.laps.note("work")
+        if self.pending.pop(0) if self.pending else False:
+            raise PendingError(self.other)
         if self.error:
             raise self.error
         return MASK
@@ -252,3 +259,48 @@ def test_each_of_many_jobs_is_answered_once_whatever_is_cancelled_when() -> None
     assert kinds["Mask"] > 0
     assert bench.jobs.counts() == (0, 0)
     bench.jobs.stop()
+
+
+def parked(bench: Bench, request_id: str = "parked") -> Client:
+    """Return a request that waits for another one's work, while the only thread is free."""
+    bench.pending = [True]
+    bench.gate.set()
+    client = bench.submit_running(request_id)
+    # The next request runs, so the first one holds no thread any more.
+    assert bench.submit().wait() is MASK
+    assert bench.jobs.counts() == (1, 0)
+    assert not client.answered.is_set()
+    return client
+
+
+def test_a_request_for_a_picture_that_is_being_computed_holds_no_thread(bench: Bench) -> None:
+    client = parked(bench)
+    bench.other.set_result(None)
+    assert client.wait() is MASK
+
+
+def test_a_request_that_waits_for_another_shares_its_error(bench: Bench) -> None:
+    client = parked(bench)
+    bench.other.set_exception(CodedError(Code.INVALID_ARGUMENT, "IMAGE: nothing"))
+    assert client.code() is Code.INVALID_ARGUMENT
+
+
+def test_a_request_that_waits_for_a_cancelled_one_takes_over(bench: Bench) -> None:
+    client = parked(bench)
+    bench.other.set_exception(CodedError(Code.CANCELLED, "as wanted"))
+    assert client.wait() is MASK
+
+
+def test_a_request_that_waits_for_another_is_cancelled_at_once(bench: Bench) -> None:
+    client = parked(bench)
+    assert bench.jobs.cancel_id("parked")
+    assert client.code() is Code.CANCELLED
+    bench.other.set_result(None)
+    assert bench.jobs.counts() == (0, 0)
+
+
+def test_unloading_ends_a_request_that_waits_for_another(bench: Bench) -> None:
+    client = parked(bench)
+    bench.jobs.stop()
+    assert client.code() is Code.UNAVAILABLE
+    bench.other.set_result(None)

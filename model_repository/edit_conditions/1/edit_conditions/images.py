@@ -9,8 +9,9 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from model_kit.errors import invalid
+from model_kit.foreign import decode, decode_mask
 from model_kit.masks import MaskError
-from model_kit.pictures import ImageRefusedError, Picture, decode, decode_mask
+from model_kit.pictures import ImageRefusedError, Picture
 
 # uint8, [height, width, 3] in RGB order or [height, width]; 0..255.
 Pixels = npt.NDArray[np.uint8]

@@ -24,6 +24,8 @@ def error_of_conditions(text: str) -> CodedError:
     found = re.search(rf"\[({'|'.join(Code)})\] (.*)", text, re.DOTALL)
     if found:
         return CodedError(Code(found[1]), found[2])
+    if full := errors.full_shared_memory(text):
+        return full
     error = CodedError(Code.INTERNAL, "the condition images could not be built")
     error.__cause__ = RuntimeError(text)
     return error

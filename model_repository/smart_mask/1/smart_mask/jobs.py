@@ -6,10 +6,11 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from model_kit.errors import Code, CodedError, invalid
 from model_kit.laps import Laps
+from model_kit.lru import PendingError
 from smart_mask.errors import cancelled, error_of
 from smart_mask.progress import Progress
 from smart_mask.request import MaskRequest
@@ -35,7 +36,10 @@ class MaskJobs(Generic[Sender]):
     """Runs requests in a few threads and answers each exactly once.
 
     The thread that cancels a waiting request answers it. The thread that runs a request answers
-    any other. The pool's future decides which.
+    any other. The request's future decides which.
+
+    A request whose picture another one is computing holds no thread: it waits beside the pool, and
+    comes in again when that one has ended.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class MaskJobs(Generic[Sender]):
         """Start without threads; they come with the first requests.
 
         Args:
-            run: carries out a request and notes its stages.
+            run: carries out a request and notes its stages; may raise PendingError.
             answer: sends a job's one response.
             has_left: whether a job's client has cancelled its call or let its deadline pass.
             log_error: takes tracebacks, which no client may see.
@@ -145,9 +149,35 @@ class MaskJobs(Generic[Sender]):
             progress.note("queue")
             result = self._run(job.request, progress)
             check()
+        except PendingError as pending:
+            self._park(number, pending.ends)
+            return
         except Exception as error:
             result = error_of(error, self._log_error)
         self._end(number, result)
+
+    def _park(self, number: int, ends: Future[Any]) -> None:
+        """Have a request wait for the end of another one's work, without a thread."""
+        parked: Future[None] = Future()
+        with self._lock:
+            job, _ = self._live[number]
+            self._live[number] = job, parked
+        if job.cancel_requested.is_set() and parked.cancel():
+            self._end(number, cancelled())
+            return
+        ends.add_done_callback(lambda ended: self._resume(number, parked, ended))
+
+    def _resume(self, number: int, parked: Future[None], ended: Future[Any]) -> None:
+        error = ended.exception()
+        with self._lock:
+            if not parked.set_running_or_notify_cancel():
+                return  # whoever cancelled it has answered it
+            if error is None or _was_cancelled(error):
+                job, _ = self._live[number]
+                self._live[number] = job, self._pool.submit(self._work, number)
+                return
+        assert isinstance(error, Exception)
+        self._end(number, error_of(error, self._log_error))
 
     def _end(self, number: int, result: Mask | CodedError) -> None:
         with self._lock:
@@ -163,6 +193,10 @@ class MaskJobs(Generic[Sender]):
             self._answer(job, error)
         except Exception:
             self._log_error(traceback.format_exc())
+
+
+def _was_cancelled(error: BaseException) -> bool:
+    return isinstance(error, CodedError) and error.code is Code.CANCELLED
 
 
 def _unloading() -> CodedError:

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 
 from model_kit.errors import Code, CodedError, invalid
+from model_kit.foreign import decode_mask, decode_rgb
 from model_kit.lru import Lru
 from model_kit.masks import THRESHOLD, MaskError
-from model_kit.pictures import ImageRefusedError, decode_mask, decode_rgb
+from model_kit.pictures import ImageRefusedError
 from smart_mask import selection as mask_selection
 from smart_mask.errors import nothing_found
 from smart_mask.features import Features, read_features
@@ -75,6 +76,7 @@ class Segmenter:
         Raises:
             CodedError: a picture cannot be decoded, the image_id is unknown, nothing is found, or
                 the client has cancelled the request.
+            PendingError: another request is at the same new picture.
         """
         image_id, features, cached = self._features(request, progress)
         middle = self._middle(request.guidance, features.letterbox)
@@ -117,7 +119,7 @@ class Segmenter:
             return request.image_id, known, True
         image_id = hashlib.sha256(data).hexdigest()
         features, cached = self._cache.find_or_compute(
-            image_id, lambda: self._compute(data, progress), progress.check
+            image_id, lambda: self._compute(data, progress)
         )
         progress.note("cache")
         return image_id, features, cached

@@ -12,7 +12,7 @@ import httpx_sse
 import pytest
 from PIL import Image
 
-from tests.fakes.pictures import b64, encoded, png
+from tests.fakes.pictures import b64, encoded, plain, plain_mask, png
 from tests.fakes.web_client import WebClient, cancel_and_listen, check_stream, edit
 
 if TYPE_CHECKING:
@@ -352,10 +352,10 @@ async def test_what_is_sent_to_the_model(client: WebClient, triton: FakeTriton) 
     await client.wait_status(task_id, "processing", "done")
     assert triton.requests[task_id] == {
         "PROMPT": ["đặt bình hoa".encode()],
-        "IMAGE": [picture],
-        "CONDITIONAL_IMAGES": [mask, picture],
-        "REFERENCE_IMAGE": [reference],
-        "REFERENCE_MASK_R": [reference_mask],
+        "IMAGE": [plain(picture)],
+        "CONDITIONAL_IMAGES": [plain_mask(mask), plain(picture)],
+        "REFERENCE_IMAGE": [plain(reference)],
+        "REFERENCE_MASK_R": [plain_mask(reference_mask)],
         "NEGATIVE_PROMPT": [b"blurry"],
         "TASK_TYPE": [b"insertion"],
         "ANGLE": [b"top-down"],
@@ -381,7 +381,7 @@ async def test_what_is_left_open_is_not_sent(client: WebClient, triton: FakeTrit
     assert 0 <= sent.pop("SEED")[0] < 2**32
     assert sent == {
         "PROMPT": [b""],
-        "IMAGE": [png()],
+        "IMAGE": [plain(png())],
         "TASK_TYPE": [b"white-balance"],
         "NUM_INFERENCE_STEPS": [10],
     }

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.fakes.bad_masks import mask_request
 from tests.fakes.mask_model import MASK, NOTHING_FOUND
-from tests.fakes.pictures import b64, encoded, png
+from tests.fakes.pictures import b64, encoded, plain, plain_mask, png
 from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ async def test_what_the_known_client_sends(client: WebClient, triton: FakeTriton
     )
     assert triton.masks.requests == [
         {
-            "IMAGE": [png()],
+            "IMAGE": [plain(png())],
             "POINTS": [1.0, 2.5, 3.0, 4.0],
             "AUTO_DETECT": [False],
             "BORDER_ADJUSTMENT": [5],
@@ -125,7 +125,7 @@ async def test_what_the_known_client_sends(client: WebClient, triton: FakeTriton
     ("prompt", "tensors"),
     [
         ({"bbox": [1, 2, 3.5, 4]}, {"BBOX": [1.0, 2.0, 3.5, 4.0]}),
-        ({"mask": b64(encoded("GIF", mode="P"))}, {"MASK": [encoded("GIF", mode="P")]}),
+        ({"mask": b64(encoded("GIF", mode="L"))}, {"MASK": [plain_mask(encoded("GIF", mode="L"))]}),
         ({"auto_detect": True}, {"AUTO_DETECT": [True]}),
         (
             {"points": [[1, 2], [-3, 4]], "point_labels": [0, 1.0]},
@@ -139,7 +139,7 @@ async def test_every_prompt_reaches_the_model(
 ) -> None:
     nothing = {"points": None, "auto_detect": None, "border_adjustment": None, "use_blur": None}
     await answered(client, **nothing | prompt)
-    assert triton.masks.requests == [{"IMAGE": [png()]} | tensors]
+    assert triton.masks.requests == [{"IMAGE": [plain(png())]} | tensors]
 
 
 @pytest.mark.parametrize("model_type", ["segmentation", "fastsam", None])
@@ -312,7 +312,7 @@ async def test_detect_finds_by_itself(client: WebClient, triton: FakeTriton) -> 
     }
     assert triton.masks.requests == [
         {
-            "IMAGE": [png()],
+            "IMAGE": [plain(png())],
             "AUTO_DETECT": [True],
             "BORDER_ADJUSTMENT": [3],
         }
@@ -323,9 +323,10 @@ async def test_detect_finds_by_itself(client: WebClient, triton: FakeTriton) -> 
     ("image", "refuse", "error"),
     [
         ({"image": "????"}, None, "Failed to cache image: not base64"),
+        ({"image": "QUJD"}, None, "Failed to cache image: Invalid image data"),
         ({"image_id": "nobody"}, None, "Image ID not found or expired: nobody"),
-        ({"image": "QUJD"}, NOTHING_FOUND, "FastSAM did not generate any masks"),
-        ({"image": "QUJD"}, "[INVALID_ARGUMENT] IMAGE: text", "Failed to cache image: text"),
+        ({"image": b64(png())}, NOTHING_FOUND, "FastSAM did not generate any masks"),
+        ({"image": b64(png())}, "[INVALID_ARGUMENT] IMAGE: text", "Failed to cache image: text"),
     ],
     ids=str,
 )
@@ -391,9 +392,10 @@ def _png(pixels: np.ndarray[Any, Any]) -> bytes:
 async def test_large_bodies_mean_the_same_as_small_ones(
     client: WebClient, triton: FakeTriton
 ) -> None:
-    picture = bytes(range(256)) * 8000
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), np.uint8)
+    picture = _png(noise)
     body = json.dumps(mask_request(image=b64(picture)), indent=1).encode()
     headers = {"Content-Type": "application/json; charset=utf-8"}
     answer = await client.http.post("/api/smart-mask", content=body, headers=headers)
     assert answer.json()["image_id"] == hashlib.sha256(picture).hexdigest()
-    assert triton.masks.requests[0]["IMAGE"] == [picture]
+    assert triton.masks.requests[0]["IMAGE"] == [plain(picture)]

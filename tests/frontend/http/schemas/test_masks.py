@@ -39,10 +39,10 @@ def test_null_is_allowed(field: str) -> None:
 
 
 def test_what_the_client_leaves_out_is_not_sent() -> None:
-    assert parse().prompts(None) == MaskPrompts(points=((1.0, 2.0),))
+    assert parse().prompts == MaskPrompts(points=((1.0, 2.0),))
     assert DetectRequest(image="QUJD").prompts == MaskPrompts(auto_detect=True)
     given: dict[str, Any] = {"auto_detect": False, "border_adjustment": 3, "use_blur": True}
-    assert parse(**given).prompts(None) == MaskPrompts(points=((1.0, 2.0),), **given)
+    assert parse(**given).prompts == MaskPrompts(points=((1.0, 2.0),), **given)
     finishing: dict[str, Any] = {"border_adjustment": 0, "use_blur": False}
     detect = DetectRequest.model_validate({"image": "QUJD", **finishing})
     assert detect.prompts == MaskPrompts(auto_detect=True, **finishing)
@@ -50,7 +50,7 @@ def test_what_the_client_leaves_out_is_not_sent() -> None:
 
 def test_null_is_not_sent_to_the_model() -> None:
     nothing = dict.fromkeys(("auto_detect", "border_adjustment", "use_blur"))
-    assert parse(**nothing).prompts(None) == MaskPrompts(points=((1.0, 2.0),))
+    assert parse(**nothing).prompts == MaskPrompts(points=((1.0, 2.0),))
 
 
 @pytest.mark.parametrize("prompt", [{"bbox": [0, 0, 1, 1]}, {"mask": "x"}, {"auto_detect": True}])
@@ -68,15 +68,15 @@ def test_the_bounds_are_allowed() -> None:
 
 def test_empty_is_as_good_as_absent() -> None:
     request = parse(image_id="", mask="", bbox=[], point_labels=[], request_id="")
-    assert request.prompts(None) == parse().prompts(None)
+    assert request.prompts == parse().prompts
 
 
 def test_a_box_counts_only_where_there_are_no_points() -> None:
     box = [3.0, 3.0, 3.0, 9.0]
-    assert parse(bbox=box).prompts(None).bbox is None
+    assert parse(bbox=box).prompts.bbox is None
     with pytest.raises(ValidationError, match="x0 < x1"):
         parse(bbox=box, points=None)
-    assert parse(bbox=[1, 2, 3, 4], points=None).prompts(None).bbox == (1.0, 2.0, 3.0, 4.0)
+    assert parse(bbox=[1, 2, 3, 4], points=None).prompts.bbox == (1.0, 2.0, 3.0, 4.0)
 
 
 def test_a_fault_of_the_picture_comes_before_one_of_the_prompts() -> None:

@@ -1,15 +1,24 @@
-"""The text encoder counts a picture's tokens as its makers did; few grids of places are kept."""
+"""The text encoder counts a picture's tokens as its makers did; few grids of places are kept.
+
+Without complex numbers, queries and keys turn by the same angles.
+"""
 
 from typing import Any
 
 import pytest
 import torch
 from diffusers import QwenImageTransformer2DModel
+from diffusers.models.transformers import transformer_qwenimage
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from image_edit.engine.bundle import Bundle
-from image_edit.engine.positions import KEPT_GRIDS, keep_few_places, mark_picture_tokens
+from image_edit.engine.positions import (
+    KEPT_GRIDS,
+    keep_few_places,
+    mark_picture_tokens,
+    turn_in_real_numbers,
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +91,34 @@ def test_the_places_of_few_grids_are_kept() -> None:
 def test_a_loaded_bundle_keeps_few_grids(bundle: Bundle) -> None:
     kept = bundle.pipeline.transformer.pos_embed._compute_video_freqs.cache_info()
     assert kept.maxsize == KEPT_GRIDS
+
+
+@pytest.fixture
+def places_of_a_picture() -> tuple[Any, Any]:
+    """Return an edit's angles, as diffusers turns by them and without complex numbers."""
+    plain, real = (QwenImageTransformer2DModel(num_layers=0) for _ in range(2))
+    turn_in_real_numbers(real)
+    grids = [[(1, 24, 16), (1, 16, 16)]]
+    angles = [
+        each.pos_embed(grids, max_txt_seq_len=40, device=torch.device("cpu"))
+        for each in (plain, real)
+    ]
+    return angles[0], angles[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("of", ["picture", "text"])
+def test_a_turn_in_real_numbers_is_diffusers_own(
+    places_of_a_picture: tuple[Any, Any], of: str, dtype: torch.dtype
+) -> None:
+    own, pairs = (angles[of == "text"] for angles in places_of_a_picture)
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(1, len(own), 3, 128, generator=generator).to(dtype)
+    assert own.is_complex()
+    assert not pairs.is_complex()
+    turn = transformer_qwenimage.apply_rotary_emb_qwen
+    expected, found = (turn(vectors, angles, use_real=False) for angles in (own, pairs))
+    assert found.dtype is dtype
+    assert found.shape == vectors.shape
+    assert torch.equal(found, expected)
+    assert (found != vectors).float().mean() > 0.5

@@ -14,7 +14,7 @@ from image_edit.engine.device import leave_memory_to_others
 from image_edit.engine.layers import call_between_layers
 from image_edit.engine.positions import mark_picture_tokens
 from image_edit.engine.preview import PreviewMap
-from image_edit.engine.quantised import quantise
+from image_edit.engine.quantised import Rounding, quantise
 from image_edit.engine.text_encoder import drop_word_head, remember_last_pictures
 from image_edit.engine.tuning import after_adapters, before_adapters, refuse_unfit, torch_dtype
 from image_edit.settings import Tuning
@@ -87,8 +87,9 @@ def load_bundle(
         if tuning.quantization != "none":
             # Before the next part is loaded, so that host memory never holds two in full.
             on_stage(f"quantising the {part.replace('_', ' ')} to {tuning.quantization}")
-            quantise(loaded, tuning.quantization, device)
+            roundings = quantise(loaded, tuning.quantization, device)
             loaded.to(device)
+            on_stage(_summary(part, roundings))
         parts[part] = loaded
     on_stage("loading the rest of the pipeline")
     pipeline = QwenImageEditPlusPipeline.from_pretrained(
@@ -118,6 +119,16 @@ def load_bundle(
         preview=PreviewMap(**manifest["preview"]),
         image_area=manifest.get("image_area", QWEN_IMAGE_AREA),
     )
+
+
+def _summary(part: str, roundings: list[Rounding]) -> str:
+    """Say how many layers have 8 bits, and which have not because they would lose too much."""
+    lost = sorted((each for each in roundings if each.kept), key=lambda each: each.decibels)
+    kept = ", ".join(f"{each.name} ({each.decibels:.1f} dB)" for each in lost)
+    count = (
+        f"{len(roundings) - len(lost)} of {len(roundings)} layers of the {part.replace('_', ' ')}"
+    )
+    return f"{count} have 8 bits" + (f"; not {kept}" if kept else "")
 
 
 def _named(task_type: str, adapter: dict[str, str]) -> dict[str, str]:

@@ -1,7 +1,10 @@
-"""Owns the positions of tokens: those of the text encoder's pictures, and how many are cached."""
+"""Owns the positions of tokens: how both networks count them, keep them and turn by them."""
 
 import functools
 from typing import Any
+
+import torch
+from diffusers.models.transformers import transformer_qwenimage
 
 # An edit has four grids of tokens: the output's, and those of three condition images. Two edits
 # may take turns.
@@ -40,3 +43,45 @@ def keep_few_places(transformer: Any) -> None:
     # The function itself, without diffusers' own cache around it.
     compute = functools.partial(type(rope)._compute_video_freqs.__wrapped__, rope)
     rope._compute_video_freqs = functools.lru_cache(KEPT_GRIDS)(compute)
+
+
+def turn_in_real_numbers(transformer: Any) -> None:
+    """Make a Qwen image transformer turn queries and keys (RoPE) without complex numbers.
+
+    torch.compile generates no code for complex numbers, and would run diffusers' own turn as
+    kernels of its own. Without compilation that turn is faster.
+
+    Args:
+        transformer: QwenImageTransformer2DModel; changed in place. diffusers' function is replaced
+            for the whole process, and does what it did for every other transformer.
+    """
+    # Outside the blocks, because only these are compiled.
+    transformer.pos_embed.register_forward_hook(_as_pairs)
+    transformer_qwenimage.apply_rotary_emb_qwen = _turn
+
+
+def _as_pairs(_rope: Any, _args: Any, places: tuple[torch.Tensor, ...]) -> tuple[Any, ...]:
+    return tuple(torch.view_as_real(each) for each in places)
+
+
+_turn_in_complex_numbers = transformer_qwenimage.apply_rotary_emb_qwen
+
+
+def _turn(vectors: torch.Tensor, places: Any, **options: Any) -> torch.Tensor:
+    """Turn each pair of a vector's numbers by an angle.
+
+    Args:
+        vectors: [batch, tokens, heads, dim]
+        places: cosine and sine of the angles, float32 [tokens, dim / 2, 2]; whatever else diffusers
+            itself turns by is left to diffusers.
+        options: diffusers' own.
+
+    Returns:
+        As `vectors`, and of their dtype.
+    """
+    if not isinstance(places, torch.Tensor) or places.is_complex():
+        return _turn_in_complex_numbers(vectors, places, **options)  # type: ignore[no-any-return]
+    cosine, sine = places.unsqueeze(1).unbind(-1)
+    first, second = vectors.float().reshape(*vectors.shape[:-1], -1, 2).unbind(-1)
+    turned = torch.stack((first * cosine - second * sine, first * sine + second * cosine), dim=-1)
+    return turned.flatten(3).type_as(vectors)

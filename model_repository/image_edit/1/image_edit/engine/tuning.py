@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from diffusers import FirstBlockCacheConfig
 
-from image_edit.engine.positions import keep_few_places
+from image_edit.engine.positions import keep_few_places, turn_in_real_numbers
 from image_edit.engine.vae import keep_to_pictures, work_on_tiles
 from image_edit.settings import Tuning
 
 # Compute capability of the first GPUs that multiply 8-bit floats: Ada, and Hopper after it.
 FLOAT8_CAPABILITY = (8, 9)
-# Of one block's code; torch's own limit is 8, and past the limit torch stops compiling.
-MAX_COMPILATIONS = 64
+# Beside those that adapters bring; torch's own limit, past which it stops compiling.
+SPARE_COMPILATIONS = 8
 
 
 def torch_dtype(tuning: Tuning, device: str) -> torch.dtype:
@@ -64,6 +64,8 @@ def before_adapters(pipeline: Any, tuning: Tuning) -> None:
         ValueError: the installed packages lack the attention backend.
     """
     keep_few_places(pipeline.transformer)
+    if tuning.compile_blocks:
+        turn_in_real_numbers(pipeline.transformer)
     keep_to_pictures(pipeline.vae)
     if tuning.vae_tiling:
         work_on_tiles(pipeline.vae)
@@ -83,9 +85,17 @@ def after_adapters(pipeline: Any, tuning: Tuning) -> None:
         pipeline.transformer.compile_repeated_blocks(
             fullgraph=fullgraph,
             dynamic=True,
-            # Torch compiles again for the ranks of each adapter. The limit is an argument,
-            # because a change of torch's configuration holds only in the thread that makes it.
-            recompile_limit=MAX_COMPILATIONS,
+            # An argument, because a change of torch's configuration holds only in the thread
+            # that makes it.
+            recompile_limit=_most_compilations(pipeline.transformer),
         )
     if tuning.step_cache > 0:
         pipeline.transformer.enable_cache(FirstBlockCacheConfig(threshold=tuning.step_cache))
+
+
+def _most_compilations(transformer: Any) -> int:
+    """Return how often torch may compile one block's code.
+
+    It compiles again for other ranks, and every block may have its own in every adapter.
+    """
+    return len(transformer.transformer_blocks) * len(transformer.peft_config) + SPARE_COMPILATIONS
