@@ -263,7 +263,7 @@ async def test_a_slow_unit_of_work_is_no_silence(serve: Serve, triton: FakeTrito
 
 async def test_who_waits_for_an_ended_job_is_told(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.hang_at = 2
-    async with serve(silence_timeout_s=1) as client:
+    async with serve(silence_timeout_s=5) as client:
         ended = await client.submit()
         await client.reached(ended, step=2)
         triton.behaviour.hang_at = None
