@@ -11,7 +11,6 @@ import base64
 from typing import TYPE_CHECKING
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 
 from frontend.errors import RETRY_AFTER_S, JobNotFoundError, UnavailableError
@@ -56,8 +55,7 @@ class AnswerLimit:
         async def send_in_pieces(message: Message) -> None:
             nonlocal start
             if message["type"] == "http.response.start":
-                length = Headers(raw=message["headers"]).get("content-length", "0")
-                if int(length) > SMALL_BYTES:
+                if int(dict(message["headers"]).get(b"content-length", 0)) > SMALL_BYTES:
                     start = message  # held back until its body is there: it may not fit
                 else:
                     await send(message)

@@ -222,6 +222,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, connections: Connections, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._connections = connections
+        self._clock = connections.clock
         self.address = ""
         """The peer's, which may be a proxy's."""
         self.since = 0.0
@@ -277,7 +278,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Count the connection, or refuse it."""
         super().connection_made(transport)
         self.address = self.client[0] if self.client else ""
-        self.since = self._connections.clock()
+        self.since = self._clock()
         if reason := self._connections.enter(self):
             self._refuse(503, reason)
 
@@ -316,7 +317,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._head_open = self._has_asked = True
         if self.idle:
-            self.since = self._connections.clock()
+            self.since = self._clock()
 
     def on_headers_complete(self) -> None:
         """Note that the head is there.
@@ -341,7 +342,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._between_bodies = 0
         super().on_message_complete()
         if self.idle:
-            self.since = self._connections.clock()
+            self.since = self._clock()
 
     # --- uvicorn's calls ---
 
@@ -350,7 +351,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         # This server's own sweep counts the time, also that of a body which nobody reads.
         self._unset_keepalive_if_required()
-        self.since = self._connections.clock()
+        self.since = self._clock()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: the request is answered as if it had not asked for an upgrade."""

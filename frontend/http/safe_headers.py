@@ -61,8 +61,8 @@ class SafeHeaders:
 
     def __init__(self, app: ASGIApp, *, shared: bool) -> None:
         self._app = app
-        self._of_data = NEVER_STORED | safe_headers(shared=shared)
-        self._of_pages = NEVER_STORED | safe_headers(page=True, shared=shared)
+        self._of_data = _raw(NEVER_STORED | safe_headers(shared=shared))
+        self._of_pages = _raw(NEVER_STORED | safe_headers(page=True, shared=shared))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -72,15 +72,21 @@ class SafeHeaders:
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(raw=message["headers"])
-                page = headers.get("content-type", "").startswith("text/html")
-                for name, value in (self._of_pages if page else self._of_data).items():
-                    headers.setdefault(name, value)
-                if location := headers.get("location"):
-                    headers["location"] = _without_host(location)
+                # Each answer comes by here, so this works on the bytes.
+                set_already = dict(message["headers"])
+                page = set_already.get(b"content-type", b"").startswith(b"text/html")
+                wanted = self._of_pages if page else self._of_data
+                message["headers"].extend(each for each in wanted if each[0] not in set_already)
+                if b"location" in set_already:
+                    headers = MutableHeaders(raw=message["headers"])
+                    headers["location"] = _without_host(headers["location"])
             await send(message)
 
         await self._app(scope, receive, send_safely)
+
+
+def _raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
 def _without_host(location: str) -> str:
