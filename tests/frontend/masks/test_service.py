@@ -189,7 +189,7 @@ async def test_few_run_some_wait_and_the_rest_is_refused(bench: Bench) -> None:
     bench.model.behaviour.delay_s = 60
     finding = [bench.finding(picture(name)) for name in "abcde"]
     await eventually(lambda: bench.model.live == 2)
-    assert (bench.masks.waiting, bench.masks.running) == (3, 2)
+    await eventually(lambda: (bench.masks.waiting, bench.masks.running) == (3, 2))
     with pytest.raises(UnavailableError, match="Too many mask requests"):
         await bench.find()
     bench.model.release()
