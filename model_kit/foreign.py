@@ -14,7 +14,9 @@ from model_kit import pictures, raster, sandbox
 from model_kit.colour import usable
 from model_kit.errors import Code, CodedError
 from model_kit.masks import MaskError, not_empty, read_mask
-from model_kit.pictures import ImageRefusedError, Picture, Pixels
+from model_kit.pictures import ImageRefusedError, Picture, Pixels, warm_up
+
+__all__ = ["decode", "decode_mask", "decode_rgb", "mask", "picture", "shown", "warm_up"]
 
 REFUSALS = (ImageRefusedError, MaskError)
 """By which the functions for workers refuse a file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
@@ -61,6 +62,14 @@ class Picture:
         rgba = Image.fromarray(np.dstack([pixels, self.alpha]))
         white = Image.new("RGBA", rgba.size, "white")
         return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+
+
+def warm_up() -> None:
+    """Read a small file of every format, so that a worker finds all plugins loaded."""
+    for kind in FORMATS:
+        file = BytesIO()
+        Image.new("RGB", (8, 8)).save(file, kind)
+        decode(file.getvalue(), 64)
 
 
 def seconds_for(pixels: int) -> float:
@@ -163,11 +172,11 @@ def _loaded(picture: Image.Image, data: bytes) -> Image.Image:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:
-        # The pixels are whole; like a browser, do without an EXIF block that cannot be read.
-        return picture
+    # The pixels are whole; like a browser, do without an EXIF block that cannot be read.
+    with contextlib.suppress(Exception):
+        # In place: else it copies also what lies right already.
+        ImageOps.exif_transpose(picture, in_place=True)
+    return picture
 
 
 def _taken(picture: Image.Image) -> Picture:
@@ -192,7 +201,7 @@ def _taken(picture: Image.Image) -> Picture:
             flat, profile = shown_in_srgb(flat, profile), None
         except ImageCms.PyCMSError:
             profile = None
-    return Picture(np.asarray(flat.convert("RGB")), alpha, profile)
+    return Picture(np.asarray(flat if flat.mode == "RGB" else flat.convert("RGB")), alpha, profile)
 
 
 def _flat(picture: Image.Image) -> Image.Image:

@@ -43,6 +43,10 @@ _MAX_MESSAGE = 65_536
 _MAX_FILES = 8
 _MAX_DESCRIPTORS = 64
 _PR_SET_PDEATHSIG = 1
+# A worker takes all its memory anew. In pages of 4 KiB that took half of the time of a decoding.
+_MEMORY_IN_LARGE_PAGES = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.top_pad=33554432"
+)
 
 
 class RefusedError(Exception):
@@ -199,8 +203,8 @@ class Sandbox:
     """Starts workers that have loaded one module.
 
     Args:
-        module: its name. It has the functions of `Work`, and `REFUSALS`, the exceptions by which
-            these refuse bytes.
+        module: its name. It has the functions of `Work`; `REFUSALS`, the exceptions by which these
+            refuse bytes; and `warm_up`, which is called once, before any worker is forked.
     """
 
     def __init__(self, module: str) -> None:
@@ -274,6 +278,7 @@ class Sandbox:
                     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                     # A thread for each core would not survive the fork.
                     "OPENBLAS_NUM_THREADS": "1",
+                    "GLIBC_TUNABLES": _MEMORY_IN_LARGE_PAGES,
                 },
                 # Out of reach of the terminal's Ctrl-C: it ends with its parent.
                 start_new_session=True,
@@ -355,6 +360,7 @@ def _serve(name: str) -> None:
     """Fork a worker for each socket that comes, until the parent has gone."""
     control = socket.socket(fileno=0)
     module = importlib.import_module(name)
+    module.warm_up()
     # Else the first collection in a worker would copy every page.
     gc.collect()
     gc.freeze()

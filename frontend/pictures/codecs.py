@@ -17,10 +17,30 @@ from frontend.errors import IMAGE_REFUSED, InvalidInputError
 from model_kit import raster
 from model_kit.colour import tagged_png
 from model_kit.masks import EmptyMaskError, MaskError
-from model_kit.pictures import ImageRefusedError, UndecodableError, decode, decode_mask, decode_rgb
+from model_kit.pictures import (
+    ImageRefusedError,
+    UndecodableError,
+    decode,
+    decode_mask,
+    decode_rgb,
+    warm_up,
+)
 
 if TYPE_CHECKING:
     from model_kit.raster import Buffer
+
+__all__ = [
+    "digest",
+    "extract",
+    "file",
+    "image_format",
+    "mask",
+    "picture",
+    "rough_mask",
+    "shown",
+    "warm_up",
+    "webp",
+]
 
 REFUSALS = (InvalidInputError,)
 """By which the functions for workers refuse a file; the text is the whole answer."""

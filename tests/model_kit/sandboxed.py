@@ -40,3 +40,7 @@ def spin(data: bytes) -> list[bytes]:
 
 def who(data: bytes) -> list[bytes]:
     return [str(os.getpid()).encode()]
+
+
+def warm_up() -> None:
+    """Have nothing to load."""

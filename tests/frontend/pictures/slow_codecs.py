@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from frontend.pictures.codecs import REFUSALS, file
+from frontend.pictures.codecs import REFUSALS, file, warm_up
 
-__all__ = ["REFUSALS", "extract", "file", "mask", "picture", "rough_mask", "shown"]
+__all__ = ["REFUSALS", "extract", "file", "mask", "picture", "rough_mask", "shown", "warm_up"]
 
 
 def _work(path: bytes) -> NoReturn:
