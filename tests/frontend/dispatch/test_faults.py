@@ -263,14 +263,15 @@ async def test_a_slow_unit_of_work_is_no_silence(serve: Serve, triton: FakeTrito
 
 async def test_who_waits_for_an_ended_job_is_told(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.hang_at = 2
-    async with serve(silence_timeout_s=5) as client:
+    # Cancelled, not silent for too long: then a busy machine would end the held one as well.
+    async with serve(cancel_timeout_s=1) as client:
         ended = await client.submit()
         await client.reached(ended, step=2)
-        triton.behaviour.hang_at = None
         triton.behaviour.clings_to = ended
         behind = [await client.submit(edit(num_inference_steps=3)) for _ in range(4)]
         triton.hold()
-        await client.follow(ended)
+        await client.cancel(ended)
+        triton.behaviour.hang_at = None
         message = "Waiting for the engine, which still works on an edit that has ended"
 
         async def waiting() -> list[str]:
