@@ -2,8 +2,9 @@
 
 A parser that hangs cannot be interrupted inside this process, and what it has allocated does not
 come back. So a small process loads one module, has no threads, and forks a worker for each piece
-of work: that takes a millisecond. A worker has bounds of memory and processor time, does one piece,
-and ends. All of them end with the process that they work for, even if that is killed.
+of work: that takes two milliseconds, there and back. A worker has bounds of memory and processor
+time, does one piece, and ends. All of them end with the process that they work for, even if that is
+killed.
 """
 
 from __future__ import annotations
