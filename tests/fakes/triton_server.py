@@ -194,7 +194,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         try:
             async for answer in self._stages(task_id, inputs, context):
                 yield answer
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
+            # The latter where the cut came while a response was being sent.
             self.cut_streams.append(task_id)
             raise
         finally:
