@@ -30,7 +30,7 @@ def test_production() -> None:
 def test_the_cpu_profile_loads_the_demo_bundle() -> None:
     settings = EditSettings.from_parameters(parameters("image_edit/configs/cpu.pbtxt"))
     assert settings.bundle == ROOT / "bundles" / "demo"
-    assert settings.tuning == Tuning("auto", step_cache=0.05)
+    assert settings.tuning == Tuning("auto")
     assert settings.condition_area is None
 
 
