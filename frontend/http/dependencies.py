@@ -10,7 +10,7 @@ from fastapi import Depends, Path, Request
 
 from frontend.dispatch.dispatcher import EditService
 from frontend.domain.edits import EditResult
-from frontend.domain.jobs import JobStatus
+from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.errors import JobFailedError, JobNotFinishedError, JobNotFoundError
 from frontend.http.connections import EventStreams
 from frontend.http.displays import Displays
@@ -81,6 +81,11 @@ class FinishedJob:
         return (await self.fetch()).info
 
 
+def seconds_left(end: JobEvent, services: AppServices) -> float:
+    """Return how long the server keeps a job that ended with `end`, unless it needs the memory."""
+    return end.at + services.settings.result_ttl_s - time.time()
+
+
 async def _finished(task_id: TaskId, services: Services) -> FinishedJob:
     """Return the job.
 
@@ -100,8 +105,7 @@ async def _finished(task_id: TaskId, services: Services) -> FinishedJob:
             raise JobNotFoundError(task_id)
         return kept
 
-    seconds_left = event.at + services.settings.result_ttl_s - time.time()
-    return FinishedJob(task_id, seconds_left, fetch)
+    return FinishedJob(task_id, seconds_left(event, services), fetch)
 
 
 Finished = Annotated[FinishedJob, Depends(_finished)]

@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
+import tritonclient.grpc.aio as grpc_aio
 
 from tests.fakes.web_client import WebClient
 
@@ -96,4 +98,18 @@ def fragile_server(_fragile_server: Server) -> Server:
 async def client(server: Server) -> AsyncIterator[WebClient]:
     """A web client of the shared server."""
     async with WebClient(server.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def http(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """A plain HTTP client of the shared server."""
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def triton(server: Server) -> AsyncIterator[grpc_aio.InferenceServerClient]:
+    """A direct client of the shared server's Triton."""
+    async with grpc_aio.InferenceServerClient(server.triton_url) as opened:
         yield opened

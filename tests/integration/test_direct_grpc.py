@@ -14,17 +14,10 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from tests.fakes.web_client import decode, scene, square_mask
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator
 
-    from .server import Server
 
 Tensors = dict[str, Any]
-
-
-@pytest.fixture
-async def triton(server: Server) -> AsyncIterator[grpc_aio.InferenceServerClient]:
-    async with grpc_aio.InferenceServerClient(server.triton_url) as client:
-        yield client
 
 
 def tensors(values: Tensors) -> list[grpc_aio.InferInput]:

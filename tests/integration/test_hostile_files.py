@@ -16,7 +16,6 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-import tritonclient.grpc.aio as grpc_aio
 from tritonclient.utils import InferenceServerException
 
 from tests.abuse.hostile_files import HOSTILE, Hostile, blanks
@@ -28,7 +27,7 @@ from .test_direct_grpc import collect, removal
 from .test_smart_mask_direct import ask
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from .server import Server
@@ -83,18 +82,6 @@ def detail(path: str, answer: httpx.Response) -> str:
 def named(path: str, field: str) -> str:
     """Return how the refusal of a picture begins."""
     return "Failed to cache image: " if path in (CLICK, DETECT) and field == "image" else field
-
-
-@pytest.fixture
-async def http(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
-        yield client
-
-
-@pytest.fixture
-async def triton(server: Server) -> AsyncIterator[grpc_aio.InferenceServerClient]:
-    async with grpc_aio.InferenceServerClient(server.triton_url) as client:
-        yield client
 
 
 @pytest.mark.parametrize(("path", "field"), FIELDS, ids=lambda text: text)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 import pytest
-import tritonclient.grpc.aio as grpc_aio
 from PIL import Image, ImageDraw
 from tritonclient.utils import InferenceServerException
 
@@ -27,6 +26,8 @@ from .test_direct_grpc import collect, removal, tensors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import tritonclient.grpc.aio as grpc_aio
 
     from tests.fakes.web_client import WebClient
 
@@ -41,12 +42,6 @@ Box = tuple[int, int, int, int]
 @pytest.fixture
 async def http(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
-        yield client
-
-
-@pytest.fixture
-async def triton(server: Server) -> AsyncIterator[grpc_aio.InferenceServerClient]:
-    async with grpc_aio.InferenceServerClient(server.triton_url) as client:
         yield client
 
 

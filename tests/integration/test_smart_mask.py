@@ -8,7 +8,6 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,18 +20,10 @@ from tests.fakes.web_client import b64, png
 from .mask_scenes import enlarged, iou, mask_of, numbered, scene
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from .server import Server
+    import httpx
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 Json = dict[str, Any]
-
-
-@pytest.fixture
-async def http(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
-        yield client
 
 
 async def ask(http: httpx.AsyncClient, image: bytes | str | None = None, **fields: Any) -> Json:

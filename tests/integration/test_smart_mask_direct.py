@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 import pytest
-import tritonclient.grpc.aio as grpc_aio
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
@@ -20,15 +19,9 @@ from .mask_scenes import enlarged, iou, mask_of, scene
 from .test_direct_grpc import Tensors, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import tritonclient.grpc.aio as grpc_aio
 
     from .server import Server
-
-
-@pytest.fixture
-async def triton(server: Server) -> AsyncIterator[grpc_aio.InferenceServerClient]:
-    async with grpc_aio.InferenceServerClient(server.triton_url) as client:
-        yield client
 
 
 async def ask(

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import time
 import zipfile
 from typing import Annotated, Literal
 
@@ -10,7 +9,14 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from frontend.http.answer_limit import Stored, StoredAnswer
-from frontend.http.dependencies import NO_RESULT, REFUSALS, Finished, Services, TaskId
+from frontend.http.dependencies import (
+    NO_RESULT,
+    REFUSALS,
+    Finished,
+    Services,
+    TaskId,
+    seconds_left,
+)
 from frontend.http.safe_headers import private_for
 from frontend.http.wanted_route import WantedRoute
 from frontend.pictures.codecs import image_format
@@ -28,11 +34,10 @@ async def original(task_id: TaskId, services: Services) -> Response:
     """Return the picture that was edited, as it was sent."""
     fetch = functools.partial(services.jobs.original, task_id)
     _, event = await services.jobs.last(task_id)
-    left_s = event.at + services.settings.result_ttl_s - time.time()
     return StoredAnswer(
         [Stored(fetch)],
         f"image/{image_format(await fetch())}",
-        private_for(left_s if event.status.terminal else 0),
+        private_for(seconds_left(event, services) if event.status.terminal else 0),
     )
 
 
