@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.gpu import machine
+from benchmarks.gpu import machine, removal
 from export.demo_edits import bundle as demo_bundle
 from image_edit.engine.bundle import load_bundle
 from image_edit.engine.engine import EditEngine
 from image_edit.settings import Tuning
-from image_edit.spec import EditSpec
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "demo"
 STEPS = 4
@@ -70,27 +69,8 @@ def _edits(
 
 
 def _edit(engine: EditEngine, side: int) -> npt.NDArray[np.uint8]:
-    rows, columns = np.mgrid[0:side, 0:side] * 255 // side
-    picture = np.stack([rows, columns, (rows + columns) // 2], axis=-1).astype(np.uint8)
-    spec = EditSpec(
-        task_type="removal",
-        prompt="remove the object",
-        negative_prompt=" ",
-        images=np.stack([picture, picture[::-1]]),
-        size=(side, side),
-        num_inference_steps=STEPS,
-        true_cfg_scale=4.0,
-        guidance_scale=4.0,
-        seed=7,
-        static_schedule=False,
-    )
-    preparing = engine.prepare(spec)
-    while True:
-        try:
-            next(preparing)
-        except StopIteration as end:
-            state = end.value
-            break
+    picture = removal.gradient(side)
+    state = removal.prepared(engine, np.stack([picture, picture[::-1]]), STEPS)
     for _ in range(STEPS):
         engine.step(state)
     return engine.decode(state)

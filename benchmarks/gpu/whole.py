@@ -19,7 +19,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, QwenImageEditPlusPipeline
 from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer
 
-from benchmarks.gpu import machine, text_encoder, transformer, vae
+from benchmarks.gpu import machine, removal, text_encoder, transformer, vae
 from export import demo_edits
 from image_edit.engine.bundle import Bundle
 from image_edit.engine.engine import EditEngine
@@ -27,7 +27,6 @@ from image_edit.engine.positions import mark_picture_tokens
 from image_edit.engine.preview import PreviewMap
 from image_edit.engine.text_encoder import drop_word_head, remember_last_pictures
 from image_edit.engine.vae import keep_to_pictures
-from image_edit.spec import EditSpec
 
 PIPELINE = Path(demo_edits.__file__).parent / "weights" / "pipeline"
 STEPS = 3
@@ -37,7 +36,6 @@ JOBS = ((512, 1), (512, 3), (1024, 1), (1024, 3))
 AREA = edit_plus.VAE_IMAGE_SIZE
 # Fewest and most pixels of a picture as Qwen2.5-VL sees it; the demo's sees smaller ones.
 PUBLISHED_SIZE = {"shortest_edge": 3136, "longest_edge": 12_845_056}
-TASK = "removal"
 
 
 @torch.inference_mode()
@@ -45,7 +43,7 @@ def measure() -> dict[str, Any]:
     """Measure the same edits by `pipe()`, then by the engine, at two areas of conditions."""
     bench = transformer.Bench()
     pipeline = _pipeline(bench.transformer)
-    bench.transformer.set_adapters([TASK])
+    bench.transformer.set_adapters([removal.TASK])
     rate = machine.matrix_rate()
     jobs: tuple[tuple[int, int], ...] = machine.current.scale.of(JOBS, ((64, 1),))
     area = machine.current.scale.of(AREA, 96 * 96)
@@ -127,26 +125,25 @@ def _as_served(pipeline: Any) -> None:
 
 def _engine(pipeline: Any, condition_area: int | None) -> EditEngine:
     preview = PreviewMap(**json.loads((PIPELINE.parent / "manifest.json").read_text())["preview"])
-    bundle = Bundle("random", pipeline, {TASK: (TASK,)}, preview, AREA)
+    bundle = Bundle("random", pipeline, {removal.TASK: (removal.TASK,)}, preview, AREA)
     return EditEngine(bundle, condition_area, scheduler_shift=3.0)
 
 
 def _pictures(side: int, conditions: int) -> npt.NDArray[np.uint8]:
-    rows, columns = np.mgrid[0:side, 0:side] * 255 // side
-    picture = np.stack([rows, columns, (rows + columns) // 2], axis=-1).astype(np.uint8)
+    picture = removal.gradient(side)
     return np.stack([np.roll(picture, 16 * index, axis=0) for index in range(conditions)])
 
 
 def _by_diffusers(pipeline: Any, side: int, conditions: int, steps: int) -> npt.NDArray[np.uint8]:
     made = pipeline(
         image=[Image.fromarray(each) for each in _pictures(side, conditions)],
-        prompt="remove the object",
-        negative_prompt=" ",
-        true_cfg_scale=4.0,
+        prompt=removal.PROMPT,
+        negative_prompt=removal.NEGATIVE_PROMPT,
+        true_cfg_scale=removal.TRUE_CFG_SCALE,
         num_inference_steps=steps,
         width=side,
         height=side,
-        generator=torch.Generator().manual_seed(7),
+        generator=torch.Generator().manual_seed(removal.SEED),
     )
     return np.asarray(made.images[0])
 
@@ -155,26 +152,9 @@ def _by_engine(
     engine: EditEngine, side: int, conditions: int, steps: int
 ) -> tuple[npt.NDArray[np.uint8], dict[str, float]]:
     """Return the picture, the seconds of each stage, and the operations of a step."""
-    spec = EditSpec(
-        task_type=TASK,
-        prompt="remove the object",
-        negative_prompt=" ",
-        images=_pictures(side, conditions),
-        size=(side, side),
-        num_inference_steps=steps,
-        true_cfg_scale=4.0,
-        guidance_scale=4.0,
-        seed=7,
-        static_schedule=False,
-    )
+    images = _pictures(side, conditions)
     clock = _Clock()
-    preparing = engine.prepare(spec)
-    while True:
-        try:
-            next(preparing)
-        except StopIteration as end:
-            state = end.value
-            break
+    state = removal.prepared(engine, images, steps)
     prepared = clock.lap()
     laps = []
     for _ in range(steps):

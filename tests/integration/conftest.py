@@ -14,12 +14,11 @@ import tritonclient.grpc.aio as grpc_aio
 
 from tests.fakes.web_client import WebClient
 
-from .server import Server, running
+from .server import ROOT, Server, copied_repository, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-ROOT = Path(__file__).parents[2]
 # Bytes of features, by the demo's network: 410 KB each and a little for each detection.
 FIVE_PICTURES = 2_200_000
 
@@ -32,12 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _copied(folder: Path, model: str, **parameters: str) -> Path:
-    """Return a model repository in `folder` with the demo's bundles and other parameters."""
-    repository = folder / "model_repository"
-    shutil.copytree(ROOT / "model_repository", repository)
-    (folder / "bundles").mkdir()
-    for bundle in (ROOT / "bundles").iterdir():
-        (folder / "bundles" / bundle.name).symlink_to(bundle)
+    """Return a copied model repository, one model of it with other parameters."""
+    repository = copied_repository(folder)
     config = repository / model / "configs" / "cpu.pbtxt"
     text = config.read_text()
     for key, value in parameters.items():

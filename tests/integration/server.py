@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from frontend.launcher import ports
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 90.0
 # By the defaults, an answer that a busy machine delays for seconds is a missing one.
@@ -85,6 +87,16 @@ class Server:
 def running(log: Path, **settings: str) -> contextlib.AbstractContextManager[Server]:
     """Run `artmancer serve` on free ports with `settings` (without the ARTMANCER_ prefix)."""
     return launched(log, PATIENCE | settings)
+
+
+def copied_repository(folder: Path) -> Path:
+    """Return a copy of the model repository in `folder`, to be changed, beside the same bundles."""
+    repository = folder / "model_repository"
+    shutil.copytree(ROOT / "model_repository", repository)
+    (folder / "bundles").mkdir()
+    for bundle in (ROOT / "bundles").iterdir():
+        (folder / "bundles" / bundle.name).symlink_to(bundle)
+    return repository
 
 
 @contextlib.contextmanager

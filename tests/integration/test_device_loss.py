@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,14 +10,14 @@ import pytest
 import triton_entrypoint
 from tests.fakes.web_client import WebClient, edit
 
-from .server import Server, running
+from .server import Server, copied_repository, running
 from .test_faults import edit_again, unready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 LEAVE_WITHIN_S = 60.0
-ROOT = Path(__file__).parents[2]
 # What a CUDA kernel that reads beyond its memory does to torch, in an edit of 13 steps.
 BROKEN_STEP = """
     def step(self, state: EditState) -> None:
@@ -32,9 +30,7 @@ BROKEN_STEP = """
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    repository = tmp_path / "model_repository"
-    shutil.copytree(ROOT / "model_repository", repository)
-    shutil.copytree(ROOT / "bundles", tmp_path / "bundles")
+    repository = copied_repository(tmp_path)
     engine = repository / "image_edit" / "1" / "image_edit" / "engine" / "engine.py"
     text = engine.read_text()
     assert "    def step(self" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,9 +12,11 @@ from tests.docker.test_triton_entrypoint import READY_TIMEOUT_S, entrypoint
 from tests.fakes.local_triton import echo_settings
 from tests.fakes.web_client import WebClient, edit
 
-from .server import running
+from .server import ROOT, copied_repository, running
 
-ROOT = Path(__file__).parents[2]
+if TYPE_CHECKING:
+    from pathlib import Path
+
 REPOSITORY = ROOT / "model_repository"
 
 
@@ -46,12 +48,10 @@ async def test_a_gpu_s_profile_edits_the_demo_on_a_cpu(
 
     Compiling takes minutes here.
     """
-    repository = tmp_path / "model_repository"
-    shutil.copytree(REPOSITORY, repository)
+    repository = copied_repository(tmp_path)
     for model in ("fastsam", "smart_mask"):
         shutil.copy(repository / model / "configs" / "cpu.pbtxt", repository / model)
         (repository / model / "cpu.pbtxt").replace(repository / model / "config.pbtxt")
-    shutil.copytree(ROOT / "bundles", tmp_path / "bundles")
     profile = repository / "image_edit" / "configs" / f"{name}.pbtxt"
     text = profile.read_text()
     changes = [
