@@ -390,6 +390,7 @@ def test_a_stop_ends_a_job_within_a_unit_of_work(bench: Bench) -> None:
     assert bench.end(waiting) == "UNAVAILABLE"
     bench.engine.gate.let_layer()
     assert bench.end(job) == "UNAVAILABLE"
+    bench.conditioning.open()
     stopping.join()
 
 
