@@ -1,6 +1,7 @@
 """Owns what holds for every test process."""
 
 import os
+import tempfile
 
 # Read when torch loads. With libgomp's default, threads that wait for a preempted partner spin,
 # and tests of the pipeline take ten times as long beside a running server.
@@ -8,3 +9,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Other workers use the other cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test's jobs outlive its process; servers side by side have folders of their own below it.
+_state = tempfile.TemporaryDirectory(prefix="artmancer-state-")
+os.environ["XDG_STATE_HOME"] = _state.name

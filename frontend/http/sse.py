@@ -71,8 +71,13 @@ def note(data: str) -> bytes:
     return f"data: {data}\n\n".encode()
 
 
+def separate_note(data: str) -> bytes:
+    """Do as `note` does, and show by a comment's block that no `id:` block follows."""
+    return f"data: {data}\n\n: not in the log\n\n".encode()
+
+
 # Without a blank line: httpx-sse takes the one behind a comment for the end of an event, once it
 # has seen a number.
 ONE_BLOCK = Framing(one_block, note, b": ping\n")
 # With one: the known web client splits the stream at blank lines before it looks at a block.
-SEPARATE_BLOCKS = Framing(separate_blocks, note, b": ping\n\n")
+SEPARATE_BLOCKS = Framing(separate_blocks, separate_note, b": ping\n\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
@@ -48,6 +48,8 @@ class SqlStore:
         self._bounds = bounds
         self._ttl_s = ttl_s
         self._listeners: dict[str, set[asyncio.Event]] = {}
+        # Reads that have begun, by job and number.
+        self._reading: dict[str, dict[int, asyncio.Future[tuple[list[Entry], bool]]]] = {}
         self._closing = False
 
     # --- for clients ---
@@ -83,11 +85,26 @@ class SqlStore:
         until = loop.time() + wait_s
         while True:
             with self._listening(job_id) as woken:
-                entries, ended = await self._driver.read(transactions.read(job_id, after))
+                entries, ended = await self._read_once(job_id, after)
                 left_s = until - loop.time()
                 if entries or ended or left_s <= 0:
                     return entries
                 await _wait(woken, min(left_s, LOOK_S))
+
+    async def _read_once(self, job_id: str, after: int) -> tuple[list[Entry], bool]:
+        """Read for all who want the same now: hundreds may follow one job."""
+        reading = self._reading.setdefault(job_id, {})
+        if (future := reading.get(after)) is None:
+            future = reading[after] = self._driver.read(transactions.read(job_id, after))
+            future.add_done_callback(lambda _: self._read_again(job_id, after, future))
+        return await asyncio.shield(future)
+
+    def _read_again(self, job_id: str, after: int, done: asyncio.Future[Any]) -> None:
+        reading = self._reading.get(job_id, {})
+        if reading.get(after) is done:
+            del reading[after]
+            if not reading:
+                del self._reading[job_id]
 
     async def last(self, job_id: str) -> Entry:
         """See JobStore."""
@@ -261,6 +278,8 @@ class SqlStore:
 
     def _wake(self, *topics: str) -> None:
         for topic in topics:
+            # What has begun may not see what was just written.
+            self._reading.pop(topic, None)
             for woken in self._listeners.get(topic, ()):
                 woken.set()
 

@@ -121,10 +121,13 @@ class WebClient:
             if block.startswith("data:"):
                 assert "\n" not in block
                 assert "\r" not in block
-                if data is not None:
-                    assert data["status"] == "queued"
-                    yield data
+                assert data is None
                 data = json.loads(block.removeprefix("data:"))
+            if block == ": not in the log":
+                assert data is not None
+                assert data["status"] == "queued"
+                yield data
+                data = None
             if block.startswith("id:"):
                 assert data is not None
                 yield data | {"seq": int(block.removeprefix("id:"))}
