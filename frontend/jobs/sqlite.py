@@ -76,7 +76,8 @@ class SqliteDriver:
 
         def vacuum() -> None:
             sql = f"PRAGMA incremental_vacuum({FREE_PAGES_AT_ONCE})"
-            self._parts.connection.execute(sql).fetchall()
+            # Not execute, which takes only the first of the statement's steps: one page.
+            self._parts.connection.executescript(sql)
 
         with contextlib.suppress(sqlite3.Error):
             await asyncio.get_running_loop().run_in_executor(self._parts.work, vacuum)
