@@ -14,6 +14,7 @@ from frontend.domain.edits import Stage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from frontend.dispatch.job_log import JobLog
     from frontend.domain.edits import EditProgress, Size
     from frontend.errors import ServingError
     from frontend.triton.stream import InferStream
@@ -39,7 +40,7 @@ class Lane:
     running: dict[str, LiveJob] = field(default_factory=dict)
     """Jobs by job_id, in the order of their start."""
     ended: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ENDED))
-    """Ids of the jobs that have left this engine, the newest last."""
+    """Triton's ids of the jobs that have left this engine, the newest last."""
     suspect: str = ""
     """The ended job that the engine worked on at the last ping."""
     taken_by: str = ""
@@ -80,18 +81,20 @@ class LiveJob:
     """When it was queued; seconds of the queue's clock."""
     started_at: float | None = None
     """When it was last sent to a Triton, unless it waits again; the same clock."""
-    number: int = 0
-    """Its number in the order of entering."""
+    number: float = math.inf
+    """Its number in the store, which is the order of starts; unknown until the store has it."""
     position: int = 0
     """1 for the next to start."""
-    startable: bool = False
-    """Whether the store has it and no client has cancelled it."""
     end_reason: ServingError | None = None
     """Why it ends early, once that is known."""
-    starts: int = 0
-    """How often it has been sent to a Triton."""
+    request_id: str = ""
+    """What Triton calls it, once it has been sent there."""
+    lost: bool = False
+    """Whether another process may have it."""
     lane: Lane | None = None
     """The engine that runs it."""
+    log: JobLog = field(init=False, repr=False)
+    """Where its events go, once it has been claimed."""
     stream: InferStream | None = None
     """Its responses, once it has been sent to Triton."""
     last: EditProgress | None = None
@@ -143,7 +146,6 @@ class JobQueue:
         self._clock = clock
         self._running_clock = running_clock or clock
         self._seconds_per_unit = math.nan  # a unit is one step of one pixel
-        self._numbers = itertools.count()
         self.lanes = [Lane(self._running_clock()) for _ in range(lanes)]
         self.waiting: dict[str, LiveJob] = {}
         self.running: dict[str, LiveJob] = {}
@@ -154,44 +156,33 @@ class JobQueue:
         return len(self.waiting) >= self._max_waiting
 
     def enter(self, job: LiveJob) -> None:
-        """Put `job` at the end."""
-        self.waiting[job.job_id] = job
-        job.number = next(self._numbers)
+        """Put `job` to its place, which is the last one as long as it has no number."""
         job.entered_at = self._clock()
-        job.position = len(self.waiting)
+        in_order = sorted([*self.waiting.values(), job], key=lambda job: job.number)
+        self.waiting = {job.job_id: job for job in in_order}
+        job.position = in_order.index(job) + 1
 
-    def start_next(self) -> LiveJob | None:
-        """Give the first startable job to the idlest lane; return it, or None."""
+    def free_lane(self) -> Lane | None:
+        """Return the idlest of the lanes that may have another job; None if none may."""
         ready = [lane for lane in self.lanes if lane.ready]
         lane = min(ready, key=lambda lane: len(lane.running), default=None)
-        if lane is None or len(lane.running) >= self._max_running:
-            return None
-        for job in self.waiting.values():
-            if job.startable:
-                self.running[job.job_id] = self.waiting.pop(job.job_id)
-                job.lane, lane.running[job.job_id] = lane, job
-                job.starts += 1
-                job.started_at = self._clock()
-                return job
-        return None
+        return lane if lane is not None and len(lane.running) < self._max_running else None
 
-    def put_back(self, job: LiveJob) -> None:
-        """Return `job`, which Triton has not accepted, to its place among the waiting."""
-        del self.running[job.job_id]
-        assert job.lane is not None, "it has not started"
-        del job.lane.running[job.job_id]
-        job.lane = job.stream = job.started_at = None
-        job.position = 0  # none: so moved_up announces it again
-        in_order = sorted([job, *self.waiting.values()], key=lambda job: job.number)
-        self.waiting = {job.job_id: job for job in in_order}
+    def start(self, job: LiveJob, lane: Lane) -> None:
+        """Give `job` to `lane`."""
+        self.waiting.pop(job.job_id, None)
+        self.running[job.job_id] = job
+        job.lane, lane.running[job.job_id] = lane, job
+        job.started_at = self._clock()
 
     def leave(self, job: LiveJob) -> None:
         """Take `job` out, wherever it is, and wake what waits for its end."""
-        self.waiting.pop(job.job_id, None)
-        self.running.pop(job.job_id, None)
+        if self.waiting.get(job.job_id) is job:
+            del self.waiting[job.job_id]
         if job.lane:
+            self.running.pop(job.job_id, None)
             job.lane.running.pop(job.job_id, None)
-            job.lane.ended.append(job.job_id)
+            job.lane.ended.append(job.request_id)
             job.lane.turn_at = self._running_clock()
         job.accepted.set()
         job.ended.set()
@@ -226,14 +217,12 @@ class JobQueue:
         """Return the seconds until `job` is done; NaN if unknown."""
         return next(seconds for each, seconds in self._schedule() if each is job)
 
-    def moved_up(self) -> list[tuple[LiveJob, float]]:
-        """Return the waiting jobs whose position has changed, with their `seconds_left`."""
-        moved = []
-        for position, (job, seconds) in enumerate(self._schedule(), 1 - len(self.running)):
-            if position > 0 and job.position != position:
-                job.position = position
-                moved.append((job, seconds))
-        return moved
+    def standings(self) -> dict[str, tuple[int, float]]:
+        """Return the position and `seconds_left` of each waiting job."""
+        places = enumerate(self._schedule(), 1 - len(self.running))
+        return {
+            job.job_id: (position, seconds) for position, (job, seconds) in places if position > 0
+        }
 
     def _schedule(self) -> Iterator[tuple[LiveJob, float]]:
         now = self._clock()

@@ -28,10 +28,19 @@ def queue(clock: Clock) -> JobQueue:
 
 
 def entered(queue: JobQueue, *names: str, steps: int = 10, pixels: int = 100) -> list[LiveJob]:
-    jobs = [LiveJob(name, steps, pixels, startable=True) for name in names]
+    jobs = [LiveJob(name, steps, pixels, request_id=name) for name in names]
     for job in jobs:
         queue.enter(job)
     return jobs
+
+
+def start_next(queue: JobQueue) -> LiveJob | None:
+    """Start the first waiting job, if a lane may have it."""
+    lane, job = queue.free_lane(), next(iter(queue.waiting.values()), None)
+    if lane is None or job is None:
+        return None
+    queue.start(job, lane)
+    return job
 
 
 def progress(stage: Stage, fraction: float = 0.0, plan: EditPlan | None = None) -> EditProgress:
@@ -48,7 +57,7 @@ def plan(pixels: int = 100, expected_seconds: float | None = None) -> EditPlan:
 def learn(queue: JobQueue, clock: Clock, seconds: float) -> None:
     """Run one job of 10 steps through, taking `seconds`."""
     (job,) = entered(queue, "learnt")
-    assert queue.start_next() is job
+    assert start_next(queue) is job
     job.hear(progress(Stage.ENCODING), clock.now, clock.now)
     clock.now += seconds
     queue.learn(job)
@@ -58,19 +67,11 @@ def learn(queue: JobQueue, clock: Clock, seconds: float) -> None:
 def test_jobs_start_in_order_and_not_too_many(queue: JobQueue) -> None:
     a, b, c = entered(queue, "a", "b", "c")
     assert queue.full
-    assert [queue.start_next() for _ in range(3)] == [a, b, None]
+    assert [start_next(queue) for _ in range(3)] == [a, b, None]
     assert not queue.full
     queue.leave(b)
-    assert queue.start_next() is c
-    assert queue.start_next() is None
-
-
-def test_a_job_that_may_not_start_is_passed_over(queue: JobQueue) -> None:
-    a, b = entered(queue, "a", "b")
-    a.startable = False
-    assert queue.start_next() is b
-    assert queue.start_next() is None
-    assert list(queue.waiting) == ["a"]
+    assert start_next(queue) is c
+    assert start_next(queue) is None
 
 
 def test_a_job_that_leaves_wakes_all_who_wait_for_it(queue: JobQueue) -> None:
@@ -81,15 +82,26 @@ def test_a_job_that_leaves_wakes_all_who_wait_for_it(queue: JobQueue) -> None:
     assert not queue.waiting
 
 
-def test_a_new_position_is_reported_once_and_only_to_jobs_behind(queue: JobQueue) -> None:
+def positions(queue: JobQueue) -> dict[str, int]:
+    return {job_id: position for job_id, (position, _) in queue.standings().items()}
+
+
+def test_positions_fall_for_jobs_behind(queue: JobQueue) -> None:
     a, b, c = entered(queue, "a", "b", "c")
     assert [job.position for job in (a, b, c)] == [1, 2, 3]
-    assert queue.moved_up() == []
+    assert positions(queue) == {"a": 1, "b": 2, "c": 3}
     queue.leave(b)
-    assert [(job, job.position) for job, _ in queue.moved_up()] == [(c, 2)]
-    assert queue.start_next() is a
-    assert [(job, job.position) for job, _ in queue.moved_up()] == [(c, 1)]
-    assert queue.moved_up() == []
+    assert positions(queue) == {"a": 1, "c": 2}
+    assert start_next(queue) is a
+    assert positions(queue) == {"c": 1}
+
+
+def test_a_job_that_comes_back_has_its_place_again(queue: JobQueue) -> None:
+    for number, name in enumerate("bc", 2):
+        queue.enter(LiveJob(name, 10, 100, number=number))
+    queue.enter(LiveJob("new", 10, 100))
+    queue.enter(LiveJob("a", 10, 100, number=1))
+    assert positions(queue) == {"a": 1, "b": 2, "c": 3, "new": 4}
 
 
 def test_nothing_is_known_before_the_first_job(queue: JobQueue, clock: Clock) -> None:
@@ -106,17 +118,17 @@ def test_waiting_takes_what_is_ahead_takes(queue: JobQueue, clock: Clock) -> Non
     a, b = entered(queue, "a", "b")
     (c,) = entered(queue, "c", steps=20)
     assert [queue.seconds_left(job) for job in (a, b, c)] == [5, 10, 20]
-    queue.start_next()
+    start_next(queue)
     a.hear(progress(Stage.DENOISING, 0.5), clock.now, clock.now)
     clock.now += 2
     assert [queue.seconds_left(job) for job in (a, b, c)] == [2, 7, 17]
     queue.leave(a)
-    assert [seconds for _, seconds in queue.moved_up()] == [5, 15]
+    assert [seconds for _, seconds in queue.standings().values()] == [5, 15]
 
 
 def test_the_time_before_the_engine_does_not_count(queue: JobQueue, clock: Clock) -> None:
     (a,) = entered(queue, "a")
-    queue.start_next()
+    start_next(queue)
     for stage in (Stage.LOADING, Stage.CONDITIONING, Stage.ENCODING):
         a.hear(progress(stage), clock.now, clock.now)
         clock.now += 50
@@ -126,7 +138,7 @@ def test_the_time_before_the_engine_does_not_count(queue: JobQueue, clock: Clock
 
 def test_a_job_that_never_reached_the_engine_teaches_nothing(queue: JobQueue) -> None:
     a, b = entered(queue, "a", "b")
-    queue.start_next()
+    start_next(queue)
     queue.learn(a)
     assert math.isnan(queue.seconds_left(b))
 
@@ -142,7 +154,7 @@ def test_only_the_oldest_running_job_owes_a_sign_of_life(queue: JobQueue, clock:
     assert queue.silent(10) == []
     a, b = entered(queue, "a", "b")
     for job in (a, b):
-        queue.start_next()
+        start_next(queue)
         job.heard_at = clock.now
     clock.now += 9
     assert queue.silent(10) == []
@@ -164,10 +176,10 @@ def two(clock: Clock) -> JobQueue:
 def test_the_idlest_lane_gets_the_next_edit(two: JobQueue) -> None:
     first, second = two.lanes
     jobs = entered(two, *"abcde")
-    assert [two.start_next() for _ in range(5)] == [*jobs[:4], None]
+    assert [start_next(two) for _ in range(5)] == [*jobs[:4], None]
     assert [job.lane for job in jobs[:4]] == [first, second, first, second]
     two.leave(jobs[1])
-    assert two.start_next() is jobs[4]
+    assert start_next(two) is jobs[4]
     assert jobs[4].lane is second
     assert list(second.running) == ["d", "e"]
 
@@ -176,19 +188,19 @@ def test_a_lane_that_is_not_ready_gets_none(two: JobQueue) -> None:
     first, second = two.lanes
     first.ready = False
     a, b, c = entered(two, "a", "b", "c")
-    assert [two.start_next() for _ in range(3)] == [a, b, None]
+    assert [start_next(two) for _ in range(3)] == [a, b, None]
     assert list(second.running) == ["a", "b"]
     first.ready = True
-    assert two.start_next() is c
+    assert start_next(two) is c
     second.ready = first.ready = False
-    assert two.start_next() is None
+    assert start_next(two) is None
 
 
 def test_lanes_work_side_by_side(two: JobQueue, clock: Clock) -> None:
     learn(two, clock, seconds=5)
     jobs = entered(two, *"abcd")
     assert [two.seconds_left(job) for job in jobs] == [5, 5, 10, 10]
-    two.start_next()
+    start_next(two)
     assert [two.seconds_left(job) for job in jobs] == [5, 5, 10, 10]
     two.lanes[1].ready = False
     assert [two.seconds_left(job) for job in jobs] == [5, 10, 15, 20]
@@ -200,7 +212,7 @@ def test_lanes_work_side_by_side(two: JobQueue, clock: Clock) -> None:
 def test_every_lane_owes_a_sign_of_life(two: JobQueue, clock: Clock) -> None:
     jobs = entered(two, *"abcd")
     for job in jobs:
-        two.start_next()
+        start_next(two)
         job.heard_at = clock.now
     clock.now += 11
     assert two.silent(10) == jobs[:2]
@@ -220,7 +232,7 @@ def test_larger_pictures_take_longer(queue: JobQueue, clock: Clock) -> None:
 def test_the_model_s_own_word_about_a_job_counts(queue: JobQueue, clock: Clock) -> None:
     learn(queue, clock, 10)
     (a,) = entered(queue, "a", pixels=100)
-    queue.start_next()
+    start_next(queue)
     a.hear(progress(Stage.ENCODING, 0.1, plan(pixels=30, expected_seconds=4)), clock.now, clock.now)
     assert (a.size, a.pixels, a.computed_sizes) == ((800, 600), 30, ((30, 1),))
     assert queue.seconds_left(a) == 4
@@ -236,7 +248,7 @@ def test_nobody_knows_the_time_before_the_first_step_of_the_first_job(
     queue: JobQueue, clock: Clock
 ) -> None:
     (a,) = entered(queue, "a")
-    queue.start_next()
+    start_next(queue)
     a.hear(progress(Stage.ENCODING, 0.1, plan()), clock.now, clock.now)
     clock.now += 1
     assert math.isnan(queue.seconds_left(a))
@@ -245,8 +257,8 @@ def test_nobody_knows_the_time_before_the_first_step_of_the_first_job(
 def test_an_engine_is_taken_when_two_pings_show_an_ended_job(queue: JobQueue) -> None:
     (lane,) = queue.lanes
     a, _ = entered(queue, "a", "b")
-    queue.start_next()
-    queue.start_next()
+    start_next(queue)
+    start_next(queue)
     assert not lane.note_work("a")
     queue.leave(a)
     assert not lane.note_work("a")  # it may have ended since the engine answered
