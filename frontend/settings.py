@@ -40,9 +40,14 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least important entries that the log holds"
     )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="names under which the frontend may be reached, as a JSON list, besides "
+        'addresses, the loopback names and this machine\'s; ["*"] allows any',
+    )
     cors_origins: tuple[str, ...] = Field(
         default=(),
-        description='origins whose pages may call the API, as a JSON list; ["*"] allows any',
+        description='other origins whose pages may call the API, as a JSON list; ["*"] allows any',
     )
 
     trusted_proxies: tuple[str, ...] = Field(
