@@ -79,10 +79,18 @@ class Settings(BaseSettings):
         description="host:port of an external Triton's gRPC, or of several with the same models, "
         "with commas between; empty: the frontend launches a Triton of its own",
     )
-    triton_http_port: Port = Field(default=8000, description="HTTP port of the launched Triton")
+    triton_http_port: Port | None = Field(
+        default=None, description="HTTP port of the launched Triton; empty: it opens none"
+    )
     triton_grpc_port: Port = Field(default=8001, description="gRPC port of the launched Triton")
-    triton_metrics_port: Port = Field(
-        default=8002, description="metrics port of the launched Triton"
+    triton_metrics_port: Port | None = Field(
+        default=None, description="metrics port of the launched Triton; empty: it opens none"
+    )
+    triton_unrestricted: bool = Field(
+        default=False,
+        description="whether whoever reaches the launched Triton may also use shared memory, "
+        "change its logs and traces, and call the models inside; some runs of perf_analyzer need "
+        "it",
     )
     model_repository: Path = Field(
         default=CHECKOUT / "model_repository",
@@ -197,7 +205,7 @@ class Settings(BaseSettings):
         "those of mask requests; each takes one picture and ends",
     )
 
-    @field_validator("loading_file", mode="before")
+    @field_validator("loading_file", "triton_http_port", "triton_metrics_port", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None

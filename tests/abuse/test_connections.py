@@ -58,7 +58,9 @@ async def large_result(server: Server, side: int, pictures: int) -> tuple[str, i
 
 async def unread(server: Server, good: GoodClient, side: int, pictures: int, readers: int) -> None:
     task_id, size = await large_result(server, side, pictures)
-    requests = [f"GET {path.format(task_id)} HTTP/1.1\r\nHost: localhost\r\n\r\n" for path in RESULTS]
+    requests = [
+        f"GET {path.format(task_id)} HTTP/1.1\r\nHost: localhost\r\n\r\n" for path in RESULTS
+    ]
     async with good:
         before = good.rss()
         with contextlib.ExitStack() as stack:

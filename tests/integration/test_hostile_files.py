@@ -22,8 +22,8 @@ from tests.abuse.hostile_files import HOSTILE, Hostile, blanks
 from tests.fakes.web_client import WebClient, b64, edit
 from tests.frontend.cli.command import run
 
+from .direct_client import collect, removal
 from .mask_scenes import numbered, scene
-from .test_direct_grpc import collect, removal
 from .test_smart_mask_direct import ask
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from image_edit.run import EditRunner
 from image_edit.settings import EditSettings
 from image_edit.wire import EditWire
 from image_edit.work import Work
+from model_kit import internal
 from model_kit.parameters import Parameters
 from model_kit.tensors import Tensors, read_inputs, read_outputs, read_text, text_array
 
@@ -199,6 +200,7 @@ def _conditions(request: EditRequest, image_area: int) -> Conditions:
         ],
         # `as_numpy` refuses tensors on the GPU, where Triton leaves a GPU model's outputs.
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
+        parameters=internal.parameters(),
     ).exec()
     if response.has_error():
         raise error_of_conditions(response.error().message())

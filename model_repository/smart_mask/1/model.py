@@ -14,6 +14,7 @@ except ModuleNotFoundError:
         "in ArtMancer's folder run: pip install --no-deps ."
     ) from None
 
+from model_kit import internal
 from model_kit.laps import Laps
 from model_kit.parameters import Parameters
 from model_kit.tensors import Tensors, read_inputs, read_outputs, text_array
@@ -105,6 +106,7 @@ def _infer(image: Floats) -> tuple[Floats, Floats]:
         inputs=[pb_utils.Tensor("images", image)],
         # `as_numpy` refuses tensors on the GPU, where Triton leaves a GPU model's outputs.
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
+        parameters=internal.parameters(),
     ).exec()
     if response.has_error():
         raise RuntimeError(response.error().message())

@@ -138,7 +138,8 @@ async def test_a_body_that_nobody_reads_does_not_keep_a_connection(serve: Serve)
 async def test_a_slow_upload_is_no_late_head(serve: Serve) -> None:
     async with serve(head_timeout_s=SOON) as client, peer(client) as connected:
         await connected.send(
-            b"POST /api/smart-mask/cancel/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n"
+            b"POST /api/smart-mask/cancel/x HTTP/1.1\r\n"
+            b"Host: localhost\r\nContent-Length: 3\r\n\r\n"
         )
         for _ in range(3):
             await asyncio.sleep(1.0)  # more than a sweep and the deadline of a head
@@ -166,7 +167,8 @@ async def test_connections_that_work_are_not_closed_for_new_ones(
             each = await stack.enter_async_context(peer(client))
             # A body that is not there yet: an answer is due.
             await each.send(
-                b"POST /api/smart-mask HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"POST /api/smart-mask HTTP/1.1\r\n"
+                b"Host: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: 9\r\n\r\n"
             )
             busy.append(each)

@@ -34,7 +34,7 @@ async def test_it_answers_to_its_own_names(client: WebClient, host: str) -> None
 
 @pytest.mark.parametrize("host", STRANGERS, ids=lambda host: host[:25])
 async def test_it_does_not_answer_to_a_strangers_name(client: WebClient, host: str) -> None:
-    answer = await client.http.get("/livez", headers={"Host": host.encode()})
+    answer = await client.http.get("/livez", headers={b"Host": host.encode()})
     assert answer.status_code == 421
     assert answer.json()["detail"].startswith("Host: this server does not answer to ")
     assert "ARTMANCER_ALLOWED_HOSTS" in answer.json()["detail"]

@@ -133,7 +133,10 @@ async def test_a_client_that_expects_100_continue_gets_it(client: WebClient) -> 
 
 async def test_too_large_a_body_is_refused_before_it_comes(serve: Serve) -> None:
     async with serve(max_body_bytes=1000) as client:
-        head = b"POST /api/smart-mask HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head = (
+            b"POST /api/smart-mask HTTP/1.1\r\n"
+            b"Host: localhost\r\nContent-Type: application/json\r\n"
+        )
         assert b" 413 " in await raw(client, head + b"Content-Length: 1001\r\n\r\n")
 
 

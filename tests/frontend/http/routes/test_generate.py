@@ -213,7 +213,8 @@ async def test_an_edit_whose_client_left_before_its_answer_is_cancelled(
     for _ in range(5):
         _, writer = await asyncio.open_connection(url.host, url.port)
         writer.write(
-            b"POST /api/generate/async HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"POST /api/generate/async HTTP/1.1\r\n"
+            b"Host: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         )
         await writer.drain()
@@ -662,7 +663,9 @@ async def test_who_does_not_read_disturbs_nobody(client: WebClient, triton: Fake
     url = client.http.base_url
     mute = [await asyncio.open_connection(url.host, url.port) for _ in range(5)]
     for reader, writer in mute:
-        writer.write(f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        writer.write(
+            f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        )
         await reader.readuntil(b"\r\n\r\n")
     for _ in range(5):  # who leave in mid-stream
         async with contextlib.aclosing(client.events(task_id)) as events_of_one:
