@@ -196,7 +196,7 @@ class Settings(BaseSettings):
         "its own, as large",
     )
     max_conditional_images: int = Field(
-        default=4, ge=1, description="maximum number of conditional_images of an edit"
+        default=4, ge=1, le=4, description="maximum number of conditional_images of an edit"
     )
     image_workers: int = Field(
         default=2,

@@ -43,7 +43,7 @@ def removal(**changes: Any) -> Tensors:
     plain: Tensors = {
         "PROMPT": "remove the object",
         "IMAGE": scene(),
-        "CONDITIONAL_IMAGES": [square_mask()],
+        "CONDITIONAL_IMAGE_0": square_mask(),
         "TASK_TYPE": "removal",
         "INPUT_QUALITY": "original",
         "NUM_INFERENCE_STEPS": np.array([3], np.int32),

@@ -354,7 +354,8 @@ async def test_what_is_sent_to_the_model(client: WebClient, triton: FakeTriton) 
     assert triton.requests[task_id] == {
         "PROMPT": ["đặt bình hoa".encode()],
         "IMAGE": [plain(picture)],
-        "CONDITIONAL_IMAGES": [plain_mask(mask), plain(picture)],
+        "CONDITIONAL_IMAGE_0": [plain_mask(mask)],
+        "CONDITIONAL_IMAGE_1": [plain(picture)],
         "REFERENCE_IMAGE": [plain(reference)],
         "REFERENCE_MASK_R": [plain_mask(reference_mask)],
         "NEGATIVE_PROMPT": [b"blurry"],
