@@ -43,13 +43,11 @@ def serving(endpoints: Endpoints | None, **settings: str) -> Iterator[Endpoints]
     if endpoints is not None:
         yield endpoints
         return
-    rest, http, grpc, metrics = ports.free(4)
+    rest, grpc = ports.free(2)
     environment = {
         **os.environ,
         "ARTMANCER_PORT": str(rest),
-        "ARTMANCER_TRITON_HTTP_PORT": str(http),
         "ARTMANCER_TRITON_GRPC_PORT": str(grpc),
-        "ARTMANCER_TRITON_METRICS_PORT": str(metrics),
         **{f"ARTMANCER_{name}": value for name, value in settings.items()},
     }
     command = [str(Path(sys.executable).with_name("artmancer")), "serve"]

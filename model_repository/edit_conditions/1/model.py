@@ -21,6 +21,7 @@ from edit_conditions.plan import plan
 from edit_conditions.regions import canvas_of, on_canvas
 from edit_conditions.request import MAX_ELEMENTS, read_conditions_request
 from edit_conditions.settings import ConditionSettings
+from model_kit import internal
 from model_kit.parameters import Parameters
 from model_kit.tensors import read_inputs, text_array
 
@@ -49,6 +50,7 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse([], pb_utils.TritonError(str(error), code))
 
     def _condition(self, request: "pb_utils.InferenceRequest") -> list["pb_utils.Tensor"]:
+        internal.refuse_clients(request)
         edit = read_conditions_request(read_inputs(request, MAX_ELEMENTS), self._settings)
         shadow_hint = self._settings.shadow_hint
         planned = plan(edit, shadow_hint)

@@ -63,7 +63,8 @@ def test_a_seed_is_drawn_anew_where_none_is_given() -> None:
 def test_only_what_conditioning_reads_goes_to_it_and_all_of_it() -> None:
     tensors: Tensors = {
         "PROMPT": [b"x"],
-        "CONDITIONAL_IMAGES": [b"a", b"b"],
+        "CONDITIONAL_IMAGE_0": [b"a"],
+        "CONDITIONAL_IMAGE_1": [b"b"],
         "TASK_TYPE": [b"\xff"],  # not this module's to judge
         "SEED": [1],
         "NEGATIVE_PROMPT": [b"n"],
@@ -71,7 +72,8 @@ def test_only_what_conditioning_reads_goes_to_it_and_all_of_it() -> None:
     request = read_edit_request(tensors, static_schedule=False, max_bytes=100)
     assert request.condition_inputs == {
         "PROMPT": [b"x"],
-        "CONDITIONAL_IMAGES": [b"a", b"b"],
+        "CONDITIONAL_IMAGE_0": [b"a"],
+        "CONDITIONAL_IMAGE_1": [b"b"],
         "TASK_TYPE": [b"\xff"],
     }
 

@@ -12,6 +12,7 @@ from image_edit.messages import Failed, Message, Progressed, Stage, Succeeded
 from image_edit.request import EditRequest
 from image_edit.work import GivenUpError, Work
 from model_kit.crash_only import guarded
+from model_kit.deadlines import Units
 from model_kit.errors import Code, CodedError, invalid
 from model_kit.laps import Laps
 
@@ -84,6 +85,7 @@ class EditJobs:
         self._warm_up = warm_up
         self._give_back_memory = give_back_memory
         self._warmed_up: Future[None] = Future()
+        self._conditioning = Units()
 
         # Guards all below, and the jobs themselves.
         self._changed = threading.Condition()
@@ -149,6 +151,10 @@ class EditJobs:
         """Return how many jobs wait and how many run."""
         with self._changed:
             return self._waiting(), int(self._running is not None)
+
+    def conditioning_seconds(self) -> float:
+        """Return how long the conditions of one job have been being built; 0 if none are."""
+        return self._conditioning.longest_s()
 
     def running_id(self) -> str:
         """Return the id of the job that the engine works on; "" if it is idle, or has no id."""
@@ -231,7 +237,8 @@ class EditJobs:
             steps = job.request.num_inference_steps
             self._emit(job, Progressed(Stage.CONDITIONING, 0, steps, 0.0))
         try:
-            conditions = self._build_conditions(job.request)
+            with self._conditioning.unit():
+                conditions = self._build_conditions(job.request)
         except Exception as error:
             failed = Failed(error_of(error, self._log_error))
             with self._changed:
