@@ -33,7 +33,7 @@ from frontend.errors import (
     UnsupportedError,
 )
 from frontend.jobs.rules import CANCELLED_TEXT
-from frontend.jobs.store import EVERYBODY, NewJob
+from frontend.jobs.store import EVERYBODY, MAX_ATTEMPTS, NewJob
 from frontend.loop_time import RunningClock
 from frontend.supervision import Rounds, supervised_task
 from frontend.triton.edit_tensors import edit_update, in_field_names
@@ -180,8 +180,10 @@ class EditService:
         params: EditParams,
         original: bytes,
         size: Size | None,
+        *,
         key: Key | None = None,
         owner: str = EVERYBODY,
+        retry: bool = True,
     ) -> str:
         """Queue an edit and return the id of its job.
 
@@ -191,6 +193,7 @@ class EditService:
             size: of the answer, if known.
             key: what the client calls it; one key is one job.
             owner: whose it is.
+            retry: whether it is begun anew if what runs it is lost.
 
         Raises:
             InvalidInputError: the key came with another request before.
@@ -218,6 +221,7 @@ class EditService:
                     event=event,
                     key=key,
                     owner=owner,
+                    max_attempts=MAX_ATTEMPTS if retry else 1,
                 )
             )
         except ServingError:

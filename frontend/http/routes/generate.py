@@ -249,13 +249,15 @@ async def _submit(
 
 async def _queue(request: GenerationRequest, services: Services, key: JobKey) -> str:
     """Decode the images and queue the job."""
-    return await services.edits.submit(*await _decoded(request, services), key)
+    retry = request.retry is not False
+    return await services.edits.submit(*await _decoded(request, services), key=key, retry=retry)
 
 
 async def _queue_unless_left(request: GenerationRequest, services: Services, http: Request) -> str:
     """Do as `_queue` does, and cancel the job if its client has left."""
     decoded = await _decoded(request, services)
-    submission = asyncio.ensure_future(services.edits.submit(*decoded))
+    retry = request.retry is not False
+    submission = asyncio.ensure_future(services.edits.submit(*decoded, retry=retry))
     try:
         task_id = await asyncio.shield(submission)
     except asyncio.CancelledError:
