@@ -153,6 +153,13 @@ class GenerationRequest(JsonRequest):
     preview: Annotated[
         bool | None, Field(description="adds a small picture to the event of each step")
     ] = None
+    debug: Annotated[
+        bool | None,
+        Field(
+            description="false: the result's debug_info is null, which leaves most of its bytes"
+            " out, on the server too"
+        ),
+    ] = None
 
     @property
     def resolved_task_type(self) -> str:
