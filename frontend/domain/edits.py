@@ -49,6 +49,7 @@ class EditParams:
     seed: int
     enable_flowmatch_scheduler: bool | None = None
     preview: bool | None = None
+    debug: bool | None = None
 
     @property
     def image_bytes(self) -> int:

@@ -40,6 +40,7 @@ EDIT_INPUTS = (
     TensorSpec("SEED", "INT64"),
     TensorSpec("ENABLE_FLOWMATCH_SCHEDULER", "BOOL"),
     TensorSpec("PREVIEW", "BOOL"),
+    TensorSpec("DEBUG", "BOOL"),
 )
 CANCEL = TensorSpec("CANCEL", "BYTES")
 IMAGE_EDIT = ModelTensors(

@@ -17,7 +17,7 @@ from frontend.settings import Settings
 from frontend.triton.edit_tensors import CONDITIONAL_IMAGES, EDIT_INPUTS, IMAGE_EDIT
 from frontend.triton.mask_tensors import PROMPT_INPUTS, SMART_MASK
 from frontend.triton.tensors import ModelTensors, mismatches
-from image_edit.conditions import OUTPUTS
+from image_edit.conditions import DEBUG_OUTPUT, OUTPUTS
 from image_edit.request import CONDITION_INPUTS
 from model_kit import raster
 from model_kit.tensors import MAX_TEXT_BYTES
@@ -56,7 +56,7 @@ def test_the_frontend_knows_every_tensor(table: ModelTensors) -> None:
 
 def test_image_edit_knows_every_tensor_of_edit_conditions() -> None:
     config = model_config("edit_conditions/config.pbtxt")
-    assert [tensor.name for tensor in config.output] == list(OUTPUTS)
+    assert [tensor.name for tensor in config.output] == [*OUTPUTS, DEBUG_OUTPUT]
     # Both sizes are the client's, the area is the bundle's.
     passed = CONDITION_INPUTS | {"WIDTH", "HEIGHT", "IMAGE_AREA"}
     assert {tensor.name for tensor in config.input} == passed

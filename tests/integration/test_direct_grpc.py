@@ -164,6 +164,13 @@ async def test_two_live_jobs_may_not_share_a_request_id(triton: Any) -> None:
     assert "[CANCELLED]" in errors[0]
 
 
+async def test_debug_pictures_are_left_out_for_who_does_not_want_them(triton: Any) -> None:
+    last = (await collect(triton, removal(DEBUG=np.array([False]))))[-1]
+    info = json.loads(last.values["INFO"])
+    assert info["debug_info"] is None
+    assert info["parameters_used"]["task_type"] == "removal"
+
+
 async def test_edit_conditions_serves_a_direct_client_too(triton: Any) -> None:
     values = {
         "PROMPT": " ",

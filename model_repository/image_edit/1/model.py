@@ -18,7 +18,7 @@ except ModuleNotFoundError:
         "in ArtMancer's folder run: pip install --no-deps ."
     ) from None
 
-from image_edit.conditions import OUTPUTS, Conditions, read_conditions
+from image_edit.conditions import DEBUG_OUTPUT, OUTPUTS, Conditions, read_conditions
 from image_edit.engine.cpu import tune_for_cpu
 from image_edit.errors import error_of, error_of_conditions
 from image_edit.jobs import EditJob, EditJobs
@@ -202,7 +202,7 @@ def _conditions(request: EditRequest, image_area: int) -> Conditions:
     numbers = {"WIDTH": request.width, "HEIGHT": request.height, "IMAGE_AREA": image_area}
     response = pb_utils.InferenceRequest(
         model_name="edit_conditions",
-        requested_output_names=list(OUTPUTS),
+        requested_output_names=[*OUTPUTS, *([DEBUG_OUTPUT] if request.debug else [])],
         inputs=[
             *(
                 pb_utils.Tensor(name, np.array(elements, dtype=np.object_))

@@ -18,7 +18,7 @@ from model_kit import deadlines, internal
 from model_kit.deadlines import STUCK_S
 from model_kit.laps import Laps
 from model_kit.parameters import Parameters
-from model_kit.tensors import Tensors, read_inputs, read_outputs, text_array
+from model_kit.tensors import Tensors, read_inputs, read_outputs, read_text, text_array
 from smart_mask.errors import error_of
 from smart_mask.jobs import MaskJob, MaskJobs
 from smart_mask.letterbox import Floats
@@ -73,7 +73,7 @@ class TritonPythonModel:
     def _cancel(self, tensors: Tensors) -> str:
         if len(tensors) > 1:
             raise invalid("CANCEL", "must be the only input")
-        request_id = tensors["CANCEL"][0].decode(errors="replace")
+        request_id = read_text(tensors, "CANCEL")
         self._end_if_stuck()
         if not request_id:
             deadlines.refuse_if_late("a mask request", self._jobs.longest_seconds())

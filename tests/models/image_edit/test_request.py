@@ -22,6 +22,7 @@ def test_what_a_client_leaves_open() -> None:
     assert request.guidance_scale is request.true_cfg_scale is None
     assert request.static_schedule is False
     assert request.preview is False
+    assert request.debug is True
     assert request.has_reference_image is False
 
 
@@ -36,6 +37,7 @@ def test_what_a_client_says() -> None:
         SEED=2**63 - 1,
         ENABLE_FLOWMATCH_SCHEDULER=True,
         PREVIEW=True,
+        DEBUG=False,
         REFERENCE_IMAGE=b"z",
     )
     assert request.negative_prompt == "wörd"
@@ -46,6 +48,7 @@ def test_what_a_client_says() -> None:
     assert request.seed == 2**63 - 1
     assert request.static_schedule is True
     assert request.preview is True
+    assert request.debug is False
     assert request.has_reference_image is True
 
 

@@ -63,6 +63,12 @@ class ConditionsRequest:
     image_area: int = DEFAULT_IMAGE_AREA
     """Pixels that the model was made for; larger pictures are worked on at this size."""
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of all its pictures and masks."""
+        pictures = (self.picture.native, self.mask, self.reference_image, self.reference_mask)
+        return sum(each.nbytes for each in (*pictures, *self.extra_images) if each is not None)
+
 
 def read_conditions_request(tensors: Tensors, settings: ConditionSettings) -> ConditionsRequest:
     """Check and decode a request; everything cheap is checked before a picture is decoded.

@@ -15,9 +15,12 @@ from model_kit.crash_only import guarded
 from model_kit.deadlines import Units
 from model_kit.errors import Code, CodedError, invalid
 from model_kit.laps import Laps
+from model_kit.memory import Returns
 
 # Far longer than an engine step or a call of edit_conditions takes.
 STOP_TIMEOUT_S = 60.0
+# Of each byte of the picture and its conditions, roughly: files, results, debug pictures.
+_BYTES_OF_EDIT = 4
 
 BuildConditions = Callable[[EditRequest], Conditions]
 Run = Callable[[EditRequest, Conditions, Laps], Generator[Progressed | None, None, Succeeded]]
@@ -86,6 +89,7 @@ class EditJobs:
         self._give_back_memory = give_back_memory
         self._warmed_up: Future[None] = Future()
         self._conditioning = Units()
+        self._returns = Returns()
 
         # Guards all below, and the jobs themselves.
         self._changed = threading.Condition()
@@ -264,6 +268,9 @@ class EditJobs:
             self._give_back_memory()
         with self._changed:
             self._end(job, message)
+        size = conditions.picture.nbytes + sum(each.images.nbytes for each in conditions.regions)
+        del conditions
+        self._returns.freed(_BYTES_OF_EDIT * size)
         if isinstance(message, Failed) and isinstance(message.error, DeviceLostError):
             self._device_lost = True
             self._on_device_lost()

@@ -55,6 +55,8 @@ class EditRequest:
     """0..2^63 - 1; random if the client gave none."""
     static_schedule: bool
     preview: bool
+    debug: bool
+    """Whether INFO has debug_info."""
 
     @property
     def region(self) -> str:
@@ -98,6 +100,7 @@ def read_edit_request(tensors: Tensors, *, static_schedule: bool, max_bytes: int
         seed=secrets.randbits(DRAWN_SEED_BITS) if seed is None else seed,
         static_schedule=_flag(tensors, "ENABLE_FLOWMATCH_SCHEDULER", static_schedule),
         preview=_flag(tensors, "PREVIEW", False),
+        debug=_flag(tensors, "DEBUG", True),
     )
 
 
