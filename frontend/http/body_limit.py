@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
+from model_kit.memory import Returns, give_back
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,6 +19,8 @@ MAX_JSON_VALUES = 10_000
 # How long a whole body may take, and one part of it: 64 MiB in five minutes are 2 Mbit/s.
 BODY_TIMEOUT_S = 300.0
 PART_TIMEOUT_S = 30.0
+# Of each byte of a body: itself, its text, its file, and the pixels in it.
+BYTES_OF_BODY = 4
 _VALUE_STARTS = (b",", b"[", b"{")
 
 
@@ -36,6 +40,7 @@ class BodyLimit:
         self._max_bytes = max_bytes
         self._max_pending_bytes = max_pending_bytes
         self._pending_bytes = 0
+        self._returns = Returns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and count its body while the application reads it."""
@@ -98,6 +103,9 @@ class BodyLimit:
             await self._app(scope, bounded, send_noting)
         finally:
             self._pending_bytes -= counted
+            if self._returns.is_due(BYTES_OF_BODY * received):
+                # Off the loop, because it walks through all that is free.
+                asyncio.get_running_loop().run_in_executor(None, give_back)
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:

@@ -34,8 +34,8 @@ class RefusalLog:
     """
 
     def __init__(self, window_s: float = WINDOW_S) -> None:
-        self._refused = _Window(window_s, lambda left_out: log.info(_LEFT_OUT, count=left_out))
-        self._failed = _Window(window_s, lambda left_out: log.error(_LEFT_OUT, count=left_out))
+        self._refused = Window(window_s, lambda left_out: log.info(_LEFT_OUT, count=left_out))
+        self._failed = Window(window_s, lambda left_out: log.error(_LEFT_OUT, count=left_out))
 
     def note(self, request: Request, status: int, detail: str, *, failed: bool) -> None:
         """Log an answer with an error status.
@@ -54,7 +54,7 @@ class RefusalLog:
         write(
             "request_failed" if failed else "request_refused",
             method=request.method,
-            route=route or _shown(request.url.path, MAX_PATH_CHARS),
+            route=route or _shown(request.scope["path"], MAX_PATH_CHARS),
             status=status,
             detail=_shown(detail, MAX_DETAIL_CHARS),
         )
@@ -68,13 +68,21 @@ class RefusalLog:
 _LEFT_OUT = "requests_left_out"
 
 
-class _Window:
+class Window:
+    """Lets MAX_LINES pass in a window, and reports at its end how many did not.
+
+    Args:
+        seconds: of a window, which begins with the first line.
+        report: takes their number, unless it is 0.
+    """
+
     def __init__(self, seconds: float, report: Callable[[int], None]) -> None:
         self._seconds = seconds
         self._report = report
         self._lines = 0
 
     def has_room(self) -> bool:
+        """Count a line; return whether it may be written. Call it in the event loop."""
         if not self._lines:
             asyncio.get_running_loop().call_later(self._seconds, self._end)
         self._lines += 1

@@ -157,6 +157,13 @@ class GenerationRequest(JsonRequest):
         bool | None,
         Field(description="false: an edit that is lost with what runs it is not begun anew"),
     ] = None
+    debug: Annotated[
+        bool | None,
+        Field(
+            description="false: the result's debug_info is null, which leaves most of its bytes"
+            " out, on the server too"
+        ),
+    ] = None
 
     @property
     def resolved_task_type(self) -> str:
