@@ -27,7 +27,7 @@ SHARED_MEMORY = Path("/dev/shm")
 async def kill_in_mid_job(
     server: Server, victim: psutil.Process, behind: list[str] | None = None
 ) -> list[Json]:
-    """Kill `victim` while a job runs; return the job's events.
+    """Kill `victim` while a job runs that is not to be begun anew; return the job's events.
 
     Args:
         server: the server that `victim` belongs to.
@@ -35,11 +35,11 @@ async def kill_in_mid_job(
         behind: gets the task_ids of two more jobs: one that Triton has, and one that waits.
     """
     async with WebClient(server.url) as client:
-        running_job = await client.submit(long_edit())
+        running_job = await client.submit(long_edit() | {"retry": False})
         subscribers = [asyncio.create_task(client.follow(running_job)) for _ in range(3)]
         await client.reached(running_job, step=1)
         if behind is not None:
-            behind += [await client.submit() for _ in range(2)]
+            behind += [await client.submit(edit(retry=False)) for _ in range(2)]
             await client.wait_status(behind[0], "processing")
         victim.send_signal(signal.SIGKILL)
         streams = await asyncio.wait_for(asyncio.gather(*subscribers), END_WITHIN_S)
@@ -87,6 +87,24 @@ async def test_triton_killed_in_mid_job(fragile_server: Server) -> None:
     prefix = "Waiting for Triton to load the models: "
     assert [event for event in events if (event["loading_message"] or "").startswith(prefix)]
     await edit_again(fragile_server)
+
+
+async def test_an_edit_whose_triton_is_killed_makes_the_same_picture(
+    fragile_server: Server,
+) -> None:
+    request = edit(num_inference_steps=12, width=512, height=512)
+    async with WebClient(fragile_server.url) as client:
+        _, undisturbed = await client.finish(request)
+        task_id = await client.submit(request)
+        following = asyncio.create_task(client.follow(task_id))
+        await client.reached(task_id, step=1)
+        fragile_server.tritonserver().send_signal(signal.SIGKILL)
+        events = await asyncio.wait_for(following, 300)
+        assert (events[-1]["status"], events[-1]["restarts"]) == ("done", 1)
+        progress = [event["progress"] for event in events]
+        assert progress == sorted(progress)
+        result = (await client.http.get(f"/api/generate/result/{task_id}")).json()
+    assert result["image"] == undisturbed["image"]
 
 
 @pytest.mark.parametrize("model", ["image_edit", "edit_conditions"])
