@@ -16,6 +16,7 @@ from frontend.dispatch.outage import Outage
 from frontend.dispatch.queue import JobQueue, LiveJob
 from frontend.domain.edits import EditResult, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
+from frontend.domain.owners import price
 from frontend.errors import (
     BackendError,
     ClosingError,
@@ -28,6 +29,7 @@ from frontend.errors import (
     UnsupportedError,
 )
 from frontend.loop_time import RunningClock
+from frontend.shares import Budgets
 from frontend.supervision import Rounds, supervised_task
 from frontend.triton.edit_tensors import edit_update, in_field_names
 from frontend.triton.loading import loading_stage, outage_error
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from frontend.domain.edits import EditParams, EditProgress, Size
     from frontend.domain.models import EditModelState
+    from frontend.domain.owners import Owner
     from frontend.jobs.store import JobStore
     from frontend.settings import Settings
     from frontend.triton.watch import TritonWatch
@@ -77,6 +80,7 @@ class EditService:
             self._running_clock,
         )
         self._watches = dict(zip(self._queue.lanes, watches, strict=True))
+        self._budgets = Budgets(self._clock)
         self._outage = Outage(settings.recovery_timeout_s)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -128,19 +132,20 @@ class EditService:
             return states
         raise self._outage_error()
 
-    def admit(self, task_type: str) -> None:
+    def admit(self, owner: Owner, task_type: str) -> None:
         """Check that an edit would be accepted now, before any work is put into it.
 
         Raises:
             UnavailableError: Triton is down, the queue is full, or the server is stopping.
+            TooMuchError: the owner has as many jobs waiting, or has had as many, as it may.
             UnsupportedError: the loaded bundle cannot run `task_type`.
         """
         if self._closing:
             raise ClosingError()
         if not any(task_type in state.adapters for state in self.require()):
             raise UnsupportedError(f"task_type: the adapter for {task_type} is not installed")
-        if self._queue.full:
-            raise UnavailableError("The queue is full")
+        self._queue.check(owner)
+        self._budgets.check(owner)
 
     def expected_seconds(self, steps: int, size: Size | None) -> float | None:
         """Return how long an edit takes on an idle engine, in seconds.
@@ -156,33 +161,39 @@ class EditService:
             return None
         return _known(self._queue.expected_seconds(steps, self._pixels(size)))
 
-    async def submit(self, params: EditParams, original: bytes, size: Size | None) -> str:
+    async def submit(
+        self, owner: Owner, params: EditParams, original: bytes, size: Size | None
+    ) -> str:
         """Queue an edit and return the id of its job.
 
         Args:
+            owner: whose it is.
             params: the edit.
             original: the file that its picture came as.
             size: of the answer, if known.
 
         Raises:
             UnavailableError: Triton is down, or the queue or the job store is full.
+            TooMuchError: the owner has as much waiting, or has had as much, as it may.
             UnsupportedError: the loaded bundle cannot run the task.
         """
         # A second time, because the queue may have filled up while the images were decoded.
-        self.admit(params.task_type)
+        self.admit(owner, params.task_type)
         pixels = self._pixels(size)
-        job = LiveJob(
-            str(uuid.uuid4()), params.num_inference_steps, pixels, size, task_type=params.task_type
-        )
+        steps, task_type = params.num_inference_steps, params.task_type
+        job = LiveJob(str(uuid.uuid4()), steps, pixels, owner, size, task_type=task_type)
         self._queue.enter(job)
         try:
             event = self._queued_event(job, self._queue.seconds_left(job))
-            await self._store.create(job.job_id, params, original, event)
+            await self._store.create(job.job_id, params, original, event, owner)
         except ServingError:
             self._queue.leave(job)
             raise
         job.startable = True
-        log.info("job_queued", task_id=job.job_id, task_type=params.task_type, steps=job.steps)
+        self._budgets.spend(owner, price(steps, pixels))
+        log.info(
+            "job_queued", task_id=job.job_id, task_type=task_type, steps=steps, owner=owner.name
+        )
         self._dispatch()
         return job.job_id
 
@@ -236,8 +247,7 @@ class EditService:
 
     async def _announce_all(self) -> None:
         """Send every waiting job how it stands."""
-        waiting = self._queue.waiting.values()
-        await self._announce([(job, self._queue.seconds_left(job)) for job in waiting])
+        await self._announce(self._queue.standings())
 
     def _queued_event(self, job: LiveJob, seconds_left: float) -> JobEvent:
         return JobEvent(
@@ -264,7 +274,7 @@ class EditService:
                 if self._may_start_again(job, error):
                     log.info("job_returned", reason=error.detail)
                     self._queue.put_back(job)
-                    await self._announce(self._queue.moved_up())
+                    await self._announce(self._queue.moved())
                 else:
                     await self._fail(job, job.end_reason or error)
             except Exception:
@@ -402,7 +412,7 @@ class EditService:
                 await self._react()
                 # Once a ping, not at each start: a long queue of short jobs would send
                 # positions without end.
-                await self._announce(self._queue.moved_up())
+                await self._announce(self._queue.moved())
             await asyncio.sleep(next_ping - self._clock())
 
     async def _ping_all(self) -> None:

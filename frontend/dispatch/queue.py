@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import itertools
 import math
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from frontend.domain.edits import Stage
+from frontend.errors import TooMuchError, UnavailableError
+from frontend.shares import Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from frontend.domain.edits import EditProgress, Size
+    from frontend.domain.owners import Owner
     from frontend.errors import ServingError
     from frontend.triton.stream import InferStream
 
@@ -70,6 +74,8 @@ class LiveJob:
     """Denoising steps of the job."""
     pixels: int
     """Pixels that each step computes: at most so many, until the model has said how many."""
+    owner: Owner
+    """Whose it is."""
     size: Size | None = None
     """Of the answer, if known."""
     computed_sizes: tuple[Size, ...] | None = None
@@ -82,6 +88,8 @@ class LiveJob:
     """When it was last sent to a Triton, unless it waits again; the same clock."""
     number: int = 0
     """Its number in the order of entering."""
+    turn_before: int = 0
+    """Its owner's last turn before that of its start."""
     position: int = 0
     """1 for the next to start."""
     startable: bool = False
@@ -119,7 +127,7 @@ class LiveJob:
 
 
 class JobQueue:
-    """Edits in the order of their start.
+    """Edits that wait and run. Owners take turns, and the jobs of one owner start in their order.
 
     Args:
         max_waiting: maximum number of waiting jobs.
@@ -144,6 +152,7 @@ class JobQueue:
         self._running_clock = running_clock or clock
         self._seconds_per_unit = math.nan  # a unit is one step of one pixel
         self._numbers = itertools.count()
+        self._rotation = Rotation()
         self.lanes = [Lane(self._running_clock()) for _ in range(lanes)]
         self.waiting: dict[str, LiveJob] = {}
         self.running: dict[str, LiveJob] = {}
@@ -153,27 +162,50 @@ class JobQueue:
         """Whether no further job may enter."""
         return len(self.waiting) >= self._max_waiting
 
+    def check(self, owner: Owner) -> None:
+        """Check that one more job of this owner may enter.
+
+        Raises:
+            UnavailableError: too many jobs wait.
+            TooMuchError: too many of this owner do.
+        """
+        if self.full:
+            raise UnavailableError("The queue is full")
+        most = owner.limits.max_waiting
+        if sum(job.owner.name == owner.name for job in self.waiting.values()) >= most:
+            raise TooMuchError(f"This client has as many waiting jobs as one may: {most}")
+
     def enter(self, job: LiveJob) -> None:
-        """Put `job` at the end."""
+        """Put `job` behind its owner's others."""
         self.waiting[job.job_id] = job
         job.number = next(self._numbers)
         job.entered_at = self._clock()
-        job.position = len(self.waiting)
+        job.position = list(self._in_turn()).index(job) + 1
 
     def start_next(self) -> LiveJob | None:
-        """Give the first startable job to the idlest lane; return it, or None."""
+        """Give the first startable job of the owner in turn to the idlest lane; return it, or None.
+
+        An owner that has as many jobs running as it may loses its turn.
+        """
         ready = [lane for lane in self.lanes if lane.ready]
         lane = min(ready, key=lambda lane: len(lane.running), default=None)
         if lane is None or len(lane.running) >= self._max_running:
             return None
+        running = Counter(job.owner.name for job in self.running.values())
+        first: dict[str, LiveJob] = {}
         for job in self.waiting.values():
-            if job.startable:
-                self.running[job.job_id] = self.waiting.pop(job.job_id)
-                job.lane, lane.running[job.job_id] = lane, job
-                job.starts += 1
-                job.started_at = self._clock()
-                return job
-        return None
+            if job.startable and not _is_busy(job.owner, running):
+                first.setdefault(job.owner.name, job)
+        if not first:
+            return None
+        job = first[self._rotation.next(first)]
+        job.turn_before = self._rotation.last_turn(job.owner.name)
+        self._rotation.note(job.owner.name)
+        self.running[job.job_id] = self.waiting.pop(job.job_id)
+        job.lane, lane.running[job.job_id] = lane, job
+        job.starts += 1
+        job.started_at = self._clock()
+        return job
 
     def put_back(self, job: LiveJob) -> None:
         """Return `job`, which Triton has not accepted, to its place among the waiting."""
@@ -181,7 +213,8 @@ class JobQueue:
         assert job.lane is not None, "it has not started"
         del job.lane.running[job.job_id]
         job.lane = job.stream = job.started_at = None
-        job.position = 0  # none: so moved_up announces it again
+        job.position = 0  # none: so `moved` announces it again
+        self._rotation.take_back(job.owner.name, job.turn_before)
         in_order = sorted([job, *self.waiting.values()], key=lambda job: job.number)
         self.waiting = {job.job_id: job for job in in_order}
 
@@ -226,11 +259,15 @@ class JobQueue:
         """Return the seconds until `job` is done; NaN if unknown."""
         return next(seconds for each, seconds in self._schedule() if each is job)
 
-    def moved_up(self) -> list[tuple[LiveJob, float]]:
+    def standings(self) -> list[tuple[LiveJob, float]]:
+        """Return the waiting jobs in the order of their start, with their `seconds_left`."""
+        return list(self._schedule())[len(self.running) :]
+
+    def moved(self) -> list[tuple[LiveJob, float]]:
         """Return the waiting jobs whose position has changed, with their `seconds_left`."""
         moved = []
-        for position, (job, seconds) in enumerate(self._schedule(), 1 - len(self.running)):
-            if position > 0 and job.position != position:
+        for position, (job, seconds) in enumerate(self.standings(), 1):
+            if job.position != position:
                 job.position = position
                 moved.append((job, seconds))
         return moved
@@ -239,10 +276,46 @@ class JobQueue:
         now = self._clock()
         working = [lane for lane in self.lanes if lane.ready or lane.running]
         busy = dict.fromkeys(working or self.lanes, 0.0)
-        for job in itertools.chain(self.running.values(), self.waiting.values()):
+        for job in itertools.chain(self.running.values(), self._in_turn()):
             lane = job.lane or min(busy, key=lambda lane: busy[lane])
             busy[lane] += self._own_seconds(job, now)
             yield job, busy[lane]
+
+    def _in_turn(self) -> Iterator[LiveJob]:
+        """Yield the waiting jobs in the order of their start, if no other comes.
+
+        Running jobs are taken to end in the order of their start.
+        """
+        queues: dict[str, deque[LiveJob]] = {}
+        for job in self.waiting.values():
+            queues.setdefault(job.owner.name, deque()).append(job)
+        turns = [
+            (self._rotation.last_turn(name), jobs[0].number, name) for name, jobs in queues.items()
+        ]
+        heapq.heapify(turns)
+        next_turn = itertools.count(self._rotation.newest + 1)
+        running = deque(job.owner.name for job in self.running.values())
+        counts = Counter(running)
+        places = len(self.lanes) * self._max_running
+        busy: dict[str, tuple[int, int, str]] = {}
+        while turns or busy:
+            if not turns or len(running) >= places:
+                ended = running.popleft()
+                counts[ended] -= 1
+                if ended in busy:
+                    heapq.heappush(turns, busy.pop(ended))
+                continue
+            turn = heapq.heappop(turns)
+            name = turn[-1]
+            if _is_busy(queues[name][0].owner, counts):
+                busy[name] = turn
+                continue
+            job = queues[name].popleft()
+            running.append(name)
+            counts[name] += 1
+            if queues[name]:
+                heapq.heappush(turns, (next(next_turn), job.number, name))
+            yield job
 
     def _own_seconds(self, job: LiveJob, now: float) -> float:
         if job.engine_since is None or job.last is None:
@@ -253,3 +326,9 @@ class JobQueue:
         # No step has been measured. An estimate that has run out says nothing any more.
         expected = job.expected_seconds
         return math.nan if expected is None or expected <= elapsed else expected - elapsed
+
+
+def _is_busy(owner: Owner, running: Counter[str]) -> bool:
+    """Return whether an owner has as many jobs running as it may."""
+    most = owner.limits.max_running
+    return most is not None and running[owner.name] >= most

@@ -54,7 +54,8 @@ class RefusalLog:
         write(
             "request_failed" if failed else "request_refused",
             method=request.method,
-            route=route or _shown(request.url.path, MAX_PATH_CHARS),
+            route=route or _shown(request.scope["path"], MAX_PATH_CHARS),
+            owner=request.state.owner.name,
             status=status,
             detail=_shown(detail, MAX_DETAIL_CHARS),
         )

@@ -36,16 +36,22 @@ class Repeats:
 
     def __init__(self, jobs: JobStore) -> None:
         self._jobs = jobs
-        self._submissions: OrderedDict[str, _Submission] = OrderedDict()
+        # By owner and key.
+        self._submissions: OrderedDict[tuple[str, str], _Submission] = OrderedDict()
 
     async def submit(
-        self, key: str, body: bytes, submit: Callable[[], Coroutine[None, None, str]]
+        self,
+        owner: str,
+        key: str,
+        body: bytes,
+        submit: Callable[[], Coroutine[None, None, str]],
     ) -> str:
         """Submit once for each key, and return the same job each time.
 
         The submission goes on if its client leaves: the key finds its job.
 
         Args:
+            owner: who submits; another owner's key is another key.
             key: chosen by the client.
             body: of the request; the same key must come with the same one.
             submit: called only where the key is new, or its job was refused or has expired.
@@ -56,16 +62,17 @@ class Repeats:
         """
         if len(key) > MAX_KEY_LENGTH:
             raise InvalidInputError(f"Idempotency-Key: longer than {MAX_KEY_LENGTH} characters")
+        name = owner, key
         digest = (await asyncio.to_thread(hashlib.sha256, body)).digest()
-        known = self._submissions.get(key)
-        if known and await self._has_gone(known) and self._submissions.get(key) is known:
-            del self._submissions[key]
+        known = self._submissions.get(name)
+        if known and await self._has_gone(known) and self._submissions.get(name) is known:
+            del self._submissions[name]
         # From here to the new entry nothing is awaited, so that one key submits once.
-        if (known := self._submissions.get(key)) is None:
+        if (known := self._submissions.get(name)) is None:
             known = _Submission(digest, asyncio.create_task(submit()))
             # Else asyncio complains of an error that no client was left to hear.
             known.job_id.add_done_callback(lambda task: task.cancelled() or task.exception())
-            self._submissions[key] = known
+            self._submissions[name] = known
             if len(self._submissions) > MAX_KEYS:
                 self._submissions.popitem(last=False)
         if known.digest != digest:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from frontend.errors import JobNotFoundError, UnavailableError
+from frontend.errors import JobNotFoundError, TooMuchError, UnavailableError
 from frontend.jobs.rules import follow_up
 from frontend.jobs.store import Listed
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from frontend.domain.edits import EditParams, EditResult
     from frontend.domain.jobs import JobEvent, JobStatus
+    from frontend.domain.owners import Owner
     from frontend.jobs.store import Entry
 
 # Maximum number of entries in one log. A job has at most 100 steps, a few stages and one entry for
@@ -35,6 +36,7 @@ class _Job:
     original: bytes
     task_type: str
     first: JobEvent
+    owner: str
     size: int = 0
     """Bytes of the images still needed, the log and the result."""
     appended: int = 1
@@ -58,7 +60,7 @@ class MemoryJobStore:
 
     Args:
         memory_bytes: maximum bytes to hold; unfinished jobs may take half. If more is needed, the
-            jobs that finished first are forgotten.
+            owner of the most loses the jobs that finished first.
         ttl_s: seconds that a finished job is kept.
     """
 
@@ -70,25 +72,28 @@ class MemoryJobStore:
         self._numbers = itertools.count(1)
         # In the order of their ends.
         self._finished: dict[str, _Job] = {}
-        self._size = 0
-        self._unfinished_size = 0
+        # By owner.
+        self._sizes: Counter[str] = Counter()
+        self._unfinished_sizes: Counter[str] = Counter()
 
     @property
     def size(self) -> int:
         """Bytes held."""
-        return self._size
+        return self._sizes.total()
 
     async def create(
-        self, job_id: str, params: EditParams, original: bytes, event: JobEvent
+        self, job_id: str, params: EditParams, original: bytes, event: JobEvent, owner: Owner
     ) -> None:
         """See JobStore."""
         size = params.image_bytes + len(original) + EVENT_BYTES
-        if self._unfinished_size + size > self._memory_bytes // 2:
+        if self._unfinished_sizes.total() + size > self._memory_bytes // 2:
             raise UnavailableError("The server holds as many images of waiting jobs as it may")
-        self._make_space(size)
+        if self._unfinished_sizes[owner.name] + size > (most := owner.limits.max_bytes):
+            raise TooMuchError(f"This client has as many bytes in waiting jobs as one may: {most}")
+        self._make_space(size, owner.name)
         log = deque([event], MAX_EVENTS)
         number = next(self._numbers)
-        job = _Job(number, log, params, original, params.task_type, event)
+        job = _Job(number, log, params, original, params.task_type, event, owner.name)
         self._jobs[job_id] = job
         self._resize(job, size)
 
@@ -98,7 +103,7 @@ class MemoryJobStore:
         if (accepted := follow_up(job.last, event)) is None:
             return False
         result_size = len(result.image) + len(result.info) if result else 0
-        self._make_space(len(event.preview) + result_size)
+        self._make_space(len(event.preview) + result_size, job.owner)
         dropped = job.events[0] if len(job.events) == MAX_EVENTS else None
         job.events.append(accepted)
         job.appended += 1
@@ -106,7 +111,7 @@ class MemoryJobStore:
         self._resize(job, _event_size(accepted) + result_size - _event_size(dropped))
         if accepted.status.terminal:
             await self.release(job_id)
-            self._unfinished_size -= job.size
+            self._unfinished_sizes[job.owner] -= job.size
             self._finished[job_id] = job
             loop = asyncio.get_running_loop()
             job.expiry = loop.call_later(self._ttl_s, self._forget, job_id)
@@ -142,14 +147,23 @@ class MemoryJobStore:
             self._resize(job, -job.params.image_bytes)
             job.params = None
 
+    async def owner(self, job_id: str) -> str:
+        """See JobStore."""
+        return self._find(job_id).owner
+
     async def newest(
-        self, limit: int, before: int | None = None, statuses: Collection[JobStatus] = ()
+        self,
+        owner: str,
+        limit: int,
+        before: int | None = None,
+        statuses: Collection[JobStatus] = (),
     ) -> list[Listed]:
         """See JobStore."""
         found = (
             Listed(job.number, job_id, job.task_type, job.first, job.last)
             for job_id, job in reversed(self._jobs.items())
-            if (before is None or job.number < before)
+            if job.owner == owner
+            and (before is None or job.number < before)
             and (not statuses or job.last.status in statuses)
         )
         return list(itertools.islice(found, limit))
@@ -170,20 +184,27 @@ class MemoryJobStore:
 
     def _resize(self, job: _Job, by: int) -> None:
         job.size += by
-        self._size += by
-        self._unfinished_size += by
+        self._sizes[job.owner] += by
+        self._unfinished_sizes[job.owner] += by
 
-    def _make_space(self, size: int) -> None:
-        while self._finished and self._size + size > self._memory_bytes:
-            self._forget(next(iter(self._finished)))
+    def _make_space(self, size: int, owner: str) -> None:
+        """Forget finished jobs, those of the owner who holds the most first, `size` included."""
+        while self._finished and self.size + size > self._memory_bytes:
+            largest = max(
+                {job.owner for job in self._finished.values()},
+                key=lambda each: self._sizes[each] + size * (each == owner),
+            )
+            self._forget(next(i for i, job in self._finished.items() if job.owner == largest))
         # An event without a picture is always accepted, because every job must be able to end.
-        if size and self._size + size > self._memory_bytes:
+        if size and self.size + size > self._memory_bytes:
             raise UnavailableError("The server holds as many pictures as it may")
 
     def _forget(self, job_id: str) -> None:
         job = self._finished.pop(job_id)
         del self._jobs[job_id]
-        self._size -= job.size
+        self._sizes[job.owner] -= job.size
+        if not self._sizes[job.owner]:
+            del self._sizes[job.owner], self._unfinished_sizes[job.owner]
         if job.expiry is not None:
             job.expiry.cancel()
 

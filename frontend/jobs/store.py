@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from frontend.domain.edits import EditParams, EditResult
     from frontend.domain.jobs import JobStatus
+    from frontend.domain.owners import Owner
 
 # An event and its number in the log, from 1 without gaps.
 Entry = tuple[int, JobEvent]
@@ -40,7 +41,7 @@ class JobStore(Protocol):
     """
 
     async def create(
-        self, job_id: str, params: EditParams, original: bytes, event: JobEvent
+        self, job_id: str, params: EditParams, original: bytes, event: JobEvent, owner: Owner
     ) -> None:
         """Add a job whose log begins with `event`.
 
@@ -49,9 +50,11 @@ class JobStore(Protocol):
             params: the edit.
             original: the file that its picture came as.
             event: the first entry.
+            owner: whose it is.
 
         Raises:
             UnavailableError: the job's images do not fit into the store now.
+            TooMuchError: they do not beside the owner's other unfinished jobs.
         """
 
     async def append(self, job_id: str, event: JobEvent, result: EditResult | None = None) -> bool:
@@ -83,12 +86,20 @@ class JobStore(Protocol):
     async def release(self, job_id: str) -> None:
         """Forget the inputs that only the model needs; the final event does so too."""
 
+    async def owner(self, job_id: str) -> str:
+        """Return the name of the job's owner."""
+
     async def newest(
-        self, limit: int, before: int | None = None, statuses: Collection[JobStatus] = ()
+        self,
+        owner: str,
+        limit: int,
+        before: int | None = None,
+        statuses: Collection[JobStatus] = (),
     ) -> list[Listed]:
-        """Return jobs, newest first.
+        """Return an owner's jobs, newest first.
 
         Args:
+            owner: its name.
             limit: maximum number of jobs.
             before: only jobs numbered below; None: all.
             statuses: only jobs whose newest entry has one of these; empty: all.

@@ -9,6 +9,7 @@ import pytest
 from frontend.domain.edits import EditParams
 from frontend.errors import UnavailableError
 from frontend.http.app import create_app
+from tests.fakes.owners import owner
 from tests.fakes.pictures import png
 from tests.fakes.triton_server import DEAD, UNLOADED
 from tests.fakes.web_client import WebClient, check_stream, edit
@@ -381,7 +382,7 @@ async def test_a_job_has_a_deadline(serve: Serve, triton: FakeTriton) -> None:
 
 
 async def test_a_result_that_does_not_fit_fails_the_job(serve: Serve, triton: FakeTriton) -> None:
-    async with serve(memory_bytes=100_000) as client:
+    async with serve(memory_bytes=100_000, owner_fraction=1) as client:
         triton.behaviour.info = {"debug_info": "x" * 100_000}
         last = (await client.follow(await client.submit()))[-1]
         assert last["error"].startswith("503: ")
@@ -466,14 +467,14 @@ async def test_a_stopped_frontend_says_so_and_takes_no_more(
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         services: Services = app.state.services
-        ids = [await services.edits.submit(params, b"", None) for _ in range(3)]
+        ids = [await services.edits.submit(owner(), params, b"", None) for _ in range(3)]
         while (await services.jobs.last(ids[0]))[1].status != "processing":
             await asyncio.sleep(0.01)
     for task_id in ids:
         _, event = await services.jobs.last(task_id)
         assert (event.status, event.error) == ("error", "503: The server is shutting down")
     with pytest.raises(UnavailableError, match="shutting down"):
-        await services.edits.submit(params, b"", None)
+        await services.edits.submit(owner(), params, b"", None)
 
 
 async def test_many_jobs_cancelled_at_random_all_end_once(serve: Serve, triton: FakeTriton) -> None:

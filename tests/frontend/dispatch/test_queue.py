@@ -6,6 +6,7 @@ import pytest
 
 from frontend.dispatch.queue import JobQueue, LiveJob
 from frontend.domain.edits import EditPlan, EditProgress, Stage
+from tests.fakes.owners import owner
 
 
 class Clock:
@@ -28,7 +29,7 @@ def queue(clock: Clock) -> JobQueue:
 
 
 def entered(queue: JobQueue, *names: str, steps: int = 10, pixels: int = 100) -> list[LiveJob]:
-    jobs = [LiveJob(name, steps, pixels, startable=True) for name in names]
+    jobs = [LiveJob(name, steps, pixels, owner(), startable=True) for name in names]
     for job in jobs:
         queue.enter(job)
     return jobs
@@ -84,12 +85,12 @@ def test_a_job_that_leaves_wakes_all_who_wait_for_it(queue: JobQueue) -> None:
 def test_a_new_position_is_reported_once_and_only_to_jobs_behind(queue: JobQueue) -> None:
     a, b, c = entered(queue, "a", "b", "c")
     assert [job.position for job in (a, b, c)] == [1, 2, 3]
-    assert queue.moved_up() == []
+    assert queue.moved() == []
     queue.leave(b)
-    assert [(job, job.position) for job, _ in queue.moved_up()] == [(c, 2)]
+    assert [(job, job.position) for job, _ in queue.moved()] == [(c, 2)]
     assert queue.start_next() is a
-    assert [(job, job.position) for job, _ in queue.moved_up()] == [(c, 1)]
-    assert queue.moved_up() == []
+    assert [(job, job.position) for job, _ in queue.moved()] == [(c, 1)]
+    assert queue.moved() == []
 
 
 def test_nothing_is_known_before_the_first_job(queue: JobQueue, clock: Clock) -> None:
@@ -111,7 +112,7 @@ def test_waiting_takes_what_is_ahead_takes(queue: JobQueue, clock: Clock) -> Non
     clock.now += 2
     assert [queue.seconds_left(job) for job in (a, b, c)] == [2, 7, 17]
     queue.leave(a)
-    assert [seconds for _, seconds in queue.moved_up()] == [5, 15]
+    assert [seconds for _, seconds in queue.moved()] == [5, 15]
 
 
 def test_the_time_before_the_engine_does_not_count(queue: JobQueue, clock: Clock) -> None:

@@ -11,6 +11,7 @@ from frontend.errors import InvalidInputError, UnavailableError
 from frontend.http import repeats
 from frontend.http.repeats import Repeats
 from frontend.jobs.memory import MemoryJobStore
+from tests.fakes.owners import owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -26,7 +27,11 @@ def opened() -> tuple[Repeats, Callable[[str], Callable[[], Coroutine[None, None
     def job(job_id: str) -> Callable[[], Coroutine[None, None, str]]:
         async def submit() -> str:
             await jobs.create(
-                job_id, PARAMS, b"", JobEvent(status=JobStatus.QUEUED, total_steps=4, at=0)
+                job_id,
+                PARAMS,
+                b"",
+                JobEvent(status=JobStatus.QUEUED, total_steps=4, at=0),
+                owner(),
             )
             return job_id
 
@@ -45,16 +50,16 @@ async def test_a_submission_goes_on_without_its_client_and_is_found_again() -> N
         await gate.wait()
         return await job("first")()
 
-    client = asyncio.create_task(found.submit("key", BODY, slow))
+    client = asyncio.create_task(found.submit("me", "key", BODY, slow))
     await begun.wait()
     client.cancel()
     with pytest.raises(asyncio.CancelledError):
         await client
-    again = asyncio.create_task(found.submit("key", BODY, job("second")))
+    again = asyncio.create_task(found.submit("me", "key", BODY, job("second")))
     gate.set()
     assert await again == "first"
     with pytest.raises(InvalidInputError, match="Idempotency-Key"):
-        await found.submit("key", b"other", job("third"))
+        await found.submit("me", "key", b"other", job("third"))
 
 
 async def test_what_was_refused_is_tried_anew() -> None:
@@ -64,14 +69,14 @@ async def test_what_was_refused_is_tried_anew() -> None:
         raise UnavailableError("The queue is full")
 
     with pytest.raises(UnavailableError):
-        await found.submit("key", BODY, refused)
-    assert await found.submit("key", BODY, job("first")) == "first"
+        await found.submit("me", "key", BODY, refused)
+    assert await found.submit("me", "key", BODY, job("first")) == "first"
 
 
 async def test_the_oldest_keys_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeats, "MAX_KEYS", 3)
     found, job = opened()
     for number in range(4):
-        await found.submit(str(number), BODY, job(f"job {number}"))
-    assert await found.submit("3", BODY, job("anew")) == "job 3"
-    assert await found.submit("0", BODY, job("anew")) == "anew"
+        await found.submit("me", str(number), BODY, job(f"job {number}"))
+    assert await found.submit("me", "3", BODY, job("anew")) == "job 3"
+    assert await found.submit("me", "0", BODY, job("anew")) == "anew"

@@ -9,6 +9,7 @@ from frontend.domain.edits import EditParams, EditResult
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.errors import JobNotFoundError, UnavailableError
 from frontend.jobs.memory import EVENT_BYTES, MAX_EVENTS, MemoryJobStore
+from tests.fakes.owners import owner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from frontend.jobs.store import Entry
 
 RESULT = EditResult(b"png" * 100, b"{}")
+ME = owner().name
 
 
 def params(**changes: Any) -> EditParams:
@@ -50,7 +52,7 @@ def store() -> MemoryJobStore:
 
 
 async def created(store: MemoryJobStore, task_id: str = "a", **changes: Any) -> str:
-    await store.create(task_id, params(**changes), b"original", event("queued"))
+    await store.create(task_id, params(**changes), b"original", event("queued"), owner())
     return task_id
 
 
@@ -201,13 +203,13 @@ async def test_jobs_are_listed_newest_first_with_numbers_that_stay(store: Memory
         await created(store, task_id, task_type="insertion")
     await store.append("b", event("processing", 1))
     await store.append("c", event("error", error="500: no"))
-    found = await store.newest(10)
+    found = await store.newest(ME, 10)
     assert [(job.number, job.job_id) for job in found] == [(4, "d"), (3, "c"), (2, "b"), (1, "a")]
     assert {job.task_type for job in found} == {"insertion"}
     assert found[2].first == event("queued")
     assert found[2].last == event("processing", 1)
-    assert [job.job_id for job in await store.newest(2)] == ["d", "c"]
-    assert [job.job_id for job in await store.newest(2, before=3)] == ["b", "a"]
+    assert [job.job_id for job in await store.newest(ME, 2)] == ["d", "c"]
+    assert [job.job_id for job in await store.newest(ME, 2, before=3)] == ["b", "a"]
     only = {JobStatus.QUEUED, JobStatus.ERROR}
-    assert [job.job_id for job in await store.newest(10, statuses=only)] == ["d", "c", "a"]
-    assert [job.job_id for job in await store.newest(1, 4, only)] == ["c"]
+    assert [job.job_id for job in await store.newest(ME, 10, statuses=only)] == ["d", "c", "a"]
+    assert [job.job_id for job in await store.newest(ME, 1, 4, only)] == ["c"]

@@ -21,6 +21,7 @@ from frontend.domain.edits import EditParams, EditResult, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.errors import JobNotFoundError, UnavailableError
 from frontend.jobs.memory import MemoryJobStore
+from tests.fakes.owners import owner
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -95,7 +96,7 @@ class JobLife(RuleBasedStateMachine):
         )
         first = JobEvent(status=JobStatus.QUEUED, total_steps=4, at=0)
         try:
-            self.do(self.store.create(task_id, params, bytes(size // 2), first))
+            self.do(self.store.create(task_id, params, bytes(size // 2), first, owner()))
         except UnavailableError:
             self.model[task_id] = [JobStatus.QUEUED, JobStatus.ERROR]
         else:
