@@ -87,7 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         BodyLimit,
         max_bytes=settings.max_body_bytes,
         max_pending_bytes=settings.max_pending_body_bytes,
-        max_uploads=settings.max_connections // 2,
+        max_uploads=settings.max_connections,
         owner_fraction=settings.owner_fraction,
     )
     # Each one added stands outside those before it.

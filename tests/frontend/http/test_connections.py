@@ -155,7 +155,8 @@ async def test_connections_that_work_are_not_closed_for_new_ones(
     serve: Serve, triton: FakeTriton
 ) -> None:
     triton.hold()
-    async with serve(max_connections=16) as client, contextlib.AsyncExitStack() as stack:
+    bounds = {"max_connections": 16, "owner_fraction": 1}
+    async with serve(**bounds) as client, contextlib.AsyncExitStack() as stack:
         stack.callback(triton.release)
         await client.http.get("/livez")
         task_id = await client.submit()

@@ -75,4 +75,4 @@ async def test_both_pictures_are_bounded(workers: ImageWorkers, field: str) -> N
     large = written(np.full((101, 100), 255, np.uint8))
     images = {"image": WHITE, "mask": WHITE, field: large}
     with pytest.raises(InvalidInputError, match=f"^{field}: 100x101 is more than the 10000"):
-        await workers.extract(**images)
+        await workers.extract("me", **images)
