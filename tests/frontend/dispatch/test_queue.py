@@ -6,6 +6,7 @@ import pytest
 
 from frontend.dispatch.queue import JobQueue, LiveJob
 from frontend.domain.edits import EditPlan, EditProgress, Stage
+from frontend.errors import TooMuchError, UnavailableError
 from tests.fakes.owners import owner
 
 
@@ -260,3 +261,91 @@ def test_an_engine_is_taken_when_two_pings_show_an_ended_job(queue: JobQueue) ->
     assert not lane.note_work("another client's")
     assert not lane.note_work("another client's")
     assert lane.taken_by == ""
+
+
+def of(queue: JobQueue, owner_name: str, *names: str, **limits: int) -> list[LiveJob]:
+    """Enter jobs of one owner."""
+    jobs = [LiveJob(name, 10, 100, owner(owner_name, **limits), startable=True) for name in names]
+    for job in jobs:
+        queue.enter(job)
+    return jobs
+
+
+def start_order(queue: JobQueue) -> str:
+    """Run all jobs through, the oldest ends first; return their ids as they start."""
+    started = ""
+    while queue.waiting or queue.running:
+        while job := queue.start_next():
+            started += job.job_id
+        queue.leave(next(iter(queue.running.values())))
+    return started
+
+
+def test_owners_take_turns_and_places_say_so(clock: Clock) -> None:
+    queue = JobQueue(max_waiting=20, max_running=1, clock=clock)
+    of(queue, "a", *"abcd")
+    assert queue.start_next() is not None
+    of(queue, "x", *"xy")
+    (z,) = of(queue, "z", "z")
+    assert z.position == 2
+    assert [job.job_id for job, _ in queue.standings()] == list("xzbycd")
+    queue.moved()
+    places = {job.job_id: job.position for job in queue.waiting.values()}
+    assert sorted(places, key=places.__getitem__) == list("xzbycd")
+    assert start_order(queue) == "xzbycd"
+
+
+def test_an_owner_that_has_waited_longest_comes_before_one_that_comes_back(clock: Clock) -> None:
+    queue = JobQueue(max_waiting=20, max_running=1, clock=clock)
+    of(queue, "a", *"abc")
+    assert queue.start_next() is not None
+    of(queue, "x", "x")
+    queue.leave(next(iter(queue.running.values())))
+    assert queue.start_next() is not None  # x
+    of(queue, "x", "y")
+    assert start_order(queue) == "byc"
+
+
+@pytest.mark.parametrize("places", [1, 2, 3, 5])
+@pytest.mark.parametrize("most", [1, 2])
+def test_one_at_its_bound_of_running_jobs_lets_others_pass(
+    clock: Clock, places: int, most: int
+) -> None:
+    queue = JobQueue(max_waiting=20, max_running=places, clock=clock)
+    of(queue, "a", *"abcd", max_running=most)
+    of(queue, "x", *"xyz")
+    told = "".join(job.job_id for job, _ in queue.standings())
+    started = ""
+    while queue.waiting:
+        while job := queue.start_next():
+            started += job.job_id
+            running = [each.owner.name for each in queue.running.values()]
+            assert running.count("a") <= most
+        queue.leave(next(iter(queue.running.values())))
+    assert sorted(started) == list("abcdxyz")
+    assert started == told
+
+
+def test_one_that_is_put_back_has_not_had_its_turn(clock: Clock) -> None:
+    queue = JobQueue(max_waiting=20, max_running=1, clock=clock)
+    of(queue, "a", *"ab")
+    of(queue, "x", *"xy")
+    for _ in range(2):
+        job = queue.start_next()
+        assert job is not None
+        assert job.job_id == "a"
+        queue.put_back(job)
+    assert start_order(queue) == "axby"
+
+
+def test_an_owner_has_a_bound_of_waiting_jobs(queue: JobQueue) -> None:
+    few = owner("a", max_waiting=2)
+    of(queue, "a", "a", max_waiting=2)
+    queue.check(few)
+    of(queue, "a", "b", max_waiting=2)
+    with pytest.raises(TooMuchError, match="This client has as many waiting jobs as one may: 2"):
+        queue.check(few)
+    queue.check(owner("b"))
+    of(queue, "b", "c")
+    with pytest.raises(UnavailableError, match="The queue is full"):
+        queue.check(few)

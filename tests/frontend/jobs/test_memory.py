@@ -7,13 +7,14 @@ import pytest
 
 from frontend.domain.edits import EditParams, EditResult
 from frontend.domain.jobs import JobEvent, JobStatus
-from frontend.errors import JobNotFoundError, UnavailableError
+from frontend.errors import JobNotFoundError, TooMuchError, UnavailableError
 from frontend.jobs.memory import EVENT_BYTES, MAX_EVENTS, MemoryJobStore
 from tests.fakes.owners import owner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from frontend.domain.owners import Owner
     from frontend.jobs.store import Entry
 
 RESULT = EditResult(b"png" * 100, b"{}")
@@ -51,8 +52,11 @@ def store() -> MemoryJobStore:
     return MemoryJobStore(memory_bytes=10**6, ttl_s=60)
 
 
-async def created(store: MemoryJobStore, task_id: str = "a", **changes: Any) -> str:
-    await store.create(task_id, params(**changes), b"original", event("queued"), owner())
+async def created(
+    store: MemoryJobStore, task_id: str = "a", whose: Owner | None = None, **changes: Any
+) -> str:
+    first = event("queued")
+    await store.create(task_id, params(**changes), b"original", first, whose or owner())
     return task_id
 
 
@@ -213,3 +217,26 @@ async def test_jobs_are_listed_newest_first_with_numbers_that_stay(store: Memory
     only = {JobStatus.QUEUED, JobStatus.ERROR}
     assert [job.job_id for job in await store.newest(ME, 10, statuses=only)] == ["d", "c", "a"]
     assert [job.job_id for job in await store.newest(ME, 1, 4, only)] == ["c"]
+
+
+async def test_the_owner_of_the_most_loses_results_first() -> None:
+    store = MemoryJobStore(memory_bytes=46_500, ttl_s=60)
+    you = owner("you")
+    for task_id, whose in (("first", None), *((name, you) for name in "abcdef")):
+        await created(store, task_id, whose)
+        await store.append(task_id, event("processing"))
+        await store.append(task_id, event("done"), EditResult(bytes(6_000), b"{}"))
+    assert await store.result("first") is not None
+    assert [job.job_id for job in await store.newest("you", 10)] == ["f", "e", "d", "c"]
+    assert [job.job_id for job in await store.newest(ME, 10)] == ["first"]
+    assert [await store.owner(each) for each in ("first", "f")] == [ME, "you"]
+
+
+async def test_an_owner_has_a_bound_of_bytes_in_unfinished_jobs(store: MemoryJobStore) -> None:
+    few = owner("few", max_bytes=10_000)
+    await created(store, "a", few, image=bytes(5_000))
+    with pytest.raises(TooMuchError, match="as one may: 10000"):
+        await created(store, "b", few, image=bytes(5_000))
+    await created(store, "c", image=bytes(5_000))
+    await store.append("a", event("cancelled"))
+    await created(store, "b", few, image=bytes(5_000))

@@ -119,3 +119,26 @@ def test_what_is_too_old_goes_without_being_asked_for(store: ImageStore, clock: 
     clock.now += 30
     store.expire()
     assert (len(store), store.size) == (1, SIZE + ENTRY_BYTES)
+
+
+def test_a_picture_is_its_owner_s(store: ImageStore) -> None:
+    a = picture("a")
+    store.put(ME, a)
+    store.name(ME, "a", "at the model")
+    assert store.get("you", "a") is None
+    assert store.recognise("you", a.text_digest) is None
+    assert store.model_name("you", "a") is None
+    store.put("you", a)
+    assert store.get("you", "a") is a
+    assert len(store) == 2
+
+
+def test_the_owner_of_the_most_loses_pictures_first(store: ImageStore) -> None:
+    store.put(ME, picture("mine"))
+    for name in "abcd":
+        store.put("you", picture(name))
+    assert store.get(ME, "mine")
+    assert [name for name in "abcd" if store.get("you", name)] == ["c", "d"]
+    store.put("a third", picture("x"))
+    assert store.get("a third", "x")
+    assert store.get(ME, "mine")
