@@ -412,6 +412,19 @@ async def test_a_key_has_a_budget_by_the_minute(serve: Serve, keys_file: Path) -
         assert 10 < int(answer.headers["retry-after"]) <= 22
 
 
+async def test_many_results_cost_another_owner_none(serve: Serve, triton: FakeTriton) -> None:
+    triton.behaviour.info = {"debug_info": {"conditional_images": ["x" * 100_000]}}
+    async with serve(memory_bytes=1_000_000) as client:
+        mine = await done(client, speaks_for("192.0.2.1"))
+        theirs = [await done(client, speaks_for("192.0.2.2")) for _ in range(20)]
+        path = f"/api/generate/result/{mine}"
+        assert (await client.http.get(path, headers=speaks_for("192.0.2.1"))).status_code == 200
+        gone = await client.http.get(
+            f"/api/generate/result/{theirs[0]}", headers=speaks_for("192.0.2.2")
+        )
+        assert gone.status_code == 404
+
+
 async def test_slow_uploads_of_one_owner_leave_room_for_others(serve: Serve) -> None:
     bounds = {"max_pending_body_bytes": 400_000, "max_body_bytes": 200_000}
     async with serve(**bounds) as client, contextlib.AsyncExitStack() as stack:
