@@ -79,7 +79,7 @@ def test_only_the_frontend_and_the_proxy_are_published() -> None:
     ids=str,
 )
 def test_the_frontend_knows_where_it_is_published(env: dict[str, str], *, refused: bool) -> None:
-    given = {
+    given: dict[str, Any] = {
         name.removeprefix("ARTMANCER_").lower(): VARIABLE.sub(
             lambda found: env.get(found[1], found[2]), value
         )
