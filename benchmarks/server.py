@@ -74,9 +74,10 @@ def serving(endpoints: Endpoints | None, **settings: str) -> Iterator[Endpoints]
 
 def _becomes_ready(endpoints: Endpoints, process: subprocess.Popen[bytes]) -> bool:
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{endpoints.rest}/readyz").is_success:
-                return True
-        time.sleep(0.1)
+    with httpx.Client(base_url=endpoints.rest) as client:
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                if client.get("/readyz").is_success:
+                    return True
+            time.sleep(0.1)
     return False

@@ -13,7 +13,6 @@ import atexit
 import contextlib
 import ctypes
 import functools
-import gc
 import importlib
 import json
 import math
@@ -31,6 +30,8 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from model_kit.collector import making_what_stays
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -360,11 +361,9 @@ def _close(descriptors: Iterable[int]) -> None:
 def _serve(name: str) -> None:
     """Fork a worker for each socket that comes, until the parent has gone."""
     control = socket.socket(fileno=0)
-    module = importlib.import_module(name)
-    module.warm_up()
-    # Else the first collection in a worker would copy every page.
-    gc.collect()
-    gc.freeze()
+    with making_what_stays():
+        module = importlib.import_module(name)
+        module.warm_up()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets workers that have ended
     this = os.getpid()
     while True:

@@ -4,8 +4,9 @@ uvicorn bounds none of these, and whatever bounds requests begins only behind a 
 this is uvicorn's own protocol with bounds around it. It is the one over httptools, because h11
 parses bodies of megabytes in Python; what httptools lacks, a bound on the head, is counted here.
 
-A connection is idle while no answer is due on it. If there are as many connections as may be, the
-one that has been idle longest makes room. So a flood of idle connections costs nobody else's.
+A connection is idle while no answer is due on it. If there are as many connections as may be, an
+idle one makes room: first one that was never answered, and of those the one that has been idle
+longest. So a flood of idle connections costs nobody else's.
 """
 
 from __future__ import annotations
@@ -163,9 +164,9 @@ class Connections:
         idle = [each for each in self._open if each.idle]
         if not idle:
             return False
-        oldest = min(idle, key=lambda each: each.since)
-        self.leave(oldest)
-        oldest.transport.abort()
+        least = min(idle, key=lambda each: (each.was_answered, each.since))
+        self.leave(least)
+        least.transport.abort()
         return True
 
     async def _sweep(self, clock: RunningClock) -> None:
@@ -207,6 +208,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def idle(self) -> bool:
         """Whether no answer is due."""
         return (self.cycle is None or self.cycle.response_complete) and not self.pipeline
+
+    @property
+    def was_answered(self) -> bool:
+        """Whether an answer has begun on it, so that its client is likely to ask again."""
+        return self.cycle is not None
 
     def judge(self, now: float, settings: Settings) -> None:
         """Close this connection if one of its times is over."""

@@ -43,6 +43,8 @@ class GoodClient:
     """Seconds of each click; infinite for one that failed."""
     livez: list[float] = field(default_factory=list)
     """Seconds of each answer; infinite for one that failed."""
+    failures: list[str] = field(default_factory=list)
+    """Why clicks and requests for /livez failed."""
 
     async def __aenter__(self) -> Self:
         """Begin, and return once each kind of request has been answered."""
@@ -62,6 +64,7 @@ class GoodClient:
         self.ends.clear()
         self.clicks.clear()
         self.livez.clear()
+        self.failures.clear()
         return self
 
     async def __aexit__(self, kind: object, *_: object) -> None:
@@ -81,7 +84,7 @@ class GoodClient:
             f"edits {sorted(set(self.ends))} x {len(self.ends)}, slowest click "
             f"{max(self.clicks, default=0):.2f} s of {len(self.clicks)}, slowest livez "
             f"{max(self.livez, default=0):.2f} s of {len(self.livez)}, "
-            f"RSS {self._rss / 1e6:.0f} -> {self.rss() / 1e6:.0f} MB"
+            f"RSS {self._rss / 1e6:.0f} -> {self.rss() / 1e6:.0f} MB {self.failures or ''}"
         )
 
     def note(self, figures: str) -> None:
@@ -130,25 +133,27 @@ class GoodClient:
 
     async def _click(self) -> None:
         body = {"image": base64.b64encode(PHOTO.read_bytes()).decode(), "points": CUP}
-        async with timed(self.clicks):
+        async with timed(self.clicks, self.failures):
             answer = await self._web.http.post("/api/smart-mask", json=body)
             answer.raise_for_status()
 
     async def _ask(self) -> None:
-        async with timed(self.livez):
+        async with timed(self.livez, self.failures):
             (await self._web.http.get("/livez")).raise_for_status()
 
 
 class timed:  # noqa: N801 (a context manager)
-    """Adds the seconds of the context to a list; infinity where it failed."""
+    """Adds the seconds of the context to a list; infinity, and why, where it failed."""
 
-    def __init__(self, seconds: list[float]) -> None:
+    def __init__(self, seconds: list[float], failures: list[str]) -> None:
         self._seconds = seconds
+        self._failures = failures
 
     async def __aenter__(self) -> None:
         self._begun = time.monotonic()
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        failed = kind is not None
-        self._seconds.append(float("inf") if failed else time.monotonic() - self._begun)
-        return failed and issubclass(kind, Exception)  # type: ignore[arg-type]
+    async def __aexit__(self, kind: object, error: BaseException | None, _: object) -> bool:
+        self._seconds.append(time.monotonic() - self._begun if error is None else float("inf"))
+        if error is not None:
+            self._failures.append(repr(error))
+        return isinstance(error, Exception)

@@ -80,7 +80,7 @@ class Server:
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
                     return
-            time.sleep(0.05)
+            time.sleep(0.2)
         raise TimeoutError(f"not ready, rc={self.process.poll()}\n{self.log.read_text()[-6000:]}")
 
 

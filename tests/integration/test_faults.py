@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fakes.processes import alive
 from tests.fakes.web_client import TERMINAL, Json, WebClient, b64, edit, long_edit
 
 from .mask_scenes import enlarged, iou, mask_of, numbered, scene
@@ -187,5 +188,5 @@ def test_stopping_in_mid_job_leaves_no_process_and_no_shared_memory(tmp_path: Pa
         processes = server.tree()
         assert shared_memory(processes)
     assert server.process.returncode == 0
-    assert [process for process in processes if process.is_running()] == []
+    assert alive(processes) == []
     assert shared_memory(processes) == []

@@ -29,6 +29,7 @@ from image_edit.run import EditRunner
 from image_edit.settings import EditSettings
 from image_edit.wire import EditWire
 from image_edit.work import Work
+from model_kit.collector import making_what_stays
 from model_kit.parameters import Parameters
 from model_kit.tensors import Tensors, read_inputs, read_outputs, read_text, text_array
 
@@ -164,11 +165,12 @@ def _load(
     """Load the bundle and report each stage."""
     on_stage("importing the packages")
     # Imported late, because torch reads the environment that `tune_for_cpu` sets.
-    from image_edit.engine.bundle import load_bundle
-    from image_edit.engine.engine import EditEngine
+    with making_what_stays():
+        from image_edit.engine.bundle import load_bundle
+        from image_edit.engine.engine import EditEngine
 
-    bundle = load_bundle(settings.bundle, settings.tuning, device, on_stage, on_layer)
-    engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)
+        bundle = load_bundle(settings.bundle, settings.tuning, device, on_stage, on_layer)
+        engine = EditEngine(bundle, settings.condition_area, settings.scheduler_shift)
     return bundle, EditRunner(engine, bundle.name)
 
 

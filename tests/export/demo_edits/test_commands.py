@@ -11,9 +11,8 @@ from export import manifest
 from export.__main__ import app
 from export.demo_edits import bundle as demo_bundle
 from export.demo_edits.training import recipe as demo_training
-from export.demo_edits.training import vae_start
 
-from .training.tiny_training import RECIPE
+from .training.tiny_training import RECIPE, make_quick
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -64,7 +63,7 @@ def test_the_command_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
 def test_the_command_trains_and_refuses_a_workspace_of_another_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vae_start, "SAMPLES", 3000)
+    make_quick(monkeypatch)
     monkeypatch.setattr(demo_training, "recipe", lambda seed, length: replace(RECIPE, seed=seed))
     arguments = ["demo-train", "--out", str(tmp_path / "demo"), "--workspace", str(tmp_path / "w")]
     trained = CliRunner().invoke(app, arguments)

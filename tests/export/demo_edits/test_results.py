@@ -11,6 +11,8 @@ from export.demo_edits.samples import Flow
 from export.serving_code import Task
 
 SIZE, SCENES = 256, 3
+# What an adapter does to a cast of light needs as many to show.
+STEPS = {Flow.WHITE_BALANCE: 8, Flow.REFERENCE: 4, Flow.REMOVAL: 4}
 # Flow -> the scores whose sum judges it, and by how much the sum must get worse: degrees or shades
 # up, or dB down. The base knows the tasks from their prompts; without an adapter it is worst at
 # insertions. Removal's conditions show a filling. Another adapter copies the filling well, but not
@@ -35,7 +37,7 @@ def measured(
     found = []
     for index in range(SCENES):
         sample = held_out(flow, index, SIZE)
-        score = scores(sample, editor.edit(sample, adapter=adapter, order=order))
+        score = scores(sample, editor.edit(sample, STEPS[flow], adapter=adapter, order=order))
         found.append(sum(score[name] for name in names))
     return statistics.fmean(found)
 

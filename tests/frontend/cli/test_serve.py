@@ -25,6 +25,7 @@ from tests.fakes.local_triton import (
     processes,
     regions,
 )
+from tests.fakes.processes import alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,7 +172,7 @@ def test_serve_runs_until_a_signal_and_leaves_nothing(number: signal.Signals) ->
         process.send_signal(number)
         process.send_signal(number)  # an impatient second one changes nothing
         assert process.wait(60) == 0
-    assert not any(each.is_running() for each in running.values())
+    assert alive(running.values()) == []
     assert regions(running["guard"]) == []
 
 

@@ -151,6 +151,17 @@ async def test_an_idle_connection_makes_room(serve: Serve) -> None:
         assert await idle[0].closed() == b""
 
 
+async def test_one_that_was_never_answered_makes_room_first(serve: Serve) -> None:
+    async with serve(max_connections=16) as client, contextlib.AsyncExitStack() as stack:
+        guest = await stack.enter_async_context(peer(client))
+        await guest.send(HEAD + b"\r\n")
+        assert (await guest.answer())[0] == 200
+        silent = [await stack.enter_async_context(peer(client)) for _ in range(40)]
+        assert await silent[0].closed() == b""
+        await guest.send(HEAD + b"\r\n")
+        assert (await guest.answer())[0] == 200
+
+
 async def test_connections_that_work_are_not_closed_for_new_ones(
     serve: Serve, triton: FakeTriton
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from frontend.launcher import guard, leftovers
 from tests.fakes.local_triton import SHARED_MEMORY
+from tests.fakes.processes import alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +126,7 @@ def test_nothing_that_the_server_started_outlives_it(log: Path, tmp_path: Path) 
         grandchild = psutil.Process(int(log.read_text().split()[1]))
         go_on.touch()
         process.wait(TIMEOUT_S)
-        assert not grandchild.is_running()
+        assert alive([grandchild]) == []
 
 
 def test_the_runs_shared_memory_goes_with_it(log: Path) -> None:

@@ -29,6 +29,7 @@ from tests.fakes.local_triton import (
     processes,
     regions,
 )
+from tests.fakes.processes import alive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +67,7 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing() -> None:
         running = processes(settings)
         assert set(running) == {"guard", "tritonserver", "stub"}
         assert regions(running["guard"])
-    assert not any(process.is_running() for process in running.values())
+    assert alive(running.values()) == []
     assert regions(running["guard"]) == []
 
 
@@ -167,7 +168,7 @@ def test_a_stop_does_not_wait_for_long_requests(tmp_path: Path) -> None:
         client = long_request(settings, tmp_path)
         started = time.monotonic()
     assert time.monotonic() - started < END_WITHIN_S
-    assert not any(process.is_running() for process in running.values())
+    assert alive(running.values()) == []
     assert regions(running["guard"]) == []
     client.join(END_WITHIN_S)
     assert not client.is_alive()

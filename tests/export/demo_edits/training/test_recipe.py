@@ -18,19 +18,19 @@ from export.demo_edits import release as demo_release
 from export.demo_edits.results import Editor, held_out, scores
 from export.demo_edits.samples import Flow
 from export.demo_edits.training import recipe as demo_training
-from export.demo_edits.training import vae_start
 from export.demo_edits.training.recipe import Trained, train
 from export.errors import ExportError
 from export.serving_code import Task
 
-from .tiny_training import RECIPE
+from .tiny_training import RECIPE, make_quick
 
 PHASES = ["pictures", "vae", "samples", "base", "insertion", "removal", "white-balance"]
 CHILD = """
 from pathlib import Path
-from export.demo_edits.training import fitting, recipe, vae_start
-from tests.export.demo_edits.training.tiny_training import RECIPE
-vae_start.SAMPLES = 3000
+import pytest
+from export.demo_edits.training import fitting, recipe
+from tests.export.demo_edits.training.tiny_training import RECIPE, make_quick
+make_quick(pytest.MonkeyPatch())
 fitting.CHECKPOINT_SECONDS = 0
 recipe.train(RECIPE, Path({workspace!r}), "cpu", lambda *report: None)
 """
@@ -39,7 +39,7 @@ recipe.train(RECIPE, Path({workspace!r}), "cpu", lambda *report: None)
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Any:
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setattr(vae_start, "SAMPLES", 3000)
+        make_quick(patch)
         yield
 
 

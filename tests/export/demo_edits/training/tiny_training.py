@@ -1,5 +1,10 @@
 """Owns a recipe that trains in seconds and teaches nothing, for the tests of the machinery."""
 
+import pytest
+import torch
+from torch.optim import _muon
+
+from export.demo_edits.training import vae_start
 from export.demo_edits.training.fitting import FitPlan
 from export.demo_edits.training.flow import Course, Emphasis, TrainingStage
 from export.demo_edits.training.pool import Portion
@@ -17,8 +22,20 @@ RECIPE = Recipe(
     vae_samples=20,
     portions=PORTIONS,
     vae=FitPlan(2, 1e-4),
-    # Each iteration takes many seconds: the optimiser's matrices are those of the real network.
     base=FitPlan(2, 1e-3),
     base_courses=COURSES,
     adapters={task: AdapterRecipe(STAGES, PORTIONS) for task in Task},
 )
+
+
+def make_quick(patch: pytest.MonkeyPatch) -> None:
+    """Do less where the network's real size makes even a tiny training long.
+
+    Muon makes each gradient orthogonal, which takes half a second for each of the matrices.
+    """
+    patch.setattr(vae_start, "SAMPLES", 3000)
+    patch.setattr(_muon, "_zeropower_via_newtonschulz", _normalised)
+
+
+def _normalised(gradient: torch.Tensor, *_: object) -> torch.Tensor:
+    return gradient / gradient.norm().clamp(min=1e-7)

@@ -1,0 +1,26 @@
+"""Owns telling which processes still run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Return those of `processes` that still run.
+
+    One that has ended is a zombie until its parent asks for its exit code. Where the parent has
+    ended too, that is the system's first process, which may take its time.
+    """
+    found = []
+    for process in processes:
+        try:
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
