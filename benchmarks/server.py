@@ -53,7 +53,9 @@ def serving(endpoints: Endpoints | None, **settings: str) -> Iterator[Endpoints]
         **{f"ARTMANCER_{name}": value for name, value in settings.items()},
     }
     command = [str(Path(sys.executable).with_name("artmancer")), "serve"]
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as state:
+        # Its jobs are no other server's.
+        environment.setdefault("ARTMANCER_STATE_FOLDER", state)
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             started = Endpoints(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}")

@@ -34,13 +34,15 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="artmancer-frontend" \
       org.opencontainers.image.description="REST and SSE frontend of ArtMancer on Triton" \
       org.opencontainers.image.licenses="Apache-2.0"
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin artmancer
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin artmancer \
+ && install --directory --owner 10001 --mode 700 /var/lib/artmancer
 COPY --from=packages /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     ARTMANCER_HOST=0.0.0.0 \
     ARTMANCER_TRITON_URL=triton:8001 \
-    ARTMANCER_LOADING_FILE=/run/artmancer
+    ARTMANCER_LOADING_FILE=/run/artmancer \
+    ARTMANCER_STATE_FOLDER=/var/lib/artmancer
 USER 10001
 EXPOSE 8080
 # readyz asks the models themselves.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,12 @@ def main(
     strips = []
     try:
         console.print("Starting Triton and loading the models...")
-        with running(settings) as serving, Client(serving.url) as client:
+        with (
+            # Its jobs are no other server's.
+            tempfile.TemporaryDirectory(prefix="artmancer-demo-") as state,
+            running(settings.model_copy(update={"state_folder": Path(state)})) as serving,
+            Client(serving.url) as client,
+        ):
             ready = time.time()
             phases.append(Phase(ready - started, "Triton starts and loads the models", []))
             console.print(f"Ready at {serving.url} after {ready - started:.1f} s.")

@@ -138,6 +138,10 @@ class ClosingError(UnavailableError):
         super().__init__("The server is shutting down")
 
 
+class StoreAwayError(UnavailableError):
+    """The store of jobs cannot be reached, or its disk is full."""
+
+
 class TritonDownError(UnavailableError):
     """Triton is down: nothing reaches it or the model's process."""
 

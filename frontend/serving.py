@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -13,6 +14,8 @@ import uvicorn
 
 from frontend.http.app import create_app
 from frontend.http.connections import Connections, raise_file_limit
+from frontend.jobs import places
+from frontend.jobs.driver import StoreRefusedError
 from frontend.keys import Keys, KeysError
 from frontend.launcher import installation
 from frontend.launcher.errors import LaunchError
@@ -63,6 +66,10 @@ def running(settings: Settings) -> Iterator[Serving]:
     Raises:
         LaunchError: a part cannot be started; nothing is left running.
     """
+    try:
+        asyncio.run(places.try_out(settings))
+    except StoreRefusedError as error:
+        raise LaunchError(str(error)) from error
     with contextlib.ExitStack() as stack:
         _check_door(settings)
         listener = stack.enter_context(_bind(settings.host, settings.port))
@@ -103,7 +110,8 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 class _Server(uvicorn.Server):
     """Shuts the app down before it waits for open connections, not after.
 
-    The app then ends all jobs. That ends the event streams, which would stay open otherwise.
+    The app then closes the store of jobs. That ends the event streams, which would stay open
+    otherwise.
     """
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -155,10 +155,15 @@ class Settings(BaseSettings):
         default=2, ge=1, le=64, description="maximum number of jobs that one Triton has at once"
     )
     result_ttl_s: Seconds = Field(default=3600.0, description="seconds that a finished job is kept")
-    memory_bytes: Bytes = Field(
-        default=2**31,
-        description="maximum bytes of all jobs' images and events; unfinished jobs may take half, "
-        "and hold their images as pixels, 3 to 4 bytes each",
+    state_folder: Path | None = Field(
+        default=None,
+        description="folder of what outlives the frontend: its jobs, in one file of SQLite; on a "
+        "disk of this machine; empty: artmancer in $XDG_STATE_HOME, or else in ~/.local/state",
+    )
+    store_bytes: Bytes = Field(
+        default=2**33,
+        description="maximum bytes of all jobs' images and events, on the disk; unfinished jobs "
+        "may take half, and hold their images as pixels, 3 to 4 bytes each",
     )
     heartbeat_s: Seconds = Field(
         default=5.0, description="seconds between two pings on an idle event stream"
@@ -191,7 +196,7 @@ class Settings(BaseSettings):
     max_pending_answer_bytes: Bytes = Field(
         default=256 * 2**20,
         description="maximum bytes of all large answers that are being read, without results of "
-        "edits, which memory_bytes bounds",
+        "edits, which lie on the disk",
     )
     max_image_pixels: Bytes = Field(
         default=2**25, description="maximum pixels, width x height, of each of an edit's images"
@@ -211,7 +216,7 @@ class Settings(BaseSettings):
         "those of mask requests; each takes one picture and ends",
     )
 
-    @field_validator("loading_file", "keys_file", mode="before")
+    @field_validator("loading_file", "keys_file", "state_folder", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None

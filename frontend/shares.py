@@ -66,13 +66,22 @@ class Holdings:
             self.add(owner, -1)
 
 
+def check_waiting(owner: Owner, waiting: int) -> None:
+    """Check that one job more of this owner may wait beside so many.
+
+    Raises:
+        TooMuchError: it may not.
+    """
+    if waiting >= (most := owner.limits.max_waiting):
+        raise TooMuchError(f"This client has as many waiting jobs as one may: {most}")
+
+
 class Rotation:
     """Says whose turn it is: that of the owner who had none yet, or whose last is longest ago."""
 
     def __init__(self) -> None:
         self._turns: collections.OrderedDict[str, int] = collections.OrderedDict()
-        self.newest = 0
-        """The number of the last turn."""
+        self._newest = 0
 
     def last_turn(self, owner: str) -> int:
         """Return the number of an owner's last turn; 0 if it had none."""
@@ -84,16 +93,11 @@ class Rotation:
 
     def note(self, owner: str) -> None:
         """Take note of a turn."""
-        self.newest += 1
-        self._turns[owner] = self.newest
+        self._newest += 1
+        self._turns[owner] = self._newest
         self._turns.move_to_end(owner)
         if len(self._turns) > MAX_OWNERS:
             self._turns.popitem(last=False)
-
-    def take_back(self, owner: str, turn: int) -> None:
-        """Give an owner back the last turn that it had before one that came to nothing."""
-        if owner in self._turns:
-            self._turns[owner] = turn
 
 
 class Budgets:

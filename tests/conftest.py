@@ -1,6 +1,7 @@
 """Owns what holds for every test process."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # Read when torch loads. With libgomp's default, threads that wait for a preempted partner spin,
@@ -13,3 +14,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # httpx reads all 140 certificate authorities for each client, 60 ms. No test speaks TLS, so one
 # is enough, here and in the processes that tests start.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "fakes" / "authority.pem")
+# No test's jobs outlive its process; servers side by side have folders of their own below it.
+_state = tempfile.TemporaryDirectory(prefix="artmancer-state-")
+os.environ["XDG_STATE_HOME"] = _state.name

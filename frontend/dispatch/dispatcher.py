@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import math
+import os
+import socket
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from frontend import loop_time
+from frontend.dispatch.job_log import ClaimLostError, JobLog
 from frontend.dispatch.outage import Outage
 from frontend.dispatch.queue import JobQueue, LiveJob
 from frontend.domain.edits import EditResult, Stage
@@ -21,13 +25,16 @@ from frontend.errors import (
     BackendError,
     ClosingError,
     InvalidInputError,
-    JobNotFoundError,
     ModelCancelledError,
     ServingError,
+    StoreAwayError,
     TritonDownError,
+    TritonStoppingError,
     UnavailableError,
     UnsupportedError,
 )
+from frontend.jobs.rules import CANCELLED_TEXT
+from frontend.jobs.store import NewJob
 from frontend.loop_time import RunningClock
 from frontend.shares import Budgets
 from frontend.supervision import Rounds, supervised_task
@@ -35,20 +42,22 @@ from frontend.triton.edit_tensors import edit_update, in_field_names
 from frontend.triton.loading import loading_stage, outage_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from frontend.domain.edits import EditParams, EditProgress, Size
     from frontend.domain.models import EditModelState
     from frontend.domain.owners import Owner
-    from frontend.jobs.store import JobStore
+    from frontend.jobs.store import Claim, Held, JobStore, Key, Waiting
     from frontend.settings import Settings
     from frontend.triton.watch import TritonWatch
 
 log = structlog.get_logger()
 
-CANCELLED_TEXT = "Generation cancelled by user"
-# Start a job at most twice if its Triton dies before it answers: the job itself may be the cause.
-MAX_LOST_STARTS = 2
+LEASE_S = 10.0
+"""How long a job is its dispatcher's without a sign of life from that."""
+RENEWAL_S = 1.0
+UNKNOWN_AREA = 2**20
+"""Pixels that a model is taken to compute at most until the first Triton answers."""
 
 
 class EditService:
@@ -82,14 +91,23 @@ class EditService:
         self._watches = dict(zip(self._queue.lanes, watches, strict=True))
         self._budgets = Budgets(self._clock)
         self._outage = Outage(settings.recovery_timeout_s)
+        self._image_area = UNKNOWN_AREA
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        # Nobody else's, so that what another process has written is never taken for this one's.
+        self._worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._work = contextlib.ExitStack()
+        self._room: asyncio.Event
 
     async def __aenter__(self) -> Self:
+        self._room = self._work.enter_context(self._store.work())
         await self._ping_all()
+        await self._look_at_waiting()
         self._supervisors = (
             supervised_task("edits-clock", self._running_clock.run()),
             supervised_task("edits", self._supervise()),
+            supervised_task("edits-leases", self._keep_leases()),
+            supervised_task("edits-claims", self._claim_for_ever()),
         )
         return self
 
@@ -97,14 +115,15 @@ class EditService:
         self._closing = True
         for supervisor in self._supervisors:
             supervisor.cancel()
-        await self._fail_waiting(ClosingError())
-        # Triton does not stop while a job runs.
+        # Waiting jobs stay in the store. Running ones go back to it, and Triton must not stop
+        # while one runs.
         running = list(self._queue.running.values())
         grace_s = self._settings.cancel_timeout_s
         await asyncio.gather(*(self._end_early(job, ClosingError(), grace_s) for job in running))
         await asyncio.gather(*self._supervisors, *self._tasks, return_exceptions=True)
         for watch in self._watches.values():
             watch.close()
+        self._work.close()
 
     @property
     def waiting(self) -> int:
@@ -162,7 +181,12 @@ class EditService:
         return _known(self._queue.expected_seconds(steps, self._pixels(size)))
 
     async def submit(
-        self, owner: Owner, params: EditParams, original: bytes, size: Size | None
+        self,
+        owner: Owner,
+        params: EditParams,
+        original: bytes,
+        size: Size | None,
+        key: Key | None = None,
     ) -> str:
         """Queue an edit and return the id of its job.
 
@@ -171,8 +195,10 @@ class EditService:
             params: the edit.
             original: the file that its picture came as.
             size: of the answer, if known.
+            key: what the client calls it; one key is one job.
 
         Raises:
+            InvalidInputError: the key came with another request before.
             UnavailableError: Triton is down, or the queue or the job store is full.
             TooMuchError: the owner has as much waiting, or has had as much, as it may.
             UnsupportedError: the loaded bundle cannot run the task.
@@ -181,20 +207,44 @@ class EditService:
         self.admit(owner, params.task_type)
         pixels = self._pixels(size)
         steps, task_type = params.num_inference_steps, params.task_type
-        job = LiveJob(str(uuid.uuid4()), steps, pixels, owner, size, task_type=task_type)
+        job = LiveJob(
+            str(uuid.uuid4()),
+            steps,
+            pixels,
+            owner.name,
+            owner.limits.max_running,
+            size=size,
+            task_type=task_type,
+        )
         self._queue.enter(job)
         try:
-            event = self._queued_event(job, self._queue.seconds_left(job))
-            await self._store.create(job.job_id, params, original, event, owner)
+            event = self._as_queued(
+                JobEvent(status=JobStatus.QUEUED, total_steps=job.steps, size=size, at=0),
+                job.position,
+                self._queue.seconds_left(job),
+            )
+            created = await self._store.create(
+                NewJob(
+                    job_id=job.job_id,
+                    params=params,
+                    original=original,
+                    event=event,
+                    key=key,
+                    owner=owner,
+                )
+            )
         except ServingError:
             self._queue.leave(job)
             raise
-        job.startable = True
+        if created.job_id != job.job_id:
+            self._queue.leave(job)
+            return created.job_id
+        job.number = created.number
         self._budgets.spend(owner, price(steps, pixels))
         log.info(
             "job_queued", task_id=job.job_id, task_type=task_type, steps=steps, owner=owner.name
         )
-        self._dispatch()
+        self._room.set()
         return job.job_id
 
     async def cancel(self, job_id: str) -> Callable[[], Coroutine[Any, Any, None]]:
@@ -209,52 +259,103 @@ class EditService:
         Raises:
             JobNotFoundError: no such job.
         """
-        await self._store.last(job_id)
-        if job := self._queue.waiting.get(job_id):
-            job.startable = False
+        await self._store.ask_cancel(job_id)
 
         async def finish() -> None:
-            # Looked up again: a running job may have ended, or wait once more.
-            if job := self._queue.waiting.get(job_id):
-                self._queue.leave(job)
-                await self._end(job, JobStatus.CANCELLED, CANCELLED_TEXT)
-            elif job := self._queue.running.get(job_id):
+            # A job that another process runs is ended by that.
+            if not await self._end_waiting(job_id, JobStatus.CANCELLED, CANCELLED_TEXT) and (
+                job := self._queue.running.get(job_id)
+            ):
                 reason = ModelCancelledError(CANCELLED_TEXT)
                 await self._end_early(job, reason, self._settings.cancel_grace_s)
 
         return finish
 
+    def standing(self, job_id: str, last: JobEvent) -> JobEvent:
+        """Return a job's newest event as it is now: a waiting job's place changes with the others.
+
+        Args:
+            job_id: the job.
+            last: its newest event.
+        """
+        job = self._queue.waiting.get(job_id)
+        if job is None or last.status is not JobStatus.QUEUED:
+            return last
+        position, seconds_left = self._queue.standings()[job_id]
+        return self._as_queued(last, position, seconds_left)
+
     def _pixels(self, size: Size | None) -> int:
         """Return how many pixels the model computes at most for an answer of this size."""
-        area = max(state.image_area for state in self.require())
-        return area if size is None else min(area, size[0] * size[1])
+        states = [watch.state for watch in self._watches.values() if watch.state is not None]
+        self._image_area = max([state.image_area for state in states], default=self._image_area)
+        return self._image_area if size is None else min(self._image_area, size[0] * size[1])
 
     # --- waiting ---
 
-    def _dispatch(self) -> None:
-        """Start waiting jobs while Triton may have more."""
+    async def _look_at_waiting(self) -> None:
+        """Learn what waits in the store: from before a start, or from another process."""
+        known = [job for job in self._queue.waiting.values() if job.number < math.inf]
+        listed = {each.job_id: each for each in await self._store.waiting()}
+        self._queue.turns |= {each.owner: each.last_turn for each in listed.values()}
+        for job in known:
+            # Unless it has been started meanwhile.
+            if job.job_id not in listed and self._queue.waiting.get(job.job_id) is job:
+                self._queue.leave(job)
+        for job_id, each in listed.items():
+            if job_id not in self._queue.waiting and job_id not in self._queue.running:
+                self._queue.enter(self._live(each, each.last))
+        owners = {job.owner for job in self._queue.waiting.values()}
+        owners |= {job.owner for job in self._queue.running.values()}
+        self._queue.turns = {
+            owner: turn for owner, turn in self._queue.turns.items() if owner in owners
+        }
+
+    def _live(self, stored: Waiting | Claim, event: JobEvent) -> LiveJob:
+        return LiveJob(
+            stored.job_id,
+            event.total_steps,
+            self._pixels(event.size),
+            stored.owner,
+            stored.max_running,
+            size=event.size,
+            task_type=stored.task_type,
+            number=stored.number,
+            entered_at=self._clock(),
+        )
+
+    async def _claim_for_ever(self) -> None:
+        """Start waiting jobs whenever Triton may have more."""
+        rounds = Rounds("edits-claims")
+        while True:
+            self._room.clear()
+            with rounds.one(), _store_may_be_away():
+                await self._claim_all()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.ping_interval_s):
+                    await self._room.wait()
+
+    async def _claim_all(self) -> None:
         for lane, watch in self._watches.items():
             lane.ready = watch.state is not None and not lane.full
-        while not self._closing and (job := self._queue.start_next()):
-            task = asyncio.create_task(self._run(job))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        while not self._closing and (free := self._queue.free_lane()):
+            state = self._watches[free].state
+            assert state is not None, "it is ready"
+            claim = await self._store.claim(self._worker, state.adapters, LEASE_S)
+            if claim is None:
+                return
+            job = self._queue.waiting.get(claim.job_id)
+            if job is None:
+                job = self._live(claim, claim.last[1])
+            job.request_id = claim.request_id
+            job.log = JobLog(self._store, claim, LEASE_S)
+            self._queue.start(job, free, claim.turn)
+            self._in_background(self._run(job, claim))
 
-    async def _announce(self, waiting: list[tuple[LiveJob, float]]) -> None:
-        """Send waiting jobs how they stand; with each come the seconds until its end."""
-        for job, seconds_left in waiting:
-            await self._store.append(job.job_id, self._queued_event(job, seconds_left))
-
-    async def _announce_all(self) -> None:
-        """Send every waiting job how it stands."""
-        await self._announce(self._queue.standings())
-
-    def _queued_event(self, job: LiveJob, seconds_left: float) -> JobEvent:
-        return JobEvent(
-            status=JobStatus.QUEUED,
-            total_steps=job.steps,
-            size=job.size,
-            queue_position=job.position,
+    def _as_queued(self, event: JobEvent, position: int, seconds_left: float) -> JobEvent:
+        """Return a waiting job's event with how it stands now."""
+        return dataclasses.replace(
+            event,
+            queue_position=position,
             engine_taken=self._taken,
             triton_down=self._down,
             triton_loading=self._outage.stage,
@@ -264,44 +365,68 @@ class EditService:
 
     # --- with Triton ---
 
-    async def _run(self, job: LiveJob) -> None:
+    async def _run(self, job: LiveJob, claim: Claim) -> None:
         with structlog.contextvars.bound_contextvars(task_id=job.job_id):
             try:
-                await self._follow(job)
-            except ServingError as error:
-                if isinstance(error, TritonDownError):
-                    self._watch_of(job).mark_down(error)
-                if self._may_start_again(job, error):
-                    log.info("job_returned", reason=error.detail)
-                    self._queue.put_back(job)
-                    await self._announce(self._queue.moved())
-                else:
-                    await self._fail(job, job.end_reason or error)
-            except Exception:
-                log.exception("job_crashed")
-                await self._fail(job, BackendError("The server failed"))
+                await self._drive(job, claim)
+            except ClaimLostError:
+                await self._abandon(job)
             finally:
-                if job.lane:
-                    self._queue.leave(job)
-                self._dispatch()
+                self._queue.leave(job)
+                self._room.set()
 
-    def _may_start_again(self, job: LiveJob, error: ServingError) -> bool:
-        """Return whether a job waits on: no model has answered it, and one may later."""
-        if self._closing or job.end_reason or job.accepted.is_set():
-            return False
-        if isinstance(error, TritonDownError):
-            return job.starts < MAX_LOST_STARTS
-        if job.lane and isinstance(error, UnavailableError):
-            job.lane.full = True
-            return True
-        return False
+    async def _drive(self, job: LiveJob, claim: Claim) -> None:
+        """Take a job to its end, or give it back."""
+        try:
+            await self._follow(job)
+        except ServingError as error:
+            if isinstance(error, TritonDownError):
+                self._watch_of(job).mark_down(error)
+            if job.lost:
+                return
+            if isinstance(job.end_reason, ClosingError):
+                await self._give_back(claim, error)
+            elif job.end_reason is not None:
+                await self._fail(job, job.end_reason)
+            elif isinstance(error, TritonStoppingError) and not job.accepted.is_set():
+                await self._give_back(claim, error)
+            elif isinstance(error, TritonDownError):
+                await self._give_back(claim, error, lost=error.job_error)
+            elif isinstance(error, UnavailableError) and not job.accepted.is_set():
+                assert job.lane is not None, "it has started"
+                job.lane.full = True
+                await self._give_back(claim, error)
+            else:
+                await self._fail(job, error)
+        except ClaimLostError:
+            raise
+        except Exception:
+            log.exception("job_crashed")
+            await self._fail(job, BackendError("The server failed"))
+
+    async def _give_back(
+        self, claim: Claim, reason: ServingError, *, lost: str | None = None
+    ) -> None:
+        """Let a job wait again; see `JobStore.give_back` for `lost`."""
+        log.info("job_returned", reason=reason.detail, counted=lost is not None)
+        await self._store.give_back(claim, lost)
+
+    async def _abandon(self, job: LiveJob) -> None:
+        """Stop the work on a job that another process may have begun anew."""
+        log.warning("claim_lost", task_id=job.job_id)
+        job.lost = True
+        with contextlib.suppress(TimeoutError, ServingError):
+            async with loop_time.timeout(self._settings.cancel_timeout_s):
+                await self._watch_of(job).client.cancel_edit(job.request_id)
+        if job.stream is not None:
+            job.stream.cut(BackendError("another process has the job"))
 
     async def _follow(self, job: LiveJob) -> None:
         """Log the model's responses until its stream ends."""
         done = False
         job.heard_at = self._running_clock()
         job.stream = self._watch_of(job).client.edit(
-            job.job_id, await self._store.params(job.job_id), self._settings.job_timeout_s
+            job.request_id, await self._store.params(job.job_id), self._settings.job_timeout_s
         )
         async with contextlib.aclosing(job.stream.responses()) as responses:
             async for response in responses:
@@ -316,11 +441,9 @@ class EditService:
             raise BackendError("the model ended the job without a result")
 
     async def _advance(self, job: LiveJob, update: EditProgress) -> None:
-        if not job.accepted.is_set():
-            job.accepted.set()
-            await self._store.release(job.job_id)
+        job.accepted.set()
         job.hear(update, self._clock(), self._running_clock())
-        await self._store.append(job.job_id, self._running_event(job, update))
+        await job.log.append(self._running_event(job, update))
 
     def _running_event(self, job: LiveJob, update: EditProgress) -> JobEvent:
         waits = job.engine_since is None
@@ -342,7 +465,7 @@ class EditService:
         event = JobEvent(
             status=JobStatus.DONE, total_steps=job.steps, stage=Stage.DONE, at=time.time()
         )
-        await self._store.append(job.job_id, event, result)
+        await job.log.end(event, result)
         self._queue.learn(job)
         self._log_end(job, event.status)
 
@@ -359,10 +482,18 @@ class EditService:
         self, job: LiveJob, status: JobStatus, error: str, *, at_fault: bool = False
     ) -> None:
         event = JobEvent(status=status, total_steps=job.steps, error=error, at=time.time())
-        # A job that is done stays done, and the store may have forgotten it by now.
-        with contextlib.suppress(JobNotFoundError):
-            if await self._store.append(job.job_id, event):
-                self._log_end(job, status, error, at_fault=at_fault)
+        # A job that is done stays done.
+        if await job.log.end(event):
+            self._log_end(job, status, error, at_fault=at_fault)
+
+    async def _end_waiting(self, job_id: str, status: JobStatus, error: str) -> bool:
+        """End a job unless a process runs it or it has ended; return whether it did."""
+        if not await self._store.end_waiting(job_id, status, error):
+            return False
+        if (job := self._queue.waiting.get(job_id)) is not None:
+            self._queue.leave(job)
+            self._log_end(job, status, error)
+        return True
 
     def _log_end(
         self, job: LiveJob, status: JobStatus, error: str | None = None, *, at_fault: bool = False
@@ -392,7 +523,7 @@ class EditService:
                 async with loop_time.timeout(self._settings.cancel_timeout_s):
                     await job.accepted.wait()
                     if not job.ended.is_set():
-                        await self._watch_of(job).client.cancel_edit(job.job_id)
+                        await self._watch_of(job).client.cancel_edit(job.request_id)
             async with loop_time.timeout(grace_s):
                 await job.ended.wait()
         except (TimeoutError, ServingError) as error:
@@ -402,6 +533,42 @@ class EditService:
 
     # --- faults ---
 
+    async def _keep_leases(self) -> None:
+        """Show the store that this process lives, and hear which of its jobs are to end."""
+        rounds = Rounds("edits-leases")
+        renewed_at = self._clock()
+        while True:
+            await asyncio.sleep(RENEWAL_S)
+            running = list(self._queue.running.values())
+            with rounds.one():
+                try:
+                    held = await self._store.renew(self._worker, LEASE_S)
+                except StoreAwayError as error:
+                    log.warning("store_away", reason=error.detail)
+                    # Another process may begin them now.
+                    if self._clock() - renewed_at > LEASE_S:
+                        self._in_background(*(self._abandon(job) for job in running))
+                    continue
+                renewed_at = self._clock()
+                self._heed({f"{each.job_id}.{each.attempt}": each for each in held}, running)
+
+    def _heed(self, held: dict[str, Held], running: list[LiveJob]) -> None:
+        """Stop running jobs that this process has lost, and those whose clients want that."""
+        for job in running:
+            if job.ended.is_set():
+                continue
+            if (hold := held.get(job.request_id)) is None:
+                self._in_background(self._abandon(job))
+            elif hold.cancel_asked and job.end_reason is None:
+                reason = ModelCancelledError(CANCELLED_TEXT)
+                self._in_background(self._end_early(job, reason, self._settings.cancel_grace_s))
+
+    def _in_background(self, *work: Coroutine[Any, Any, None]) -> None:
+        for each in work:
+            task = asyncio.create_task(each)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
     async def _supervise(self) -> None:
         """Ping Triton for ever, and end the jobs that would not end by themselves."""
         rounds = Rounds("edits")
@@ -409,10 +576,9 @@ class EditService:
             next_ping = self._clock() + self._settings.ping_interval_s
             with rounds.one():
                 await self._ping_all()
+                with _store_may_be_away():
+                    await self._look_at_waiting()
                 await self._react()
-                # Once a ping, not at each start: a long queue of short jobs would send
-                # positions without end.
-                await self._announce(self._queue.moved())
             await asyncio.sleep(next_ping - self._clock())
 
     async def _ping_all(self) -> None:
@@ -434,7 +600,7 @@ class EditService:
                         job.stream.cut(TritonDownError(watch.reason))
             elif watch.state and watch.state.waiting < watch.state.max_queue_size:
                 lane.full = False
-        self._dispatch()
+        self._room.set()
         await self._react_to_outage()
 
     def _is_at_work(self, job: LiveJob) -> bool:
@@ -442,32 +608,32 @@ class EditService:
         state = self._watch_of(job).state
         if state is None or not state.running:
             return False
-        if state.running_id == job.job_id:
+        if state.running_id == job.request_id:
             # Slow, unless the engine does not even pass from one layer to the next.
             return state.quiet_seconds <= self._settings.silence_timeout_s
         # Another client's edit may hold the engine for as long as it takes.
         return job.engine_since is None
 
     async def _note_work(self) -> None:
-        """Tell waiting jobs, and the log, when an engine works on a job that has ended."""
+        """Tell running jobs, and the log, when an engine works on a job that has ended."""
         for lane, watch in self._watches.items():
             before = lane.taken_by
             if not lane.note_work(watch.state.running_id if watch.state else ""):
                 continue
             if watch.state and lane.taken_by:
                 quiet_s = watch.state.quiet_seconds
-                log.warning("engine_taken", task_id=lane.taken_by, quiet_seconds=quiet_s)
+                log.warning("engine_taken", request_id=lane.taken_by, quiet_seconds=quiet_s)
             else:
-                log.info("engine_free", task_id=before)
-            for job in lane.running.values():
+                log.info("engine_free", request_id=before)
+            for job in list(lane.running.values()):
                 if job.engine_since is None and job.last is not None:
-                    await self._store.append(job.job_id, self._running_event(job, job.last))
-            await self._announce_all()
+                    with contextlib.suppress(ClaimLostError):
+                        await job.log.append(self._running_event(job, job.last))
 
     @property
     def taken_by(self) -> list[str]:
         """Ids of ended jobs that a model still works on, so that others wait."""
-        return [lane.taken_by for lane in self._watches if lane.taken_by]
+        return [lane.taken_by.rpartition(".")[0] for lane in self._watches if lane.taken_by]
 
     @property
     def _taken(self) -> bool:
@@ -475,14 +641,14 @@ class EditService:
         return all(lane.taken_by for lane in self._watches)
 
     async def _react_to_outage(self) -> None:
-        """Announce an outage's begin, stages and end to waiting jobs; end them if it lasts."""
+        """Take note of an outage; end the waiting jobs if it lasts."""
         down = self._down
         stage = loading_stage(self._settings.loading_file) if down else None
-        consequences = self._outage.note(self._clock(), down=down, stage=stage)
-        if consequences.announce:
-            await self._announce_all()
-        if consequences.give_up:
-            await self._fail_waiting(self._outage_error())
+        if self._outage.note(self._clock(), down=down, stage=stage):
+            error = self._outage_error().job_error
+            with _store_may_be_away():
+                for job_id in list(self._queue.waiting):
+                    await self._end_waiting(job_id, JobStatus.ERROR, error)
 
     @property
     def _down(self) -> bool:
@@ -491,10 +657,14 @@ class EditService:
     def _outage_error(self) -> TritonDownError:
         return outage_error(next(iter(self._watches.values())).reason, self._settings.loading_file)
 
-    async def _fail_waiting(self, error: ServingError) -> None:
-        for job in list(self._queue.waiting.values()):
-            self._queue.leave(job)
-            await self._fail(job, error)
+
+@contextlib.contextmanager
+def _store_may_be_away() -> Iterator[None]:
+    """Let what needs the store be tried in the next round."""
+    try:
+        yield
+    except StoreAwayError as error:
+        log.warning("store_away", reason=error.detail)
 
 
 def _known(seconds: float) -> float | None:

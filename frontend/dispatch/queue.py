@@ -10,13 +10,14 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from frontend import shares
 from frontend.domain.edits import Stage
-from frontend.errors import TooMuchError, UnavailableError
-from frontend.shares import Rotation
+from frontend.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from frontend.dispatch.job_log import JobLog
     from frontend.domain.edits import EditProgress, Size
     from frontend.domain.owners import Owner
     from frontend.errors import ServingError
@@ -43,7 +44,7 @@ class Lane:
     running: dict[str, LiveJob] = field(default_factory=dict)
     """Jobs by job_id, in the order of their start."""
     ended: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ENDED))
-    """Ids of the jobs that have left this engine, the newest last."""
+    """Triton's ids of the jobs that have left this engine, the newest last."""
     suspect: str = ""
     """The ended job that the engine worked on at the last ping."""
     taken_by: str = ""
@@ -74,8 +75,12 @@ class LiveJob:
     """Denoising steps of the job."""
     pixels: int
     """Pixels that each step computes: at most so many, until the model has said how many."""
-    owner: Owner
-    """Whose it is."""
+    owner: str
+    """The name of its owner."""
+    max_running: int | None = None
+    """Jobs that its owner may have running; None: no bound."""
+    turn: int = 0
+    """The number of its owner's turn with which it was started."""
     size: Size | None = None
     """Of the answer, if known."""
     computed_sizes: tuple[Size, ...] | None = None
@@ -86,20 +91,20 @@ class LiveJob:
     """When it was queued; seconds of the queue's clock."""
     started_at: float | None = None
     """When it was last sent to a Triton, unless it waits again; the same clock."""
-    number: int = 0
-    """Its number in the order of entering."""
-    turn_before: int = 0
-    """Its owner's last turn before that of its start."""
+    number: float = math.inf
+    """Its number in the store, which is the order of starts; unknown until the store has it."""
     position: int = 0
     """1 for the next to start."""
-    startable: bool = False
-    """Whether the store has it and no client has cancelled it."""
     end_reason: ServingError | None = None
     """Why it ends early, once that is known."""
-    starts: int = 0
-    """How often it has been sent to a Triton."""
+    request_id: str = ""
+    """What Triton calls it, once it has been sent there."""
+    lost: bool = False
+    """Whether another process may have it."""
     lane: Lane | None = None
     """The engine that runs it."""
+    log: JobLog = field(init=False, repr=False)
+    """Where its events go, once it has been claimed."""
     stream: InferStream | None = None
     """Its responses, once it has been sent to Triton."""
     last: EditProgress | None = None
@@ -129,6 +134,8 @@ class LiveJob:
 class JobQueue:
     """Edits that wait and run. Owners take turns, and the jobs of one owner start in their order.
 
+    Whose turn it is decides the store. This works out what it is going to decide.
+
     Args:
         max_waiting: maximum number of waiting jobs.
         max_running: maximum number of running jobs of one lane.
@@ -151,10 +158,10 @@ class JobQueue:
         self._clock = clock
         self._running_clock = running_clock or clock
         self._seconds_per_unit = math.nan  # a unit is one step of one pixel
-        self._numbers = itertools.count()
-        self._rotation = Rotation()
         self.lanes = [Lane(self._running_clock()) for _ in range(lanes)]
         self.waiting: dict[str, LiveJob] = {}
+        self.turns: dict[str, int] = {}
+        """The number of each owner's last turn, as far as it is known."""
         self.running: dict[str, LiveJob] = {}
 
     @property
@@ -171,60 +178,38 @@ class JobQueue:
         """
         if self.full:
             raise UnavailableError("The queue is full")
-        most = owner.limits.max_waiting
-        if sum(job.owner.name == owner.name for job in self.waiting.values()) >= most:
-            raise TooMuchError(f"This client has as many waiting jobs as one may: {most}")
+        own = sum(job.owner == owner.name for job in self.waiting.values())
+        shares.check_waiting(owner, own)
 
     def enter(self, job: LiveJob) -> None:
-        """Put `job` behind its owner's others."""
-        self.waiting[job.job_id] = job
-        job.number = next(self._numbers)
+        """Put `job` to its place among its owner's, the last as long as it has no number."""
         job.entered_at = self._clock()
+        in_order = sorted([*self.waiting.values(), job], key=lambda job: job.number)
+        self.waiting = {job.job_id: job for job in in_order}
         job.position = list(self._in_turn()).index(job) + 1
 
-    def start_next(self) -> LiveJob | None:
-        """Give the first startable job of the owner in turn to the idlest lane; return it, or None.
-
-        An owner that has as many jobs running as it may loses its turn.
-        """
+    def free_lane(self) -> Lane | None:
+        """Return the idlest of the lanes that may have another job; None if none may."""
         ready = [lane for lane in self.lanes if lane.ready]
         lane = min(ready, key=lambda lane: len(lane.running), default=None)
-        if lane is None or len(lane.running) >= self._max_running:
-            return None
-        running = Counter(job.owner.name for job in self.running.values())
-        first: dict[str, LiveJob] = {}
-        for job in self.waiting.values():
-            if job.startable and not _is_busy(job.owner, running):
-                first.setdefault(job.owner.name, job)
-        if not first:
-            return None
-        job = first[self._rotation.next(first)]
-        job.turn_before = self._rotation.last_turn(job.owner.name)
-        self._rotation.note(job.owner.name)
-        self.running[job.job_id] = self.waiting.pop(job.job_id)
-        job.lane, lane.running[job.job_id] = lane, job
-        job.starts += 1
-        job.started_at = self._clock()
-        return job
+        return lane if lane is not None and len(lane.running) < self._max_running else None
 
-    def put_back(self, job: LiveJob) -> None:
-        """Return `job`, which Triton has not accepted, to its place among the waiting."""
-        del self.running[job.job_id]
-        assert job.lane is not None, "it has not started"
-        del job.lane.running[job.job_id]
-        job.lane = job.stream = job.started_at = None
-        job.position = 0  # none: so `moved` announces it again
-        self._rotation.take_back(job.owner.name, job.turn_before)
-        in_order = sorted([job, *self.waiting.values()], key=lambda job: job.number)
-        self.waiting = {job.job_id: job for job in in_order}
+    def start(self, job: LiveJob, lane: Lane, turn: int) -> None:
+        """Give `job` to `lane`, by its owner's turn of this number."""
+        job.turn = self.turns[job.owner] = turn
+        self.waiting.pop(job.job_id, None)
+        self.running[job.job_id] = job
+        job.lane, lane.running[job.job_id] = lane, job
+        job.started_at = self._clock()
 
     def leave(self, job: LiveJob) -> None:
         """Take `job` out, wherever it is, and wake what waits for its end."""
-        self.waiting.pop(job.job_id, None)
-        self.running.pop(job.job_id, None)
+        if self.waiting.get(job.job_id) is job:
+            del self.waiting[job.job_id]
         if job.lane:
+            self.running.pop(job.job_id, None)
             job.lane.running.pop(job.job_id, None)
-            job.lane.ended.append(job.job_id)
+            job.lane.ended.append(job.request_id)
             job.lane.turn_at = self._running_clock()
         job.accepted.set()
         job.ended.set()
@@ -259,18 +244,12 @@ class JobQueue:
         """Return the seconds until `job` is done; NaN if unknown."""
         return next(seconds for each, seconds in self._schedule() if each is job)
 
-    def standings(self) -> list[tuple[LiveJob, float]]:
-        """Return the waiting jobs in the order of their start, with their `seconds_left`."""
-        return list(self._schedule())[len(self.running) :]
-
-    def moved(self) -> list[tuple[LiveJob, float]]:
-        """Return the waiting jobs whose position has changed, with their `seconds_left`."""
-        moved = []
-        for position, (job, seconds) in enumerate(self.standings(), 1):
-            if job.position != position:
-                job.position = position
-                moved.append((job, seconds))
-        return moved
+    def standings(self) -> dict[str, tuple[int, float]]:
+        """Return the position and `seconds_left` of each waiting job."""
+        places = enumerate(self._schedule(), 1 - len(self.running))
+        return {
+            job.job_id: (position, seconds) for position, (job, seconds) in places if position > 0
+        }
 
     def _schedule(self) -> Iterator[tuple[LiveJob, float]]:
         now = self._clock()
@@ -288,13 +267,11 @@ class JobQueue:
         """
         queues: dict[str, deque[LiveJob]] = {}
         for job in self.waiting.values():
-            queues.setdefault(job.owner.name, deque()).append(job)
-        turns = [
-            (self._rotation.last_turn(name), jobs[0].number, name) for name, jobs in queues.items()
-        ]
+            queues.setdefault(job.owner, deque()).append(job)
+        turns = [(self.turns.get(owner, 0), place, owner) for place, owner in enumerate(queues)]
         heapq.heapify(turns)
-        next_turn = itertools.count(self._rotation.newest + 1)
-        running = deque(job.owner.name for job in self.running.values())
+        next_turn = itertools.count(max(self.turns.values(), default=0) + 1)
+        running = deque(job.owner for job in self.running.values())
         counts = Counter(running)
         places = len(self.lanes) * self._max_running
         busy: dict[str, tuple[int, int, str]] = {}
@@ -306,15 +283,16 @@ class JobQueue:
                     heapq.heappush(turns, busy.pop(ended))
                 continue
             turn = heapq.heappop(turns)
-            name = turn[-1]
-            if _is_busy(queues[name][0].owner, counts):
-                busy[name] = turn
+            owner = turn[-1]
+            job = queues[owner][0]
+            if job.max_running is not None and counts[owner] >= job.max_running:
+                busy[owner] = turn
                 continue
-            job = queues[name].popleft()
-            running.append(name)
-            counts[name] += 1
-            if queues[name]:
-                heapq.heappush(turns, (next(next_turn), job.number, name))
+            queues[owner].popleft()
+            running.append(owner)
+            counts[owner] += 1
+            if queues[owner]:
+                heapq.heappush(turns, (next(next_turn), 0, owner))
             yield job
 
     def _own_seconds(self, job: LiveJob, now: float) -> float:
@@ -326,9 +304,3 @@ class JobQueue:
         # No step has been measured. An estimate that has run out says nothing any more.
         expected = job.expected_seconds
         return math.nan if expected is None or expected <= elapsed else expected - elapsed
-
-
-def _is_busy(owner: Owner, running: Counter[str]) -> bool:
-    """Return whether an owner has as many jobs running as it may."""
-    most = owner.limits.max_running
-    return most is not None and running[owner.name] >= most

@@ -55,6 +55,8 @@ class JobEvent:
     """What Triton is loading, in words, if it has written that."""
     eta_seconds: float | None = None
     """Seconds from `at` to the job's expected end, if known."""
+    restarts: int = 0
+    """How often the job was begun anew, because what ran it was lost."""
     preview: bytes = field(default=b"", repr=False)
     """A small WebP of the picture so far, or empty."""
     at: float

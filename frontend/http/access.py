@@ -43,7 +43,7 @@ class Access:
         self._limits = Limits(
             max_waiting=portion(settings.max_queue_size, settings.owner_fraction),
             # Of what the jobs that have not ended may take, which is half of the store.
-            max_bytes=portion(settings.memory_bytes // 2, settings.owner_fraction),
+            max_bytes=portion(settings.store_bytes // 2, settings.owner_fraction),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

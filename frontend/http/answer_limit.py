@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from starlette.responses import JSONResponse, Response
@@ -18,7 +18,7 @@ from frontend.http.access import owner_of
 from frontend.shares import Holdings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -115,41 +115,54 @@ class AnswerLimit:
             self._bytes.add(owner, -len(body))
 
 
+class Blob(Protocol):
+    """Bytes in a store, always the same ones."""
+
+    async def size(self) -> int:
+        """Return how many there are."""
+
+    async def piece(self, at: int, count: int) -> bytes:
+        """Return at most `count` of them from `at` on; fewer only where the store wants it."""
+
+
 class Stored:
-    """A part of an answer that lies in a store: held only while a piece of it is cut.
+    """A part of an answer that lies in a store, of which only one piece is held at a time.
 
     Args:
-        fetch: returns the bytes, always the same ones.
+        blob: the bytes.
         start: where the part begins in them.
         as_base64: whether to send it as base64.
     """
 
-    def __init__(
-        self, fetch: Callable[[], Awaitable[bytes]], *, start: int = 0, as_base64: bool = False
-    ) -> None:
-        self._fetch = fetch
+    def __init__(self, blob: Blob, *, start: int = 0, as_base64: bool = False) -> None:
+        self._blob = blob
         self._start = start
         self._as_base64 = as_base64
 
     async def size(self) -> int:
         """Return how many bytes are sent."""
-        size = len(await self._fetch()) - self._start
+        size = await self._blob.size() - self._start
         return -(-size // 3) * 4 if self._as_base64 else size
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the part in copies of at most SMALL_BYTES."""
         at = self._start
         while piece := await self._piece(at):
-            at += PIECE_BYTES
-            yield piece
+            at += len(piece)
+            yield base64.b64encode(piece) if self._as_base64 else piece
 
     async def _piece(self, at: int) -> bytes:
-        piece = memoryview(await self._fetch())[at : at + PIECE_BYTES]
-        return base64.b64encode(piece) if self._as_base64 else bytes(piece)
+        """Return PIECE_BYTES, and fewer only at the end: base64 is cut at multiples of 3."""
+        piece = await self._blob.piece(at, PIECE_BYTES)
+        while 0 < len(piece) < PIECE_BYTES and (
+            more := await self._blob.piece(at + len(piece), PIECE_BYTES - len(piece))
+        ):
+            piece += more
+        return piece
 
 
 class StoredAnswer(Response):
-    """An answer out of a store, which holds it once for all its readers.
+    """An answer out of a store, which is read as its client reads.
 
     A reader that is slow does not keep the store from forgetting the job. It then gets half an
     answer, and the server closes the connection.

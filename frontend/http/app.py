@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from frontend import logs
-from frontend.dispatch.dispatcher import EditService
+from frontend.dispatch.dispatcher import LEASE_S, EditService
 from frontend.http import answers
 from frontend.http.access import Access
 from frontend.http.answer_limit import AnswerLimit
@@ -24,13 +25,15 @@ from frontend.http.refusals import RefusalLog
 from frontend.http.repeats import Repeats
 from frontend.http.routes import generate, masks, not_built, system, visualization
 from frontend.http.safe_headers import SafeHeaders
-from frontend.jobs.memory import MemoryJobStore
+from frontend.jobs import places
+from frontend.jobs.sweeper import Sweeper
 from frontend.keys import Keys
 from frontend.masks.image_store import ImageStore
 from frontend.masks.service import MaskService
 from frontend.pictures.workers import ImageWorkers
 from frontend.settings import Settings
 from frontend.shares import Holdings
+from frontend.supervision import supervised_task
 from frontend.triton.client import TritonClient
 from frontend.triton.edit_tensors import IMAGE_EDIT
 from frontend.triton.mask_tensors import SMART_MASK
@@ -114,7 +117,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppServices]:
     clients = [TritonClient(url) for url in settings.triton_grpc_urls]
     images = ImageWorkers(settings)
-    jobs = MemoryJobStore(settings.memory_bytes, settings.result_ttl_s)
+    jobs = await asyncio.to_thread(places.open_store, settings)
+    sweeper = supervised_task("sweeper", Sweeper(jobs, LEASE_S).run())
     store = ImageStore(settings.image_store_bytes, settings.image_store_ttl_s)
     timeout_s = settings.ping_timeout_s
     edit_watches = [
@@ -141,6 +145,8 @@ async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppS
                 Displays(images.webp),
             )
     finally:
+        sweeper.cancel()
         images.close()
+        await jobs.close()
         for client in clients:
             await client.close()

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
@@ -17,7 +16,7 @@ from frontend.http.access import owner_of
 from frontend.http.displays import Displays
 from frontend.http.repeats import Repeats
 from frontend.http.schemas.fields import ErrorBody, NoResultBody
-from frontend.jobs.store import JobStore
+from frontend.jobs.store import JobStore, StoredBlob
 from frontend.keys import Keys
 from frontend.masks.image_store import ImageStore
 from frontend.masks.service import MaskService
@@ -95,21 +94,32 @@ class FinishedJob:
 
     task_id: str
     seconds_left: float
-    """How long the server keeps it, unless it needs the memory."""
-    fetch: Callable[[], Coroutine[Any, Any, EditResult]]
-    """Returns its result from the store; raises JobNotFoundError once that has forgotten it."""
+    """How long the server keeps it, unless it needs the space."""
+    _jobs: JobStore
 
-    async def image(self) -> bytes:
-        """Return the picture; see `fetch`."""
-        return (await self.fetch()).image
+    async def fetch(self) -> EditResult:
+        """Return its result.
 
-    async def info(self) -> bytes:
-        """Return the model's JSON; see `fetch`."""
-        return (await self.fetch()).info
+        Raises:
+            JobNotFoundError: the store has forgotten it.
+        """
+        if (kept := await self._jobs.result(self.task_id)) is None:
+            raise JobNotFoundError(self.task_id)
+        return kept
+
+    @property
+    def image(self) -> StoredBlob:
+        """The picture, PNG."""
+        return StoredBlob(self._jobs, self.task_id, "image")
+
+    @property
+    def info(self) -> StoredBlob:
+        """The model's JSON."""
+        return StoredBlob(self._jobs, self.task_id, "info")
 
 
 def seconds_left(end: JobEvent, services: AppServices) -> float:
-    """Return how long the server keeps a job that ended with `end`, unless it needs the memory."""
+    """Return how long the server keeps a job that ended with `end`, unless it needs the space."""
     return end.at + services.settings.result_ttl_s - time.time()
 
 
@@ -124,15 +134,9 @@ async def _finished(task_id: TaskId, services: Services) -> FinishedJob:
     _, event = await services.jobs.last(task_id)
     if event.status is JobStatus.ERROR:
         raise JobFailedError(event.error or "", event.status)
-    if await services.jobs.result(task_id) is None:
+    if event.status is not JobStatus.DONE:
         raise JobNotFinishedError(event.status, ended=event.status.terminal)
-
-    async def fetch() -> EditResult:
-        if (kept := await services.jobs.result(task_id)) is None:
-            raise JobNotFoundError(task_id)
-        return kept
-
-    return FinishedJob(task_id, seconds_left(event, services), fetch)
+    return FinishedJob(task_id, seconds_left(event, services), services.jobs)
 
 
 Finished = Annotated[FinishedJob, Depends(_finished)]

@@ -17,6 +17,8 @@ class Framing(NamedTuple):
 
     event: Callable[[int, str], bytes]
     """An event's number and its JSON to what goes over the wire."""
+    note: Callable[[str], bytes]
+    """The same for JSON that is not in the log and so has no number."""
     ping: bytes
     """What keeps an idle connection open."""
 
@@ -64,8 +66,18 @@ def separate_blocks(number: int, data: str) -> bytes:
     return f"data: {data}\n\nid: {number}\n\n".encode()
 
 
+def note(data: str) -> bytes:
+    """Frame what has no number: a client that comes back does not ask for it."""
+    return f"data: {data}\n\n".encode()
+
+
+def separate_note(data: str) -> bytes:
+    """Do as `note` does, and show by a comment's block that no `id:` block follows."""
+    return f"data: {data}\n\n: not in the log\n\n".encode()
+
+
 # Without a blank line: httpx-sse takes the one behind a comment for the end of an event, once it
 # has seen a number.
-ONE_BLOCK = Framing(one_block, b": ping\n")
+ONE_BLOCK = Framing(one_block, note, b": ping\n")
 # With one: the known web client splits the stream at blank lines before it looks at a block.
-SEPARATE_BLOCKS = Framing(separate_blocks, b": ping\n\n")
+SEPARATE_BLOCKS = Framing(separate_blocks, separate_note, b": ping\n\n")

@@ -1,17 +1,31 @@
-"""Owns the protocol of a store of jobs: their logs, inputs and results.
+"""Owns the protocol of a store of jobs: their queue, logs, inputs and results.
 
 A store keeps one log per job, and the log obeys `rules.follow_up`. Nothing else holds a job's
-state, so another store can replace the one in memory.
+state, so any process may die at any moment. These rules hold whatever the store is:
+
+1. A write by a claim that no longer holds the job returns False and changes nothing.
+2. Of any number of ends of one job exactly one wins, and nothing is written afterwards.
+3. Entries are numbered from 1 without gaps, and a number never gets another content.
+4. A result and its final event appear together or not at all.
+5. No two claims return one job with one attempt. A job that is to be cancelled is never claimed.
+6. To repeat a call whose answer was lost changes nothing.
+7. Bounds hold under concurrent calls of `create`.
+8. Claims go to the owners in turn: to the one that had none yet, or whose last is longest ago. Of
+   one owner they go in the order of creation. A job that was given back keeps its place, and its
+   owner its turn.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from frontend.domain.jobs import JobEvent
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Collection
+    from contextlib import AbstractContextManager
 
     from frontend.domain.edits import EditParams, EditResult
     from frontend.domain.jobs import JobStatus
@@ -19,6 +33,9 @@ if TYPE_CHECKING:
 
 # An event and its number in the log, from 1 without gaps.
 Entry = tuple[int, JobEvent]
+
+MAX_ATTEMPTS = 2
+"""Of a job whose Triton or dispatcher is lost: the job itself may be the cause."""
 
 
 class Listed(NamedTuple):
@@ -28,63 +45,149 @@ class Listed(NamedTuple):
     """Its place in the order of creation, from 1; never given again."""
     job_id: str
     task_type: str
-    first: JobEvent
-    """The entry that created it."""
+    created_at: float
+    """Seconds since 1970."""
     last: JobEvent
     """The newest entry."""
+
+
+class Key(NamedTuple):
+    """What a client calls its submission, so that sending it again is the same job."""
+
+    name: str
+    """Unique among the kept jobs of one owner."""
+    digest: bytes
+    """Of the request; the same key must come with the same one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """A job to create."""
+
+    job_id: str
+    params: EditParams
+    original: bytes = field(repr=False)
+    """The file that its picture came as."""
+    event: JobEvent
+    """The first entry of its log."""
+    owner: Owner
+    key: Key | None = None
+    max_attempts: int = MAX_ATTEMPTS
+    """How often it may be begun in all, if what runs it is lost each time."""
+
+
+class Waiting(NamedTuple):
+    """A job that waits for a worker."""
+
+    number: int
+    """See `Listed`."""
+    job_id: str
+    task_type: str
+    owner: str
+    """Its owner's name."""
+    max_running: int | None
+    """Jobs that its owner may have running."""
+    last_turn: int
+    """The number of its owner's last turn; 0 if it had none."""
+    last: JobEvent
+    """The newest entry."""
+
+
+class Created(NamedTuple):
+    """The answer to `create`."""
+
+    job_id: str
+    number: int
+    replayed: bool
+    """Whether the key had created it before."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A worker's hold on a job; (worker, attempt) fences every write."""
+
+    job_id: str
+    number: int
+    worker: str
+    attempt: int
+    task_type: str
+    owner: str
+    """Its owner's name."""
+    max_running: int | None
+    """See `Waiting`."""
+    turn: int
+    """The number of its owner's turn."""
+    last: Entry
+    """The newest entry when the job was claimed."""
+
+    @property
+    def request_id(self) -> str:
+        """What Triton calls the job: an attempt before may still be ending there."""
+        return f"{self.job_id}.{self.attempt}"
+
+
+class Held(NamedTuple):
+    """A job that a worker holds."""
+
+    job_id: str
+    attempt: int
+    cancel_asked: bool
+    """Whether a client wants it to end."""
+
+
+@dataclass(frozen=True)
+class StoredBlob:
+    """Bytes of a job that are read piece by piece."""
+
+    store: JobStore
+    job_id: str
+    name: str
+    """`original`, or a result's `image` or `info`."""
+
+    async def size(self) -> int:
+        """Return how many there are; see `JobStore.size_of`."""
+        return await self.store.size_of(self.job_id, self.name)
+
+    async def piece(self, at: int, count: int) -> bytes:
+        """Return some of them; see `JobStore.piece_of`."""
+        return await self.store.piece_of(self.job_id, self.name, at, count)
 
 
 class JobStore(Protocol):
     """All jobs. Every method that takes a job_id raises JobNotFoundError for an unknown one.
 
-    `create` is the exception.
+    Every method raises StoreAwayError while the store cannot be reached.
     """
 
-    async def create(
-        self, job_id: str, params: EditParams, original: bytes, event: JobEvent, owner: Owner
-    ) -> None:
-        """Add a job whose log begins with `event`.
+    # --- for clients; in any process ---
 
-        Args:
-            job_id: the job.
-            params: the edit.
-            original: the file that its picture came as.
-            event: the first entry.
-            owner: whose it is.
+    async def create(self, job: NewJob) -> Created:
+        """Add a job, or return the one that its key has created.
 
         Raises:
-            UnavailableError: the job's images do not fit into the store now.
-            TooMuchError: they do not beside the owner's other unfinished jobs.
+            UnavailableError: too many jobs wait, or the job's images do not fit now.
+            TooMuchError: too many jobs of this owner wait, or take too much.
+            InvalidInputError: the key came with another request before.
         """
 
-    async def append(self, job_id: str, event: JobEvent, result: EditResult | None = None) -> bool:
-        """Add `event` to the log, and the job's result beside its last event if it is done.
-
-        Returns:
-            Whether it was added; False if `follow_up` forbids it.
+    async def keyed(self, owner: str, key: Key) -> str | None:
+        """Return the job that `key` has created; None if there is none.
 
         Raises:
-            UnavailableError: the result or the preview does not fit into the store now.
+            InvalidInputError: the key came with another request before.
         """
 
     async def read(self, job_id: str, after: int = 0, wait_s: float = 0) -> list[Entry]:
         """Return the entries numbered above `after`, oldest first.
 
         If there are none yet, wait for the first, at most `wait_s` seconds.
+
+        Raises:
+            ClosingError: the store was closed.
         """
 
     async def last(self, job_id: str) -> Entry:
         """Return the newest entry."""
-
-    async def params(self, job_id: str) -> EditParams:
-        """Return the edit that the job was created with.
-
-        Raises:
-            LookupError: the inputs were released.
-        """
-
-    async def release(self, job_id: str) -> None:
-        """Forget the inputs that only the model needs; the final event does so too."""
 
     async def owner(self, job_id: str) -> str:
         """Return the name of the job's owner."""
@@ -110,3 +213,84 @@ class JobStore(Protocol):
 
     async def result(self, job_id: str) -> EditResult | None:
         """Return the job's result; None unless the job is done."""
+
+    async def size_of(self, job_id: str, name: str) -> int:
+        """Return the bytes of `original`, or of a result's `image` or `info`."""
+
+    async def piece_of(self, job_id: str, name: str, at: int, count: int) -> bytes:
+        """Return at most `count` bytes from `at` on of what `size_of` tells the size of."""
+
+    async def ask_cancel(self, job_id: str) -> JobStatus:
+        """Make sure that no worker claims the job from now on; return the job's state."""
+
+    async def end_waiting(self, job_id: str, status: JobStatus, error: str) -> bool:
+        """End a job that no worker holds with `error` or `cancelled`; return whether it did."""
+
+    async def waiting(self) -> list[Waiting]:
+        """Return the jobs that wait for a worker, in the order of their creation."""
+
+    # --- for a dispatcher ---
+
+    async def claim(self, worker: str, task_types: Collection[str], lease_s: float) -> Claim | None:
+        """Take the next waiting job of these kinds, see rule 8; None if there is none.
+
+        An owner that has as many jobs running as it may loses its turn.
+
+        Args:
+            worker: who takes it.
+            task_types: what it can run.
+            lease_s: seconds until others may take the job away, unless `renew` comes.
+        """
+
+    async def params(self, job_id: str) -> EditParams:
+        """Return the edit that the job was created with.
+
+        Raises:
+            LookupError: the job has ended.
+        """
+
+    async def append(self, claim: Claim, seq: int, event: JobEvent) -> bool:
+        """Add `event` to the log under the number `seq`.
+
+        Args:
+            claim: what holds the job.
+            seq: one more than the newest entry's number.
+            event: what `follow_up` returned for it.
+
+        Raises:
+            UnavailableError: the preview does not fit into the store now.
+        """
+
+    async def end(
+        self, claim: Claim, seq: int, event: JobEvent, result: EditResult | None = None
+    ) -> bool:
+        """Add the final event, and the result beside it if the job is done; see `append`."""
+
+    async def give_back(self, claim: Claim, lost: str | None = None) -> bool:
+        """Let the job wait again.
+
+        Args:
+            claim: what holds the job.
+            lost: why the attempt counts as one; the job ends with this error if it was the last
+                one. None: it does not count.
+        """
+
+    async def renew(self, worker: str, lease_s: float) -> list[Held]:
+        """Lengthen the leases of all that `worker` holds, and return it."""
+
+    # --- for whoever sweeps ---
+
+    async def reap(self) -> list[str]:
+        """Let the jobs wait again whose lease is over, as `give_back` does; return their ids."""
+
+    async def sweep(self) -> None:
+        """Forget what has expired, and end waiting jobs whose cancel nobody has finished."""
+
+    def work(self) -> AbstractContextManager[asyncio.Event]:
+        """Give an event that is set when a job may have begun to wait; it may come too often.
+
+        A job that another process lets wait does not set it.
+        """
+
+    async def close(self) -> None:
+        """Finish what was begun; those who wait get a ClosingError."""

@@ -101,7 +101,10 @@ def test_a_container_may_do_nothing_more_than_it_must(stack: Stack, service: str
 
 @pytest.mark.parametrize(
     ("service", "volumes"),
-    [("frontend", set()), ("triton-cpu", {"/run/artmancer", "/var/cache/artmancer"})],
+    [
+        ("frontend", {"/var/lib/artmancer"}),
+        ("triton-cpu", {"/run/artmancer", "/var/cache/artmancer"}),
+    ],
 )
 def test_a_container_writes_to_memory_and_its_volumes_alone(
     stack: Stack, service: str, volumes: set[str]

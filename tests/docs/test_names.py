@@ -14,7 +14,7 @@ BEHAVIOURS = dict(ROW.findall(ARCHITECTURE.partition("## Where is ...?")[2]))
 
 
 def test_every_behaviour_has_its_files() -> None:
-    assert len(BEHAVIOURS) == 18
+    assert len(BEHAVIOURS) == 20
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)

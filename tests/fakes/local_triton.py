@@ -30,6 +30,7 @@ def echo_settings(**changes: Any) -> Settings:
         "triton_grpc_port": grpc_port,
         "triton_metrics_port": metrics_port,
         "model_repository": ECHO_REPOSITORY,
+        "state_folder": Path(os.environ["XDG_STATE_HOME"]) / str(port),
     }
     return Settings(**(values | changes))
 

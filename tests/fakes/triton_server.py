@@ -77,6 +77,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     def __init__(self) -> None:
         self.masks = FakeMaskModel()
         self.behaviour = Behaviour()
+        self.starts: list[str] = []
+        """Ids of the requests, in order: each attempt of a job has one."""
         self.requests: dict[str, dict[str, Any]] = {}
         self.in_band_cancels: list[str] = []
         self.cut_streams: list[str] = []
@@ -162,7 +164,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             return
         found = task_id in self._cancelled
         if task_id:
-            self.in_band_cancels.append(task_id)
+            self.in_band_cancels.append(task_of(task_id))
         if found:
             self._cancelled[task_id].set()
         info = {
@@ -173,7 +175,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             "running": int(self.engine.locked()),
             "max_queue_size": 8,
             "image_area": 64,
-            "running_id": self.behaviour.clings_to or self._running_id,
+            "running_id": self._clung_to() or self._running_id,
             "quiet_seconds": (
                 0.0
                 if self.behaviour.lively or not self._running_id
@@ -182,8 +184,14 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         }
         yield response("done", 0, 0, 1.0, INFO=json.dumps(info).encode())
 
+    def _clung_to(self) -> str:
+        """Return the request that the engine is to cling to; "" if it is to cling to none."""
+        task_id = self.behaviour.clings_to
+        return next((each for each in self.starts if task_of(each) == task_id), "")
+
     async def _edit(self, task_id: str, inputs: dict[str, Any], context: Any) -> AsyncIterator[Any]:
-        self.requests[task_id] = inputs
+        self.requests[task_of(task_id)] = inputs
+        self.starts.append(task_id)
         if self.behaviour.leaves:
             self.behaviour.refuse = self.behaviour.ping_error = UNLOADED
         if self.behaviour.refuse:
@@ -196,7 +204,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                 yield answer
         except (asyncio.CancelledError, GeneratorExit):
             # The latter where the cut came while a response was being sent.
-            self.cut_streams.append(task_id)
+            self.cut_streams.append(task_of(task_id))
             raise
         finally:
             del self._cancelled[task_id]
@@ -259,6 +267,11 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             for waiting in either:
                 waiting.cancel()
         return cancelled.is_set()
+
+
+def task_of(request_id: str) -> str:
+    """Return the job of a request: behind its id comes the number of the attempt."""
+    return request_id.rpartition(".")[0]
 
 
 def response(stage: str, step: int, total: int, progress: float, **images: bytes) -> Any:

@@ -112,7 +112,10 @@ class WebClient:
             assert pending == ""
 
     async def events(self, task_id: str, last_event_id: int | None = None) -> AsyncGenerator[Json]:
-        """Yield the data blocks' JSON, with the following `id:` block's number as `seq`."""
+        """Yield the data blocks' JSON, with the following `id:` block's number as `seq`.
+
+        What no number follows, a waiting job's place, has none.
+        """
         data: Json | None = None
         async for block in self.blocks(task_id, last_event_id):
             if block.startswith("data:"):
@@ -120,6 +123,11 @@ class WebClient:
                 assert "\r" not in block
                 assert data is None
                 data = json.loads(block.removeprefix("data:"))
+            if block == ": not in the log":
+                assert data is not None
+                assert data["status"] == "queued"
+                yield data
+                data = None
             if block.startswith("id:"):
                 assert data is not None
                 yield data | {"seq": int(block.removeprefix("id:"))}
@@ -209,5 +217,5 @@ def check_stream(events: list[Json], steps: int) -> None:
     seen = [event["current_step"] for event in events if event["stage"] == "denoising"]
     assert seen == list(range(1, steps + 1))
     assert all(event["error"] is None for event in events)
-    seqs = [event["seq"] for event in events]
+    seqs = [event["seq"] for event in events if "seq" in event]
     assert seqs == sorted(set(seqs))

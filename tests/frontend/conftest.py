@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -18,6 +19,7 @@ from tests.fakes.web_client import WebClient
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from fastapi import FastAPI
 
@@ -54,9 +56,10 @@ async def triton() -> AsyncIterator[FakeTriton]:
 
 
 @pytest.fixture
-def settings(triton: FakeTriton) -> Settings:
+def settings(triton: FakeTriton, tmp_path: Path) -> Settings:
     """Provide settings with times that suit a test."""
     return Settings(
+        state_folder=tmp_path / "state",
         triton_url=triton.url,
         log_level="error",
         ping_interval_s=0.05,
@@ -68,9 +71,14 @@ def settings(triton: FakeTriton) -> Settings:
 
 @pytest.fixture
 def serve(settings: Settings) -> Serve:
+    numbers = itertools.count()
+
     @contextlib.asynccontextmanager
     async def started(**changes: Any) -> AsyncIterator[WebClient]:
-        changed = settings.model_copy(update=changes)
+        assert settings.state_folder is not None
+        # Each frontend has jobs of its own, unless a test wants it otherwise.
+        own = settings.state_folder / str(next(numbers))
+        changed = settings.model_copy(update={"state_folder": own} | changes)
         async with listening(create_app(changed), changed) as url, WebClient(url) as client:
             yield client
 

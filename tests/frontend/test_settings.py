@@ -45,7 +45,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("image_store_bytes", 0),
         ("image_store_ttl_s", float("inf")),
         ("job_timeout_s", float("inf")),
-        ("memory_bytes", -1),
+        ("store_bytes", -1),
         ("log_level", "loud"),
         ("owner_fraction", 0),
         ("owner_fraction", 1.5),

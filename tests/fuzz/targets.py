@@ -6,7 +6,9 @@ import asyncio
 import base64
 import contextlib
 import json
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -128,7 +130,10 @@ class Requests:
         triton = FakeTriton()
         await triton.start()
         opened.push_async_callback(triton.kill)
-        settings = Settings(triton_url=triton.url, log_level="error", result_ttl_s=1)
+        state = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        settings = Settings(
+            triton_url=triton.url, log_level="error", result_ttl_s=1, state_folder=state
+        )
         url = await opened.enter_async_context(listening(create_app(settings)))
         return await opened.enter_async_context(httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S))
 

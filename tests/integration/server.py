@@ -117,6 +117,7 @@ def launched(
         "ARTMANCER_TRITON_HTTP_PORT": str(http_port),
         "ARTMANCER_TRITON_GRPC_PORT": str(grpc_port),
         "ARTMANCER_TRITON_METRICS_PORT": str(metrics_port),
+        "ARTMANCER_STATE_FOLDER": str(log.with_suffix(".state")),
     }
     environment |= {f"ARTMANCER_{name}": value for name, value in settings.items()}
     command = [str(Path(sys.prefix) / "bin" / "artmancer"), "serve"]

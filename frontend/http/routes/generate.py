@@ -3,6 +3,7 @@
 import asyncio
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -14,7 +15,13 @@ from starlette.types import Receive, Scope, Send
 from frontend.domain.edits import EditParams, Size
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.domain.owners import Owner
-from frontend.errors import AccessError, InvalidInputError, JobNotFoundError
+from frontend.errors import (
+    AccessError,
+    ClosingError,
+    InvalidInputError,
+    JobNotFoundError,
+    StoreAwayError,
+)
 from frontend.http import sse
 from frontend.http.access import key_name
 from frontend.http.answer_limit import Stored, StoredAnswer
@@ -43,6 +50,8 @@ from frontend.http.schemas.edits import (
     task_status,
     without_debug,
 )
+from frontend.jobs.store import Entry
+from frontend.jobs.store import Key as JobKey
 from frontend.keys import TOKEN_S, KeysError
 from frontend.shares import Holdings
 from model_kit.raster import size_of
@@ -95,7 +104,15 @@ async def tasks(
     found = await services.jobs.newest(owner.name, limit + 1, before, status or ())
     page = found[:limit]
     return TaskList(
-        tasks=[listed_task(job.job_id, job.task_type, job.first.at, job.last) for job in page],
+        tasks=[
+            listed_task(
+                job.job_id,
+                job.task_type,
+                job.created_at,
+                services.edits.standing(job.job_id, job.last),
+            )
+            for job in page
+        ],
         next_before=page[-1].number if len(found) > limit else None,
     )
 
@@ -116,7 +133,7 @@ async def generate_async(
 async def status(task_id: TaskId, services: Services) -> TaskStatus:
     """Return what is known about a job."""
     _, event = await services.jobs.last(task_id)
-    return task_status(task_id, event)
+    return task_status(task_id, services.edits.standing(task_id, event))
 
 
 @router.get(
@@ -157,7 +174,7 @@ async def result(
 )
 async def result_image(finished: Finished, services: Services, owner: RequestOwner) -> Response:
     """Return a finished job's picture for display: WebP, its longest side at most 2560."""
-    png = await finished.image()
+    png = (await finished.fetch()).image
     image, media_type = await services.displays.of(owner.name, finished.task_id, png)
     return Response(image, media_type=media_type, headers=private_for(finished.seconds_left))
 
@@ -194,7 +211,7 @@ async def stream(
     if event.status.terminal and after == newest:
         # The standard's only way to stop an EventSource from coming back for ever.
         return Response(status_code=204)
-    events = _events(task_id, after, services, sse.framing(http.headers))
+    events = _events(task_id, after, event, services, sse.framing(http.headers))
     return _EventStream(events, services.streams, owner.name)
 
 
@@ -258,7 +275,10 @@ async def _submit(
     """
     if key:
         task_id = await services.repeats.submit(
-            owner.name, key, await http.body(), lambda: _queue(request, services, owner)
+            owner.name,
+            key,
+            await http.body(),
+            lambda named: _queue(request, services, owner, named),
         )
     else:
         task_id = await _queue_unless_left(request, services, http, owner)
@@ -272,9 +292,9 @@ async def _submit(
     )
 
 
-async def _queue(request: GenerationRequest, services: Services, owner: Owner) -> str:
+async def _queue(request: GenerationRequest, services: Services, owner: Owner, key: JobKey) -> str:
     """Decode the images and queue the job."""
-    return await services.edits.submit(owner, *await _decoded(request, services, owner))
+    return await services.edits.submit(owner, *await _decoded(request, services, owner), key)
 
 
 async def _queue_unless_left(
@@ -381,19 +401,62 @@ async def _params(
 
 
 async def _events(
-    task_id: str, after: int, services: Services, framed: sse.Framing
+    task_id: str, after: int, newest: JobEvent, services: Services, framed: sse.Framing
 ) -> AsyncIterator[bytes]:
-    """Yield a job's events from its log, at the subscriber's own pace, until it ends."""
+    """Yield a job's events from its log, at the subscriber's own pace, until it ends.
+
+    Between them a waiting job's place is told, which is not in the log.
+    """
+    settings = services.settings
+    last = told = newest
+    pings = _Pings(settings.heartbeat_s)
     try:
         while True:
-            entries = await services.jobs.read(task_id, after, services.settings.heartbeat_s)
-            if not entries:
-                yield framed.ping
-            for seq, event in entries:
+            waits = last.status is JobStatus.QUEUED
+            wait_s = min(settings.ping_interval_s, pings.due_s) if waits else pings.due_s
+            for seq, event in await _read(task_id, after, wait_s, services):
                 yield framed.event(seq, stream_event(task_id, event).model_dump_json())
                 if event.status.terminal:
                     return
-                after = seq
-    except JobNotFoundError:
-        # The job ended and expired while the subscriber was not reading.
+                after, last, told = seq, event, event
+                pings.reset()
+            standing = services.edits.standing(task_id, last)
+            if _place(standing) != _place(told):
+                told = standing
+                yield framed.note(stream_event(task_id, standing).model_dump_json())
+                pings.reset()
+            if pings.due_s <= 0:
+                yield framed.ping
+                pings.reset()
+    except (JobNotFoundError, ClosingError):
+        # The job expired while the subscriber was not reading, or the server stops.
         return
+
+
+async def _read(task_id: str, after: int, wait_s: float, services: Services) -> list[Entry]:
+    """Read on in a job's log; nothing as long as the store is away, which may come back."""
+    try:
+        return await services.jobs.read(task_id, after, wait_s)
+    except StoreAwayError:
+        await asyncio.sleep(wait_s)
+        return []
+
+
+class _Pings:
+    """When an idle stream needs a sign of life."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self.reset()
+
+    def reset(self) -> None:
+        self._at = time.monotonic() + self._interval_s
+
+    @property
+    def due_s(self) -> float:
+        return max(0.0, self._at - time.monotonic())
+
+
+def _place(event: JobEvent) -> tuple[object, ...]:
+    """Return what a waiting job's subscribers are told anew when it changes."""
+    return event.queue_position, event.engine_taken, event.triton_down, event.triton_loading

@@ -1,7 +1,6 @@
 """Owns /api/visualization: an edit's pictures as files, by the request_id of its result."""
 
 import asyncio
-import functools
 import zipfile
 from typing import Annotated, Literal
 
@@ -19,6 +18,7 @@ from frontend.http.dependencies import (
 )
 from frontend.http.safe_headers import private_for
 from frontend.http.wanted_route import WantedRoute
+from frontend.jobs.store import StoredBlob
 from frontend.pictures.codecs import image_format
 
 router = APIRouter(
@@ -32,11 +32,11 @@ router = APIRouter(
 @router.get("/original", response_class=Response, summary="Fetch the picture that was edited")
 async def original(task_id: TaskId, services: Services) -> Response:
     """Return the picture that was edited, as it was sent."""
-    fetch = functools.partial(services.jobs.original, task_id)
+    picture = StoredBlob(services.jobs, task_id, "original")
     _, event = await services.jobs.last(task_id)
     return StoredAnswer(
-        [Stored(fetch)],
-        f"image/{image_format(await fetch())}",
+        [Stored(picture)],
+        f"image/{image_format(await services.jobs.original(task_id))}",
         private_for(seconds_left(event, services) if event.status.terminal else 0),
     )
 
@@ -67,11 +67,14 @@ async def download(
     ] = "zip",
 ) -> Response:
     """Return both pictures in one archive."""
-    image = functools.partial(services.jobs.original, task_id)
-    name = f"original.{image_format(await image())}"
-    files = {name: await image(), "generated.png": await finished.image()}
+    original = await services.jobs.original(task_id)
+    name = f"original.{image_format(original)}"
+    files = {name: original, "generated.png": (await finished.fetch()).image}
     frame = await asyncio.to_thread(_archive_without, files)
-    stored = {name: Stored(image), "generated.png": Stored(finished.image)}
+    stored = {
+        name: Stored(StoredBlob(services.jobs, task_id, "original")),
+        "generated.png": Stored(finished.image),
+    }
     headers = {"Content-Disposition": f'attachment; filename="{task_id}.{format}"'}
     return StoredAnswer(
         [part if isinstance(part, bytes) else stored[part] for part in frame],

@@ -237,6 +237,9 @@ class TaskStatus(BaseModel):
         list[Size] | None,
         Field(description="what the model computes, one for each region; null: not known yet"),
     ]
+    restarts: Annotated[
+        int, Field(description="how often the job was begun anew, as what ran it was lost")
+    ]
 
 
 class ListedTask(TaskStatus):
@@ -323,6 +326,7 @@ def _fields(task_id: str, event: JobEvent) -> dict[str, Any]:
         "eta_seconds": event.eta_seconds,
         "size": event.size,
         "computed_sizes": event.computed_sizes,
+        "restarts": event.restarts,
     }
 
 

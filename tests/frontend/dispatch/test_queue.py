@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 
@@ -30,10 +31,26 @@ def queue(clock: Clock) -> JobQueue:
 
 
 def entered(queue: JobQueue, *names: str, steps: int = 10, pixels: int = 100) -> list[LiveJob]:
-    jobs = [LiveJob(name, steps, pixels, owner(), startable=True) for name in names]
+    jobs = [LiveJob(name, steps, pixels, "me", request_id=name) for name in names]
     for job in jobs:
         queue.enter(job)
     return jobs
+
+
+def start_next(queue: JobQueue) -> LiveJob | None:
+    """Start the job whose turn it is, if a lane may have it: as the store decides."""
+    running = Counter(job.owner for job in queue.running.values())
+    able = [
+        job
+        for job in queue.waiting.values()
+        if job.max_running is None or running[job.owner] < job.max_running
+    ]
+    lane = queue.free_lane()
+    if lane is None or not able:
+        return None
+    job = min(able, key=lambda job: queue.turns.get(job.owner, 0))
+    queue.start(job, lane, max(queue.turns.values(), default=0) + 1)
+    return job
 
 
 def progress(stage: Stage, fraction: float = 0.0, plan: EditPlan | None = None) -> EditProgress:
@@ -50,7 +67,7 @@ def plan(pixels: int = 100, expected_seconds: float | None = None) -> EditPlan:
 def learn(queue: JobQueue, clock: Clock, seconds: float) -> None:
     """Run one job of 10 steps through, taking `seconds`."""
     (job,) = entered(queue, "learnt")
-    assert queue.start_next() is job
+    assert start_next(queue) is job
     job.hear(progress(Stage.ENCODING), clock.now, clock.now)
     clock.now += seconds
     queue.learn(job)
@@ -60,19 +77,11 @@ def learn(queue: JobQueue, clock: Clock, seconds: float) -> None:
 def test_jobs_start_in_order_and_not_too_many(queue: JobQueue) -> None:
     a, b, c = entered(queue, "a", "b", "c")
     assert queue.full
-    assert [queue.start_next() for _ in range(3)] == [a, b, None]
+    assert [start_next(queue) for _ in range(3)] == [a, b, None]
     assert not queue.full
     queue.leave(b)
-    assert queue.start_next() is c
-    assert queue.start_next() is None
-
-
-def test_a_job_that_may_not_start_is_passed_over(queue: JobQueue) -> None:
-    a, b = entered(queue, "a", "b")
-    a.startable = False
-    assert queue.start_next() is b
-    assert queue.start_next() is None
-    assert list(queue.waiting) == ["a"]
+    assert start_next(queue) is c
+    assert start_next(queue) is None
 
 
 def test_a_job_that_leaves_wakes_all_who_wait_for_it(queue: JobQueue) -> None:
@@ -83,15 +92,26 @@ def test_a_job_that_leaves_wakes_all_who_wait_for_it(queue: JobQueue) -> None:
     assert not queue.waiting
 
 
-def test_a_new_position_is_reported_once_and_only_to_jobs_behind(queue: JobQueue) -> None:
+def positions(queue: JobQueue) -> dict[str, int]:
+    return {job_id: position for job_id, (position, _) in queue.standings().items()}
+
+
+def test_positions_fall_for_jobs_behind(queue: JobQueue) -> None:
     a, b, c = entered(queue, "a", "b", "c")
     assert [job.position for job in (a, b, c)] == [1, 2, 3]
-    assert queue.moved() == []
+    assert positions(queue) == {"a": 1, "b": 2, "c": 3}
     queue.leave(b)
-    assert [(job, job.position) for job, _ in queue.moved()] == [(c, 2)]
-    assert queue.start_next() is a
-    assert [(job, job.position) for job, _ in queue.moved()] == [(c, 1)]
-    assert queue.moved() == []
+    assert positions(queue) == {"a": 1, "c": 2}
+    assert start_next(queue) is a
+    assert positions(queue) == {"c": 1}
+
+
+def test_a_job_that_comes_back_has_its_place_again(queue: JobQueue) -> None:
+    for number, name in enumerate("bc", 2):
+        queue.enter(LiveJob(name, 10, 100, "me", number=number))
+    queue.enter(LiveJob("new", 10, 100, "me"))
+    queue.enter(LiveJob("a", 10, 100, "me", number=1))
+    assert positions(queue) == {"a": 1, "b": 2, "c": 3, "new": 4}
 
 
 def test_nothing_is_known_before_the_first_job(queue: JobQueue, clock: Clock) -> None:
@@ -108,17 +128,17 @@ def test_waiting_takes_what_is_ahead_takes(queue: JobQueue, clock: Clock) -> Non
     a, b = entered(queue, "a", "b")
     (c,) = entered(queue, "c", steps=20)
     assert [queue.seconds_left(job) for job in (a, b, c)] == [5, 10, 20]
-    queue.start_next()
+    start_next(queue)
     a.hear(progress(Stage.DENOISING, 0.5), clock.now, clock.now)
     clock.now += 2
     assert [queue.seconds_left(job) for job in (a, b, c)] == [2, 7, 17]
     queue.leave(a)
-    assert [seconds for _, seconds in queue.moved()] == [5, 15]
+    assert [seconds for _, seconds in queue.standings().values()] == [5, 15]
 
 
 def test_the_time_before_the_engine_does_not_count(queue: JobQueue, clock: Clock) -> None:
     (a,) = entered(queue, "a")
-    queue.start_next()
+    start_next(queue)
     for stage in (Stage.LOADING, Stage.CONDITIONING, Stage.ENCODING):
         a.hear(progress(stage), clock.now, clock.now)
         clock.now += 50
@@ -128,7 +148,7 @@ def test_the_time_before_the_engine_does_not_count(queue: JobQueue, clock: Clock
 
 def test_a_job_that_never_reached_the_engine_teaches_nothing(queue: JobQueue) -> None:
     a, b = entered(queue, "a", "b")
-    queue.start_next()
+    start_next(queue)
     queue.learn(a)
     assert math.isnan(queue.seconds_left(b))
 
@@ -144,7 +164,7 @@ def test_only_the_oldest_running_job_owes_a_sign_of_life(queue: JobQueue, clock:
     assert queue.silent(10) == []
     a, b = entered(queue, "a", "b")
     for job in (a, b):
-        queue.start_next()
+        start_next(queue)
         job.heard_at = clock.now
     clock.now += 9
     assert queue.silent(10) == []
@@ -166,10 +186,10 @@ def two(clock: Clock) -> JobQueue:
 def test_the_idlest_lane_gets_the_next_edit(two: JobQueue) -> None:
     first, second = two.lanes
     jobs = entered(two, *"abcde")
-    assert [two.start_next() for _ in range(5)] == [*jobs[:4], None]
+    assert [start_next(two) for _ in range(5)] == [*jobs[:4], None]
     assert [job.lane for job in jobs[:4]] == [first, second, first, second]
     two.leave(jobs[1])
-    assert two.start_next() is jobs[4]
+    assert start_next(two) is jobs[4]
     assert jobs[4].lane is second
     assert list(second.running) == ["d", "e"]
 
@@ -178,19 +198,19 @@ def test_a_lane_that_is_not_ready_gets_none(two: JobQueue) -> None:
     first, second = two.lanes
     first.ready = False
     a, b, c = entered(two, "a", "b", "c")
-    assert [two.start_next() for _ in range(3)] == [a, b, None]
+    assert [start_next(two) for _ in range(3)] == [a, b, None]
     assert list(second.running) == ["a", "b"]
     first.ready = True
-    assert two.start_next() is c
+    assert start_next(two) is c
     second.ready = first.ready = False
-    assert two.start_next() is None
+    assert start_next(two) is None
 
 
 def test_lanes_work_side_by_side(two: JobQueue, clock: Clock) -> None:
     learn(two, clock, seconds=5)
     jobs = entered(two, *"abcd")
     assert [two.seconds_left(job) for job in jobs] == [5, 5, 10, 10]
-    two.start_next()
+    start_next(two)
     assert [two.seconds_left(job) for job in jobs] == [5, 5, 10, 10]
     two.lanes[1].ready = False
     assert [two.seconds_left(job) for job in jobs] == [5, 10, 15, 20]
@@ -202,7 +222,7 @@ def test_lanes_work_side_by_side(two: JobQueue, clock: Clock) -> None:
 def test_every_lane_owes_a_sign_of_life(two: JobQueue, clock: Clock) -> None:
     jobs = entered(two, *"abcd")
     for job in jobs:
-        two.start_next()
+        start_next(two)
         job.heard_at = clock.now
     clock.now += 11
     assert two.silent(10) == jobs[:2]
@@ -222,7 +242,7 @@ def test_larger_pictures_take_longer(queue: JobQueue, clock: Clock) -> None:
 def test_the_model_s_own_word_about_a_job_counts(queue: JobQueue, clock: Clock) -> None:
     learn(queue, clock, 10)
     (a,) = entered(queue, "a", pixels=100)
-    queue.start_next()
+    start_next(queue)
     a.hear(progress(Stage.ENCODING, 0.1, plan(pixels=30, expected_seconds=4)), clock.now, clock.now)
     assert (a.size, a.pixels, a.computed_sizes) == ((800, 600), 30, ((30, 1),))
     assert queue.seconds_left(a) == 4
@@ -238,7 +258,7 @@ def test_nobody_knows_the_time_before_the_first_step_of_the_first_job(
     queue: JobQueue, clock: Clock
 ) -> None:
     (a,) = entered(queue, "a")
-    queue.start_next()
+    start_next(queue)
     a.hear(progress(Stage.ENCODING, 0.1, plan()), clock.now, clock.now)
     clock.now += 1
     assert math.isnan(queue.seconds_left(a))
@@ -247,8 +267,8 @@ def test_nobody_knows_the_time_before_the_first_step_of_the_first_job(
 def test_an_engine_is_taken_when_two_pings_show_an_ended_job(queue: JobQueue) -> None:
     (lane,) = queue.lanes
     a, _ = entered(queue, "a", "b")
-    queue.start_next()
-    queue.start_next()
+    start_next(queue)
+    start_next(queue)
     assert not lane.note_work("a")
     queue.leave(a)
     assert not lane.note_work("a")  # it may have ended since the engine answered
@@ -263,9 +283,11 @@ def test_an_engine_is_taken_when_two_pings_show_an_ended_job(queue: JobQueue) ->
     assert lane.taken_by == ""
 
 
-def of(queue: JobQueue, owner_name: str, *names: str, **limits: int) -> list[LiveJob]:
+def of(
+    queue: JobQueue, owner_name: str, *names: str, max_running: int | None = None
+) -> list[LiveJob]:
     """Enter jobs of one owner."""
-    jobs = [LiveJob(name, 10, 100, owner(owner_name, **limits), startable=True) for name in names]
+    jobs = [LiveJob(name, 10, 100, owner_name, max_running) for name in names]
     for job in jobs:
         queue.enter(job)
     return jobs
@@ -275,7 +297,7 @@ def start_order(queue: JobQueue) -> str:
     """Run all jobs through, the oldest ends first; return their ids as they start."""
     started = ""
     while queue.waiting or queue.running:
-        while job := queue.start_next():
+        while job := start_next(queue):
             started += job.job_id
         queue.leave(next(iter(queue.running.values())))
     return started
@@ -284,24 +306,22 @@ def start_order(queue: JobQueue) -> str:
 def test_owners_take_turns_and_places_say_so(clock: Clock) -> None:
     queue = JobQueue(max_waiting=20, max_running=1, clock=clock)
     of(queue, "a", *"abcd")
-    assert queue.start_next() is not None
+    assert start_next(queue) is not None
     of(queue, "x", *"xy")
     (z,) = of(queue, "z", "z")
     assert z.position == 2
-    assert [job.job_id for job, _ in queue.standings()] == list("xzbycd")
-    queue.moved()
-    places = {job.job_id: job.position for job in queue.waiting.values()}
-    assert sorted(places, key=places.__getitem__) == list("xzbycd")
+    assert list(queue.standings()) == list("xzbycd")
+    assert [place for place, _ in queue.standings().values()] == [1, 2, 3, 4, 5, 6]
     assert start_order(queue) == "xzbycd"
 
 
 def test_an_owner_that_has_waited_longest_comes_before_one_that_comes_back(clock: Clock) -> None:
     queue = JobQueue(max_waiting=20, max_running=1, clock=clock)
     of(queue, "a", *"abc")
-    assert queue.start_next() is not None
+    assert start_next(queue) is not None
     of(queue, "x", "x")
     queue.leave(next(iter(queue.running.values())))
-    assert queue.start_next() is not None  # x
+    assert start_next(queue) is not None  # x
     of(queue, "x", "y")
     assert start_order(queue) == "byc"
 
@@ -314,35 +334,23 @@ def test_one_at_its_bound_of_running_jobs_lets_others_pass(
     queue = JobQueue(max_waiting=20, max_running=places, clock=clock)
     of(queue, "a", *"abcd", max_running=most)
     of(queue, "x", *"xyz")
-    told = "".join(job.job_id for job, _ in queue.standings())
+    told = "".join(queue.standings())
     started = ""
     while queue.waiting:
-        while job := queue.start_next():
+        while job := start_next(queue):
             started += job.job_id
-            running = [each.owner.name for each in queue.running.values()]
+            running = [each.owner for each in queue.running.values()]
             assert running.count("a") <= most
         queue.leave(next(iter(queue.running.values())))
     assert sorted(started) == list("abcdxyz")
     assert started == told
 
 
-def test_one_that_is_put_back_has_not_had_its_turn(clock: Clock) -> None:
-    queue = JobQueue(max_waiting=20, max_running=1, clock=clock)
-    of(queue, "a", *"ab")
-    of(queue, "x", *"xy")
-    for _ in range(2):
-        job = queue.start_next()
-        assert job is not None
-        assert job.job_id == "a"
-        queue.put_back(job)
-    assert start_order(queue) == "axby"
-
-
 def test_an_owner_has_a_bound_of_waiting_jobs(queue: JobQueue) -> None:
     few = owner("a", max_waiting=2)
-    of(queue, "a", "a", max_waiting=2)
+    of(queue, "a", "a")
     queue.check(few)
-    of(queue, "a", "b", max_waiting=2)
+    of(queue, "a", "b")
     with pytest.raises(TooMuchError, match="This client has as many waiting jobs as one may: 2"):
         queue.check(few)
     queue.check(owner("b"))

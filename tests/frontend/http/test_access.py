@@ -364,7 +364,7 @@ async def test_a_batch_delays_another_owner_by_one_edit(serve: Serve, triton: Fa
 async def test_bytes_of_waiting_jobs_have_a_share(serve: Serve, triton: FakeTriton) -> None:
     triton.hold()
     big = b64(encoded("BMP", (200, 200)))
-    async with serve(memory_bytes=1_600_000, max_in_flight=1) as client:
+    async with serve(store_bytes=1_600_000, max_in_flight=1) as client:
         me, you = speaks_for("192.0.2.1"), speaks_for("192.0.2.2")
         answers = [
             await client.http.post("/api/generate", json=edit(input_image=big), headers=me)
@@ -414,7 +414,7 @@ async def test_a_key_has_a_budget_by_the_minute(serve: Serve, keys_file: Path) -
 
 async def test_many_results_cost_another_owner_none(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.info = {"debug_info": {"conditional_images": ["x" * 100_000]}}
-    async with serve(memory_bytes=1_000_000) as client:
+    async with serve(store_bytes=1_000_000) as client:
         mine = await done(client, speaks_for("192.0.2.1"))
         theirs = [await done(client, speaks_for("192.0.2.2")) for _ in range(20)]
         path = f"/api/generate/result/{mine}"

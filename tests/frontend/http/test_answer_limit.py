@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zipfile
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -125,34 +126,41 @@ async def test_a_stream_begins_before_its_first_byte() -> None:
     await task
 
 
+@dataclass
+class InMemory:
+    """A store's blob, which comes in pieces of its own; None once it is forgotten."""
+
+    data: bytes | None
+
+    async def size(self) -> int:
+        assert self.data is not None
+        return len(self.data)
+
+    async def piece(self, at: int, count: int) -> bytes:
+        if self.data is None:
+            raise JobNotFoundError("a")
+        return self.data[at : at + min(count, 10_000)]
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, PIECE_BYTES - 1, PIECE_BYTES, 3 * PIECE_BYTES + 2])
 async def test_a_stored_part_is_sent_as_base64(size: int) -> None:
     data = bytes(number % 251 for number in range(size))
 
-    async def fetch() -> bytes:
-        return data
-
     reader = Reader()
-    answer = StoredAnswer([b"<", Stored(fetch, as_base64=True), b">"], "text/plain")
+    answer = StoredAnswer([b"<", Stored(InMemory(data), as_base64=True), b">"], "text/plain")
     await answer(SCOPE, reader.receive, reader.send)
     assert reader.body == b"<" + b64(data).encode() + b">"
     assert answer.headers["content-length"] == str(len(reader.body))
 
 
 async def test_a_part_that_the_store_forgets_ends_the_answer_unfinished() -> None:
-    data = [b"x" * (3 * PIECE_BYTES)]
-
-    async def fetch() -> bytes:
-        if not data:
-            raise JobNotFoundError("a")
-        return data[0]
-
+    blob = InMemory(b"x" * (3 * PIECE_BYTES))
     reader = Reader()
     reader.reads.clear()
-    answer = StoredAnswer([Stored(fetch)], "text/plain")
+    answer = StoredAnswer([Stored(blob)], "text/plain")
     sending = asyncio.create_task(answer(SCOPE, reader.receive, reader.send))
     await reader.begun.wait()
-    data.clear()
+    blob.data = None
     reader.reads.set()
     await sending
     assert 0 < len(reader.body) < 3 * PIECE_BYTES

@@ -8,75 +8,80 @@ import pytest
 from frontend.domain.edits import EditParams
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.errors import InvalidInputError, UnavailableError
-from frontend.http import repeats
 from frontend.http.repeats import Repeats
-from frontend.jobs.memory import MemoryJobStore
+from frontend.jobs.sql_store import SqlStore
+from frontend.jobs.sqlite import SqliteDriver
+from frontend.jobs.store import Key, NewJob
+from frontend.jobs.transactions import Bounds
 from tests.fakes.owners import owner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from pathlib import Path
 
 BODY = b"{}"
 PARAMS = EditParams(prompt="", image=b"image", task_type="removal", num_inference_steps=4, seed=1)
 
 
-def opened() -> tuple[Repeats, Callable[[str], Callable[[], Coroutine[None, None, str]]]]:
-    """Repeats over an empty store, and what makes a submission of a job by its id."""
-    jobs = MemoryJobStore(2**20, 60)
+@pytest.fixture
+async def jobs(tmp_path: Path) -> AsyncIterator[SqlStore]:
+    store = SqlStore(SqliteDriver(tmp_path / "jobs.db"), Bounds(2**20, 10), 60)
+    yield store
+    await store.close()
 
-    def job(job_id: str) -> Callable[[], Coroutine[None, None, str]]:
-        async def submit() -> str:
-            await jobs.create(
-                job_id,
-                PARAMS,
-                b"",
-                JobEvent(status=JobStatus.QUEUED, total_steps=4, at=0),
-                owner(),
-            )
-            return job_id
 
-        return submit
+def submission(jobs: SqlStore, job_id: str) -> Callable[[Key], Coroutine[None, None, str]]:
+    """What submits a job under this id, unless its key has one."""
 
-    return Repeats(jobs), job
+    async def submit(key: Key) -> str:
+        first = JobEvent(status=JobStatus.QUEUED, total_steps=4, at=0)
+        new = NewJob(
+            job_id=job_id, params=PARAMS, original=b"", event=first, owner=owner("me"), key=key
+        )
+        return (await jobs.create(new)).job_id
+
+    return submit
 
 
 # Comfy-Org/ComfyUI#16204: a client that left before its answer tries again
-async def test_a_submission_goes_on_without_its_client_and_is_found_again() -> None:
-    found, job = opened()
+async def test_a_submission_goes_on_without_its_client_and_is_found_again(jobs: SqlStore) -> None:
+    found = Repeats(jobs)
     begun, gate = asyncio.Event(), asyncio.Event()
 
-    async def slow() -> str:
+    async def slow(key: Key) -> str:
         begun.set()
         await gate.wait()
-        return await job("first")()
+        return await submission(jobs, "first")(key)
 
     client = asyncio.create_task(found.submit("me", "key", BODY, slow))
     await begun.wait()
     client.cancel()
     with pytest.raises(asyncio.CancelledError):
         await client
-    again = asyncio.create_task(found.submit("me", "key", BODY, job("second")))
+    again = asyncio.create_task(found.submit("me", "key", BODY, submission(jobs, "second")))
     gate.set()
     assert await again == "first"
     with pytest.raises(InvalidInputError, match="Idempotency-Key"):
-        await found.submit("me", "key", b"other", job("third"))
+        await found.submit("me", "key", b"other", submission(jobs, "third"))
 
 
-async def test_what_was_refused_is_tried_anew() -> None:
-    found, job = opened()
+async def test_what_was_refused_is_tried_anew(jobs: SqlStore) -> None:
+    found = Repeats(jobs)
 
-    async def refused() -> str:
+    async def refused(_: Key) -> str:
         raise UnavailableError("The queue is full")
 
     with pytest.raises(UnavailableError):
         await found.submit("me", "key", BODY, refused)
-    assert await found.submit("me", "key", BODY, job("first")) == "first"
+    assert await found.submit("me", "key", BODY, submission(jobs, "first")) == "first"
 
 
-async def test_the_oldest_keys_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeats, "MAX_KEYS", 3)
-    found, job = opened()
-    for number in range(4):
-        await found.submit("me", str(number), BODY, job(f"job {number}"))
-    assert await found.submit("me", "3", BODY, job("anew")) == "job 3"
-    assert await found.submit("me", "0", BODY, job("anew")) == "anew"
+async def test_the_next_process_knows_the_keys(jobs: SqlStore, tmp_path: Path) -> None:
+    assert await Repeats(jobs).submit("me", "key", BODY, submission(jobs, "first")) == "first"
+    await jobs.close()
+    again = SqlStore(SqliteDriver(tmp_path / "jobs.db"), Bounds(2**20, 10), 60)
+    found = Repeats(again)
+    assert await found.submit("me", "key", BODY, submission(again, "second")) == "first"
+    with pytest.raises(InvalidInputError, match="Idempotency-Key"):
+        await found.submit("me", "key", b"other", submission(again, "third"))
+    await again.close()

@@ -23,7 +23,7 @@ def event(status: str, step: int = 0, progress: float = 0.0, **fields: Any) -> J
     ("last", "allowed"),
     [
         ("queued", {"queued", "processing", "error", "cancelled"}),
-        ("processing", {"processing", "done", "error", "cancelled"}),
+        ("processing", {"queued", "processing", "done", "error", "cancelled"}),
         ("done", set()),
         ("error", set()),
         ("cancelled", set()),

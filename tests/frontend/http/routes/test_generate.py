@@ -636,7 +636,7 @@ async def test_finished_jobs_expire_and_no_others(serve: Serve, triton: FakeTrit
 async def test_inputs_beyond_the_memory_bound_are_503(serve: Serve, triton: FakeTriton) -> None:
     triton.hold()
     big = b64(encoded("BMP", (200, 200)))
-    async with serve(memory_bytes=800_000, max_in_flight=1, owner_fraction=1) as client:
+    async with serve(store_bytes=800_000, max_in_flight=1, owner_fraction=1) as client:
         answers = [
             await client.http.post("/api/generate", json=edit(input_image=big)) for _ in range(5)
         ]

@@ -149,6 +149,7 @@ def test_a_status_has_the_contracts_keys() -> None:
         "stage": None,
         "queue_position": 2,
         "eta_seconds": None,
+        "restarts": 0,
         "size": None,
         "computed_sizes": None,
     }

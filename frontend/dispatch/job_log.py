@@ -1,0 +1,99 @@
+"""Owns writing the log of a job that this process holds."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from frontend.errors import BackendError, StoreAwayError
+from frontend.jobs.rules import follow_up
+
+if TYPE_CHECKING:
+    from frontend.domain.edits import EditResult
+    from frontend.domain.jobs import JobEvent
+    from frontend.jobs.store import Claim, JobStore
+
+log = structlog.get_logger()
+
+# A job has at most 100 steps and a few stages, twice: only a faulty model has more to say.
+MAX_EVENTS = 1024
+RETRY_S = 0.5
+
+
+class ClaimLostError(Exception):
+    """Somebody else may have the job by now: nothing more can be written."""
+
+
+class JobLog:
+    """Adds to the log of a claimed job.
+
+    Args:
+        store: where the log lives.
+        claim: the hold on the job.
+        patience_s: seconds in which a store that is away is tried again.
+    """
+
+    def __init__(self, store: JobStore, claim: Claim, patience_s: float) -> None:
+        self._store = store
+        self._claim = claim
+        self._patience_s = patience_s
+        self._seq, self._last = claim.last
+        # Of two writers one would take the other's number.
+        self._writing = asyncio.Lock()
+
+    async def append(self, event: JobEvent) -> None:
+        """Add an event, unless none may follow.
+
+        Raises:
+            ClaimLostError: the job is not this process's any more.
+            BackendError: the log is longer than a model's log can be.
+            UnavailableError: the preview does not fit into the store now.
+        """
+        async with self._writing:
+            if (accepted := follow_up(self._last, event)) is None:
+                return
+            if self._seq >= MAX_EVENTS:
+                raise BackendError("the model sent more responses than a job has")
+            await self._write(accepted)
+
+    async def end(self, event: JobEvent, result: EditResult | None = None) -> bool:
+        """Add the final event; return False if the log has one.
+
+        Raises:
+            ClaimLostError: the job is not this process's any more.
+            UnavailableError: the result does not fit into the store now.
+        """
+        async with self._writing:
+            if (accepted := follow_up(self._last, event)) is None:
+                return False
+            await self._write(accepted, result)
+            return True
+
+    async def _write(self, event: JobEvent, result: EditResult | None = None) -> None:
+        seq = self._seq + 1
+        try:
+            async with asyncio.timeout(self._patience_s):
+                written = await self._written(seq, event, result)
+                while not written:
+                    await asyncio.sleep(RETRY_S)
+                    written = await self._written(seq, event, result)
+        except TimeoutError as error:
+            raise ClaimLostError(self._claim.job_id) from error
+        self._seq, self._last = seq, event
+
+    async def _written(self, seq: int, event: JobEvent, result: EditResult | None) -> bool:
+        """Return whether the event is in the store; False while that is away."""
+        try:
+            if event.status.terminal:
+                written = await self._store.end(self._claim, seq, event, result)
+            else:
+                written = await self._store.append(self._claim, seq, event)
+            # An answer may have been lost: then the number has this very content.
+            if written or (seq, event) in await self._store.read(self._claim.job_id, seq - 1):
+                return True
+        except StoreAwayError as error:
+            log.warning("store_away", task_id=self._claim.job_id, reason=error.detail)
+            return False
+        raise ClaimLostError(self._claim.job_id)

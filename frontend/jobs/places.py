@@ -1,0 +1,73 @@
+"""Owns where the store of jobs lies, and refuses places where it would break."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from frontend.jobs.driver import StoreRefusedError
+from frontend.jobs.sql_store import SqlStore
+from frontend.jobs.sqlite import SqliteDriver
+from frontend.jobs.transactions import Bounds
+
+if TYPE_CHECKING:
+    from frontend.settings import Settings
+
+FILE = "jobs.db"
+# SQLite's log lies in memory that processes share, which these do not offer between machines.
+NETWORK_FILE_SYSTEMS = {
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "9p", "ceph", "lustre", "glusterfs"),
+    *("beegfs", "gpfs", "orangefs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs"),
+}
+
+
+def open_store(settings: Settings) -> SqlStore:
+    """Open the store that the settings name; it blocks for some milliseconds.
+
+    Raises:
+        StoreRefusedError: it cannot be used there.
+    """
+    folder = state_folder(settings)
+    check(folder)
+    bounds = Bounds(settings.store_bytes, settings.max_queue_size)
+    return SqlStore(SqliteDriver(folder / FILE), bounds, settings.result_ttl_s)
+
+
+async def try_out(settings: Settings) -> None:
+    """Open the store once, so that a start that must fail fails at once.
+
+    Raises:
+        StoreRefusedError: it cannot be used.
+    """
+    await open_store(settings).close()
+
+
+def state_folder(settings: Settings) -> Path:
+    """Return the folder of what outlives a process."""
+    if settings.state_folder is not None:
+        return settings.state_folder.expanduser()
+    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(home).expanduser() / "artmancer"
+
+
+def check(folder: Path) -> None:
+    """Refuse a folder on a network file system.
+
+    Raises:
+        StoreRefusedError: it is on one.
+    """
+    if (kind := file_system(folder)) in NETWORK_FILE_SYSTEMS:
+        raise StoreRefusedError(
+            f"{folder} is on a network file system ({kind}), where the store of jobs would break: "
+            "set ARTMANCER_STATE_FOLDER to a folder on a disk of this machine"
+        )
+
+
+def file_system(folder: Path) -> str:
+    """Return the kind of file system on which a folder is, or will be made."""
+    path = folder.resolve()
+    mounts = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+    return next((mounts[each] for each in (path, *path.parents) if each in mounts), "")

@@ -1,0 +1,300 @@
+"""Owns the store of jobs in a SQL database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from frontend.domain.edits import EditResult
+from frontend.domain.jobs import JobStatus
+from frontend.errors import ClosingError, JobNotFoundError, ServingError
+from frontend.jobs import rules, transactions
+from frontend.jobs.records import params_of, pictures_of
+from frontend.jobs.statements import row, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from contextlib import AbstractContextManager
+
+    from frontend.domain.edits import EditParams
+    from frontend.domain.jobs import JobEvent
+    from frontend.jobs.driver import Driver
+    from frontend.jobs.statements import Steps
+    from frontend.jobs.store import Claim, Created, Entry, Held, Key, Listed, NewJob, Waiting
+    from frontend.jobs.transactions import Bounds
+
+T = TypeVar("T")
+
+PART_BYTES = 2**20
+"""A larger one would hold up every event while it is written."""
+LOOK_S = 1.0
+"""Who waits looks so often at what another process may have written."""
+LOST_TEXT = "500: what ran the job was lost twice"
+_WORK = ""  # the topic of waiting jobs; other topics are job ids
+
+
+class SqlStore:
+    """A JobStore over a driver.
+
+    Args:
+        driver: the database.
+        bounds: what the store may hold; the jobs that finished first make space.
+        ttl_s: seconds that a finished job is kept.
+    """
+
+    def __init__(self, driver: Driver, bounds: Bounds, ttl_s: float) -> None:
+        self._driver = driver
+        self._bounds = bounds
+        self._ttl_s = ttl_s
+        self._listeners: dict[str, set[asyncio.Event]] = {}
+        # Reads that have begun, by job and number.
+        self._reading: dict[str, dict[int, asyncio.Future[tuple[list[Entry], bool]]]] = {}
+        self._closing = False
+
+    # --- for clients ---
+
+    async def create(self, job: NewJob) -> Created:
+        """See JobStore."""
+        pictures = pictures_of(job.params)
+        size = sum(len(data) for data in pictures.values())
+        # Before anything is written; looked at again together with the row.
+        await self._driver.read(
+            transactions.room(
+                self._bounds, job.owner, size + len(job.original) + transactions.EVENT_BYTES
+            )
+        )
+        await self._put(job.job_id, "original", job.original)
+        for name, data in pictures.items():
+            await self._put(job.job_id, f"input/{name}", data)
+        try:
+            created = await self._write(transactions.create(job, self._bounds, size), _WORK)
+        except ServingError:
+            await self._drop(job.job_id)
+            raise
+        if created.job_id != job.job_id:
+            await self._drop(job.job_id)
+        return created
+
+    async def keyed(self, owner: str, key: Key) -> str | None:
+        """See JobStore."""
+        found = await self._driver.read(transactions.keyed(owner, key))
+        return found["task_id"] if found is not None else None
+
+    async def read(self, job_id: str, after: int = 0, wait_s: float = 0) -> list[Entry]:
+        """See JobStore."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while True:
+            with self._listening(job_id) as woken:
+                entries, ended = await self._read_once(job_id, after)
+                left_s = until - loop.time()
+                if entries or ended or left_s <= 0:
+                    return entries
+                await _wait(woken, min(left_s, LOOK_S))
+
+    async def _read_once(self, job_id: str, after: int) -> tuple[list[Entry], bool]:
+        """Read for all who want the same now: hundreds may follow one job."""
+        reading = self._reading.setdefault(job_id, {})
+        if (future := reading.get(after)) is None:
+            future = reading[after] = self._driver.read(transactions.read(job_id, after))
+            future.add_done_callback(lambda _: self._read_again(job_id, after, future))
+        return await asyncio.shield(future)
+
+    def _read_again(self, job_id: str, after: int, done: asyncio.Future[Any]) -> None:
+        reading = self._reading.get(job_id, {})
+        if reading.get(after) is done:
+            del reading[after]
+            if not reading:
+                del self._reading[job_id]
+
+    async def last(self, job_id: str) -> Entry:
+        """See JobStore."""
+        return await self._driver.read(transactions.last(job_id))
+
+    async def owner(self, job_id: str) -> str:
+        """See JobStore."""
+        return str((await self._driver.read(transactions.job(job_id)))["owner"])
+
+    async def newest(
+        self,
+        owner: str,
+        limit: int,
+        before: int | None = None,
+        statuses: Collection[JobStatus] = (),
+    ) -> list[Listed]:
+        """See JobStore."""
+        return await self._driver.read(transactions.newest(owner, limit, before, statuses))
+
+    async def original(self, job_id: str) -> bytes:
+        """See JobStore."""
+        await self.last(job_id)
+        return await self._blob(job_id, "original")
+
+    async def result(self, job_id: str) -> EditResult | None:
+        """See JobStore."""
+        found = await self._driver.read(transactions.job(job_id))
+        if found["status"] != JobStatus.DONE:
+            return None
+        names = [f"{found['attempt']}/{name}" for name in ("image", "info")]
+        image, info = [await self._blob(job_id, name) for name in names]
+        return EditResult(image, info)
+
+    async def size_of(self, job_id: str, name: str) -> int:
+        """See JobStore."""
+        found = await self._driver.read(row("blob_size", job_id, await self._stored(job_id, name)))
+        assert found is not None
+        return int(found["bytes"])
+
+    async def piece_of(self, job_id: str, name: str, at: int, count: int) -> bytes:
+        """See JobStore."""
+        part, start = divmod(at, PART_BYTES)
+        count = min(count, PART_BYTES - start)
+        stored = await self._stored(job_id, name)
+        found = await self._driver.read(row("piece", job_id, stored, part, start + 1, count))
+        return bytes(found["data"]) if found is not None else b""
+
+    async def ask_cancel(self, job_id: str) -> JobStatus:
+        """See JobStore."""
+        return await self._write(transactions.ask_cancel(job_id))
+
+    async def end_waiting(self, job_id: str, status: JobStatus, error: str) -> bool:
+        """See JobStore."""
+        return await self._write(transactions.end_waiting(job_id, status, error), job_id)
+
+    async def waiting(self) -> list[Waiting]:
+        """See JobStore."""
+        return await self._driver.read(transactions.waiting())
+
+    # --- for a dispatcher ---
+
+    async def claim(self, worker: str, task_types: Collection[str], lease_s: float) -> Claim | None:
+        """See JobStore."""
+        return await self._write(transactions.claim(worker, task_types, lease_s))
+
+    async def params(self, job_id: str) -> EditParams:
+        """See JobStore."""
+        if (found := await self._driver.read(transactions.inputs(job_id))) is None:
+            raise LookupError(f"{job_id} has ended")
+        data, names = found
+        return params_of(data, {name: await self._blob(job_id, f"input/{name}") for name in names})
+
+    async def append(self, claim: Claim, seq: int, event: JobEvent) -> bool:
+        """See JobStore."""
+        return await self._write(transactions.append(claim, seq, event, self._bounds), claim.job_id)
+
+    async def end(
+        self, claim: Claim, seq: int, event: JobEvent, result: EditResult | None = None
+    ) -> bool:
+        """See JobStore."""
+        size = len(result.image) + len(result.info) if result else 0
+        if result is not None:
+            await self._put(claim.job_id, f"{claim.attempt}/image", result.image)
+            await self._put(claim.job_id, f"{claim.attempt}/info", result.info)
+        steps = transactions.end(claim, seq, event, size, self._bounds)
+        ended = False
+        try:
+            ended = await self._write(steps, claim.job_id)
+        finally:
+            if result is not None and not ended:
+                with contextlib.suppress(ServingError):
+                    await self._driver.write_part(transactions.drop_result(claim))
+        return ended
+
+    async def give_back(self, claim: Claim, lost: str | None = None) -> bool:
+        """See JobStore."""
+        return await self._write(transactions.give_back(claim, lost), claim.job_id, _WORK)
+
+    async def renew(self, worker: str, lease_s: float) -> list[Held]:
+        """See JobStore."""
+        return await self._write(transactions.renew(worker, lease_s))
+
+    # --- for whoever sweeps ---
+
+    async def reap(self) -> list[str]:
+        """See JobStore."""
+        reaped = await self._write(transactions.reap(LOST_TEXT), _WORK)
+        self._wake(*reaped)
+        return reaped
+
+    async def sweep(self) -> None:
+        """See JobStore."""
+        for job_id in await self._driver.read(transactions.stale_cancels()):
+            with contextlib.suppress(JobNotFoundError):
+                await self.end_waiting(job_id, JobStatus.CANCELLED, rules.CANCELLED_TEXT)
+        gone = False
+        while found := await self._driver.read(transactions.expired(self._ttl_s)):
+            gone = True
+            await self._write(transactions.forget(found), *found)
+        while found := await self._driver.read(transactions.orphans()):
+            gone = True
+            await self._write(transactions.forget(found))
+        if gone:
+            await self._driver.shrink()
+
+    def work(self) -> AbstractContextManager[asyncio.Event]:
+        """See JobStore."""
+        return self._listening(_WORK)
+
+    async def close(self) -> None:
+        """See JobStore."""
+        self._closing = True
+        self._wake(*self._listeners)
+        await self._driver.close()
+
+    # --- blobs: parts before the row that makes them count ---
+
+    async def _put(self, job_id: str, name: str, data: bytes) -> None:
+        view = memoryview(data)
+        for part, at in enumerate(range(0, len(data), PART_BYTES)):
+            piece = bytes(view[at : at + PART_BYTES])
+            await self._driver.write_part(rows("put_part", job_id, name, part, piece))
+
+    async def _blob(self, job_id: str, name: str) -> bytes:
+        found = await self._driver.read(rows("parts", job_id, name))
+        return b"".join(bytes(each["data"]) for each in found)
+
+    async def _stored(self, job_id: str, name: str) -> str:
+        """Return the name under which a blob lies; raise JobNotFoundError for an unknown job."""
+        found = await self._driver.read(transactions.job(job_id))
+        return name if name == "original" else f"{found['attempt']}/{name}"
+
+    async def _drop(self, job_id: str) -> None:
+        """Delete what was put for a job that has not come."""
+        with contextlib.suppress(ServingError):
+            await self._driver.write_part(rows("delete_blobs", job_id))
+
+    # --- wake-ups: hints, which a process that dies may not give ---
+
+    async def _write(self, steps: Steps[T], *topics: str) -> T:
+        future = self._driver.write(steps)
+        future.add_done_callback(lambda _: self._wake(*topics))
+        # It goes on without its caller, and must wake whom it concerns.
+        return await asyncio.shield(future)
+
+    @contextlib.contextmanager
+    def _listening(self, topic: str) -> Iterator[asyncio.Event]:
+        if self._closing:
+            raise ClosingError()
+        woken = asyncio.Event()
+        listeners = self._listeners.setdefault(topic, set())
+        listeners.add(woken)
+        try:
+            yield woken
+        finally:
+            listeners.discard(woken)
+            if not listeners and self._listeners.get(topic) is listeners:
+                del self._listeners[topic]
+
+    def _wake(self, *topics: str) -> None:
+        for topic in topics:
+            # What has begun may not see what was just written.
+            self._reading.pop(topic, None)
+            for woken in self._listeners.get(topic, ()):
+                woken.set()
+
+
+async def _wait(event: asyncio.Event, wait_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await event.wait()

@@ -1,0 +1,169 @@
+"""Owns the SQLite driver: who runs transactions in which thread, and the file's settings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from frontend.errors import ClosingError, StoreAwayError
+from frontend.jobs import statements
+from frontend.jobs.driver import SCHEMA_VERSION, StoreRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from frontend.jobs.statements import Row, Statement, Steps
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S = 5.0
+FREE_PAGES_AT_ONCE = 4096  # of 4 KiB: what is given back to the file system in one go
+_SETTINGS = (
+    "PRAGMA auto_vacuum = INCREMENTAL",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA foreign_keys = ON",
+)
+
+
+class SqliteDriver:
+    """Transactions on one file, whose folder must be on this machine.
+
+    No call blocks the event loop: rows are written by one thread, parts of blobs by another, and
+    a third one reads.
+
+    Args:
+        path: of the file; it is made if it is missing.
+
+    Raises:
+        StoreRefusedError: the file cannot be opened, or a newer program has written it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._texts = statements.texts()
+        self._closed = False
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            with contextlib.ExitStack() as opened:
+                self._rows = opened.enter_context(_Lane("store-rows", path, "FULL"))
+                # The next commit of a row brings them to the disk: both write the same log.
+                self._parts = opened.enter_context(_Lane("store-parts", path, "NORMAL"))
+                self._reads = opened.enter_context(_Lane("store-reads", path, "NORMAL"))
+                _prepare(self._rows.connection, path)
+                self._opened = opened.pop_all()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreRefusedError(f"{path}: {error}") from error
+
+    def write(self, steps: Steps[T]) -> asyncio.Future[T]:
+        """Run a transaction that writes rows."""
+        return self._run(self._rows, steps, "BEGIN IMMEDIATE")
+
+    def write_part(self, steps: Steps[T]) -> asyncio.Future[T]:
+        """Run a transaction that writes a part of a blob."""
+        return self._run(self._parts, steps, "BEGIN IMMEDIATE")
+
+    def read(self, steps: Steps[T]) -> asyncio.Future[T]:
+        """Run a transaction that only reads."""
+        return self._run(self._reads, steps, "BEGIN")
+
+    async def shrink(self) -> None:
+        """Give the file's free pages back to the file system."""
+
+        def vacuum() -> None:
+            sql = f"PRAGMA incremental_vacuum({FREE_PAGES_AT_ONCE})"
+            # Not execute, which takes only the first of the statement's steps: one page.
+            self._parts.connection.executescript(sql)
+
+        with contextlib.suppress(sqlite3.Error):
+            await asyncio.get_running_loop().run_in_executor(self._parts.work, vacuum)
+
+    async def close(self) -> None:
+        """Finish what was begun, and close the file."""
+        self._closed = True
+        await asyncio.to_thread(self._opened.close)
+
+    def _run(self, lane: _Lane, steps: Steps[T], begin: str) -> asyncio.Future[T]:
+        if self._closed:
+            raise ClosingError()
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(lane.work, self._transact, lane.connection, steps, begin)
+
+    def _transact(self, connection: sqlite3.Connection, steps: Steps[T], begin: str) -> T:
+        try:
+            connection.execute(begin)
+            try:
+                outcome = self._drive(connection, steps)
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            # A commit that failed leaves its transaction open.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise StoreAwayError(f"The job store does not answer: {error}") from error
+        return outcome
+
+    def _drive(self, connection: sqlite3.Connection, steps: Steps[T]) -> T:
+        try:
+            statement = next(steps)
+            while True:
+                statement = steps.send(self._execute(connection, statement))
+        except StopIteration as stop:
+            outcome: T = stop.value
+            return outcome
+
+    def _execute(self, connection: sqlite3.Connection, statement: Statement) -> Sequence[Row]:
+        # By name: SQLite counts a tuple's values in the order in which $4 and $1 first appear.
+        values = {str(number): value for number, value in enumerate(statement.values, 1)}
+        found: Sequence[Row] = connection.execute(self._texts[statement.name], values).fetchall()
+        return found
+
+
+class _Lane:
+    """A thread and its connection."""
+
+    def __init__(self, name: str, path: Path, synchronous: str) -> None:
+        self.work = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self.connection = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        self.connection.row_factory = sqlite3.Row
+        self.connection.create_function("store_now", 0, time.time)
+        for sql in (*_SETTINGS, f"PRAGMA synchronous = {synchronous}"):
+            self.connection.execute(sql)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.work.shutdown()
+        self.connection.close()
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables, or check that this program knows them."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'schema_version'")
+        if tables.fetchone() is None:
+            # Not executescript, which commits first.
+            for sql in statements.split(statements.schema("sqlite")):
+                connection.execute(sql)
+            connection.execute("INSERT INTO schema_version VALUES (?)", (SCHEMA_VERSION,))
+        (version,) = connection.execute("SELECT version FROM schema_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise StoreRefusedError(
+                f"{path} was written by a newer version of this program (schema {version}, this "
+                f"one knows {SCHEMA_VERSION}): start that one, or set ARTMANCER_STATE_FOLDER to "
+                "another folder"
+            )
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

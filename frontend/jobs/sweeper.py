@@ -1,0 +1,67 @@
+"""Owns sweeping a store: jobs whose holder is lost wait again, and what has expired goes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from frontend.errors import StoreAwayError
+from frontend.supervision import Rounds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from frontend.jobs.store import JobStore
+
+log = structlog.get_logger()
+
+ROUND_S = 1.0
+GAP_S = 2.0
+
+
+class Sweeper:
+    """Sweeps a store for ever. Every process may do so.
+
+    Leases are judged only by who has reached the store without a gap for a whole lease. After the
+    store was away, or this process stood still, all leases look as if they were over.
+
+    Args:
+        store: what to sweep.
+        lease_s: seconds of a lease.
+        clock: the time in seconds; only differences count.
+    """
+
+    def __init__(
+        self, store: JobStore, lease_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._lease_s = lease_s
+        self._clock = clock
+        self._reached_since: float | None = None
+        self._reached_at = -GAP_S
+
+    async def run(self) -> None:
+        """Sweep until this is cancelled."""
+        rounds = Rounds("sweeper")
+        while True:
+            with rounds.one():
+                await self.sweep()
+            await asyncio.sleep(ROUND_S)
+
+    async def sweep(self) -> None:
+        """Sweep once."""
+        try:
+            await self._store.sweep()
+            now = self._clock()
+            if self._reached_since is None or now - self._reached_at > GAP_S:
+                self._reached_since = now
+            self._reached_at = now
+            if now - self._reached_since >= self._lease_s:
+                for job_id in await self._store.reap():
+                    log.warning("job_reaped", task_id=job_id)
+        except StoreAwayError as error:
+            self._reached_since = None
+            log.warning("store_away", reason=error.detail)

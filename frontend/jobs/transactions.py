@@ -1,0 +1,382 @@
+"""Owns what a SQL store does in each of its transactions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from frontend import shares
+from frontend.domain.jobs import JobEvent, JobStatus
+from frontend.errors import (
+    InvalidInputError,
+    JobNotFoundError,
+    TooMuchError,
+    UnavailableError,
+)
+from frontend.jobs import rules
+from frontend.jobs.records import event_json, event_of, params_json, picture_names
+from frontend.jobs.statements import row, rows
+from frontend.jobs.store import Claim, Created, Entry, Held, Listed, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from frontend.domain.owners import Owner
+    from frontend.jobs.statements import Row, Steps
+    from frontend.jobs.store import Key, NewJob
+
+EVENT_BYTES = 1024
+"""Estimated size of an entry without its preview."""
+FORGET_AT_ONCE = 16
+"""Jobs in one transaction, so that others wait for it no longer than for their own."""
+STALE_CANCEL_S = 2.0
+ORPHAN_S = 600.0
+NO_NUMBER = 2**62
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the store may hold."""
+
+    bytes: int
+    """Of all jobs; unfinished ones may take half."""
+    waiting: int
+    """Jobs that no worker has."""
+
+
+def entry_of(found: Row) -> Entry:
+    """Return a row of events."""
+    return found["seq"], event_of(found["data"], bytes(found["preview"]))
+
+
+def job(job_id: str) -> Steps[Row]:
+    """Return a job's row.
+
+    Raises:
+        JobNotFoundError: no such job.
+    """
+    if (found := (yield from row("job", job_id))) is None:
+        raise JobNotFoundError(job_id)
+    return found
+
+
+# --- for clients ---
+
+
+def room(bounds: Bounds, owner: Owner, size: int) -> Steps[None]:
+    """Check that a job of so many bytes may come.
+
+    Raises:
+        UnavailableError: it may not.
+        TooMuchError: it may not beside its owner's other jobs.
+    """
+    held = yield from row("unfinished")
+    assert held is not None
+    if held["waiting"] >= bounds.waiting:
+        raise UnavailableError("The queue is full")
+    if held["bytes"] + size > bounds.bytes // 2:
+        raise UnavailableError("The server holds as many images of waiting jobs as it may")
+    own = yield from row("unfinished_of", owner.name)
+    assert own is not None
+    shares.check_waiting(owner, own["waiting"])
+    if own["bytes"] + size > (most := owner.limits.max_bytes):
+        raise TooMuchError(f"This client has as many bytes in waiting jobs as one may: {most}")
+
+
+def create(new: NewJob, bounds: Bounds, input_bytes: int) -> Steps[Created]:
+    """Add a job, whose pictures are there already; see JobStore."""
+    yield from rows("lock")
+    if new.key and (found := (yield from keyed(new.owner.name, new.key))) is not None:
+        return Created(found["task_id"], found["number"], replayed=True)
+    if (found := (yield from row("number_of", new.job_id))) is not None:
+        return Created(new.job_id, found["number"], replayed=False)
+    size = input_bytes + len(new.original) + EVENT_BYTES
+    yield from room(bounds, new.owner, size)
+    yield from make_space(bounds, new.owner.name, size)
+    added = yield from row(
+        "insert_job",
+        new.job_id,
+        new.owner.name,
+        new.owner.limits.max_running,
+        new.key.name if new.key else None,
+        new.key.digest if new.key else None,
+        new.params.task_type,
+        params_json(new.params),
+        new.max_attempts,
+        size,
+        input_bytes,
+        new.event.at,
+    )
+    assert added is not None
+    yield from _write(new.job_id, 1, new.event)
+    return Created(new.job_id, added["number"], replayed=False)
+
+
+def keyed(owner: str, key: Key) -> Steps[Row | None]:
+    """Return the job of a key; see JobStore."""
+    found = yield from row("job_of_key", owner, key.name)
+    if found is not None and bytes(found["fingerprint"]) != key.digest:
+        raise InvalidInputError("Idempotency-Key: it came with another request before")
+    return found
+
+
+def read(job_id: str, after: int) -> Steps[tuple[list[Entry], bool]]:
+    """Return the entries after a number, and whether the job has ended."""
+    found = yield from job(job_id)
+    if after >= found["last_seq"]:
+        return [], found["ended_at"] is not None
+    entries = yield from rows("events_after", job_id, after)
+    return [entry_of(entry) for entry in entries], found["ended_at"] is not None
+
+
+def last(job_id: str) -> Steps[Entry]:
+    """Return the newest entry."""
+    found = yield from job(job_id)
+    entry = yield from row("event", job_id, found["last_seq"])
+    assert entry is not None
+    return entry_of(entry)
+
+
+def newest(
+    owner: str, limit: int, before: int | None, statuses: Collection[JobStatus]
+) -> Steps[list[Listed]]:
+    """Return a page of jobs; see JobStore."""
+    below = NO_NUMBER if before is None else before
+    if not statuses:
+        return _listed((yield from rows("newest", below, limit, owner)))
+    # State by state, because an index gives each in order.
+    found: list[Listed] = []
+    for status in set(statuses):
+        found += _listed((yield from rows("newest_of", below, limit, owner, str(status))))
+    return sorted(found, key=lambda listed: -listed.number)[:limit]
+
+
+def waiting() -> Steps[list[Waiting]]:
+    """Return the jobs that wait; see JobStore."""
+    found = yield from rows("waiting")
+    return [
+        Waiting(
+            each["number"],
+            each["task_id"],
+            each["task_type"],
+            each["owner"],
+            each["max_running"],
+            each["last_turn"],
+            event_of(each["data"], bytes(each["preview"])),
+        )
+        for each in found
+    ]
+
+
+def _listed(found: Sequence[Row]) -> list[Listed]:
+    return [
+        Listed(
+            each["number"],
+            each["task_id"],
+            each["task_type"],
+            each["created_at"],
+            event_of(each["data"], bytes(each["preview"])),
+        )
+        for each in found
+    ]
+
+
+def ask_cancel(job_id: str) -> Steps[JobStatus]:
+    """Note that a job is to be cancelled; see JobStore."""
+    yield from rows("ask_cancel", job_id)
+    return JobStatus((yield from job(job_id))["status"])
+
+
+def end_waiting(job_id: str, status: JobStatus, error: str) -> Steps[bool]:
+    """End a job that nobody holds; see JobStore."""
+    yield from rows("lock")
+    _, newest_event = yield from last(job_id)
+    end = rules.end_of(newest_event, status, error, time.time())
+    return end is not None and (yield from _end_free(job_id, end))
+
+
+# --- for a dispatcher ---
+
+
+def claim(worker: str, task_types: Collection[str], lease_s: float) -> Steps[Claim | None]:
+    """Take the first job that waits; see JobStore."""
+    kinds = f",{','.join(task_types)},"
+    if (found := (yield from row("claim", worker, lease_s, kinds))) is None:
+        return None
+    entry = yield from row("event", found["task_id"], found["last_seq"])
+    assert entry is not None
+    return Claim(
+        found["task_id"],
+        found["number"],
+        worker,
+        found["attempt"],
+        found["task_type"],
+        found["owner"],
+        found["max_running"],
+        found["turn"],
+        entry_of(entry),
+    )
+
+
+def inputs(job_id: str) -> Steps[tuple[str, list[str]] | None]:
+    """Return a job's params and the names of its pictures; None after its end."""
+    found = yield from job(job_id)
+    if found["ended_at"] is not None:
+        return None
+    return found["params"], picture_names(found["params"])
+
+
+def append(held: Claim, seq: int, event: JobEvent, bounds: Bounds) -> Steps[bool]:
+    """Add an event; see JobStore."""
+    if event.preview:
+        yield from make_space(bounds, held.owner, len(event.preview))
+    size = EVENT_BYTES + len(event.preview)
+    fence = (held.job_id, held.worker, held.attempt)
+    if (yield from row("append", *fence, seq, str(event.status), size)) is None:
+        return False
+    yield from _write(held.job_id, seq, event)
+    return True
+
+
+def end(held: Claim, seq: int, event: JobEvent, result: int, bounds: Bounds) -> Steps[bool]:
+    """Add the final event; the result of so many bytes is there already. See JobStore."""
+    yield from rows("lock")
+    if result:
+        yield from make_space(bounds, held.owner, result)
+    fence = (held.job_id, held.worker, held.attempt)
+    size = EVENT_BYTES + len(event.preview) + result
+    found = yield from row("end_held", *fence, seq, str(event.status), size)
+    if found is None:
+        return False
+    yield from _count_finished(found["owner"], found["bytes"])
+    yield from rows("delete_all_but", held.job_id, f"{held.attempt}/%")
+    yield from _write(held.job_id, seq, event)
+    return True
+
+
+def drop_result(held: Claim) -> Steps[None]:
+    """Delete the result of an end that was refused; an end that was repeated keeps it."""
+    found = yield from row("job", held.job_id)
+    if not found or (found["status"], found["attempt"]) != (JobStatus.DONE, held.attempt):
+        yield from rows("delete_results", held.job_id, f"{held.attempt}/%")
+
+
+def give_back(held: Claim, lost: str | None) -> Steps[bool]:
+    """Let a job wait again; see JobStore."""
+    yield from rows("lock")
+    fence = (held.job_id, held.worker, held.attempt)
+    if (yield from row("free", *fence, int(lost is not None))) is None:
+        return False
+    yield from _begin_anew(held.job_id, lost or "")
+    return True
+
+
+def renew(worker: str, lease_s: float) -> Steps[list[Held]]:
+    """Lengthen a worker's leases; see JobStore."""
+    found = yield from rows("renew", worker, lease_s)
+    return [
+        Held(each["task_id"], each["attempt"], each["cancel_asked_at"] is not None)
+        for each in found
+    ]
+
+
+# --- for whoever sweeps ---
+
+
+def reap(error: str) -> Steps[list[str]]:
+    """Let the jobs wait again whose leases are over; `error` ends those that may not."""
+    yield from rows("lock")
+    found = yield from rows("free_overdue")
+    for each in found:
+        yield from _begin_anew(each["task_id"], error)
+    return [each["task_id"] for each in found]
+
+
+def stale_cancels() -> Steps[list[str]]:
+    """Return the waiting jobs whose cancel was noted and not finished."""
+    found = yield from rows("stale_cancels", STALE_CANCEL_S)
+    return [each["task_id"] for each in found]
+
+
+def expired(ttl_s: float) -> Steps[list[str]]:
+    """Return some of the jobs that ended longer ago."""
+    found = yield from rows("expired", ttl_s, FORGET_AT_ONCE)
+    return [each["task_id"] for each in found]
+
+
+def orphans() -> Steps[list[str]]:
+    """Return ids under which there are blobs and no job."""
+    found = yield from rows("orphans", ORPHAN_S, FORGET_AT_ONCE)
+    return [each["task_id"] for each in found]
+
+
+def forget(job_ids: Sequence[str]) -> Steps[None]:
+    """Delete jobs that have ended, or what was put for jobs that never came."""
+    for job_id in job_ids:
+        if (found := (yield from row("delete_job", job_id))) is not None:
+            yield from _count_finished(found["owner"], -found["bytes"])
+            yield from rows("forget_owner", found["owner"])
+        yield from rows("delete_blobs", job_id)
+
+
+def make_space(bounds: Bounds, owner: str, size: int) -> Steps[None]:
+    """Forget finished jobs until so many bytes more of an owner fit.
+
+    The owner of the most, these bytes included, loses the jobs that finished first.
+
+    Raises:
+        UnavailableError: they do not fit beside the unfinished jobs.
+    """
+    unfinished = yield from row("unfinished")
+    assert unfinished is not None
+    if unfinished["bytes"] + size > bounds.bytes:
+        raise UnavailableError("The server holds as many pictures as it may")
+    while True:
+        finished = yield from row("finished_bytes")
+        assert finished is not None
+        if unfinished["bytes"] + finished["bytes"] + size <= bounds.bytes:
+            return
+        largest = yield from row("largest_owner", owner, size)
+        assert largest is not None, "finished jobs hold bytes"
+        first = yield from row("first_finished_of", largest["owner"])
+        assert first is not None, "it has finished jobs"
+        yield from forget([first["task_id"]])
+
+
+def _count_finished(owner: str, size: int) -> Steps[None]:
+    yield from rows("count_finished", size)
+    yield from rows("count_finished_of", owner, size)
+
+
+def _begin_anew(job_id: str, error: str) -> Steps[None]:
+    """Let a job that was just freed wait, or end it."""
+    found = yield from job(job_id)
+    _, newest_event = yield from last(job_id)
+    now = time.time()
+    if found["cancel_asked_at"] is not None:
+        event = rules.end_of(newest_event, JobStatus.CANCELLED, rules.CANCELLED_TEXT, now)
+    elif found["losses"] >= found["max_attempts"]:
+        event = rules.end_of(newest_event, JobStatus.ERROR, error, now)
+    else:
+        if (event := rules.waiting_again(newest_event, now)) is not None:
+            yield from rows("requeue", job_id, found["last_seq"] + 1, EVENT_BYTES)
+            yield from _write(job_id, found["last_seq"] + 1, event)
+        return
+    assert event is not None, "who held it had not ended it"
+    yield from _end_free(job_id, event)
+
+
+def _end_free(job_id: str, event: JobEvent) -> Steps[bool]:
+    seq = (yield from job(job_id))["last_seq"] + 1
+    ended = yield from row("end_free", job_id, seq, str(event.status), EVENT_BYTES)
+    if ended is None:
+        return False
+    yield from _count_finished(ended["owner"], ended["bytes"])
+    yield from rows("delete_all_but", job_id, "")
+    yield from _write(job_id, seq, event)
+    return True
+
+
+def _write(job_id: str, seq: int, event: JobEvent) -> Steps[None]:
+    yield from rows("insert_event", job_id, seq, event_json(event), event.preview)

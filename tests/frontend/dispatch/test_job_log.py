@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from frontend.dispatch import job_log
+from frontend.dispatch.job_log import MAX_EVENTS, ClaimLostError, JobLog
+from frontend.errors import BackendError, StoreAwayError
+from frontend.jobs.sql_store import SqlStore
+from frontend.jobs.sqlite import SqliteDriver
+from frontend.jobs.transactions import Bounds
+from tests.frontend.jobs.samples import RESULT, claimed, created, event, seqs, statuses, step
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqlStore]:
+    monkeypatch.setattr(job_log, "RETRY_S", 0.01)
+    opened = SqlStore(SqliteDriver(tmp_path / "jobs.db"), Bounds(10**7, 10), 60)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def log(store: SqlStore) -> JobLog:
+    await created(store)
+    return JobLog(store, await claimed(store), patience_s=30)
+
+
+async def test_writers_take_numbers_in_turn(store: SqlStore, log: JobLog) -> None:
+    await asyncio.gather(*(log.append(step(number)) for number in range(10)))
+    assert await log.end(event("done"), RESULT)
+    assert not await log.end(event("error"))
+    await log.append(step(3))
+    entries = await store.read("a")
+    assert seqs(entries) == list(range(1, 13))
+    assert entries[-1][1].progress == 1
+
+
+async def test_who_has_lost_the_job_is_told(store: SqlStore, log: JobLog) -> None:
+    await store.renew("w", -1)
+    await store.reap()
+    with pytest.raises(ClaimLostError):
+        await log.append(step(1))
+    with pytest.raises(ClaimLostError):
+        await log.end(event("error"))
+    assert await statuses(store, "a") == ["queued"]
+
+
+@pytest.mark.parametrize("arrives", [False, True])
+async def test_a_write_whose_answer_is_lost_is_repeated(
+    store: SqlStore, log: JobLog, monkeypatch: pytest.MonkeyPatch, arrives: bool
+) -> None:
+    for name in ("append", "end"):
+        fault = Fault(getattr(store, name), arrives)
+        monkeypatch.setattr(store, name, fault)
+    await log.append(step(1))
+    await log.append(step(2))
+    assert await log.end(event("done"), RESULT)
+    assert await statuses(store, "a") == ["queued", "processing", "processing", "done"]
+    assert await store.result("a") == RESULT
+
+
+class Fault:
+    """A call of a store that is lost the first two times, on its way there or back."""
+
+    def __init__(self, call: Any, arrives: bool) -> None:
+        self._call = call
+        self._arrives = arrives
+        self._left = 2
+
+    async def __call__(self, *args: Any) -> bool:
+        if self._left:
+            self._left -= 1
+            if self._arrives:
+                await self._call(*args)
+            raise StoreAwayError("The job store does not answer")
+        answer: bool = await self._call(*args)
+        return answer
+
+
+async def test_a_store_that_stays_away_costs_the_job(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await created(store)
+    log = JobLog(store, await claimed(store), patience_s=0.1)
+    fault = Fault(store.append, arrives=False)
+    fault._left = 10**6
+    monkeypatch.setattr(store, "append", fault)
+    with pytest.raises(ClaimLostError):
+        await log.append(step(1))
+
+
+async def test_a_model_that_never_stops_talking_fails(log: JobLog) -> None:
+    for _ in range(MAX_EVENTS - 1):
+        await log.append(step(1))
+    with pytest.raises(BackendError):
+        await log.append(step(1))
+    assert await log.end(event("error"))

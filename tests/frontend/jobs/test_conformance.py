@@ -1,0 +1,607 @@
+"""What every store must do: the rules of `frontend.jobs.store`, over each of the drivers."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+
+from frontend.domain.edits import EditResult
+from frontend.domain.jobs import JobStatus
+from frontend.errors import (
+    ClosingError,
+    InvalidInputError,
+    JobNotFoundError,
+    TooMuchError,
+    UnavailableError,
+)
+from frontend.jobs.sql_store import LOST_TEXT, PART_BYTES
+from frontend.jobs.store import Key, NewJob
+from frontend.jobs.transactions import EVENT_BYTES
+from tests.fakes.owners import owner
+from tests.frontend.jobs.samples import (
+    LEASE_S,
+    ME,
+    RESULT,
+    TYPES,
+    claimed,
+    created,
+    done,
+    event,
+    params,
+    seqs,
+    statuses,
+    step,
+)
+
+if TYPE_CHECKING:
+    from frontend.jobs.store import JobStore
+    from tests.frontend.jobs.conftest import OpenStore
+
+
+# --- what a job is made of ---
+
+
+async def test_a_job_is_what_it_was_created_with(store: JobStore) -> None:
+    big = bytes(range(256)) * 5000  # more than one part
+    given = params(
+        image=big,
+        conditional_images=tuple(bytes([i]) for i in range(12)),
+        reference_image=b"",
+        negative_prompt="ü",
+        width=512,
+        true_cfg_scale=1.5,
+        preview=True,
+    )
+    first = event("queued", size=(8, 9), queue_position=1, eta_seconds=0.5, at=12.25)
+    new = NewJob(job_id="a", params=given, original=big[1:], event=first, owner=ME)
+    assert (await store.create(new))[::2] == ("a", False)
+    assert await store.params("a") == given
+    assert await store.original("a") == big[1:]
+    assert await store.last("a") == (1, first)
+    claim = await claimed(store)
+    assert (claim.job_id, claim.task_type, claim.last) == ("a", "removal", (1, first))
+    running = step(1, size=(8, 9), computed_sizes=((1, 2), (3, 4)), preview=b"webp")
+    assert await store.append(claim, 2, running)
+    assert await store.last("a") == (2, running)
+
+
+async def test_a_result_is_read_in_pieces(store: JobStore) -> None:
+    await created(store)
+    image = bytes(range(256)) * (2 * PART_BYTES // 256) + b"end"
+    assert await done(store, await claimed(store), EditResult(image, b"{}"))
+    assert await store.size_of("a", "image") == len(image)
+    assert await store.size_of("a", "info") == 2
+    assert await store.size_of("a", "original") == len(b"original")
+    found, at = b"", 0
+    while piece := await store.piece_of("a", "image", at, 300_000):
+        at += len(piece)
+        found += piece
+    assert found == image
+    assert await store.piece_of("a", "image", 5, 3) == image[5:8]
+
+
+async def test_unknown_jobs_are_not_found(store: JobStore) -> None:
+    for call in (
+        store.read("x"),
+        store.last("x"),
+        store.params("x"),
+        store.original("x"),
+        store.result("x"),
+        store.size_of("x", "image"),
+        store.ask_cancel("x"),
+        store.end_waiting("x", JobStatus.CANCELLED, ""),
+    ):
+        with pytest.raises(JobNotFoundError, match="Task x not found"):
+            await call
+
+
+# --- the log ---
+
+
+async def test_a_log_is_read_from_any_number(store: JobStore) -> None:
+    await created(store)
+    claim = await claimed(store)
+    for number in range(1, 5):
+        assert await store.append(claim, number + 1, step(number))
+    assert seqs(await store.read("a")) == [1, 2, 3, 4, 5]
+    assert seqs(await store.read("a", after=3)) == [4, 5]
+    assert await store.read("a", after=5) == []
+    assert await store.read("a", after=99) == []
+    assert await store.last("a") == (5, step(4))
+
+
+async def test_a_reader_waits_for_the_next_entry(store: JobStore) -> None:
+    await created(store)
+    claim = await claimed(store)
+    readers = [asyncio.create_task(store.read("a", 1, wait_s=30)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    assert not any(reader.done() for reader in readers)
+    await store.append(claim, 2, step(1))
+    assert [seqs(await reader) for reader in readers] == [[2]] * 3
+
+
+async def test_a_reader_does_not_wait_for_ever_nor_after_the_end(store: JobStore) -> None:
+    await created(store)
+    assert await store.read("a", 1, wait_s=0.01) == []
+    await store.end_waiting("a", JobStatus.CANCELLED, "")
+    async with asyncio.timeout(30):
+        assert await store.read("a", 2, wait_s=60) == []
+
+
+async def test_a_reader_hears_what_another_process_writes(open_store: OpenStore) -> None:
+    here, there = await open_store(), await open_store()
+    await created(here)
+    reader = asyncio.create_task(here.read("a", 1, wait_s=30))
+    await there.end_waiting("a", JobStatus.ERROR, "500: no")
+    assert seqs(await reader) == [2]
+
+
+async def test_a_reader_of_a_closed_store_is_let_go(open_store: OpenStore) -> None:
+    closed, other = await open_store(), await open_store()
+    await created(closed)
+    reader = asyncio.create_task(closed.read("a", 1, wait_s=60))
+    await asyncio.sleep(0.05)
+    await closed.close()
+    with pytest.raises(ClosingError):
+        await reader
+    with pytest.raises(ClosingError):
+        await closed.last("a")
+    assert (await other.last("a"))[0] == 1
+
+
+# rule 3
+async def test_a_number_never_gets_another_content(open_store: OpenStore) -> None:
+    store = await open_store()
+    await created(store)
+    claim = await claimed(store)
+    assert await store.append(claim, 2, step(1))
+    for seq in (1, 2, 4, 99):
+        assert not await store.append(claim, seq, step(3))
+        assert not await store.end(claim, seq, event("done"), RESULT)
+    again = await open_store()
+    assert await again.read("a") == [(1, event("queued")), (2, step(1))]
+    assert await store.append(claim, 3, step(2))
+
+
+async def test_of_two_that_write_one_number_one_does(open_store: OpenStore) -> None:
+    here, there = await open_store(), await open_store()
+    await created(here)
+    claim = await claimed(here)
+    for seq in range(2, 12):
+        answers = await asyncio.gather(
+            *(store.append(claim, seq, step(seq)) for store in (here, there))
+        )
+        assert sorted(answers) == [False, True]
+    assert seqs(await here.read("a")) == list(range(1, 12))
+
+
+# --- claims ---
+
+
+# rule 8
+async def test_claims_go_in_the_order_of_creation(store: JobStore) -> None:
+    for job_id in "abc":
+        await created(store, job_id)
+    first, second = await claimed(store), await claimed(store)
+    assert (first.job_id, second.job_id) == ("a", "b")
+    assert await store.give_back(first)
+    assert [listed.job_id for listed in await store.waiting()] == ["a", "c"]
+    again = await claimed(store)
+    assert (again.job_id, again.attempt) == ("a", first.attempt + 1)
+    assert (await claimed(store)).job_id == "c"
+    assert await store.claim("w", TYPES, LEASE_S) is None
+
+
+async def test_a_worker_claims_what_it_can_run(store: JobStore) -> None:
+    await created(store, "a", task_type="white-balance")
+    await created(store, "b", task_type="insertion")
+    assert await store.claim("w", ["removal", "balance"], LEASE_S) is None
+    claim = await store.claim("w", ["removal", "insertion"], LEASE_S)
+    assert claim is not None
+    assert claim.job_id == "b"
+
+
+# rule 5
+async def test_no_two_claims_return_one_job(open_store: OpenStore) -> None:
+    stores = [await open_store() for _ in range(3)]
+    ids = [await created(stores[0], str(number)) for number in range(12)]
+    claims = await asyncio.gather(
+        *(store.claim(f"w{i}", TYPES, LEASE_S) for i in range(5) for store in stores)
+    )
+    assert sorted(claim.job_id for claim in claims if claim) == sorted(ids)
+
+
+# rule 5
+async def test_a_job_that_is_to_be_cancelled_is_never_claimed(store: JobStore) -> None:
+    await created(store)
+    assert await store.ask_cancel("a") == "queued"
+    assert await store.claim("w", TYPES, LEASE_S) is None
+    assert await store.waiting() == []
+    assert await store.end_waiting("a", JobStatus.CANCELLED, "no")
+    assert await store.ask_cancel("a") == "cancelled"
+
+
+# rule 1
+async def test_who_has_lost_a_job_writes_nothing(store: JobStore) -> None:
+    await created(store)
+    lost = await claimed(store, lease_s=0)
+    await store.append(lost, 2, step(1))
+    await asyncio.sleep(0.01)
+    assert await store.reap() == ["a"]
+    held = await claimed(store, "w")
+    assert (held.worker, held.attempt) == (lost.worker, lost.attempt + 1)
+    before = await store.read("a")
+    for claim in (lost, dataclasses.replace(held, worker="stranger")):
+        assert not await store.append(claim, 4, step(2))
+        assert not await store.end(claim, 4, event("done"), RESULT)
+        assert not await store.give_back(claim)
+        assert not await store.give_back(claim, "500: lost")
+    assert await store.read("a") == before
+    assert await store.append(held, 4, step(2))
+    assert await store.end(held, 5, event("done"), RESULT)
+    assert await store.result("a") == RESULT
+
+
+async def test_a_renewed_lease_is_not_over(store: JobStore) -> None:
+    await created(store)
+    await created(store, "b")
+    claim = await claimed(store, lease_s=0)
+    other = await claimed(store, "other", lease_s=0)
+    held = await store.renew("w", LEASE_S)
+    assert held == [("a", claim.attempt, False)]
+    await store.ask_cancel("a")
+    assert (await store.renew("w", LEASE_S))[0].cancel_asked
+    await asyncio.sleep(0.01)
+    assert await store.reap() == [other.job_id]
+    assert await store.renew("other", LEASE_S) == []
+    assert await store.append(claim, 2, step(1))
+
+
+async def test_a_lost_attempt_is_told_in_the_log(store: JobStore) -> None:
+    await created(store)
+    claim = await claimed(store)
+    await store.append(claim, 2, step(2))
+    assert await store.give_back(claim, "500: it died")
+    seq, told = await store.last("a")
+    assert (seq, told.status, told.restarts) == (3, "queued", 1)
+    assert (told.current_step, told.progress) == (2, 0.2)
+    claim = await claimed(store)
+    assert claim.last == (seq, told)
+    await store.append(claim, 4, step(1))
+    assert await store.give_back(claim, "500: it died")
+    seq, end = await store.last("a")
+    assert (seq, end.status, end.error) == (5, "error", "500: it died")
+    assert await store.claim("w", TYPES, LEASE_S) is None
+
+
+async def test_what_does_not_count_may_happen_often(store: JobStore) -> None:
+    await created(store)
+    for _ in range(5):
+        assert await store.give_back(await claimed(store))
+    assert await statuses(store, "a") == ["queued"]
+
+
+async def test_a_job_without_repeats_ends_with_its_first_loss(store: JobStore) -> None:
+    first = event("queued")
+    new = NewJob(job_id="a", params=params(), original=b"", event=first, owner=ME, max_attempts=1)
+    await store.create(new)
+    await claimed(store, lease_s=0)
+    await asyncio.sleep(0.01)
+    assert await store.reap() == ["a"]
+    assert (await store.last("a"))[1].error == LOST_TEXT
+
+
+async def test_a_lost_job_that_is_to_be_cancelled_is_cancelled(store: JobStore) -> None:
+    for job_id in "ab":
+        await created(store, job_id)
+    given, _ = await claimed(store), await claimed(store, lease_s=0)
+    for job_id in "ab":
+        await store.ask_cancel(job_id)
+    assert await store.give_back(given)
+    await asyncio.sleep(0.01)
+    assert await store.reap() == ["b"]
+    for job_id in "ab":
+        assert (await store.last(job_id))[1].status == "cancelled"
+
+
+# --- ends ---
+
+
+# rule 2
+async def test_exactly_one_end_wins(open_store: OpenStore) -> None:
+    stores = [await open_store() for _ in range(3)]
+    for number in range(8):
+        job_id = await created(stores[0], str(number))
+        claim = await claimed(stores[0], lease_s=0)
+        await stores[0].append(claim, 2, step(1))
+        if number % 2:
+            await stores[0].ask_cancel(job_id)
+        await asyncio.sleep(0.01)
+        answers = await asyncio.gather(
+            stores[0].end(claim, 3, event("done"), RESULT),
+            stores[1].end(claim, 3, event("error", error="500: no")),
+            stores[2].reap(),
+            stores[1].end_waiting(job_id, JobStatus.ERROR, "500: no"),
+        )
+        log = await statuses(stores[2], job_id)
+        while log[-1] == "queued":  # it was reaped first, and nothing has ended it
+            assert await stores[0].end_waiting(job_id, JobStatus.ERROR, "500: no")
+            log = await statuses(stores[2], job_id)
+        ends = [status for status in log if JobStatus(status).terminal]
+        assert len(ends) == 1
+        assert log[-1] == ends[0]
+        assert (await stores[1].result(job_id) is not None) == (ends == ["done"])
+        assert (ends == ["done"]) == answers[0]
+        assert not await stores[0].end(claim, len(log) + 1, event("error"))
+        assert not await stores[0].end_waiting(job_id, JobStatus.CANCELLED, "")
+
+
+# rule 4
+async def test_result_and_done_appear_together(store: JobStore) -> None:
+    await created(store)
+    claim = await claimed(store)
+    await store.append(claim, 2, step(1))
+    assert await store.result("a") is None
+    assert await store.end(claim, 3, event("done"), RESULT)
+    assert await store.result("a") == RESULT
+    with pytest.raises(LookupError):
+        await store.params("a")
+    assert await store.original("a") == b"original"
+
+
+# rule 6
+async def test_an_end_whose_answer_was_lost_is_repeated(store: JobStore) -> None:
+    await created(store)
+    claim = await claimed(store)
+    assert await done(store, claim)
+    assert not await store.end(claim, 3, event("done", 4, 1.0), RESULT)
+    assert await store.last("a") == (3, event("done", 4, 1.0))
+    assert await store.result("a") == RESULT
+
+
+async def test_a_held_job_ends_only_by_its_claim(store: JobStore) -> None:
+    await created(store)
+    claim = await claimed(store)
+    assert not await store.end_waiting("a", JobStatus.CANCELLED, "no")
+    assert await store.end(claim, 2, event("cancelled"))
+
+
+async def test_a_cancel_that_nobody_finished_is_swept(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await created(store)
+    await store.ask_cancel("a")
+    await store.sweep()
+    assert (await store.last("a"))[1].status == "queued"
+    monkeypatch.setattr("frontend.jobs.transactions.STALE_CANCEL_S", -1)
+    await store.sweep()
+    assert (await store.last("a"))[1].status == "cancelled"
+
+
+# --- keys ---
+
+
+# rule 6
+async def test_to_create_again_changes_nothing(store: JobStore) -> None:
+    await created(store)
+    claim = await claimed(store)
+    await store.append(claim, 2, step(1))
+    assert await created(store) == "a"
+    assert await statuses(store, "a") == ["queued", "processing"]
+    assert await store.original("a") == b"original"
+
+
+async def test_one_key_is_one_job(open_store: OpenStore) -> None:
+    stores = [await open_store() for _ in range(3)]
+    key = Key("k", b"digest")
+    assert await stores[0].keyed("o", key) is None
+    ids = await asyncio.gather(*(created(store, f"{i}", key) for i, store in enumerate(stores * 3)))
+    assert len(set(ids)) == 1
+    assert await stores[1].keyed("o", key) == ids[0]
+    assert len(await stores[0].newest("o", 100)) == 1
+    assert await stores[0].original(ids[0]) == b"original"
+    assert await created(stores[0], "other", key, owner=owner("p")) == "other"
+    for call in (
+        created(stores[0], "x", Key("k", b"of another")),
+        stores[0].keyed("o", Key("k", b"of another")),
+    ):
+        with pytest.raises(InvalidInputError, match="Idempotency-Key"):
+            await call
+    assert await created(stores[0], "x", Key("l", b"of another")) == "x"
+
+
+# --- bounds ---
+
+
+# rule 7
+async def test_bounds_hold_under_concurrent_calls(open_store: OpenStore) -> None:
+    stores = [await open_store(waiting=5) for _ in range(3)]
+    answers = await asyncio.gather(
+        *(created(store, f"{i}") for i, store in enumerate(stores * 4)), return_exceptions=True
+    )
+    refused = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert len(refused) == 7
+    assert {type(answer) for answer in refused} == {UnavailableError}
+    assert len(await stores[0].waiting()) == 5
+    await claimed(stores[0])
+    await created(stores[0], "one more")
+
+
+async def test_unfinished_jobs_may_fill_half(open_store: OpenStore) -> None:
+    store = await open_store(max_bytes=20_000)
+    await created(store, "a", image=bytes(5_000))
+    with pytest.raises(UnavailableError):
+        await created(store, "b", image=bytes(5_000))
+    await store.end_waiting("a", JobStatus.CANCELLED, "")
+    await created(store, "b", image=bytes(5_000))
+
+
+async def test_the_jobs_that_finished_first_make_space(open_store: OpenStore) -> None:
+    store = await open_store(max_bytes=15_500)
+    claims = {}
+    for job_id in "abc":
+        await created(store, job_id, image=bytes(1_000))
+        claims[job_id] = await claimed(store)
+    for job_id in "bac":
+        assert await done(store, claims[job_id], EditResult(bytes(2_500), b"{}"))
+        await asyncio.sleep(0.002)  # the store's clock has to tell the ends apart
+    with pytest.raises(JobNotFoundError):
+        await store.last("b")
+    await store.last("a")
+    await store.last("c")
+
+
+async def test_a_result_that_cannot_fit_is_refused_and_the_job_can_still_fail(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store(max_bytes=20_000)
+    await created(store)
+    claim = await claimed(store)
+    await store.append(claim, 2, event("processing"))
+    with pytest.raises(UnavailableError):
+        await store.end(claim, 3, event("done"), EditResult(bytes(30_000), b"{}"))
+    assert await store.end(claim, 3, event("error", error="503: no"))
+
+
+async def test_an_event_without_a_picture_is_never_refused(open_store: OpenStore) -> None:
+    store = await open_store(max_bytes=10 * EVENT_BYTES)
+    await created(store)
+    claim = await claimed(store)
+    for number in range(20):
+        assert await store.append(claim, number + 2, step(number))
+    with pytest.raises(UnavailableError):
+        await store.append(claim, 22, step(20, preview=b"x"))
+    assert await store.end(claim, 22, event("cancelled"))
+
+
+async def test_only_finished_jobs_expire(open_store: OpenStore) -> None:
+    store = await open_store(ttl_s=0)
+    for job_id in "ab":
+        await created(store, job_id)
+    await store.end_waiting("a", JobStatus.CANCELLED, "")
+    await asyncio.sleep(0.01)
+    await store.sweep()
+    with pytest.raises(JobNotFoundError):
+        await store.last("a")
+    await store.last("b")
+
+
+# --- the list ---
+
+
+async def test_jobs_are_listed_newest_first_with_numbers_that_stay(store: JobStore) -> None:
+    for job_id in "abcd":
+        await created(store, job_id, task_type="insertion")
+    claim = await claimed(store)
+    await store.append(claim, 2, step(1))
+    await store.end_waiting("c", JobStatus.ERROR, "500: no")
+    found = await store.newest("o", 10)
+    assert [(job.number, job.job_id) for job in found] == [(4, "d"), (3, "c"), (2, "b"), (1, "a")]
+    assert {(job.task_type, job.created_at) for job in found} == {("insertion", 0.0)}
+    assert found[3].last == step(1)
+    assert [job.job_id for job in await store.newest("o", 2)] == ["d", "c"]
+    assert [job.job_id for job in await store.newest("o", 2, before=3)] == ["b", "a"]
+    only = {JobStatus.QUEUED, JobStatus.ERROR}
+    assert [job.job_id for job in await store.newest("o", 10, statuses=only)] == ["d", "c", "b"]
+    assert [job.job_id for job in await store.newest("o", 1, 4, only)] == ["c"]
+
+
+# --- owners ---
+
+
+async def test_owners_take_turns_and_each_starts_in_order(open_store: OpenStore) -> None:
+    stores = [await open_store() for _ in range(2)]
+    you, third = owner("you"), owner("third")
+    for job_id in "abcd":
+        await created(stores[0], job_id)
+    assert (await claimed(stores[0])).job_id == "a"
+    for job_id in "xy":
+        await created(stores[1], job_id, owner=you)
+    await created(stores[0], "z", owner=third)
+    listed = await stores[1].waiting()
+    assert [(job.job_id, job.owner, job.last_turn) for job in listed] == [
+        *((job_id, "o", 1) for job_id in "bcd"), ("x", "you", 0), ("y", "you", 0), ("z", "third", 0)
+    ]  # fmt: skip
+    claims = [await claimed(stores[number % 2]) for number in range(6)]
+    assert [claim.job_id for claim in claims] == list("xzbycd")
+    assert [claim.turn for claim in claims] == [2, 3, 4, 5, 6, 7]
+    assert {claim.owner for claim in claims} == {"o", "you", "third"}
+
+
+async def test_a_turn_outlives_the_job_that_had_it(store: JobStore) -> None:
+    for job_id in "abc":
+        await created(store, job_id)
+    assert await done(store, await claimed(store))
+    await created(store, "x", owner=owner("you"))
+    assert [(await claimed(store)).job_id for _ in range(3)] == ["x", "b", "c"]
+
+
+@pytest.mark.parametrize("how", ["given back", "reaped"])
+async def test_a_job_that_waits_again_gives_its_owner_the_turn_back(
+    store: JobStore, how: str
+) -> None:
+    for job_id, whose in (("a", ME), ("b", ME), ("x", owner("you"))):
+        await created(store, job_id, owner=whose)
+    claim = await claimed(store, lease_s=0 if how == "reaped" else LEASE_S)
+    if how == "reaped":
+        await asyncio.sleep(0.002)
+        assert await store.reap() == ["a"]
+    else:
+        assert await store.give_back(claim)
+    assert [(await claimed(store)).job_id for _ in range(3)] == ["a", "x", "b"]
+
+
+async def test_an_owner_with_enough_jobs_running_loses_its_turn(store: JobStore) -> None:
+    few = owner("few", max_running=1)
+    for job_id in "abc":
+        await created(store, job_id, owner=few)
+    first = await claimed(store)
+    assert first.max_running == 1
+    assert await store.claim("w", TYPES, LEASE_S) is None
+    await created(store, "x")
+    assert (await claimed(store)).job_id == "x"
+    assert [job.max_running for job in await store.waiting()] == [1, 1]
+    assert await done(store, first)
+    assert (await claimed(store)).job_id == "b"
+
+
+async def test_an_owner_has_bounds_of_its_own(open_store: OpenStore) -> None:
+    store = await open_store(waiting=3)
+    few, small = owner("few", max_waiting=1), owner("small", max_bytes=10_000)
+    await created(store, "a", owner=few)
+    with pytest.raises(TooMuchError, match="as many waiting jobs as one may: 1"):
+        await created(store, "b", owner=few)
+    await created(store, "c", owner=small, image=bytes(5_000))
+    with pytest.raises(TooMuchError, match="as one may: 10000"):
+        await created(store, "d", owner=small, image=bytes(5_000))
+    await created(store, "e")
+    with pytest.raises(UnavailableError, match="The queue is full"):
+        await created(store, "f", owner=few)
+    await claimed(store)  # a
+    await created(store, "b", owner=few)
+    assert [job.job_id for job in await store.waiting()] == ["c", "e", "b"]
+
+
+async def test_jobs_are_their_owner_s(store: JobStore) -> None:
+    await created(store, "a")
+    await created(store, "b", owner=owner("you"))
+    assert [await store.owner(job_id) for job_id in "ab"] == ["o", "you"]
+    assert [job.job_id for job in await store.newest("o", 10)] == ["a"]
+    only = {JobStatus.QUEUED}
+    assert [job.job_id for job in await store.newest("you", 10, statuses=only)] == ["b"]
+    with pytest.raises(JobNotFoundError):
+        await store.owner("x")
+
+
+async def test_the_owner_of_the_most_loses_results_first(open_store: OpenStore) -> None:
+    store = await open_store(max_bytes=46_500)
+    you = owner("you")
+    for job_id, whose in (("first", ME), *((name, you) for name in "abcdef")):
+        await created(store, job_id, owner=whose)
+        assert await done(store, await claimed(store), EditResult(bytes(6_000), b"{}"))
+        await asyncio.sleep(0.002)  # the store's clock has to tell the ends apart
+    assert await store.result("first") is not None
+    assert [job.job_id for job in await store.newest("you", 10)] == list("fedc")

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import sqlite3
+import stat
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from frontend.jobs import places
+from frontend.jobs.driver import SCHEMA_VERSION, StoreRefusedError
+from frontend.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_the_folder_is_the_one_that_is_set_or_the_user_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert places.state_folder(Settings(state_folder=tmp_path)) == tmp_path
+    assert places.state_folder(Settings()) == tmp_path / "xdg" / "artmancer"
+    monkeypatch.setenv("XDG_STATE_HOME", "")
+    assert places.state_folder(Settings()) == tmp_path / "home/.local/state/artmancer"
+
+
+async def test_pictures_are_their_owner_s_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    await places.try_out(Settings(state_folder=folder))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
+
+
+async def test_a_network_file_system_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = [SimpleNamespace(mountpoint="/", fstype="ext4")]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
+    folder = tmp_path / "mounted" / "not yet there"
+    places.check(folder)
+    mounts.append(SimpleNamespace(mountpoint=str(tmp_path / "mounted"), fstype="nfs4"))
+    with pytest.raises(StoreRefusedError, match=r"\(nfs4\).*ARTMANCER_STATE_FOLDER"):
+        await places.try_out(Settings(state_folder=folder))
+    assert not folder.exists()
+    places.check(tmp_path / "beside")
+
+
+async def test_what_a_newer_program_has_written_is_refused(tmp_path: Path) -> None:
+    settings = Settings(state_folder=tmp_path)
+    await places.try_out(settings)
+    with sqlite3.connect(tmp_path / places.FILE) as file:
+        file.execute("UPDATE schema_version SET version = version + 1")
+    file.close()
+    with pytest.raises(StoreRefusedError, match=f"newer.*schema {SCHEMA_VERSION + 1}"):
+        await places.try_out(settings)
+
+
+async def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / places.FILE).write_bytes(b"a file of another program" * 100)
+    with pytest.raises(StoreRefusedError, match=places.FILE):
+        await places.try_out(Settings(state_folder=tmp_path))
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreRefusedError, match="file"):
+        await places.try_out(Settings(state_folder=tmp_path / "file"))

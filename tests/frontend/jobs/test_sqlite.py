@@ -1,0 +1,129 @@
+"""What only SQLite's driver does: settings of the file, threads, space given back."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from frontend.domain.edits import EditResult
+from frontend.errors import JobNotFoundError, StoreAwayError
+from frontend.jobs import sqlite, transactions
+from frontend.jobs.sql_store import SqlStore
+from frontend.jobs.sqlite import SqliteDriver
+from frontend.jobs.statements import row, rows
+from frontend.jobs.transactions import Bounds
+from tests.frontend.jobs.samples import claimed, created, done
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from frontend.jobs.statements import Steps
+
+
+@pytest.fixture
+async def driver(tmp_path: Path) -> AsyncIterator[SqliteDriver]:
+    opened = SqliteDriver(tmp_path / "jobs.db")
+    yield opened
+    await opened.close()
+
+
+async def test_a_commit_is_on_the_disk(driver: SqliteDriver) -> None:
+    modes = {
+        lane: [
+            driver_lane.connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "foreign_keys", "auto_vacuum")
+        ]
+        for lane, driver_lane in (("rows", driver._rows), ("parts", driver._parts))
+    }
+    assert modes == {"rows": ["wal", 2, 1, 2], "parts": ["wal", 1, 1, 2]}
+
+
+async def test_the_loop_goes_on_while_another_process_writes(
+    driver: SqliteDriver, tmp_path: Path
+) -> None:
+    store = SqlStore(driver, Bounds(10**7, 10), 60)
+    other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    creating = asyncio.create_task(created(store))
+    ticks = 0
+    while ticks < 20:
+        await asyncio.sleep(0.01)
+        ticks += 1
+        with pytest.raises(JobNotFoundError):
+            await store.last("a")
+    assert not creating.done()
+    other.execute("COMMIT")
+    other.close()
+    assert await creating == "a"
+
+
+async def test_a_file_that_stays_locked_is_an_absent_store(
+    driver: SqliteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqlStore(driver, Bounds(10**7, 10), 60)
+    driver._parts.connection.execute("PRAGMA busy_timeout = 10")
+    other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreAwayError, match="locked"):
+        await created(store)
+    other.execute("COMMIT")
+    other.close()
+    assert await created(store) == "a"
+
+
+async def test_a_transaction_that_fails_changes_nothing(driver: SqliteDriver) -> None:
+    def broken() -> Steps[None]:
+        yield from rows("count_finished", 5)
+        raise KeyError("a fault")
+
+    with pytest.raises(KeyError):
+        await driver.write(broken())
+    found = await driver.read(row("finished_bytes"))
+    assert found is not None
+    assert found["bytes"] == 0
+
+
+async def test_the_file_shrinks_once_its_jobs_have_expired(
+    driver: SqliteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "FREE_PAGES_AT_ONCE", 10**6)
+    store = SqlStore(driver, Bounds(10**8, 10), ttl_s=0)
+    for number in range(3):
+        await created(store, str(number), image=bytes(2 * 10**6))
+        assert await done(store, await claimed(store), EditResult(bytes(4 * 10**6), b"{}"))
+    file = tmp_path / "jobs.db"
+
+    def size() -> int:
+        with sqlite3.connect(file) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+        return file.stat().st_size
+
+    assert size() > 12 * 10**6
+    await asyncio.sleep(0.01)  # the jobs have to be over by the store's clock
+    await store.sweep()
+    assert size() < 10**6
+    for table in ("jobs", "events", "blobs"):
+        found = driver._rows.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+        assert found[0] == 0
+    finished = await driver.read(row("finished_bytes"))
+    assert finished is not None
+    assert finished["bytes"] == 0
+
+
+async def test_what_was_put_for_a_job_that_never_came_is_swept(
+    driver: SqliteDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqlStore(driver, Bounds(10**7, 10), 60)
+    await driver.write_part(rows("put_part", "lost", "original", 0, b"picture"))
+    await store.sweep()
+    assert len(await driver.read(rows("parts", "lost", "original"))) == 1
+    monkeypatch.setattr(transactions, "ORPHAN_S", -1)
+    await created(store)
+    await store.sweep()
+    assert await driver.read(rows("parts", "lost", "original")) == []
+    assert await store.original("a") == b"original"

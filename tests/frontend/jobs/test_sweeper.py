@@ -1,0 +1,93 @@
+"""Who judges leases must have reached the store for a whole lease without a gap."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from frontend.errors import StoreAwayError
+from frontend.jobs.sweeper import GAP_S, Sweeper
+from tests.frontend.jobs.samples import claimed, created
+
+if TYPE_CHECKING:
+    from frontend.jobs.sql_store import SqlStore
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def sweeper(store: SqlStore, clock: Clock) -> Sweeper:
+    """Of a store with a job whose lease is over."""
+    await created(store)
+    await claimed(store, lease_s=-1)
+    return Sweeper(store, lease_s=10, clock=clock)
+
+
+async def swept(sweeper: Sweeper, clock: Clock, seconds: float) -> None:
+    """Sweep each second for so many of them."""
+    until = clock.now + seconds
+    while clock.now < until:
+        clock.now += 1
+        await sweeper.sweep()
+
+
+async def waits(store: SqlStore) -> bool:
+    return bool(await store.waiting())
+
+
+async def test_nobody_is_judged_in_the_first_lease(
+    store: SqlStore, sweeper: Sweeper, clock: Clock
+) -> None:
+    await swept(sweeper, clock, 10)
+    assert not await waits(store)
+    await swept(sweeper, clock, 1)
+    assert await waits(store)
+
+
+async def test_a_process_that_stood_still_begins_anew(
+    store: SqlStore, sweeper: Sweeper, clock: Clock
+) -> None:
+    await swept(sweeper, clock, 9)
+    clock.now += GAP_S
+    await swept(sweeper, clock, 10)
+    assert not await waits(store)
+    await swept(sweeper, clock, 1)
+    assert await waits(store)
+
+
+async def test_an_outage_of_the_store_begins_anew(
+    store: SqlStore, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await swept(sweeper, clock, 9)
+
+    async def away() -> None:
+        raise StoreAwayError("The job store does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "sweep", away)
+        await swept(sweeper, clock, 1)
+    await swept(sweeper, clock, 10)
+    assert not await waits(store)
+    await swept(sweeper, clock, 1)
+    assert await waits(store)
+
+
+async def test_who_shows_signs_of_life_keeps_its_job(
+    store: SqlStore, sweeper: Sweeper, clock: Clock
+) -> None:
+    await store.renew("w", 60)
+    await swept(sweeper, clock, 30)
+    assert not await waits(store)
