@@ -32,7 +32,7 @@ bundles/fastsam/manifest.json: $(READY) $(wildcard export/*.py export/fastsam/*.
 demo: $(BUNDLES)  ## edit the sample pictures on a real tritonserver; results in demo-output/
 	$(BIN)/python -m frontend.demo
 
-serve: $(BUNDLES)  ## run the frontend on port 8080 and Triton on 8000 to 8002 until Ctrl-C
+serve: $(BUNDLES)  ## run the frontend on port 8080 and Triton on 8001 until Ctrl-C
 	$(BIN)/artmancer serve
 
 # Left out: what starts a tritonserver or other programs, and what loads a network's weights.

@@ -96,7 +96,7 @@ def edits(size: int, steps: int) -> Profile:
         "TASK_TYPE": _text("insertion"),
         "INPUT_QUALITY": _text("original"),
         "IMAGE": _image(png(photograph(size, seed=1))),
-        "CONDITIONAL_IMAGES": _image(png(disc(size))),
+        "CONDITIONAL_IMAGE_0": _image(png(disc(size))),
         "REFERENCE_IMAGE": _image(png(photograph(size, seed=2))),
         "NUM_INFERENCE_STEPS": {"content": [steps], "shape": [1]},
     }

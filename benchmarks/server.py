@@ -15,8 +15,11 @@ import httpx
 
 from frontend.launcher import ports
 
+ROOT = Path(__file__).parents[1]
 READY_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
+# What the command `artmancer` does.
+START = "from frontend.cli.main import main; main()"
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,14 @@ class Endpoints:
 
 
 @contextlib.contextmanager
-def serving(endpoints: Endpoints | None, **settings: str) -> Iterator[Endpoints]:
+def serving(
+    endpoints: Endpoints | None, checkout: Path = ROOT, **settings: str
+) -> Iterator[Endpoints]:
     """Yield the given endpoints, or those of an `artmancer serve` that ends with the block.
 
     Args:
         endpoints: endpoints of a running server; None: a server is started.
+        checkout: the folder of this project, maybe of another version, that it is started from.
         settings: settings of the started server, by name without the ARTMANCER_ prefix.
 
     Raises:
@@ -43,20 +49,19 @@ def serving(endpoints: Endpoints | None, **settings: str) -> Iterator[Endpoints]
     if endpoints is not None:
         yield endpoints
         return
-    rest, http, grpc, metrics = ports.free(4)
+    rest, grpc = ports.free(2)
     environment = {
         **os.environ,
+        "PYTHONPATH": str(checkout),
         "ARTMANCER_PORT": str(rest),
-        "ARTMANCER_TRITON_HTTP_PORT": str(http),
         "ARTMANCER_TRITON_GRPC_PORT": str(grpc),
-        "ARTMANCER_TRITON_METRICS_PORT": str(metrics),
         **{f"ARTMANCER_{name}": value for name, value in settings.items()},
     }
-    command = [str(Path(sys.executable).with_name("artmancer")), "serve"]
+    command = [sys.executable, "-c", START, "serve"]
     with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as state:
         # Its jobs are no other server's.
         environment.setdefault("ARTMANCER_STATE_FOLDER", state)
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, env=environment, cwd=checkout, stdout=log, stderr=log)
         try:
             started = Endpoints(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}")
             if not _becomes_ready(started, process):

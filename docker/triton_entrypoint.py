@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -25,6 +26,12 @@ WATCH_INTERVAL_S = 0.5
 ANSWER_TIMEOUT_S = 5.0
 # A tritonserver without stubs ends within a few seconds of SIGTERM.
 LINGER_S = 30.0
+# What Triton does for whoever sends the key, and for nobody else. Nobody needs it, so nobody is
+# told the key.
+RESTRICTED = "shared-memory,model-repository,trace,logging"
+# By which the models know each other's requests; see model_kit/internal.py.
+INTERNAL_KEY = "ARTMANCER_INTERNAL_KEY"
+KEY_BYTES = 32
 # Cards that another profile serves, by the names that operators look for.
 ALIASES = {"a100-80gb": "", "h200": "h100"}
 
@@ -43,7 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(problem, file=sys.stderr)
         return BAD_PROFILE
     stopping = threading.Event()
-    server = subprocess.Popen([*command(options), *passed_on], start_new_session=True)
+    server = subprocess.Popen(
+        [*command(options), *passed_on],
+        env={**os.environ, INTERNAL_KEY: secrets.token_hex(KEY_BYTES)},
+        start_new_session=True,
+    )
 
     def stop(_number: int, _frame: object) -> None:
         stopping.set()
@@ -105,6 +116,7 @@ def command(options: argparse.Namespace) -> list[str]:
         f"--http-port={options.http_port}",
         # By default Triton uses the HTTP address for metrics too.
         "--metrics-address=0.0.0.0",
+        f"--grpc-restricted-protocol={RESTRICTED}:artmancer={secrets.token_hex(KEY_BYTES)}",
         # Only these notice a client that froze; until then its responses pile up.
         "--grpc-keepalive-time=1000",
         "--grpc-keepalive-timeout=5000",

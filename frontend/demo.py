@@ -30,7 +30,7 @@ STEPS, SEED = 4, 7
 CLICKED = "warm-light.jpg"
 CLICKS = ((285.0, 75.0), (350.0, 90.0))  # on the cup, in pixels
 # Free ones are taken, so that the demo runs beside any other server.
-PORTS = ("port", "triton_http_port", "triton_grpc_port", "triton_metrics_port")
+PORTS = ("port", "triton_grpc_port")
 
 PANEL, GAP, LINE = 320, 12, 30  # of the sheet, in pixels: a picture, what parts them, a caption
 PAPER, INK, PALE = "white", (32, 32, 32), (110, 110, 110)

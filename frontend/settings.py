@@ -40,9 +40,14 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least important entries that the log holds"
     )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="names under which the frontend may be reached, as a JSON list, besides "
+        'addresses, the loopback names and this machine\'s; ["*"] allows any',
+    )
     cors_origins: tuple[str, ...] = Field(
         default=(),
-        description='origins whose pages may call the API, as a JSON list; ["*"] allows any',
+        description='other origins whose pages may call the API, as a JSON list; ["*"] allows any',
     )
 
     keys_file: Path | None = Field(
@@ -93,10 +98,18 @@ class Settings(BaseSettings):
         description="host:port of an external Triton's gRPC, or of several with the same models, "
         "with commas between; empty: the frontend launches a Triton of its own",
     )
-    triton_http_port: Port = Field(default=8000, description="HTTP port of the launched Triton")
+    triton_http_port: Port | None = Field(
+        default=None, description="HTTP port of the launched Triton; empty: it opens none"
+    )
     triton_grpc_port: Port = Field(default=8001, description="gRPC port of the launched Triton")
-    triton_metrics_port: Port = Field(
-        default=8002, description="metrics port of the launched Triton"
+    triton_metrics_port: Port | None = Field(
+        default=None, description="metrics port of the launched Triton; empty: it opens none"
+    )
+    triton_unrestricted: bool = Field(
+        default=False,
+        description="whether whoever reaches the launched Triton may also use shared memory, "
+        "change its logs and traces, and call the models inside; some runs of perf_analyzer need "
+        "it",
     )
     model_repository: Path = Field(
         default=CHECKOUT / "model_repository",
@@ -207,7 +220,7 @@ class Settings(BaseSettings):
         "its own, as large",
     )
     max_conditional_images: int = Field(
-        default=4, ge=1, description="maximum number of conditional_images of an edit"
+        default=4, ge=1, le=4, description="maximum number of conditional_images of an edit"
     )
     image_workers: int = Field(
         default=2,
@@ -216,7 +229,10 @@ class Settings(BaseSettings):
         "those of mask requests; each takes one picture and ends",
     )
 
-    @field_validator("loading_file", "keys_file", "state_folder", mode="before")
+    @field_validator(
+        *("loading_file", "keys_file", "state_folder", "triton_http_port", "triton_metrics_port"),
+        mode="before",
+    )
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None

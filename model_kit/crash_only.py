@@ -7,8 +7,10 @@ and whoever is above starts a new one.
 import os
 import traceback
 from collections.abc import Callable
+from typing import ParamSpec
 
 EXIT_CODE = 1
+P = ParamSpec("P")
 
 
 def guarded(
@@ -36,6 +38,28 @@ def guarded(
             end_process(name, reason, log_error)
 
     return target
+
+
+def unfailing(
+    name: str, run: Callable[P, None], log_error: Callable[[str], object]
+) -> Callable[P, None]:
+    """Return a task for a pool, which ends the process if `run` raises.
+
+    A pool keeps an exception to itself, and whoever waits for what the task owes waits for ever.
+
+    Args:
+        name: of the task, for the log.
+        run: the task; it deals with every error that it foresees.
+        log_error: takes the last line of the process.
+    """
+
+    def task(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            run(*args, **kwargs)
+        except BaseException:  # whatever it is, somebody is owed an answer
+            end_process(name, traceback.format_exc(), log_error)
+
+    return task
 
 
 def end_process(name: str, reason: str, log_error: Callable[[str], object]) -> None:

@@ -51,7 +51,7 @@ def invalid(field: str, text: str) -> CodedError:
     """Make the error for an input that is missing or wrong.
 
     Args:
-        field: the input's name as config.pbtxt spells it, such as `CONDITIONAL_IMAGES[0]`.
+        field: the input's name as config.pbtxt spells it, such as `CONDITIONAL_IMAGE_0`.
         text: what is wrong with it.
     """
     return CodedError(Code.INVALID_ARGUMENT, f"{field}: {text}")

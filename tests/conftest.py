@@ -14,6 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # httpx reads all 140 certificate authorities for each client, 60 ms. No test speaks TLS, so one
 # is enough, here and in the processes that tests start.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "fakes" / "authority.pem")
+
 # No test's jobs outlive its process; servers side by side have folders of their own below it.
 _state = tempfile.TemporaryDirectory(prefix="artmancer-state-")
 os.environ["XDG_STATE_HOME"] = _state.name

@@ -34,7 +34,7 @@ from frontend.errors import (
     UnsupportedError,
 )
 from frontend.jobs.rules import CANCELLED_TEXT
-from frontend.jobs.store import NewJob
+from frontend.jobs.store import MAX_ATTEMPTS, NewJob
 from frontend.loop_time import RunningClock
 from frontend.shares import Budgets
 from frontend.supervision import Rounds, supervised_task
@@ -186,7 +186,9 @@ class EditService:
         params: EditParams,
         original: bytes,
         size: Size | None,
+        *,
         key: Key | None = None,
+        retry: bool = True,
     ) -> str:
         """Queue an edit and return the id of its job.
 
@@ -196,6 +198,7 @@ class EditService:
             original: the file that its picture came as.
             size: of the answer, if known.
             key: what the client calls it; one key is one job.
+            retry: whether it is begun anew if what runs it is lost.
 
         Raises:
             InvalidInputError: the key came with another request before.
@@ -231,6 +234,7 @@ class EditService:
                     event=event,
                     key=key,
                     owner=owner,
+                    max_attempts=MAX_ATTEMPTS if retry else 1,
                 )
             )
         except ServingError:

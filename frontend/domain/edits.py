@@ -24,6 +24,7 @@ class Stage(StrEnum):
 class EditParams:
     """One edit as it is sent to the model; each field is the input tensor of the same name.
 
+    Only `conditional_images`, at most four, are an input each.
     Images and masks are plain pixels, see `model_kit.raster`. A field that is None is not sent, and
     the model applies its default.
     """
@@ -48,6 +49,7 @@ class EditParams:
     seed: int
     enable_flowmatch_scheduler: bool | None = None
     preview: bool | None = None
+    debug: bool | None = None
 
     @property
     def image_bytes(self) -> int:

@@ -21,6 +21,7 @@ from frontend.http.crashes import CrashAnswer
 from frontend.http.dependencies import AppServices
 from frontend.http.displays import Displays
 from frontend.http.head import HeadAsGet
+from frontend.http.names import KnownNames
 from frontend.http.refusals import RefusalLog
 from frontend.http.repeats import Repeats
 from frontend.http.routes import generate, masks, not_built, system, visualization
@@ -109,6 +110,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         allow_headers=["*"],
         expose_headers=["Retry-After", "Content-Disposition"],
     )
+    app.add_middleware(KnownNames, settings=settings, refusals=app.state.refusals)
     app.add_middleware(SafeHeaders, shared=bool(settings.cors_origins))
     return app
 

@@ -25,6 +25,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from frontend.errors import RETRY_AFTER_S, UnavailableError
+from frontend.http.refusals import WINDOW_S, Window
 from frontend.http.safe_headers import NEVER_STORED, safe_headers
 from frontend.loop_time import RunningClock
 from frontend.supervision import supervised_task
@@ -109,6 +110,7 @@ class Connections:
         # In the order of their coming; a dict, because a set has none.
         self._open: dict[BoundedProtocol, None] = {}
         self._lingering = 0
+        self._lines = Window(WINDOW_S, lambda count: log.info("connections_left_out", count=count))
         self._clock: RunningClock | None = None
         self._tasks: list[asyncio.Task[object]] = []  # the loop itself holds tasks weakly
 
@@ -141,6 +143,11 @@ class Connections:
         self._addresses.hold(connection.address)
         self._open[connection] = None
         return None
+
+    def note(self, event: str, **facts: object) -> None:
+        """Log what became of a connection, unless a flood of lines would hide all others."""
+        if self._lines.has_room():
+            log.info(event, **facts)
 
     def leave(self, connection: BoundedProtocol) -> None:
         """Forget a connection that `enter` counted."""
@@ -219,7 +226,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_stuck():
             self._stuck_since = now if self._stuck_since is None else self._stuck_since
             if now - self._stuck_since > settings.write_timeout_s:
-                log.info("connection_cut", reason="the client does not read its answer")
+                self._connections.note(
+                    "connection_cut", reason="the client does not read its answer"
+                )
                 self.transport.abort()
             return
         self._stuck_since = None
@@ -336,7 +345,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
-        log.info("connection_refused", status=status, detail=detail)
+        self._connections.note("connection_refused", status=status, detail=detail)
         can_answer = self.idle
         if not can_answer or not self._linger.enter_context(self._connections.lingering()):
             self.transport.abort()

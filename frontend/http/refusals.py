@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from frontend.domain.owners import address_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastapi import Request
+
+    from frontend.domain.owners import Owner
 
 log = structlog.get_logger()
 
@@ -34,8 +38,8 @@ class RefusalLog:
     """
 
     def __init__(self, window_s: float = WINDOW_S) -> None:
-        self._refused = _Window(window_s, lambda left_out: log.info(_LEFT_OUT, count=left_out))
-        self._failed = _Window(window_s, lambda left_out: log.error(_LEFT_OUT, count=left_out))
+        self._refused = Window(window_s, lambda left_out: log.info(_LEFT_OUT, count=left_out))
+        self._failed = Window(window_s, lambda left_out: log.error(_LEFT_OUT, count=left_out))
 
     def note(self, request: Request, status: int, detail: str, *, failed: bool) -> None:
         """Log an answer with an error status.
@@ -55,7 +59,7 @@ class RefusalLog:
             "request_failed" if failed else "request_refused",
             method=request.method,
             route=route or _shown(request.scope["path"], MAX_PATH_CHARS),
-            owner=request.state.owner.name,
+            owner=_owner_name(request),
             status=status,
             detail=_shown(detail, MAX_DETAIL_CHARS),
         )
@@ -69,13 +73,27 @@ class RefusalLog:
 _LEFT_OUT = "requests_left_out"
 
 
-class _Window:
+def _owner_name(request: Request) -> str:
+    # What is refused by its names has no owner yet.
+    owner: Owner | None = getattr(request.state, "owner", None)
+    return owner.name if owner else address_name(request.client.host if request.client else "")
+
+
+class Window:
+    """Lets MAX_LINES pass in a window, and reports at its end how many did not.
+
+    Args:
+        seconds: of a window, which begins with the first line.
+        report: takes their number, unless it is 0.
+    """
+
     def __init__(self, seconds: float, report: Callable[[int], None]) -> None:
         self._seconds = seconds
         self._report = report
         self._lines = 0
 
     def has_room(self) -> bool:
+        """Count a line; return whether it may be written. Call it in the event loop."""
         if not self._lines:
             asyncio.get_running_loop().call_later(self._seconds, self._end)
         self._lines += 1

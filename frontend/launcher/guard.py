@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
 
+    os.umask(0o077)  # logs name jobs and errors, and are no other user's business
     log = logging.handlers.RotatingFileHandler(
         arguments.log, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8"
     )

@@ -79,7 +79,7 @@ def environment() -> dict[str, str]:
 
 
 def cache_folder() -> Path:
-    """Return the user's cache folder for this project, created where missing.
+    """Return the user's cache folder for this project, created where missing, for him alone.
 
     Raises:
         LaunchError: it cannot be created.
@@ -87,6 +87,7 @@ def cache_folder() -> Path:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "artmancer"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
     except OSError as error:
         raise LaunchError(f"cannot create {folder}, set XDG_CACHE_HOME: {error}") from error
     return folder

@@ -16,13 +16,26 @@ import psutil
 GUARD_MODULE = "frontend.launcher.guard"
 
 _SHARED_MEMORY = Path("/dev/shm")
-_PREFIX = re.compile(r"artmancer-(\d+)-")
+# Newer Tritons refuse to register a region of this name for a client: it would be their own.
+_RESERVED = "triton_python_backend_shm_region_"
+_PREFIX = re.compile(rf"{_RESERVED}artmancer-(\d+)-")
 _KILL_TIMEOUT_S = 5.0
 
 
 def prefix(guard_pid: int) -> str:
     """Return the prefix of the run that the guard with this process id owns."""
-    return f"artmancer-{guard_pid}-"
+    return f"{_RESERVED}artmancer-{guard_pid}-"
+
+
+def make_private(guard_pid: int) -> None:
+    """Let only this user read the shared memory of one run.
+
+    Triton sets the mode of a region itself, whatever the umask, and makes all of them while it
+    loads: before anybody can send a picture.
+    """
+    for path, owner in _regions():
+        if owner == guard_pid:
+            path.chmod(0o600)
 
 
 def remove(guard_pid: int) -> None:

@@ -96,6 +96,8 @@ def _port_problems(settings: Settings) -> Iterator[str]:
     seen = {settings.port: "ARTMANCER_PORT"}
     for field in ("triton_http_port", "triton_grpc_port", "triton_metrics_port"):
         port, variable = getattr(settings, field), f"ARTMANCER_{field.upper()}"
+        if port is None:
+            continue
         if port in seen:
             yield f"{variable} and {seen[port]} are both {port}: give each a port of its own"
         elif not ports.is_free(port):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import secrets
 import signal
 import subprocess
 import sys
@@ -11,13 +12,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 import psutil
 
 import frontend
 from frontend.launcher import installation, leftovers
 from frontend.launcher.errors import LaunchError
 from frontend.launcher.ports import LOOPBACK
+from frontend.launcher.readiness import Readiness
 
 if TYPE_CHECKING:
     import threading
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 _TAIL_LINES, _TAIL_CHARS = 20, 300  # of the log, without Triton's wide tables
 _POLL_S = 0.05
 _GUARD_TIMEOUT_S = 10.0  # beyond tritonserver's own time to stop
+_KEY_BYTES = 32
+RESTRICTED = "shared-memory,model-repository,trace,logging"
+"""What Triton does for whoever sends the key of `--grpc-restricted-protocol`, and for nobody else.
+
+Nobody needs it, so nobody is told the key.
+"""
+INTERNAL_KEY = "ARTMANCER_INTERNAL_KEY"
+"""Variable by which one launch's models know each other's requests; see model_kit/internal.py."""
 
 
 class TritonServer:
@@ -37,7 +46,7 @@ class TritonServer:
     def __init__(self, settings: Settings, models: Sequence[Model]) -> None:
         self._log = installation.log_file(settings.triton_grpc_port)
         self._models = models
-        self._url = f"http://{LOOPBACK}:{settings.triton_http_port}"
+        self._grpc_port = settings.triton_grpc_port
         self._stop_timeout_s = settings.triton_stop_timeout_s
         self._stubs: dict[psutil.Process, str] = {}
         self._guard = subprocess.Popen(
@@ -60,9 +69,9 @@ class TritonServer:
             LaunchError: the server ended, or was not ready in time; it holds the log's tail.
         """
         deadline = time.monotonic() + timeout_s
-        # trust_env: a proxy of the user must not get requests to the loopback address.
-        with httpx.Client(base_url=self._url, trust_env=False, timeout=5.0) as client:
-            while not self._is_ready(client):
+        name = leftovers.prefix(self._guard.pid)
+        with Readiness(self._grpc_port, name, self._models) as ready:
+            while not ready.reached():
                 if (code := self._guard.poll()) is not None:
                     raise self._error(f"tritonserver ended with exit code {code} while starting")
                 if time.monotonic() > deadline:
@@ -72,6 +81,7 @@ class TritonServer:
                     )
                 if stopping.wait(_POLL_S):
                     return
+        leftovers.make_private(self._guard.pid)
         try:
             processes = psutil.Process(self._guard.pid).children(recursive=True)
             self._stubs = {each: _model(each) for each in processes if "stub" in each.name()}
@@ -107,16 +117,6 @@ class TritonServer:
         self._guard.stdin.close()
         leftovers.remove(self._guard.pid)  # finds nothing unless the guard itself was killed
 
-    def _is_ready(self, client: httpx.Client) -> bool:
-        try:
-            # Checked, because another server may have taken the port meanwhile.
-            if client.get("/v2").json()["name"] != leftovers.prefix(self._guard.pid):
-                return False
-            paths = (f"/v2/models/{model.name}/ready" for model in self._models)
-            return all(client.get(path).status_code == httpx.codes.OK for path in paths)
-        except (httpx.TransportError, ValueError, KeyError):  # no port opens before all is loaded
-            return False
-
     def _error(self, problem: str) -> LaunchError:
         tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
         with (
@@ -143,6 +143,9 @@ def _environment(settings: Settings) -> dict[str, str]:
     variables = installation.environment()
     if settings.loading_file is not None:
         variables["ARTMANCER_LOADING_FILE"] = str(settings.loading_file.resolve())
+    variables.pop(INTERNAL_KEY, None)
+    if not settings.triton_unrestricted:
+        variables[INTERNAL_KEY] = secrets.token_hex(_KEY_BYTES)
     return variables
 
 
@@ -157,14 +160,25 @@ def _command(settings: Settings) -> list[str]:
         # Auto-completion starts each stub twice, and our configs are complete.
         "--disable-auto-complete-config",
         f"--exit-timeout-secs={settings.triton_stop_timeout_s:.0f}",
-        f"--http-address={LOOPBACK}",
-        f"--http-port={settings.triton_http_port}",
+        *_door("http", settings.triton_http_port),
         f"--grpc-address={LOOPBACK}",
         f"--grpc-port={settings.triton_grpc_port}",
-        f"--metrics-address={LOOPBACK}",
-        f"--metrics-port={settings.triton_metrics_port}",
+        *_door("metrics", settings.triton_metrics_port),
+        *_restriction(settings),
         # Only these notice a client that froze; until then its responses pile up in memory.
         "--grpc-keepalive-time=1000",
         "--grpc-keepalive-timeout=5000",
         "--grpc-http2-max-pings-without-data=0",
     ]
+
+
+def _door(name: str, port: int | None) -> list[str]:
+    if port is None:
+        return [f"--allow-{name}=false"]
+    return [f"--{name}-address={LOOPBACK}", f"--{name}-port={port}"]
+
+
+def _restriction(settings: Settings) -> list[str]:
+    if settings.triton_unrestricted:
+        return []
+    return [f"--grpc-restricted-protocol={RESTRICTED}:artmancer={secrets.token_hex(_KEY_BYTES)}"]

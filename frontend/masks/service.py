@@ -186,8 +186,11 @@ class MaskService:
             finally:
                 del self._live[name]
                 self._early_cancels.note_answer(name)
-                if ticket.asking:
-                    ticket.asking.add_done_callback(lambda _: ticket.ended.set())
+                # Not kept: a call that failed holds its frames, and with them the picture and this
+                # ticket. Until the garbage is collected that is 100 MB for a large picture.
+                asking, ticket.asking = ticket.asking, None
+                if asking:
+                    asking.add_done_callback(lambda _: ticket.ended.set())
                 else:
                     ticket.ended.set()
                 self._start_waiting()
@@ -412,9 +415,7 @@ class MaskService:
     async def _end_unheard(self, ticket: Ticket) -> None:
         """End a marked request whose answer nobody waits for."""
         await self._end_early(ticket, self._settings.cancel_grace_s)
-        if ticket.asking:
-            with contextlib.suppress(ServingError):
-                await ticket.asking
+        await ticket.ended.wait()
 
     def _ready(self) -> list[TritonWatch[MaskModelState]]:
         """Return the Tritons that can make masks now.

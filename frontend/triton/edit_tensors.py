@@ -16,10 +16,13 @@ from frontend.triton.tensors import ModelTensors, TensorSpec, add_input, outputs
 if TYPE_CHECKING:
     from frontend.domain.edits import EditParams
 
+CONDITIONAL_IMAGES = tuple(
+    TensorSpec(f"CONDITIONAL_IMAGE_{number}", "BYTES") for number in range(4)
+)
 EDIT_INPUTS = (
     TensorSpec("PROMPT", "BYTES"),
     TensorSpec("IMAGE", "BYTES"),
-    TensorSpec("CONDITIONAL_IMAGES", "BYTES", (-1,)),
+    *CONDITIONAL_IMAGES,
     TensorSpec("REFERENCE_IMAGE", "BYTES"),
     TensorSpec("REFERENCE_MASK_R", "BYTES"),
     TensorSpec("NEGATIVE_PROMPT", "BYTES"),
@@ -37,6 +40,7 @@ EDIT_INPUTS = (
     TensorSpec("SEED", "INT64"),
     TensorSpec("ENABLE_FLOWMATCH_SCHEDULER", "BOOL"),
     TensorSpec("PREVIEW", "BOOL"),
+    TensorSpec("DEBUG", "BOOL"),
 )
 CANCEL = TensorSpec("CANCEL", "BYTES")
 IMAGE_EDIT = ModelTensors(
@@ -56,16 +60,23 @@ IMAGE_EDIT = ModelTensors(
 
 
 # Fields whose name is not the tensor's in lower case.
-_FIELDS = {"IMAGE": "input_image", "REFERENCE_MASK_R": "reference_mask_R"}
+_FIELDS = {
+    "IMAGE": "input_image",
+    "REFERENCE_MASK_R": "reference_mask_R",
+    **{spec.name: f"conditional_images.{n}" for n, spec in enumerate(CONDITIONAL_IMAGES)},
+}
 
 
 def edit_request(job_id: str, params: EditParams) -> Any:
-    """Build the ModelInferRequest of one edit, without the fields that are None or empty."""
+    """Build the ModelInferRequest of one edit, without the fields that are None."""
     request = service_pb2.ModelInferRequest(model_name=IMAGE_EDIT.model, id=job_id)
+    for spec, image in zip(CONDITIONAL_IMAGES, params.conditional_images, strict=False):
+        add_input(request, spec, (image,))
     for spec in EDIT_INPUTS:
-        value = getattr(params, spec.name.lower())
-        if value is not None and value != ():
-            add_input(request, spec, value if isinstance(value, tuple) else (value,))
+        if spec in CONDITIONAL_IMAGES:
+            continue
+        if (value := getattr(params, spec.name.lower())) is not None:
+            add_input(request, spec, (value,))
     return request
 
 

@@ -34,7 +34,7 @@ RESULTS = [
     *("/api/visualization/{}/original", "/api/visualization/{}/generated"),
     "/api/visualization/{}/download",
 ]
-HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 
 
 def noise(side: int) -> str:
@@ -58,7 +58,9 @@ async def large_result(server: Server, side: int, pictures: int) -> tuple[str, i
 
 async def unread(server: Server, good: GoodClient, side: int, pictures: int, readers: int) -> None:
     task_id, size = await large_result(server, side, pictures)
-    requests = [f"GET {path.format(task_id)} HTTP/1.1\r\nHost: x\r\n\r\n" for path in RESULTS]
+    requests = [
+        f"GET {path.format(task_id)} HTTP/1.1\r\nHost: localhost\r\n\r\n" for path in RESULTS
+    ]
     async with good:
         before = good.rss()
         with contextlib.ExitStack() as stack:
@@ -125,7 +127,7 @@ async def test_more_idle_connections_than_open_files(tmp_path: Path) -> None:
 async def test_more_event_streams_than_connections(server: Server, good: GoodClient) -> None:
     async with WebClient(server.url) as client, good:
         task_id = await client.submit(edit(num_inference_steps=100, width=256, height=256))
-        request = f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        request = f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         with crowd(server, 1500, request):
             await client.cancel(task_id)
             await good.worked_on()

@@ -89,7 +89,7 @@ async def test_pictures_without_end(server: Server, good: GoodClient, kind: str)
 
 async def test_uploads_that_go_on_for_ever(server: Server, good: GoodClient) -> None:
     head = (
-        b"POST /api/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /api/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         b"X-Forwarded-For: 192.0.2.66\r\nContent-Length: 66000000\r\n\r\n"
     )
 

@@ -60,7 +60,6 @@ def test_a_missing_mask_is_refused_in_the_same_words() -> None:
     settings = ConditionSettings(
         input_quality=InputQuality.RESIZED,
         max_image_pixels=1,
-        max_conditional_images=1,
         lama_model=None,
         shadow_hint=False,
     )

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tritonclient.grpc import model_config_pb2
 
 from frontend.domain.edits import EditParams
 from frontend.domain.masks import MaskPrompts
@@ -12,10 +14,10 @@ from frontend.http.schemas.edits import GenerationRequest
 from frontend.http.schemas.masks import MAX_BORDER, MAX_POINTS, SmartMaskRequest
 from frontend.pictures.workers import MAX_EDIT_BYTES
 from frontend.settings import Settings
-from frontend.triton.edit_tensors import EDIT_INPUTS, IMAGE_EDIT
+from frontend.triton.edit_tensors import CONDITIONAL_IMAGES, EDIT_INPUTS, IMAGE_EDIT
 from frontend.triton.mask_tensors import PROMPT_INPUTS, SMART_MASK
 from frontend.triton.tensors import ModelTensors, mismatches
-from image_edit.conditions import OUTPUTS
+from image_edit.conditions import DEBUG_OUTPUT, OUTPUTS
 from image_edit.request import CONDITION_INPUTS
 from model_kit import raster
 from model_kit.tensors import MAX_TEXT_BYTES
@@ -54,7 +56,7 @@ def test_the_frontend_knows_every_tensor(table: ModelTensors) -> None:
 
 def test_image_edit_knows_every_tensor_of_edit_conditions() -> None:
     config = model_config("edit_conditions/config.pbtxt")
-    assert [tensor.name for tensor in config.output] == list(OUTPUTS)
+    assert [tensor.name for tensor in config.output] == [*OUTPUTS, DEBUG_OUTPUT]
     # Both sizes are the client's, the area is the bundle's.
     passed = CONDITION_INPUTS | {"WIDTH", "HEIGHT", "IMAGE_AREA"}
     assert {tensor.name for tensor in config.input} == passed
@@ -72,8 +74,16 @@ def test_what_image_edit_hands_on_is_of_the_same_type_in_both_models() -> None:
 
 
 def test_every_input_is_one_field_of_an_edit() -> None:
-    names = {spec.name for spec in EDIT_INPUTS}
+    names = {re.sub(r"_IMAGE_\d$", "_IMAGES", spec.name) for spec in EDIT_INPUTS}
     assert names == {field.name.upper() for field in fields(EditParams)}
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*/**/*.pbtxt")), ids=str)
+def test_no_client_chooses_how_many_texts_or_files_it_sends(path: Path) -> None:
+    # Triton copies all elements, and Python makes an object of each, before a model can look.
+    for tensor in model_config(str(path.relative_to(MODELS))).input:
+        if tensor.data_type == model_config_pb2.TYPE_STRING:
+            assert list(tensor.dims) == [1], tensor.name
 
 
 def test_every_prompt_is_one_field_of_a_mask_request() -> None:
@@ -95,8 +105,7 @@ def test_the_frontend_lets_in_what_the_model_takes() -> None:
     parameters = model_config("edit_conditions/config.pbtxt").parameters
     settings = Settings()
     assert settings.max_image_pixels == int(parameters["MAX_IMAGE_PIXELS"].string_value)
-    most = int(parameters["MAX_CONDITIONAL_IMAGES"].string_value)
-    assert settings.max_conditional_images == most
+    assert settings.max_conditional_images == len(CONDITIONAL_IMAGES)
 
 
 def head() -> bytes:

@@ -13,8 +13,9 @@ ROW = re.compile(r"^\| ([^|]+) \| (.*\]\(\.\./[^|]+) \|$", re.MULTILINE)
 BEHAVIOURS = dict(ROW.findall(ARCHITECTURE.partition("## Where is ...?")[2]))
 
 
-def test_every_behaviour_has_its_files() -> None:
-    assert len(BEHAVIOURS) == 20
+def test_every_row_of_the_table_is_read() -> None:
+    table = ARCHITECTURE.partition("## Where is ...?")[2].partition("\n## ")[0]
+    assert len(BEHAVIOURS) == table.count("\n| ") - 1 >= 12  # one is the head
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)

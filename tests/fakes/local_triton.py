@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import tritonclient.grpc as triton
 
-from frontend.launcher import ports
+from frontend.launcher import leftovers, ports
 from frontend.settings import Settings
 
 if TYPE_CHECKING:
@@ -75,4 +75,4 @@ def processes(settings: Settings) -> dict[str, psutil.Process]:
 
 def regions(guard: psutil.Process) -> list[Path]:
     """Return the shared memory that belongs to one guard's run."""
-    return list(SHARED_MEMORY.glob(f"artmancer-{guard.pid}-*"))
+    return list(SHARED_MEMORY.glob(f"{leftovers.prefix(guard.pid)}*"))

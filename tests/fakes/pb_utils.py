@@ -96,6 +96,7 @@ class FakeTriton:
                 requested_output_names: Sequence[str],
                 inputs: Sequence[Tensor],
                 preferred_memory: PreferredMemory | None = None,
+                parameters: Mapping[str, str] | None = None,
             ) -> None:
                 self._model = model_name
                 self._names = requested_output_names

@@ -194,10 +194,14 @@ def cancel_and_listen(url: str, task_id: str) -> tuple[str, str]:
         socket.create_connection((address.hostname, address.port), timeout=60) for _ in range(2)
     )
     with stream, cancel:
-        stream.sendall(f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        stream.sendall(
+            f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        )
         received = stream.recv(65536)
         path = f"/api/generate/async/cancel/{task_id}"
-        cancel.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+        cancel.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode()
+        )
         while not received.endswith(b"0\r\n\r\n"):
             received += stream.recv(65536)
         cancel.setblocking(False)

@@ -4,88 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
-import tritonclient.grpc.aio as grpc_aio
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from tests.fakes.web_client import decode, scene, square_mask
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-
-Tensors = dict[str, Any]
-
-
-def tensors(values: Tensors) -> list[grpc_aio.InferInput]:
-    inputs = []
-    for name, value in values.items():
-        if isinstance(value, np.ndarray):
-            array = value
-        else:
-            items = value if isinstance(value, list) else [value]
-            text = [item.encode() if isinstance(item, str) else item for item in items]
-            array = np.array(text, dtype=np.object_)
-        tensor = grpc_aio.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-        tensor.set_data_from_numpy(array)
-        inputs.append(tensor)
-    return inputs
-
-
-# What is to outlast its client's next calls, and is cancelled in the end.
-LONG: Tensors = {
-    "NUM_INFERENCE_STEPS": np.array([100], np.int32),
-    "WIDTH": np.array([512], np.int32),
-    "HEIGHT": np.array([512], np.int32),
-}
-
-
-def removal(**changes: Any) -> Tensors:
-    plain: Tensors = {
-        "PROMPT": "remove the object",
-        "IMAGE": scene(),
-        "CONDITIONAL_IMAGES": [square_mask()],
-        "TASK_TYPE": "removal",
-        "INPUT_QUALITY": "original",
-        "NUM_INFERENCE_STEPS": np.array([3], np.int32),
-        "SEED": np.array([7], np.int64),
-    }
-    return {name: value for name, value in (plain | changes).items() if value is not None}
-
-
-class Response:
-    """One response of a stream: its tensors as Python values, its final flag, its error."""
-
-    def __init__(self, result: Any, error: Exception | None) -> None:
-        self.error = None if error is None else str(error)
-        self.final = False
-        self.values: Tensors = {}
-        if result is not None:
-            raw = result.get_response()
-            self.final = raw.parameters["triton_final_response"].bool_param
-            for output in raw.outputs:
-                self.values[output.name] = result.as_numpy(output.name)[0]
-
-
-async def stream(
-    client: grpc_aio.InferenceServerClient, values: Tensors, request_id: str = ""
-) -> AsyncGenerator[Response]:
-    async def requests() -> AsyncGenerator[Tensors]:
-        yield {
-            "model_name": "image_edit",
-            "inputs": tensors(values),
-            "request_id": request_id,
-        }
-
-    async for result, error in client.stream_infer(requests(), stream_timeout=300):
-        yield Response(result, error)
-
-
-async def collect(client: Any, values: Tensors, request_id: str = "") -> list[Response]:
-    return [response async for response in stream(client, values, request_id)]
+from .direct_client import LONG, Tensors, collect, removal, stream, tensors
 
 
 async def test_a_stream_is_a_response_per_stage_and_step_and_one_final_flag(triton: Any) -> None:
@@ -112,9 +38,9 @@ REFUSED: dict[str, tuple[Tensors, str]] = {
     "no image": ({"IMAGE": None}, "[INVALID_ARGUMENT]"),
     "image is text": ({"IMAGE": "not a picture"}, "[INVALID_ARGUMENT]"),
     "truncated image": ({"IMAGE": scene(256)[:2000]}, "[INVALID_ARGUMENT]"),
-    "no mask": ({"CONDITIONAL_IMAGES": None}, "[INVALID_ARGUMENT]"),
-    "bad mask": ({"CONDITIONAL_IMAGES": [b"\x00\x01"]}, "[INVALID_ARGUMENT]"),
-    "too many conditions": ({"CONDITIONAL_IMAGES": [square_mask()] * 64}, "[INVALID_ARGUMENT]"),
+    "no mask": ({"CONDITIONAL_IMAGE_0": None}, "[INVALID_ARGUMENT]"),
+    "bad mask": ({"CONDITIONAL_IMAGE_0": b"\x00\x01"}, "[INVALID_ARGUMENT]"),
+    "a gap": ({"CONDITIONAL_IMAGE_2": scene()}, "[INVALID_ARGUMENT] CONDITIONAL_IMAGE_2: needs"),
     "unknown task": ({"TASK_TYPE": "teleportation"}, "[INVALID_ARGUMENT]"),
     "unknown quality": ({"INPUT_QUALITY": "best"}, "[INVALID_ARGUMENT]"),
     "zero steps": ({"NUM_INFERENCE_STEPS": np.array([0], np.int32)}, "[INVALID_ARGUMENT]"),
@@ -126,23 +52,21 @@ REFUSED: dict[str, tuple[Tensors, str]] = {
     # Triton's own check.
     "unknown input": ({"STEPS": np.array([4], np.int32)}, "unexpected inference input 'STEPS'"),
     "not UTF-8": ({"PROMPT": b"\xff\xfe"}, "[INVALID_ARGUMENT]"),
-    "many elements": (
-        {"CONDITIONAL_IMAGES": [b""] * 65},
-        "[INVALID_ARGUMENT] CONDITIONAL_IMAGES: 65 elements, at most 64",
-    ),
+    # Triton's own, before it copies anything.
+    "a list": ({"CONDITIONAL_IMAGE_0": [square_mask()] * 2}, "unexpected shape for input"),
     "empty mask of two sources": (
         {
             "TASK_TYPE": "insertion",
-            "CONDITIONAL_IMAGES": [square_mask(low=0.5, high=0.5)],
+            "CONDITIONAL_IMAGE_0": square_mask(low=0.5, high=0.5),
             "REFERENCE_IMAGE": scene(48),
             "REFERENCE_MASK_R": square_mask(48),
         },
-        "[INVALID_ARGUMENT] CONDITIONAL_IMAGES[0]: No object found in mask (no white pixels)",
+        "[INVALID_ARGUMENT] CONDITIONAL_IMAGE_0: No object found in mask (no white pixels)",
     ),
     "mask of a speck for two sources": (
         {
             "TASK_TYPE": "insertion",
-            "CONDITIONAL_IMAGES": [square_mask(low=0.5, high=0.6)],
+            "CONDITIONAL_IMAGE_0": square_mask(low=0.5, high=0.6),
             "REFERENCE_IMAGE": scene(48),
             "REFERENCE_MASK_R": square_mask(48),
         },
@@ -240,11 +164,18 @@ async def test_two_live_jobs_may_not_share_a_request_id(triton: Any) -> None:
     assert "[CANCELLED]" in errors[0]
 
 
+async def test_debug_pictures_are_left_out_for_who_does_not_want_them(triton: Any) -> None:
+    last = (await collect(triton, removal(DEBUG=np.array([False]))))[-1]
+    info = json.loads(last.values["INFO"])
+    assert info["debug_info"] is None
+    assert info["parameters_used"]["task_type"] == "removal"
+
+
 async def test_edit_conditions_serves_a_direct_client_too(triton: Any) -> None:
     values = {
         "PROMPT": " ",
         "IMAGE": scene(),
-        "CONDITIONAL_IMAGES": [square_mask()],
+        "CONDITIONAL_IMAGE_0": square_mask(),
         "INPUT_QUALITY": "original",
     }
     result = await triton.infer("edit_conditions", tensors(values))
@@ -256,9 +187,3 @@ async def test_edit_conditions_serves_a_direct_client_too(triton: Any) -> None:
     assert result.as_numpy("TASK_TYPE")[0].decode() == "removal"
     assert result.as_numpy("COMPOSITED").tolist() == [False]
     assert result.as_numpy("PROFILE") is None
-
-
-async def test_edit_conditions_refuses_more_elements_than_any_edit_has(triton: Any) -> None:
-    values = {"PROMPT": "p", "IMAGE": scene(), "CONDITIONAL_IMAGES": [b""] * 65}
-    with pytest.raises(InferenceServerException, match="CONDITIONAL_IMAGES: 65 elements"):
-        await triton.infer("edit_conditions", tensors(values))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from frontend.launcher import leftovers
 from tests.fakes.processes import alive
 from tests.fakes.web_client import TERMINAL, Json, WebClient, b64, edit, long_edit
 
@@ -173,7 +174,7 @@ async def test_a_task_without_its_adapter_is_a_501_and_the_others_work(
 
 def shared_memory(processes: list[psutil.Process]) -> list[Path]:
     """Return the segments that belong to a Triton started by one of `processes`."""
-    prefixes = tuple(f"artmancer-{process.pid}-" for process in processes)
+    prefixes = tuple(leftovers.prefix(process.pid) for process in processes)
     return [path for path in SHARED_MEMORY.iterdir() if path.name.startswith(prefixes)]
 
 

@@ -22,8 +22,8 @@ from tests.abuse.hostile_files import HOSTILE, Hostile, blanks
 from tests.fakes.web_client import WebClient, b64, edit
 from tests.frontend.cli.command import run
 
+from .direct_client import collect, removal
 from .mask_scenes import numbered, scene
-from .test_direct_grpc import collect, removal
 from .test_smart_mask_direct import ask
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ FIELDS = [
     (CUT, "image"),
     (CUT, "mask"),
 ]
-TENSORS = ["IMAGE", "CONDITIONAL_IMAGES[0]", "CONDITIONAL_IMAGES[1]", "REFERENCE_IMAGE"]
+TENSORS = ["IMAGE", "CONDITIONAL_IMAGE_0", "CONDITIONAL_IMAGE_1", "REFERENCE_IMAGE"]
 TENSORS += ["REFERENCE_MASK_R"]
 
 
@@ -104,19 +104,16 @@ async def test_every_field_refuses_base64_of_blanks(
 
 @pytest.mark.parametrize("tensor", TENSORS)
 async def test_every_tensor_of_an_edit_refuses_them(triton: Any, tensor: str) -> None:
-    name, _, index = tensor.removesuffix("]").partition("[")
     for hostile in HOSTILE:
         file = hostile.make(hostile.small)
         values: Json = {
             "IMAGE": PICTURE,
-            "CONDITIONAL_IMAGES": [MASK, PICTURE],
+            "CONDITIONAL_IMAGE_0": MASK,
+            "CONDITIONAL_IMAGE_1": PICTURE,
             "REFERENCE_IMAGE": PICTURE,
             "TASK_TYPE": "insertion",
+            tensor: file,
         }
-        if index:
-            values[name][int(index)] = file
-        else:
-            values[name] = file
         [*_, last] = await collect(triton, removal(**values))
         assert last.error is not None
         assert f"[INVALID_ARGUMENT] {tensor}: " in last.error, (hostile.name, last.error)

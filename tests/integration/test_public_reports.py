@@ -21,8 +21,8 @@ from tritonclient.utils import InferenceServerException
 
 from tests.fakes.web_client import b64, edit
 
+from .direct_client import collect, removal, tensors
 from .mask_scenes import mask_of, scene
-from .test_direct_grpc import collect, removal, tensors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
+from .direct_client import Tensors, tensors
 from .mask_scenes import enlarged, iou, mask_of, scene
-from .test_direct_grpc import Tensors, tensors
 
 if TYPE_CHECKING:
     import tritonclient.grpc.aio as grpc_aio

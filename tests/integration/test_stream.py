@@ -83,7 +83,7 @@ async def test_subscribers_that_leave_or_never_read_hurt_nobody(
 ) -> None:
     task_id = await client.submit(edit(num_inference_steps=30, preview=True))
     address = urlsplit(server.url)
-    request = f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    request = f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     sockets = []
     for _ in range(20):
         mute = socket.create_connection((address.hostname, address.port))

@@ -47,3 +47,34 @@ def test_a_process_does_not_outlive_its_watcher(run: str, reason: str) -> None:
 
 def test_a_watcher_that_was_to_end_takes_nothing_with_it() -> None:
     assert outcome("pass", asked=True, lasts=0.2) == (0, "")
+
+
+TASK = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from model_kit.crash_only import unfailing
+
+def run(number):
+    print(number)
+    {run}
+
+task = unfailing("a request", run, lambda line: print(line, file=sys.stderr))
+with ThreadPoolExecutor(1) as pool:
+    for number in range(2):
+        pool.submit(task, number)
+"""
+
+
+@pytest.mark.parametrize(
+    ("run", "code", "said"),
+    [
+        ("raise KeyError('owed')", 1, "a request ended unasked"),
+        ("sys.exit(0)", 1, "SystemExit"),
+        ("pass", 0, ""),
+    ],
+)
+def test_a_task_of_a_pool_may_not_fail_unseen(run: str, code: int, said: str) -> None:
+    command = [sys.executable, "-c", TASK.format(run=run)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == code
+    assert said in done.stderr

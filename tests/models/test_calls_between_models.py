@@ -65,6 +65,8 @@ def test_image_edit_reads_what_edit_conditions_answers(model: Any, triton: FakeT
     assert np.array_equal(found.picture, images[0, 0])
     assert found.size == (300, 4)
     assert (found.prompt, found.task_type) == ("remove it", "removal")
+    assert found.debug_info == {"mask_A": "abc"}
+    assert model._conditions(request_of(DEBUG=False), 1024).debug_info is None
 
 
 def test_every_call_of_a_model_asks_for_its_outputs_on_the_host() -> None:

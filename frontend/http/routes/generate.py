@@ -294,7 +294,9 @@ async def _submit(
 
 async def _queue(request: GenerationRequest, services: Services, owner: Owner, key: JobKey) -> str:
     """Decode the images and queue the job."""
-    return await services.edits.submit(owner, *await _decoded(request, services, owner), key)
+    decoded = await _decoded(request, services, owner)
+    retry = request.retry is not False
+    return await services.edits.submit(owner, *decoded, key=key, retry=retry)
 
 
 async def _queue_unless_left(
@@ -302,7 +304,8 @@ async def _queue_unless_left(
 ) -> str:
     """Do as `_queue` does, and cancel the job if its client has left."""
     decoded = await _decoded(request, services, owner)
-    submission = asyncio.ensure_future(services.edits.submit(owner, *decoded))
+    retry = request.retry is not False
+    submission = asyncio.ensure_future(services.edits.submit(owner, *decoded, retry=retry))
     try:
         task_id = await asyncio.shield(submission)
     except asyncio.CancelledError:

@@ -153,6 +153,17 @@ class GenerationRequest(JsonRequest):
     preview: Annotated[
         bool | None, Field(description="adds a small picture to the event of each step")
     ] = None
+    retry: Annotated[
+        bool | None,
+        Field(description="false: an edit that is lost with what runs it is not begun anew"),
+    ] = None
+    debug: Annotated[
+        bool | None,
+        Field(
+            description="false: the result's debug_info is null, which leaves most of its bytes"
+            " out, on the server too"
+        ),
+    ] = None
 
     @property
     def resolved_task_type(self) -> str:
@@ -166,7 +177,7 @@ class GenerationRequest(JsonRequest):
         A field that the client has left out is missing, because the model owns its default. The
         task and the number of steps are always there: the queue admits and orders jobs by them.
         """
-        given = self.model_dump(exclude=_PICTURES, exclude_unset=True)
+        given = self.model_dump(exclude=_PICTURES | {"retry"}, exclude_unset=True)
         if isinstance(self.region, list):
             given["region"] = json.dumps(self.region)
         if _GUIDANCE & given.keys():

@@ -21,6 +21,8 @@ from edit_conditions.plan import plan
 from edit_conditions.regions import canvas_of, on_canvas
 from edit_conditions.request import MAX_ELEMENTS, read_conditions_request
 from edit_conditions.settings import ConditionSettings
+from model_kit import internal
+from model_kit.memory import Returns
 from model_kit.parameters import Parameters
 from model_kit.tensors import read_inputs, text_array
 
@@ -31,6 +33,8 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Read the parameters and load the fill; a bad parameter fails the load."""
         self._settings = ConditionSettings.from_parameters(Parameters.of_model(args))
+        self._returns = Returns()
+        self._held = 0
         lama_model = self._settings.lama_model
         self._inpaint = load_lama(lama_model) if lama_model else telea
 
@@ -38,7 +42,11 @@ class TritonPythonModel:
         self, requests: list["pb_utils.InferenceRequest"]
     ) -> list["pb_utils.InferenceResponse"]:
         """Answer every request, in order, with its tensors or with one coded error."""
-        return [self._respond(request) for request in requests]
+        responses = [self._respond(request) for request in requests]
+        # Here, because only now nothing of a request is held any more.
+        self._returns.freed(self._held)
+        self._held = 0
+        return responses
 
     def _respond(self, request: "pb_utils.InferenceRequest") -> "pb_utils.InferenceResponse":
         try:
@@ -49,8 +57,10 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse([], pb_utils.TritonError(str(error), code))
 
     def _condition(self, request: "pb_utils.InferenceRequest") -> list["pb_utils.Tensor"]:
+        internal.refuse_clients(request)
         edit = read_conditions_request(read_inputs(request, MAX_ELEMENTS), self._settings)
         shadow_hint = self._settings.shadow_hint
+        self._held += edit.pixel_bytes
         planned = plan(edit, shadow_hint)
         conditions = [
             build_conditions(edit, scene, self._inpaint, shadow_hint) for scene in planned.scenes
@@ -71,8 +81,10 @@ class TritonPythonModel:
             "SIZE": np.array(planned.size, np.int32),
             "PROMPT": text_array(edit.prompt),
             "TASK_TYPE": text_array(edit.task),
-            "DEBUG_INFO": text_array(debug_info(edit, conditions)),
         }
+        # Its pictures take longer than the rest, so they are made only for whoever asks.
+        if "DEBUG_INFO" in request.requested_output_names():
+            outputs["DEBUG_INFO"] = text_array(debug_info(edit, conditions))
         if planned.paste_masks is not None:
             outputs["PASTE_MASKS"] = np.concatenate([mask.ravel() for mask in planned.paste_masks])
         if planned.profile is not None:

@@ -12,6 +12,7 @@ except ModuleNotFoundError:
     ) from None
 
 from fastsam.network import Floats, Network
+from model_kit import internal
 from model_kit.parameters import Parameters
 
 
@@ -30,6 +31,7 @@ class TritonPythonModel:
 
     def _respond(self, request: "pb_utils.InferenceRequest") -> "pb_utils.InferenceResponse":
         try:
+            internal.refuse_clients(request)
             images: Floats = request.inputs()[0].as_numpy()
             return pb_utils.InferenceResponse(
                 [

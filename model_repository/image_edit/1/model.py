@@ -18,7 +18,7 @@ except ModuleNotFoundError:
         "in ArtMancer's folder run: pip install --no-deps ."
     ) from None
 
-from image_edit.conditions import OUTPUTS, Conditions, read_conditions
+from image_edit.conditions import DEBUG_OUTPUT, OUTPUTS, Conditions, read_conditions
 from image_edit.engine.cpu import tune_for_cpu
 from image_edit.errors import error_of, error_of_conditions
 from image_edit.jobs import EditJob, EditJobs
@@ -29,16 +29,14 @@ from image_edit.run import EditRunner
 from image_edit.settings import EditSettings
 from image_edit.wire import EditWire
 from image_edit.work import Work
+from model_kit import deadlines, internal
 from model_kit.collector import making_what_stays
+from model_kit.deadlines import STUCK_S
 from model_kit.parameters import Parameters
 from model_kit.tensors import Tensors, read_inputs, read_outputs, read_text, text_array
 
 if TYPE_CHECKING:
     from image_edit.engine.bundle import Bundle
-
-# A GPU takes well under a second for a layer. One that takes minutes will not end: a driver may
-# wait for ever for a GPU that fell off the bus, without any error.
-STUCK_S = 300.0
 
 
 class TritonPythonModel:
@@ -132,10 +130,15 @@ class TritonPythonModel:
     def _cancel(self, tensors: Tensors) -> Answered:
         if len(tensors) > 1:
             raise invalid("CANCEL", "must be the only input")
-        if self._on_gpu and self._work.quiet_seconds() > STUCK_S:
-            pb_utils.Logger.log_error("image_edit: the GPU does not answer, ending the process")
-            os._exit(1)  # its watcher starts a new process
-        cancelled = self._jobs.cancel_id(read_text(tensors, "CANCEL"))
+        request_id = read_text(tensors, "CANCEL")
+        self._end_if_stuck()
+        if not request_id:
+            deadlines.refuse_if_late(
+                "the building of an edit's conditions", self._jobs.conditioning_seconds()
+            )
+            if self._on_gpu:
+                deadlines.refuse_if_late("a layer of the engine", self._work.quiet_seconds())
+        cancelled = self._jobs.cancel_id(request_id)
         waiting, running = self._jobs.counts()
         return Answered(
             json.dumps(
@@ -150,6 +153,18 @@ class TritonPythonModel:
                 }
             )
         )
+
+    def _end_if_stuck(self) -> None:
+        """End the process where a thread will not come back; its watcher starts a new one.
+
+        A driver may wait for ever for a GPU that fell off the bus, without any error. A CPU may
+        well take minutes for a layer of a large picture.
+        """
+        stuck = "the GPU" if self._on_gpu and self._work.quiet_seconds() > STUCK_S else None
+        stuck = "edit_conditions" if self._jobs.conditioning_seconds() > STUCK_S else stuck
+        if stuck is not None:
+            pb_utils.Logger.log_error(f"image_edit: {stuck} does not answer, ending the process")
+            os._exit(1)
 
     def _client_left(self, stream: Hashable) -> None:
         if isinstance(stream, EditJob):
@@ -187,7 +202,7 @@ def _conditions(request: EditRequest, image_area: int) -> Conditions:
     numbers = {"WIDTH": request.width, "HEIGHT": request.height, "IMAGE_AREA": image_area}
     response = pb_utils.InferenceRequest(
         model_name="edit_conditions",
-        requested_output_names=list(OUTPUTS),
+        requested_output_names=[*OUTPUTS, *([DEBUG_OUTPUT] if request.debug else [])],
         inputs=[
             *(
                 pb_utils.Tensor(name, np.array(elements, dtype=np.object_))
@@ -201,6 +216,7 @@ def _conditions(request: EditRequest, image_area: int) -> Conditions:
         ],
         # `as_numpy` refuses tensors on the GPU, where Triton leaves a GPU model's outputs.
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
+        parameters=internal.parameters(),
     ).exec()
     if response.has_error():
         raise error_of_conditions(response.error().message())

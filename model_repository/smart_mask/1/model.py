@@ -14,9 +14,11 @@ except ModuleNotFoundError:
         "in ArtMancer's folder run: pip install --no-deps ."
     ) from None
 
+from model_kit import deadlines, internal
+from model_kit.deadlines import STUCK_S
 from model_kit.laps import Laps
 from model_kit.parameters import Parameters
-from model_kit.tensors import Tensors, read_inputs, read_outputs, text_array
+from model_kit.tensors import Tensors, read_inputs, read_outputs, read_text, text_array
 from smart_mask.errors import error_of
 from smart_mask.jobs import MaskJob, MaskJobs
 from smart_mask.letterbox import Floats
@@ -24,10 +26,6 @@ from smart_mask.network import FastsamClient
 from smart_mask.request import MAX_ELEMENTS, read_mask_request
 from smart_mask.segmenter import Mask, Segmenter
 from smart_mask.settings import MaskSettings
-
-# The network takes less than a second. After minutes without an answer, none will come. A driver
-# may wait for ever for a GPU that fell off the bus. A GPU that failed fails until Triton restarts.
-STUCK_S = 300.0
 
 
 class TritonPythonModel:
@@ -75,10 +73,11 @@ class TritonPythonModel:
     def _cancel(self, tensors: Tensors) -> str:
         if len(tensors) > 1:
             raise invalid("CANCEL", "must be the only input")
-        if self._network.silent_seconds() > STUCK_S:
-            pb_utils.Logger.log_error("smart_mask: fastsam does not answer, ending the process")
-            os._exit(1)  # the watcher of this process restarts Triton, and fastsam with it
-        cancelled = self._jobs.cancel_id(tensors["CANCEL"][0].decode(errors="replace"))
+        request_id = read_text(tensors, "CANCEL")
+        self._end_if_stuck()
+        if not request_id:
+            deadlines.refuse_if_late("a mask request", self._jobs.longest_seconds())
+        cancelled = self._jobs.cancel_id(request_id)
         waiting, running = self._jobs.counts()
         return json.dumps(
             {
@@ -91,6 +90,19 @@ class TritonPythonModel:
                 "cache": self._segmenter.cache_counts(),
             }
         )
+
+    def _end_if_stuck(self) -> None:
+        """End the process where a thread will not come back; its watcher restarts all of Triton.
+
+        A driver may wait for ever for a GPU that fell off the bus. A GPU that failed fails until
+        fastsam's process starts anew. A network that has never answered would not by that.
+        """
+        stuck = "fastsam" if self._network.silent_seconds() > STUCK_S else None
+        if self._jobs.longest_seconds() > STUCK_S and not self._network.is_called():
+            stuck = "one of its own threads"
+        if stuck is not None:
+            pb_utils.Logger.log_error(f"smart_mask: {stuck} does not answer, ending the process")
+            os._exit(1)
 
 
 def _infer(image: Floats) -> tuple[Floats, Floats]:
@@ -105,6 +117,7 @@ def _infer(image: Floats) -> tuple[Floats, Floats]:
         inputs=[pb_utils.Tensor("images", image)],
         # `as_numpy` refuses tensors on the GPU, where Triton leaves a GPU model's outputs.
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
+        parameters=internal.parameters(),
     ).exec()
     if response.has_error():
         raise RuntimeError(response.error().message())

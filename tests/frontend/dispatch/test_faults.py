@@ -115,6 +115,17 @@ def write_loading_file(file: Path, stage: str) -> None:
     file.write_text(f"{stage}\n")
 
 
+async def test_a_job_without_retry_ends_with_its_triton(serve: Serve, triton: FakeTriton) -> None:
+    triton.hold()
+    async with serve() as client:
+        task_id = await client.submit(edit(num_inference_steps=20, retry=False))
+        await client.wait_status(task_id, "processing")
+        await triton.kill()
+        last = (await client.follow(task_id))[-1]
+    assert (last["status"], last["error"]) == ("error", "503: Triton is not available")
+    assert triton.starts == [f"{task_id}.1"]
+
+
 async def test_waiting_jobs_hear_how_far_the_load_is(
     serve: Serve, triton: FakeTriton, tmp_path: Path
 ) -> None:

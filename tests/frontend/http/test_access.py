@@ -130,16 +130,18 @@ async def test_health_and_the_documentation_stay_open(door: WebClient, path: str
 
 
 async def test_the_host_header_opens_nothing(door: WebClient) -> None:
-    for path, host in (("/api/generate", "x/livez?"), ("/api/generate", "x/livez#")):
+    for end in ("/livez?", "/livez#", ":80/livez?"):
         async with peer(door) as stranger:
-            await stranger.send(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-            assert (await stranger.answer())[0] == 401
+            head = f"GET /api/generate HTTP/1.1\r\nHost: 127.0.0.1{end}\r\n\r\n"
+            await stranger.send(head.encode())
+            # 421: such a name is not even answered.
+            assert (await stranger.answer())[0] in (401, 421)
 
 
 async def test_a_refused_upload_is_not_read(door: WebClient) -> None:
     async with peer(door) as stranger:
         await stranger.send(
-            b"POST /api/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"POST /api/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             b"Content-Length: 60000000\r\n\r\n"
         )
         assert (await stranger.answer())[0] == 401
@@ -429,7 +431,7 @@ async def test_slow_uploads_of_one_owner_leave_room_for_others(serve: Serve) -> 
     bounds = {"max_pending_body_bytes": 400_000, "max_body_bytes": 200_000}
     async with serve(**bounds) as client, contextlib.AsyncExitStack() as stack:
         head = (
-            b"POST /api/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"POST /api/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             b"X-Forwarded-For: 192.0.2.1\r\nContent-Length: 150000\r\n\r\n"
         )
         slow = [await stack.enter_async_context(peer(client)) for _ in range(3)]

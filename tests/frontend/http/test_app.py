@@ -103,12 +103,14 @@ async def test_browsers_of_the_named_origins_may_call(serve: Serve) -> None:
         answer = await client.http.post("/api/generate", json=edit(), headers=asked)
         assert answer.status_code == 413
         assert answer.headers["access-control-allow-origin"] == "http://web"
-        other = {"Origin": "http://other"}
-        answer = await client.http.get("/livez", headers=other)
-        assert "access-control-allow-origin" not in answer.headers
+    # Pages of this machine may send, and yet read nothing.
+    of_this_machine = asked | {"Origin": "http://localhost:3000"}
     async with serve() as client:
-        answer = await client.http.get("/livez", headers=asked)
+        answer = await client.http.get("/livez", headers=of_this_machine)
+        assert answer.status_code == 200
         assert "access-control-allow-origin" not in answer.headers
+        answer = await client.http.options("/api/generate", headers=of_this_machine)
+        assert answer.status_code == 400
 
 
 async def test_the_documentation_names_every_endpoint_and_only_true_answers(

@@ -210,7 +210,7 @@ async def test_a_stream_whose_request_never_comes_whole_is_refused(
     task_id = await client.submit(edit())
     async with peer(client) as stranger:
         await stranger.send(
-            f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: x\r\n"
+            f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: localhost\r\n"
             "Content-Length: 10\r\n\r\n".encode()
         )
         status, _, body = await stranger.answer()

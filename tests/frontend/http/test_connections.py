@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.fakes.triton_server import FakeTriton
     from tests.frontend.conftest import Serve
 
-HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 SOON = 0.2  # seconds; the sweep adds one
 
 
@@ -60,7 +60,7 @@ async def test_a_head_within_the_bound_is_read(client: WebClient) -> None:
 @pytest.mark.parametrize("target", [b"/" + b"a" * 40_000, b"/?" + b"a" * 40_000])
 async def test_a_long_target_is_part_of_the_head(client: WebClient, target: bytes) -> None:
     async with peer(client) as connected:
-        await connected.send(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        await connected.send(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await refusal(connected))[0] == 431
 
 
@@ -74,7 +74,7 @@ async def test_what_stands_between_bodies_has_the_same_bound(
 ) -> None:
     async with peer(client) as connected:
         await connected.send(
-            b"POST /api/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n" + between
         )
         assert await connected.closed() == b""
@@ -136,7 +136,8 @@ async def test_a_body_that_nobody_reads_does_not_keep_a_connection(serve: Serve)
 async def test_a_slow_upload_is_no_late_head(serve: Serve) -> None:
     async with serve(head_timeout_s=SOON) as client, peer(client) as connected:
         await connected.send(
-            b"POST /api/smart-mask/cancel/x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n"
+            b"POST /api/smart-mask/cancel/x HTTP/1.1\r\n"
+            b"Host: localhost\r\nContent-Length: 3\r\n\r\n"
         )
         for _ in range(3):
             await asyncio.sleep(1.0)  # more than a sweep and the deadline of a head
@@ -176,7 +177,8 @@ async def test_connections_that_work_are_not_closed_for_new_ones(
             each = await stack.enter_async_context(peer(client))
             # A body that is not there yet: an answer is due.
             await each.send(
-                b"POST /api/smart-mask HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"POST /api/smart-mask HTTP/1.1\r\n"
+                b"Host: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: 9\r\n\r\n"
             )
             busy.append(each)
@@ -257,7 +259,7 @@ async def test_one_that_does_not_read_is_cut(serve: Serve, triton: FakeTriton) -
         await client.wait_status(task_id, "done")
         async with peer(client) as lazy:
             await lazy.send(
-                f"GET /api/generate/result/{task_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+                f"GET /api/generate/result/{task_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
             )
             await asyncio.sleep(2.5)  # more than the deadline and two sweeps
             assert len(await lazy.closed()) < 30_000_000

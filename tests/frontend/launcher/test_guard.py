@@ -137,7 +137,7 @@ def test_the_runs_shared_memory_goes_with_it(log: Path) -> None:
     )
     with guarding(log, script) as process:
         process.wait(TIMEOUT_S)
-        assert list(SHARED_MEMORY.glob(f"artmancer-{process.pid}-*")) == []
+        assert list(SHARED_MEMORY.glob(f"{leftovers.prefix(process.pid)}*")) == []
 
 
 def test_the_log_starts_anew_and_stays_bounded(log: Path) -> None:

@@ -29,7 +29,8 @@ def test_an_edit_is_sent_with_all_it_says() -> None:
     assert decode(request.inputs, request.raw_input_contents) == {
         "PROMPT": ["gỡ cái cốc".encode()],
         "IMAGE": [b"\x00image"],
-        "CONDITIONAL_IMAGES": [b"mask", b""],
+        "CONDITIONAL_IMAGE_0": [b"mask"],
+        "CONDITIONAL_IMAGE_1": [b""],
         "TASK_TYPE": [b"removal"],
         "NUM_INFERENCE_STEPS": [100],
         "TRUE_CFG_SCALE": [2.5],

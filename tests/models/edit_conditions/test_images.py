@@ -41,9 +41,9 @@ def test_a_mask_is_decoded_by_what_it_means() -> None:
 def test_a_picture_that_is_refused_is_named(data: bytes, said: str) -> None:
     for read in (read_picture, read_mask):
         with pytest.raises(CodedError) as caught:
-            read(data, "CONDITIONAL_IMAGES[2]", 10_000)
+            read(data, "CONDITIONAL_IMAGE_2", 10_000)
         text = str(caught.value)
-        assert text.startswith(f"[INVALID_ARGUMENT] CONDITIONAL_IMAGES[2]: {said}")
+        assert text.startswith(f"[INVALID_ARGUMENT] CONDITIONAL_IMAGE_2: {said}")
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_a_picture_that_is_refused_is_named(data: bytes, said: str) -> None:
 )
 def test_a_mask_of_nothing_or_of_two_meanings_is_refused(pixels: Pixels, said: str) -> None:
     with pytest.raises(CodedError) as caught:
-        read_mask(encode(pixels), "CONDITIONAL_IMAGES[0]", 10_000)
-    assert str(caught.value).startswith(f"[INVALID_ARGUMENT] CONDITIONAL_IMAGES[0]: {said}")
+        read_mask(encode(pixels), "CONDITIONAL_IMAGE_0", 10_000)
+    assert str(caught.value).startswith(f"[INVALID_ARGUMENT] CONDITIONAL_IMAGE_0: {said}")
 
 
 def test_resize_takes_width_before_height_and_leaves_a_fitting_picture_alone() -> None:

@@ -68,7 +68,7 @@ def test_an_empty_reference_mask_is_refused() -> None:
 def test_a_mask_without_a_large_region_is_refused(boxes: tuple[Box, ...]) -> None:
     with pytest.raises(
         CodedError,
-        match=r"CONDITIONAL_IMAGES\[0\]: No valid mask regions detected in main_mask_A",
+        match=r"CONDITIONAL_IMAGE_0: No valid mask regions detected in main_mask_A",
     ):
         position_mask(mask_with(50, 50, *boxes), mask_with(50, 50, (0, 0, 9, 9)))
 

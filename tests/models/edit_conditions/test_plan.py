@@ -537,7 +537,7 @@ def test_a_mask_that_vanishes_at_the_picture_s_size_is_refused(task: Task, choic
     speck = mask_with(3300, 4700, (1000, 1000, 3, 3))
     with pytest.raises(
         CodedError,
-        match=r"CONDITIONAL_IMAGES\[0\]: nothing of the mask is left at 33x47 pixels",
+        match=r"CONDITIONAL_IMAGE_0: nothing of the mask is left at 33x47 pixels",
     ):
         planned(task, noise(33, 47), speck, region=choice)
 

@@ -21,7 +21,6 @@ from .pictures import encode, flat, mask_with, noise
 SETTINGS = ConditionSettings(
     input_quality=InputQuality.RESIZED,
     max_image_pixels=5_000,
-    max_conditional_images=3,
     lama_model=None,
     shadow_hint=False,
 )
@@ -48,7 +47,7 @@ def read(**changes: Input) -> ConditionsRequest:
     inputs: dict[str, Input] = {
         "PROMPT": b"remove the cup",
         "IMAGE": PICTURE,
-        "CONDITIONAL_IMAGES": [MASK],
+        "CONDITIONAL_IMAGE_0": MASK,
         **changes,
     }
     tensors = {
@@ -78,7 +77,8 @@ def test_a_minimal_removal() -> None:
 
 def test_everything_is_read() -> None:
     request = read(
-        CONDITIONAL_IMAGES=[MASK, encode(flat(3, 4, 5))],
+        CONDITIONAL_IMAGE_0=MASK,
+        CONDITIONAL_IMAGE_1=encode(flat(3, 4, 5)),
         REFERENCE_IMAGE=encode(flat(6, 7, 8)),
         REFERENCE_MASK_R=encode(flat(9, 10, 255)),
         TASK_TYPE=b"insertion",
@@ -116,13 +116,13 @@ def test_an_open_task_is_insertion_with_a_reference_else_removal(
 
 
 def test_white_balance_needs_no_mask() -> None:
-    request = read(TASK_TYPE=b"white-balance", CONDITIONAL_IMAGES=ABSENT)
+    request = read(TASK_TYPE=b"white-balance", CONDITIONAL_IMAGE_0=ABSENT)
     assert request.task is Task.WHITE_BALANCE
     assert request.mask is None
 
 
 def test_white_balance_takes_any_conditional_image_for_a_picture() -> None:
-    request = read(TASK_TYPE=b"white-balance", CONDITIONAL_IMAGES=[encode(flat(3, 4, 0))])
+    request = read(TASK_TYPE=b"white-balance", CONDITIONAL_IMAGE_0=encode(flat(3, 4, 0)))
     assert request.mask is None
     assert [image.shape for image in request.extra_images] == [(4, 3, 3)]
 
@@ -145,13 +145,13 @@ def test_a_region_is_a_word_or_a_box(text: bytes | Absent, region: object) -> No
 
 
 def test_the_default_quality_is_the_settings() -> None:
-    tensors = {"PROMPT": [b"x"], "IMAGE": [PICTURE], "CONDITIONAL_IMAGES": [MASK]}
+    tensors = {"PROMPT": [b"x"], "IMAGE": [PICTURE], "CONDITIONAL_IMAGE_0": [MASK]}
     settings = replace(SETTINGS, input_quality=InputQuality.ORIGINAL)
     assert read_conditions_request(tensors, settings).input_quality is InputQuality.ORIGINAL
 
 
 NO_MASK = (
-    "CONDITIONAL_IMAGES: conditional_images must include at least one image (mask)"
+    "CONDITIONAL_IMAGE_0: conditional_images must include at least one image (mask)"
     " for insertion/removal tasks."
 )
 EMPTY = "No object found in mask (no white pixels): its brightest pixel is 100 of 255"
@@ -175,27 +175,34 @@ REFUSALS: list[tuple[dict[str, Input], str]] = [
     ({"WIDTH": [0]}, "WIDTH: must be at least 1, not 0"),
     ({"HEIGHT": [-5]}, "HEIGHT: must be at least 1, not -5"),
     ({"IMAGE_AREA": [0]}, "IMAGE_AREA: must be at least 1, not 0"),
-    ({"CONDITIONAL_IMAGES": ABSENT}, NO_MASK),
-    ({"CONDITIONAL_IMAGES": []}, NO_MASK),
-    ({"CONDITIONAL_IMAGES": ABSENT, "TASK_TYPE": b"insertion"}, NO_MASK),
-    ({"CONDITIONAL_IMAGES": [MASK] * 4}, "CONDITIONAL_IMAGES: at most 3 images, not 4"),
+    ({"CONDITIONAL_IMAGE_0": ABSENT}, NO_MASK),
+    ({"CONDITIONAL_IMAGE_0": []}, NO_MASK),
+    ({"CONDITIONAL_IMAGE_0": ABSENT, "TASK_TYPE": b"insertion"}, NO_MASK),
+    (
+        {"CONDITIONAL_IMAGE_2": PICTURE},
+        "CONDITIONAL_IMAGE_2: needs CONDITIONAL_IMAGE_1 beside it",
+    ),
+    (
+        {"CONDITIONAL_IMAGE_0": ABSENT, "CONDITIONAL_IMAGE_1": MASK},
+        "CONDITIONAL_IMAGE_1: needs CONDITIONAL_IMAGE_0 beside it",
+    ),
     ({"REFERENCE_MASK_R": MASK}, "REFERENCE_MASK_R: needs REFERENCE_IMAGE beside it"),
     ({"IMAGE": b""}, "IMAGE: " + UNDECODABLE),
     ({"IMAGE": TRUNCATED}, "IMAGE: " + UNDECODABLE),
     ({"IMAGE": encode(flat(100, 51, 0))}, "IMAGE: 100x51 is more than the 5000 pixels allowed"),
-    ({"CONDITIONAL_IMAGES": [TRUNCATED]}, "CONDITIONAL_IMAGES[0]: " + UNDECODABLE),
-    ({"CONDITIONAL_IMAGES": [MASK, b"?"]}, "CONDITIONAL_IMAGES[1]: " + UNDECODABLE),
+    ({"CONDITIONAL_IMAGE_0": TRUNCATED}, "CONDITIONAL_IMAGE_0: " + UNDECODABLE),
+    ({"CONDITIONAL_IMAGE_1": b"?"}, "CONDITIONAL_IMAGE_1: " + UNDECODABLE),
     ({"REFERENCE_IMAGE": b"?"}, "REFERENCE_IMAGE: " + UNDECODABLE),
     (
         {"REFERENCE_IMAGE": PICTURE, "REFERENCE_MASK_R": TRUNCATED},
         "REFERENCE_MASK_R: " + UNDECODABLE,
     ),
-    ({"CONDITIONAL_IMAGES": [encode(flat(9, 9, 100))]}, "CONDITIONAL_IMAGES[0]: " + EMPTY),
+    ({"CONDITIONAL_IMAGE_0": encode(flat(9, 9, 100))}, "CONDITIONAL_IMAGE_0: " + EMPTY),
     (
         {"REFERENCE_IMAGE": PICTURE, "REFERENCE_MASK_R": encode(flat(9, 9, 100))},
         "REFERENCE_MASK_R: " + EMPTY,
     ),
-    ({"CONDITIONAL_IMAGES": [PICTURE]}, "CONDITIONAL_IMAGES[0]: the mask looks like a photograph"),
+    ({"CONDITIONAL_IMAGE_0": PICTURE}, "CONDITIONAL_IMAGE_0: the mask looks like a photograph"),
     ({"REFERENCE_IMAGE": b"?", "TASK_TYPE": b"white-balance"}, "REFERENCE_IMAGE: " + UNDECODABLE),
 ]
 
@@ -229,7 +236,7 @@ def test_no_picture_is_decoded_for_a_request_that_fails_anyway() -> None:
         read(IMAGE=TRUNCATED, MASK_TOOL_TYPE=b"lasso")
 
 
-@pytest.mark.parametrize("name", ["CONDITIONAL_IMAGES", "REFERENCE_MASK_R"])
+@pytest.mark.parametrize("name", ["CONDITIONAL_IMAGE_0", "REFERENCE_MASK_R"])
 def test_a_mask_with_transparency_is_read_by_what_it_means(name: str) -> None:
     hard = mask_with(40, 30, (5, 5, 20, 20))
     strokes = np.dstack([flat(40, 30, 255), hard])
@@ -237,14 +244,14 @@ def test_a_mask_with_transparency_is_read_by_what_it_means(name: str) -> None:
     black_with_hole = np.dstack([flat(40, 30, 0), ~hard])
     for picture in (strokes, hole, black_with_hole):
         request = read(**{"REFERENCE_IMAGE": PICTURE, name: encode(picture)})
-        mask = request.mask if name == "CONDITIONAL_IMAGES" else request.reference_mask
+        mask = request.mask if name == "CONDITIONAL_IMAGE_0" else request.reference_mask
         assert mask is not None
         assert (mask == hard).all()
 
 
 def test_pictures_beside_the_edited_one_are_shown_on_white() -> None:
     clear = encode(np.zeros((4, 3, 4), dtype=np.uint8))
-    request = read(CONDITIONAL_IMAGES=[MASK, clear], REFERENCE_IMAGE=clear, IMAGE=clear)
+    request = read(CONDITIONAL_IMAGE_1=clear, REFERENCE_IMAGE=clear, IMAGE=clear)
     assert request.reference_image is not None
     assert (request.reference_image == 255).all()
     assert (request.extra_images[0] == 255).all()

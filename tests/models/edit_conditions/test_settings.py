@@ -13,7 +13,6 @@ FOLDER = Path(__file__).parents[3] / "model_repository" / "edit_conditions"
 PARAMETERS = {
     "INPUT_QUALITY": "original",
     "MAX_IMAGE_PIXELS": "1000",
-    "MAX_CONDITIONAL_IMAGES": "3",
     "LAMA_MODEL": "",
     "SHADOW_HINT": "true",
 }
@@ -26,7 +25,6 @@ def test_parameters_become_typed_settings(tmp_path: Path) -> None:
     assert settings == ConditionSettings(
         input_quality=InputQuality.ORIGINAL,
         max_image_pixels=1000,
-        max_conditional_images=3,
         lama_model=None,
         shadow_hint=True,
     )
@@ -59,7 +57,6 @@ def test_a_missing_parameter_is_named(key: str, tmp_path: Path) -> None:
         ("MAX_IMAGE_PIXELS", "-5"),
         ("MAX_IMAGE_PIXELS", "1e6"),
         ("MAX_IMAGE_PIXELS", "²"),
-        ("MAX_CONDITIONAL_IMAGES", "four"),
         ("LAMA_MODEL", "absent.pt"),
         ("LAMA_MODEL", "."),
         ("SHADOW_HINT", ""),

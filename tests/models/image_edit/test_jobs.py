@@ -372,6 +372,16 @@ def test_it_is_known_for_how_long_the_engine_has_given_no_sign_of_life(bench: Be
     assert bench.jobs.running_id() == ""
 
 
+def test_it_is_known_for_how_long_conditions_have_been_built(bench: Bench) -> None:
+    assert bench.jobs.conditioning_seconds() == 0
+    job = bench.submit()
+    eventually(lambda: bench.jobs.conditioning_seconds() > 0.2)
+    bench.conditioning.let()
+    eventually(lambda: bench.jobs.conditioning_seconds() == 0)
+    bench.open()
+    assert bench.end(job) == "done"
+
+
 def test_a_cancel_ends_a_job_within_a_unit_of_work(bench: Bench) -> None:
     job, next_ = bench.submit(), bench.submit()
     bench.start(job, steps=1)
@@ -390,6 +400,7 @@ def test_a_stop_ends_a_job_within_a_unit_of_work(bench: Bench) -> None:
     assert bench.end(waiting) == "UNAVAILABLE"
     bench.engine.gate.let_layer()
     assert bench.end(job) == "UNAVAILABLE"
+    bench.conditioning.open()
     stopping.join()
 
 

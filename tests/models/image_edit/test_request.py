@@ -22,6 +22,7 @@ def test_what_a_client_leaves_open() -> None:
     assert request.guidance_scale is request.true_cfg_scale is None
     assert request.static_schedule is False
     assert request.preview is False
+    assert request.debug is True
     assert request.has_reference_image is False
 
 
@@ -36,6 +37,7 @@ def test_what_a_client_says() -> None:
         SEED=2**63 - 1,
         ENABLE_FLOWMATCH_SCHEDULER=True,
         PREVIEW=True,
+        DEBUG=False,
         REFERENCE_IMAGE=b"z",
     )
     assert request.negative_prompt == "wörd"
@@ -46,6 +48,7 @@ def test_what_a_client_says() -> None:
     assert request.seed == 2**63 - 1
     assert request.static_schedule is True
     assert request.preview is True
+    assert request.debug is False
     assert request.has_reference_image is True
 
 
@@ -63,7 +66,8 @@ def test_a_seed_is_drawn_anew_where_none_is_given() -> None:
 def test_only_what_conditioning_reads_goes_to_it_and_all_of_it() -> None:
     tensors: Tensors = {
         "PROMPT": [b"x"],
-        "CONDITIONAL_IMAGES": [b"a", b"b"],
+        "CONDITIONAL_IMAGE_0": [b"a"],
+        "CONDITIONAL_IMAGE_1": [b"b"],
         "TASK_TYPE": [b"\xff"],  # not this module's to judge
         "SEED": [1],
         "NEGATIVE_PROMPT": [b"n"],
@@ -71,7 +75,8 @@ def test_only_what_conditioning_reads_goes_to_it_and_all_of_it() -> None:
     request = read_edit_request(tensors, static_schedule=False, max_bytes=100)
     assert request.condition_inputs == {
         "PROMPT": [b"x"],
-        "CONDITIONAL_IMAGES": [b"a", b"b"],
+        "CONDITIONAL_IMAGE_0": [b"a"],
+        "CONDITIONAL_IMAGE_1": [b"b"],
         "TASK_TYPE": [b"\xff"],
     }
 

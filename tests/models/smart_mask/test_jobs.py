@@ -130,6 +130,17 @@ def test_jobs_run_side_by_side_as_far_as_there_are_workers() -> None:
     bench.jobs.stop()
 
 
+def test_it_is_known_for_how_long_a_thread_has_been_at_one_request(bench: Bench) -> None:
+    assert bench.jobs.longest_seconds() == 0
+    first = bench.submit_running()
+    waiting = bench.submit()
+    assert bench.jobs.longest_seconds() > 0
+    bench.gate.set()
+    assert [first.wait(), waiting.wait()] == [MASK] * 2
+    # The answer goes out behind the work.
+    assert bench.jobs.longest_seconds() == 0
+
+
 def test_a_full_queue_refuses(bench: Bench) -> None:
     bench.submit_running()
     clients = [bench.submit() for _ in range(4)]

@@ -177,7 +177,7 @@ def _fitted(request: ConditionsRequest, mask: Pixels, size: Size) -> Pixels:
     fitted = resize(mask, size, Resampling.NEAREST if two_source else LANCZOS)
     if not binarise(fitted, HARD_THRESHOLD).any():
         raise invalid(
-            "CONDITIONAL_IMAGES[0]",
+            "CONDITIONAL_IMAGE_0",
             "nothing of the mask is left at {}x{} pixels".format(*size),
         )
     return fitted

@@ -21,8 +21,10 @@ RegionChoice = Literal["full", "auto"] | tuple[int, int, int, int]
 
 # Of Qwen-Image-Edit-2509.
 DEFAULT_IMAGE_AREA = 1024 * 1024
-# Of one input: more than any edit has pictures.
-MAX_ELEMENTS = 64
+# Of one input: none is a list. Triton itself refuses one, before it copies the elements.
+MAX_ELEMENTS = 1
+CONDITIONAL_IMAGES = tuple(f"CONDITIONAL_IMAGE_{number}" for number in range(4))
+"""The first is mask A, where the task takes one."""
 
 
 # Existing clients know these very words. The frontend repeats them; a contract test compares.
@@ -61,6 +63,12 @@ class ConditionsRequest:
     image_area: int = DEFAULT_IMAGE_AREA
     """Pixels that the model was made for; larger pictures are worked on at this size."""
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of all its pictures and masks."""
+        pictures = (self.picture.native, self.mask, self.reference_image, self.reference_mask)
+        return sum(each.nbytes for each in (*pictures, *self.extra_images) if each is not None)
+
 
 def read_conditions_request(tensors: Tensors, settings: ConditionSettings) -> ConditionsRequest:
     """Check and decode a request; everything cheap is checked before a picture is decoded.
@@ -87,26 +95,24 @@ def read_conditions_request(tensors: Tensors, settings: ConditionSettings) -> Co
     width, height = (_positive(tensors, name) for name in ("WIDTH", "HEIGHT"))
     image_area = _positive(tensors, "IMAGE_AREA") or DEFAULT_IMAGE_AREA
 
-    conditional_images = tensors.get("CONDITIONAL_IMAGES", ())
-    if len(conditional_images) > settings.max_conditional_images:
-        raise invalid(
-            "CONDITIONAL_IMAGES",
-            f"at most {settings.max_conditional_images} images, not {len(conditional_images)}",
-        )
+    conditional_images = [name for name in CONDITIONAL_IMAGES if tensors.get(name)]
     if task.needs_mask and not conditional_images:
-        raise invalid("CONDITIONAL_IMAGES", NO_MASK)
+        raise invalid(CONDITIONAL_IMAGES[0], NO_MASK)
+    for name, expected in zip(conditional_images, CONDITIONAL_IMAGES, strict=False):
+        if name != expected:
+            raise invalid(name, f"needs {expected} beside it")
     if tensors.get("REFERENCE_MASK_R") and not tensors.get("REFERENCE_IMAGE"):
         raise invalid("REFERENCE_MASK_R", "needs REFERENCE_IMAGE beside it")
 
     most = settings.max_image_pixels
     picture = read_picture(tensors["IMAGE"][0], "IMAGE", most)
     mask, extras = None, []
-    for index, data in enumerate(conditional_images):
-        field = f"CONDITIONAL_IMAGES[{index}]"
-        if index == 0 and task.needs_mask:
-            mask = read_mask(data, field, most)
+    for name in conditional_images:
+        data = tensors[name][0]
+        if name == CONDITIONAL_IMAGES[0] and task.needs_mask:
+            mask = read_mask(data, name, most)
         else:
-            extras.append(read_picture(data, field, most).shown())
+            extras.append(read_picture(data, name, most).shown())
     reference, reference_mask = tensors.get("REFERENCE_IMAGE"), tensors.get("REFERENCE_MASK_R")
     return ConditionsRequest(
         task=task,

@@ -13,7 +13,6 @@ class ConditionSettings:
 
     input_quality: InputQuality
     max_image_pixels: int
-    max_conditional_images: int
     lama_model: Path | None
     shadow_hint: bool
 
@@ -27,7 +26,6 @@ class ConditionSettings:
         return cls(
             input_quality=InputQuality(parameters.choice("INPUT_QUALITY", InputQuality)),
             max_image_pixels=parameters.positive("MAX_IMAGE_PIXELS"),
-            max_conditional_images=parameters.positive("MAX_CONDITIONAL_IMAGES"),
             lama_model=parameters.optional_file("LAMA_MODEL"),
             shadow_hint=parameters.flag("SHADOW_HINT"),
         )

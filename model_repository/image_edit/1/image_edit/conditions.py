@@ -13,9 +13,11 @@ Size = tuple[int, int]
 """Width and height in pixels."""
 OUTPUTS = (
     *("CONDITIONS", "PICTURE", "PROFILE", "REGIONS", "CONTENT", "PASTE_MASKS", "COMPOSITED"),
-    *("IN_PLACE", "SQUARE", "SIZE", "PROMPT", "TASK_TYPE", "DEBUG_INFO"),
+    *("IN_PLACE", "SQUARE", "SIZE", "PROMPT", "TASK_TYPE"),
 )
 """What is asked of edit_conditions."""
+DEBUG_OUTPUT = "DEBUG_INFO"
+"""What is asked of it too, unless the client wants none."""
 
 
 class Box(NamedTuple):
@@ -79,8 +81,8 @@ class Conditions:
     """Of the answer, to which the finished picture is stretched."""
     prompt: str
     task_type: str
-    debug_info: dict[str, Any]
-    """The keys of INFO's debug_info that conditioning knows."""
+    debug_info: dict[str, Any] | None
+    """The keys of INFO's debug_info that conditioning knows; None: not asked for."""
 
 
 def read_conditions(outputs: Mapping[str, npt.NDArray[Any]]) -> Conditions:
@@ -108,5 +110,5 @@ def read_conditions(outputs: Mapping[str, npt.NDArray[Any]]) -> Conditions:
         size=(int(outputs["SIZE"][0]), int(outputs["SIZE"][1])),
         prompt=outputs["PROMPT"][0].decode(),
         task_type=outputs["TASK_TYPE"][0].decode(),
-        debug_info=json.loads(outputs["DEBUG_INFO"][0]),
+        debug_info=json.loads(outputs[DEBUG_OUTPUT][0]) if DEBUG_OUTPUT in outputs else None,
     )

@@ -12,11 +12,15 @@ from image_edit.messages import Failed, Message, Progressed, Stage, Succeeded
 from image_edit.request import EditRequest
 from image_edit.work import GivenUpError, Work
 from model_kit.crash_only import guarded
+from model_kit.deadlines import Units
 from model_kit.errors import Code, CodedError, invalid
 from model_kit.laps import Laps
+from model_kit.memory import Returns
 
 # Far longer than an engine step or a call of edit_conditions takes.
 STOP_TIMEOUT_S = 60.0
+# Of each byte of the picture and its conditions, roughly: files, results, debug pictures.
+_BYTES_OF_EDIT = 4
 
 BuildConditions = Callable[[EditRequest], Conditions]
 Run = Callable[[EditRequest, Conditions, Laps], Generator[Progressed | None, None, Succeeded]]
@@ -84,6 +88,8 @@ class EditJobs:
         self._warm_up = warm_up
         self._give_back_memory = give_back_memory
         self._warmed_up: Future[None] = Future()
+        self._conditioning = Units()
+        self._returns = Returns()
 
         # Guards all below, and the jobs themselves.
         self._changed = threading.Condition()
@@ -149,6 +155,10 @@ class EditJobs:
         """Return how many jobs wait and how many run."""
         with self._changed:
             return self._waiting(), int(self._running is not None)
+
+    def conditioning_seconds(self) -> float:
+        """Return how long the conditions of one job have been being built; 0 if none are."""
+        return self._conditioning.longest_s()
 
     def running_id(self) -> str:
         """Return the id of the job that the engine works on; "" if it is idle, or has no id."""
@@ -231,7 +241,8 @@ class EditJobs:
             steps = job.request.num_inference_steps
             self._emit(job, Progressed(Stage.CONDITIONING, 0, steps, 0.0))
         try:
-            conditions = self._build_conditions(job.request)
+            with self._conditioning.unit():
+                conditions = self._build_conditions(job.request)
         except Exception as error:
             failed = Failed(error_of(error, self._log_error))
             with self._changed:
@@ -257,6 +268,9 @@ class EditJobs:
             self._give_back_memory()
         with self._changed:
             self._end(job, message)
+        size = conditions.picture.nbytes + sum(each.images.nbytes for each in conditions.regions)
+        del conditions
+        self._returns.freed(_BYTES_OF_EDIT * size)
         if isinstance(message, Failed) and isinstance(message.error, DeviceLostError):
             self._device_lost = True
             self._on_device_lost()

@@ -52,14 +52,16 @@ def build_info(
         timings: seconds by `Stage`; LOADING is the wait before the edit's turn.
 
     Returns:
-        JSON object: debug_info, parameters_used, model_used, generation_time (seconds, without
-        the wait) and timings.
+        JSON object: debug_info (null if the client wants none), parameters_used, model_used,
+        generation_time (seconds, without the wait) and timings.
     """
     generation_time = round(sum(timings.values()) - timings[Stage.LOADING], 3)
     size = "{}x{}".format(*conditions.size)
     return json.dumps(
         {
-            "debug_info": {
+            "debug_info": None
+            if conditions.debug_info is None
+            else {
                 **conditions.debug_info,
                 "output_image_size": size,
                 "lora_adapter": spec.task_type,

@@ -15,7 +15,7 @@ CONDITION_INPUTS = frozenset(
     {
         "PROMPT",
         "IMAGE",
-        "CONDITIONAL_IMAGES",
+        *(f"CONDITIONAL_IMAGE_{number}" for number in range(4)),
         "REFERENCE_IMAGE",
         "REFERENCE_MASK_R",
         "TASK_TYPE",
@@ -28,8 +28,8 @@ CONDITION_INPUTS = frozenset(
 )
 # The frontend repeats it, because it counts steps in its estimates; a contract test compares.
 DEFAULT_NUM_INFERENCE_STEPS = 10
-# Of one input. No edit has so many pictures.
-MAX_ELEMENTS = 64
+# Of one input: none is a list. Triton itself refuses one, before it copies the elements.
+MAX_ELEMENTS = 1
 # Small enough for a JSON reader that keeps numbers as doubles.
 DRAWN_SEED_BITS = 32
 
@@ -55,6 +55,8 @@ class EditRequest:
     """0..2^63 - 1; random if the client gave none."""
     static_schedule: bool
     preview: bool
+    debug: bool
+    """Whether INFO has debug_info."""
 
     @property
     def region(self) -> str:
@@ -98,6 +100,7 @@ def read_edit_request(tensors: Tensors, *, static_schedule: bool, max_bytes: int
         seed=secrets.randbits(DRAWN_SEED_BITS) if seed is None else seed,
         static_schedule=_flag(tensors, "ENABLE_FLOWMATCH_SCHEDULER", static_schedule),
         preview=_flag(tensors, "PREVIEW", False),
+        debug=_flag(tensors, "DEBUG", True),
     )
 
 

@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from model_kit.crash_only import unfailing
+from model_kit.deadlines import Units
 from model_kit.errors import Code, CodedError, invalid
 from model_kit.laps import Laps
 from model_kit.lru import PendingError
@@ -69,6 +71,10 @@ class MaskJobs(Generic[Sender]):
         self._workers = workers
         self._max_queue_size = max_queue_size
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mask")
+        self._units = Units()
+        # No client may wait for ever because the thread that owed it an answer is gone.
+        self._take = unfailing("a mask request", self._work, log_error)
+        self._wake = unfailing("a mask request", self._resume, log_error)
         self._numbers = itertools.count()
         # Guards the two below. The pool gets only the numbers of jobs, because it keeps its
         # arguments until a thread is free for them, even of a cancelled job.
@@ -94,7 +100,7 @@ class MaskJobs(Generic[Sender]):
                 )
             number = next(self._numbers)
             # The lock makes a thread that begins at once wait before it looks the number up.
-            self._live[number] = job, self._pool.submit(self._work, number)
+            self._live[number] = job, self._pool.submit(self._take, number)
 
     def cancel_id(self, request_id: str) -> bool:
         """Cancel the job with that id; "" names none.
@@ -119,6 +125,10 @@ class MaskJobs(Generic[Sender]):
         with self._lock:
             running = sum(future.running() for _, future in self._live.values())
             return len(self._live) - running, running
+
+    def longest_seconds(self) -> float:
+        """Return how long a thread has been at one request; 0 if none is at any."""
+        return self._units.longest_s()
 
     def stop(self) -> None:
         """End every job: the waiting ones with an error, the running ones once they are done."""
@@ -147,7 +157,8 @@ class MaskJobs(Generic[Sender]):
         try:
             progress = Progress(job.laps, check)
             progress.note("queue")
-            result = self._run(job.request, progress)
+            with self._units.unit():
+                result = self._run(job.request, progress)
             check()
         except PendingError as pending:
             self._park(number, pending.ends)
@@ -165,7 +176,7 @@ class MaskJobs(Generic[Sender]):
         if job.cancel_requested.is_set() and parked.cancel():
             self._end(number, cancelled())
             return
-        ends.add_done_callback(lambda ended: self._resume(number, parked, ended))
+        ends.add_done_callback(lambda ended: self._wake(number, parked, ended))
 
     def _resume(self, number: int, parked: Future[None], ended: Future[Any]) -> None:
         error = ended.exception()
@@ -174,7 +185,7 @@ class MaskJobs(Generic[Sender]):
                 return  # whoever cancelled it has answered it
             if error is None or _was_cancelled(error):
                 job, _ = self._live[number]
-                self._live[number] = job, self._pool.submit(self._work, number)
+                self._live[number] = job, self._pool.submit(self._take, number)
                 return
         assert isinstance(error, Exception)
         self._end(number, error_of(error, self._log_error))

@@ -53,6 +53,10 @@ class FastsamClient:
             threading.Thread(target=self._try, name="network", daemon=True).start()
         return False
 
+    def is_called(self) -> bool:
+        """Return whether a call has no answer yet."""
+        return bool(self._calls)
+
     def silent_seconds(self) -> float:
         """Return how long fastsam has failed, or a call has waited, whichever is longer.
 

@@ -10,6 +10,7 @@ from model_kit.errors import Code, CodedError, invalid
 from model_kit.foreign import decode_mask, decode_rgb
 from model_kit.lru import Lru
 from model_kit.masks import THRESHOLD, MaskError
+from model_kit.memory import Returns
 from model_kit.pictures import ImageRefusedError
 from smart_mask import selection as mask_selection
 from smart_mask.errors import nothing_found
@@ -25,6 +26,8 @@ from smart_mask.settings import MaskSettings
 _GUIDANCE_SIDE = 512
 # A mask without any brighter pixel counts as empty.
 _HALF = 127
+# Of each pixel of the picture, roughly: what a request works on. A new picture is decoded too.
+_BYTES_OF_CLICK, _BYTES_OF_PICTURE = 4, 12
 # Border adjustment for the most salient object, unless the client gives one.
 _SALIENT_BORDER = 5
 
@@ -59,6 +62,7 @@ class Segmenter:
         """
         self._settings = settings
         self._infer = infer
+        self._returns = Returns()
         self._cache: Lru[Features] = Lru(settings.cache_bytes, settings.cache_ttl_s)
 
     def cache_counts(self) -> dict[str, int]:
@@ -97,6 +101,7 @@ class Segmenter:
         # OpenCV's default level is also its fastest.
         _, png = cv2.imencode(".png", finished)
         progress.note("encode")
+        self._returns.freed((_BYTES_OF_CLICK if cached else _BYTES_OF_PICTURE) * finished.size)
         return Mask(
             png.tobytes(),
             image_id,

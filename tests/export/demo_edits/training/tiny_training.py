@@ -38,4 +38,5 @@ def make_quick(patch: pytest.MonkeyPatch) -> None:
 
 
 def _normalised(gradient: torch.Tensor, *_: object) -> torch.Tensor:
-    return gradient / gradient.norm().clamp(min=1e-7)
+    normalised: torch.Tensor = gradient / gradient.norm().clamp(min=1e-7)
+    return normalised

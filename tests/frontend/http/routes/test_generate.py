@@ -213,7 +213,8 @@ async def test_an_edit_whose_client_left_before_its_answer_is_cancelled(
     for _ in range(5):
         _, writer = await asyncio.open_connection(url.host, url.port)
         writer.write(
-            b"POST /api/generate/async HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"POST /api/generate/async HTTP/1.1\r\n"
+            b"Host: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         )
         await writer.drain()
@@ -353,7 +354,8 @@ async def test_what_is_sent_to_the_model(client: WebClient, triton: FakeTriton) 
     assert triton.requests[task_id] == {
         "PROMPT": ["đặt bình hoa".encode()],
         "IMAGE": [plain(picture)],
-        "CONDITIONAL_IMAGES": [plain_mask(mask), plain(picture)],
+        "CONDITIONAL_IMAGE_0": [plain_mask(mask)],
+        "CONDITIONAL_IMAGE_1": [plain(picture)],
         "REFERENCE_IMAGE": [plain(reference)],
         "REFERENCE_MASK_R": [plain_mask(reference_mask)],
         "NEGATIVE_PROMPT": [b"blurry"],
@@ -662,7 +664,9 @@ async def test_who_does_not_read_disturbs_nobody(client: WebClient, triton: Fake
     url = client.http.base_url
     mute = [await asyncio.open_connection(url.host, url.port) for _ in range(5)]
     for reader, writer in mute:
-        writer.write(f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        writer.write(
+            f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        )
         await reader.readuntil(b"\r\n\r\n")
     for _ in range(5):  # who leave in mid-stream
         async with contextlib.aclosing(client.events(task_id)) as events_of_one:

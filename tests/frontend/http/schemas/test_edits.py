@@ -39,6 +39,7 @@ NULLABLE = [
     "enable_flowmatch_scheduler",
     "mask_tool_type",
     "preview",
+    "debug",
 ]
 
 

@@ -1,0 +1,153 @@
+"""Owns frontends as processes that die and come back, and a client that outlives them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from frontend.launcher import ports
+from tests.fakes.web_client import TERMINAL, Json, WebClient, edit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+PATIENCE_S = 60.0
+PAUSE_S = 0.05
+
+
+class Frontend:
+    """One address and one state folder, whoever serves them.
+
+    Args:
+        folder: for its state and its log.
+        triton_url: host:port of the Triton that it uses.
+        settings: further settings by name, without the ARTMANCER_ prefix.
+    """
+
+    def __init__(self, folder: Path, triton_url: str, **settings: str) -> None:
+        [port] = ports.free(1)
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = folder / "frontend.log"
+        values = {
+            "PORT": str(port),
+            "TRITON_URL": triton_url,
+            "STATE_FOLDER": str(folder / "state"),
+            "PING_INTERVAL_S": "0.1",
+            "PING_TIMEOUT_S": "10",
+            "CANCEL_TIMEOUT_S": "10",
+            **settings,
+        }
+        self._environment = os.environ | {f"ARTMANCER_{k}": v for k, v in values.items()}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, kill_at: str = "") -> None:
+        """Start a process; it answers on return. It kills itself at the point `kill_at`."""
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "tests.durability.victim", kill_at),
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+            )
+        async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient() as client:
+            while True:
+                assert self._process.returncode is None, self._log.read_text()[-4000:]
+                with contextlib.suppress(httpx.TransportError):
+                    if (await client.get(f"{self.url}/readyz")).status_code == 200:
+                        return
+                await asyncio.sleep(PAUSE_S)
+
+    async def died(self) -> None:
+        """Return once the process has killed itself."""
+        assert self._process is not None
+        async with asyncio.timeout(PATIENCE_S):
+            assert await self._process.wait() == -signal.SIGKILL, self._log.read_text()[-4000:]
+
+    async def kill(self) -> None:
+        """Kill the process with no warning."""
+        assert self._process is not None
+        self._process.kill()
+        await self.died()
+
+    async def stop(self) -> None:
+        """End the process as Ctrl-C does, if it still runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(PATIENCE_S):
+                await self._process.wait()
+
+
+class Survivor:
+    """A client that sends again whatever was not answered.
+
+    Args:
+        url: of the frontend.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.log: dict[int, Json] = {}
+        """What the stream has told, by number."""
+
+    async def submit(self, **changes: Any) -> str:
+        """Submit an edit until there is an answer; return its id."""
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        answer = await self._persist("POST", "/api/generate", json=edit(**changes), headers=headers)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["task_id"])
+
+    async def cancel(self, task_id: str) -> None:
+        """Cancel a job until there is an answer."""
+        answer = await self._persist("POST", f"/api/generate/async/cancel/{task_id}")
+        assert answer.status_code == 200, answer.text
+
+    async def result(self, task_id: str) -> Json:
+        """Return a result."""
+        answer = await self._persist("GET", f"/api/generate/result/{task_id}")
+        assert answer.status_code == 200, answer.text
+        body: Json = answer.json()
+        return body
+
+    async def follow(self, task_id: str) -> list[Json]:
+        """Follow a job to its end over any number of frontends; return its log."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not self.log or self.log[max(self.log)]["status"] not in TERMINAL:
+                with contextlib.suppress(httpx.TransportError, AssertionError):
+                    async for event in self._events(task_id):
+                        self._keep(event)
+                await asyncio.sleep(PAUSE_S)
+        assert list(self.log) == list(range(1, len(self.log) + 1))
+        return list(self.log.values())
+
+    async def _events(self, task_id: str) -> AsyncIterator[Json]:
+        newest = max(self.log, default=0)
+        async with (
+            WebClient(self._url) as client,
+            contextlib.aclosing(client.events(task_id, newest)) as events,
+        ):
+            async for event in events:
+                yield event
+
+    def _keep(self, event: Json) -> None:
+        if "seq" in event:
+            known = self.log.setdefault(event["seq"], event)
+            if known != event:
+                raise RuntimeError(f"number {event['seq']} is {event} and was {known}")
+
+    async def _persist(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient(base_url=self._url) as client:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    answer = await client.request(method, path, **options)
+                    if answer.status_code != 503:
+                        return answer
+                await asyncio.sleep(PAUSE_S)

@@ -1,0 +1,155 @@
+"""A frontend is killed at each point of a job's life; its job ends once, as if nothing had been."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.durability.frontends import Frontend, Survivor
+from tests.fakes.triton_server import FakeTriton
+from tests.fakes.web_client import TERMINAL
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.fakes.web_client import Json
+
+MOMENTS = ("before", "within", "after")
+STEPS = 6
+
+
+@pytest.fixture
+async def triton() -> AsyncIterator[FakeTriton]:
+    fake = FakeTriton()
+    await fake.start()
+    yield fake
+    await fake.kill()
+
+
+@pytest.fixture
+async def frontend(tmp_path: Path, triton: FakeTriton) -> AsyncIterator[Frontend]:
+    made = Frontend(tmp_path, triton.url, MAX_IN_FLIGHT="1")
+    yield made
+    await made.stop()
+
+
+def check_log(events: list[Json], end: str) -> None:
+    """Assert what holds of every log, whatever died meanwhile."""
+    states = [event["status"] for event in events]
+    assert [state for state in states if state in TERMINAL] == [end]
+    assert states[-1] == end
+    for before, after in itertools.pairwise(events):
+        assert before["progress"] <= after["progress"]
+        assert before["current_step"] <= after["current_step"]
+        assert before["restarts"] <= after["restarts"] <= 1
+
+
+async def everybody_sees(frontend: Frontend, task_id: str, events: list[Json]) -> None:
+    """Assert that one who comes late is told the same."""
+    assert await Survivor(frontend.url).follow(task_id) == events
+
+
+@pytest.mark.parametrize(
+    ("step", "moment"),
+    [
+        (step, moment)
+        for step in ("create", "claim", "append", "end")
+        for moment in MOMENTS
+        # A worker tries to claim before there is a job.
+        if (step, moment) != ("claim", "before")
+    ],
+)
+async def test_an_edit_ends_once_whatever_its_frontend_dies_in(
+    frontend: Frontend, triton: FakeTriton, step: str, moment: str
+) -> None:
+    await frontend.start(kill_at=f"{step}.{moment}")
+    client = Survivor(frontend.url)
+    submitting = asyncio.create_task(client.submit(num_inference_steps=STEPS))
+    await frontend.died()
+    await frontend.start()
+    task_id = await submitting
+    events = await client.follow(task_id)
+    check_log(events, "done")
+    await everybody_sees(frontend, task_id, events)
+    assert (await client.result(task_id))["parameters_used"] == {"seed": 7}
+    # Triton had the job before an append or an end. What was committed is not done again.
+    lost = step == "append" or (step, moment) in (("end", "before"), ("end", "within"))
+    assert len(triton.starts) == 1 + lost
+    claims = 1 + (lost or (step, moment) == ("claim", "after"))
+    assert triton.starts[-1] == f"{task_id}.{claims}"
+    assert {each.rpartition(".")[0] for each in triton.starts} == {task_id}
+    assert events[-1]["restarts"] == lost
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("runs", [False, True], ids=["waiting", "running"])
+async def test_a_cancel_is_kept_whatever_its_frontend_dies_in(
+    frontend: Frontend, triton: FakeTriton, moment: str, runs: bool
+) -> None:
+    triton.hold()
+    await frontend.start(kill_at=f"ask_cancel.{moment}")
+    client = Survivor(frontend.url)
+    first = await client.submit(num_inference_steps=STEPS)
+    task_id = first if runs else await client.submit(num_inference_steps=STEPS)
+    async with asyncio.timeout(30):
+        while f"{first}.1" not in triton.starts:
+            await asyncio.sleep(0.02)
+    cancelling = asyncio.create_task(client.cancel(task_id))
+    await frontend.died()
+    await frontend.start()
+    await cancelling
+    events = await client.follow(task_id)
+    check_log(events, "cancelled")
+    await everybody_sees(frontend, task_id, events)
+    if not runs:
+        triton.release()
+        check_log(await Survivor(frontend.url).follow(first), "done")
+        # Until the cancel is kept, a frontend that comes back may begin the job.
+        assert moment != "after" or not any(task_id in each for each in triton.starts)
+
+
+async def test_a_queue_outlives_kills_in_its_order(frontend: Frontend, triton: FakeTriton) -> None:
+    triton.behaviour.step_s = 0.05
+    await frontend.start()
+    clients = [Survivor(frontend.url) for _ in range(4)]
+    ids = [await client.submit(num_inference_steps=STEPS) for client in clients]
+    following = [
+        asyncio.create_task(client.follow(task_id))
+        for client, task_id in zip(clients, ids, strict=True)
+    ]
+    for _ in range(2):
+        seen = len(triton.starts)
+        async with asyncio.timeout(30):
+            while len(triton.starts) == seen:
+                await asyncio.sleep(0.01)
+        await frontend.kill()
+        await frontend.start()
+    logs = await asyncio.gather(*following)
+    for events in logs:
+        check_log(events, "done")
+    first_starts = list(dict.fromkeys(each.rpartition(".")[0] for each in triton.starts))
+    assert sorted(first_starts) == sorted(ids)
+    assert len(triton.starts) <= len(ids) + 2
+
+
+async def test_a_stopped_frontend_s_edit_goes_on_at_once(
+    frontend: Frontend, triton: FakeTriton
+) -> None:
+    triton.hold()
+    await frontend.start()
+    client = Survivor(frontend.url)
+    task_id = await client.submit(num_inference_steps=STEPS)
+    following = asyncio.create_task(client.follow(task_id))
+    async with asyncio.timeout(30):
+        while not triton.starts:
+            await asyncio.sleep(0.02)
+    await frontend.stop()
+    triton.release()
+    await frontend.start()
+    check_log(await following, "done")
+    assert triton.starts == [f"{task_id}.1", f"{task_id}.2"]
+    assert triton.cut_streams == []

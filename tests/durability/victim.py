@@ -1,0 +1,79 @@
+"""Owns a frontend that kills itself at a named point, as a crash of the machine's luck would.
+
+`python -m tests.durability.victim POINT` serves by the environment's settings. A point is the name
+of a store's transaction and a moment: `before` it begins, `within` it, before its commit, or
+`after` its commit, before anybody hears of it. POINT may be empty.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from frontend.dispatch import dispatcher
+from frontend.http import app
+from frontend.jobs.sql_store import SqlStore
+from frontend.jobs.sqlite import SqliteDriver
+from frontend.serving import running
+from frontend.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LEASE_S = 3.0
+"""Short, so that a test does not wait long for a lost job."""
+APPENDS = 3
+"""The job has run for so many events when an append kills."""
+
+
+def main(point: str) -> None:
+    """Serve until the point is reached, or for ever."""
+    dispatcher.LEASE_S = app.LEASE_S = LEASE_S  # type: ignore[misc, attr-defined]
+    if point:
+        name, _, moment = point.partition(".")
+        _arm(name, moment)
+    with running(Settings()) as serving:
+        serving.wait()
+
+
+def _arm(name: str, moment: str) -> None:
+    left = APPENDS if name == "append" else 1
+
+    def reached(steps: Any, outcome: object = True) -> bool:
+        nonlocal left
+        if steps.__name__ != name or outcome is None:
+            return False
+        left -= 1
+        return left == 0
+
+    write: Callable[..., Any] = SqlStore._write
+    drive: Callable[..., Any] = SqliteDriver._drive
+
+    async def armed_write(self: SqlStore, steps: Any, *topics: str) -> Any:
+        if moment == "before" and reached(steps):
+            die()
+        outcome = await write(self, steps, *topics)
+        if moment == "after" and reached(steps, outcome):
+            die()
+        return outcome
+
+    def armed_drive(self: SqliteDriver, connection: Any, steps: Any) -> Any:
+        outcome = drive(self, connection, steps)
+        if moment == "within" and reached(steps, outcome):
+            die()
+        return outcome
+
+    SqlStore._write = armed_write  # type: ignore[method-assign]
+    SqliteDriver._drive = armed_drive  # type: ignore[method-assign]
+
+
+def die() -> NoReturn:
+    """End this process at once: nothing is finished, nothing is written."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("it is dead")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
