@@ -97,7 +97,8 @@ def test_every_prompt_is_one_field_of_a_mask_request() -> None:
 
 def test_every_field_of_an_edit_can_be_requested() -> None:
     requested = {name.removeprefix("input_") for name in GenerationRequest.model_fields}
-    requested = {"input_quality" if name == "quality" else name for name in requested}
+    requested = {"input_quality" if name == "quality" else name for name in requested} - {"retry"}
+    # Whether a lost job is begun anew is no matter of the edit.
     assert requested == {field.name for field in fields(EditParams)}
 
 

@@ -30,7 +30,7 @@ APPENDS = 3
 
 def main(point: str) -> None:
     """Serve until the point is reached, or for ever."""
-    dispatcher.LEASE_S = app.LEASE_S = LEASE_S  # type: ignore[misc, attr-defined]
+    dispatcher.LEASE_S = app.LEASE_S = LEASE_S  # type: ignore[attr-defined]
     if point:
         name, _, moment = point.partition(".")
         _arm(name, moment)
