@@ -20,6 +20,7 @@ from frontend.dispatch.outage import Outage
 from frontend.dispatch.queue import JobQueue, LiveJob
 from frontend.domain.edits import EditResult, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
+from frontend.domain.owners import price
 from frontend.errors import (
     BackendError,
     ClosingError,
@@ -33,8 +34,9 @@ from frontend.errors import (
     UnsupportedError,
 )
 from frontend.jobs.rules import CANCELLED_TEXT
-from frontend.jobs.store import EVERYBODY, MAX_ATTEMPTS, NewJob
+from frontend.jobs.store import MAX_ATTEMPTS, NewJob
 from frontend.loop_time import RunningClock
+from frontend.shares import Budgets
 from frontend.supervision import Rounds, supervised_task
 from frontend.triton.edit_tensors import edit_update, in_field_names
 from frontend.triton.loading import loading_stage, outage_error
@@ -44,7 +46,8 @@ if TYPE_CHECKING:
 
     from frontend.domain.edits import EditParams, EditProgress, Size
     from frontend.domain.models import EditModelState
-    from frontend.jobs.store import Claim, Held, JobStore, Key
+    from frontend.domain.owners import Owner
+    from frontend.jobs.store import Claim, Held, JobStore, Key, Waiting
     from frontend.settings import Settings
     from frontend.triton.watch import TritonWatch
 
@@ -86,6 +89,7 @@ class EditService:
             self._running_clock,
         )
         self._watches = dict(zip(self._queue.lanes, watches, strict=True))
+        self._budgets = Budgets(self._clock)
         self._outage = Outage(settings.recovery_timeout_s)
         self._image_area = UNKNOWN_AREA
         self._tasks: set[asyncio.Task[None]] = set()
@@ -147,19 +151,20 @@ class EditService:
             return states
         raise self._outage_error()
 
-    def admit(self, task_type: str) -> None:
+    def admit(self, owner: Owner, task_type: str) -> None:
         """Check that an edit would be accepted now, before any work is put into it.
 
         Raises:
             UnavailableError: Triton is down, the queue is full, or the server is stopping.
+            TooMuchError: the owner has as many jobs waiting, or has had as many, as it may.
             UnsupportedError: the loaded bundle cannot run `task_type`.
         """
         if self._closing:
             raise ClosingError()
         if not any(task_type in state.adapters for state in self.require()):
             raise UnsupportedError(f"task_type: the adapter for {task_type} is not installed")
-        if self._queue.full:
-            raise UnavailableError("The queue is full")
+        self._queue.check(owner)
+        self._budgets.check(owner)
 
     def expected_seconds(self, steps: int, size: Size | None) -> float | None:
         """Return how long an edit takes on an idle engine, in seconds.
@@ -177,34 +182,42 @@ class EditService:
 
     async def submit(
         self,
+        owner: Owner,
         params: EditParams,
         original: bytes,
         size: Size | None,
         *,
         key: Key | None = None,
-        owner: str = EVERYBODY,
         retry: bool = True,
     ) -> str:
         """Queue an edit and return the id of its job.
 
         Args:
+            owner: whose it is.
             params: the edit.
             original: the file that its picture came as.
             size: of the answer, if known.
             key: what the client calls it; one key is one job.
-            owner: whose it is.
             retry: whether it is begun anew if what runs it is lost.
 
         Raises:
             InvalidInputError: the key came with another request before.
             UnavailableError: Triton is down, or the queue or the job store is full.
+            TooMuchError: the owner has as much waiting, or has had as much, as it may.
             UnsupportedError: the loaded bundle cannot run the task.
         """
         # A second time, because the queue may have filled up while the images were decoded.
-        self.admit(params.task_type)
+        self.admit(owner, params.task_type)
         pixels = self._pixels(size)
+        steps, task_type = params.num_inference_steps, params.task_type
         job = LiveJob(
-            str(uuid.uuid4()), params.num_inference_steps, pixels, size, task_type=params.task_type
+            str(uuid.uuid4()),
+            steps,
+            pixels,
+            owner.name,
+            owner.limits.max_running,
+            size=size,
+            task_type=task_type,
         )
         self._queue.enter(job)
         try:
@@ -231,7 +244,10 @@ class EditService:
             self._queue.leave(job)
             return created.job_id
         job.number = created.number
-        log.info("job_queued", task_id=job.job_id, task_type=params.task_type, steps=job.steps)
+        self._budgets.spend(owner, price(steps, pixels))
+        log.info(
+            "job_queued", task_id=job.job_id, task_type=task_type, steps=steps, owner=owner.name
+        )
         self._room.set()
         return job.job_id
 
@@ -284,22 +300,30 @@ class EditService:
         """Learn what waits in the store: from before a start, or from another process."""
         known = [job for job in self._queue.waiting.values() if job.number < math.inf]
         listed = {each.job_id: each for each in await self._store.waiting()}
+        self._queue.turns |= {each.owner: each.last_turn for each in listed.values()}
         for job in known:
             # Unless it has been started meanwhile.
             if job.job_id not in listed and self._queue.waiting.get(job.job_id) is job:
                 self._queue.leave(job)
         for job_id, each in listed.items():
             if job_id not in self._queue.waiting and job_id not in self._queue.running:
-                self._queue.enter(self._live(each.number, job_id, each.task_type, each.last))
+                self._queue.enter(self._live(each, each.last))
+        owners = {job.owner for job in self._queue.waiting.values()}
+        owners |= {job.owner for job in self._queue.running.values()}
+        self._queue.turns = {
+            owner: turn for owner, turn in self._queue.turns.items() if owner in owners
+        }
 
-    def _live(self, number: int, job_id: str, task_type: str, event: JobEvent) -> LiveJob:
+    def _live(self, stored: Waiting | Claim, event: JobEvent) -> LiveJob:
         return LiveJob(
-            job_id,
+            stored.job_id,
             event.total_steps,
             self._pixels(event.size),
-            event.size,
-            task_type=task_type,
-            number=number,
+            stored.owner,
+            stored.max_running,
+            size=event.size,
+            task_type=stored.task_type,
+            number=stored.number,
             entered_at=self._clock(),
         )
 
@@ -325,10 +349,10 @@ class EditService:
                 return
             job = self._queue.waiting.get(claim.job_id)
             if job is None:
-                job = self._live(claim.number, claim.job_id, claim.task_type, claim.last[1])
+                job = self._live(claim, claim.last[1])
             job.request_id = claim.request_id
             job.log = JobLog(self._store, claim, LEASE_S)
-            self._queue.start(job, free)
+            self._queue.start(job, free, claim.turn)
             self._in_background(self._run(job, claim))
 
     def _as_queued(self, event: JobEvent, position: int, seconds_left: float) -> JobEvent:

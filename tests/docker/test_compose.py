@@ -67,6 +67,31 @@ def test_only_the_frontend_and_the_proxy_are_published() -> None:
     assert SERVICES["triton-cpu"]["networks"]["models"]["aliases"] == ["triton"]
 
 
+@pytest.mark.parametrize(
+    ("env", "refused"),
+    [
+        ({}, False),
+        ({"ARTMANCER_BIND": "0.0.0.0"}, True),
+        ({"ARTMANCER_PROXY_BIND": "192.0.2.1"}, True),
+        ({"ARTMANCER_BIND": "0.0.0.0", "ARTMANCER_ALLOW_ANONYMOUS": "true"}, False),
+        ({"ARTMANCER_BIND": "0.0.0.0", "ARTMANCER_KEYS_FILE": "/keys/keys.toml"}, False),
+    ],
+    ids=str,
+)
+def test_the_frontend_knows_where_it_is_published(env: dict[str, str], *, refused: bool) -> None:
+    given: dict[str, Any] = {
+        name.removeprefix("ARTMANCER_").lower(): VARIABLE.sub(
+            lambda found: env.get(found[1], found[2]), value
+        )
+        for name, value in SERVICES["frontend"]["environment"].items()
+        if name in ("ARTMANCER_PUBLISHED_AT", "ARTMANCER_KEYS_FILE", "ARTMANCER_ALLOW_ANONYMOUS")
+    }
+    settings = Settings(host="0.0.0.0", **given)
+    let_in = settings.allow_anonymous or settings.keys_file is not None
+    assert (settings.reached_from_outside and not let_in) is refused
+    assert any(each.endswith(":/keys:ro") for each in SERVICES["frontend"]["volumes"])
+
+
 @pytest.mark.parametrize("name", ["triton", "triton-second", "triton-cpu"])
 def test_triton_has_time_to_finish_its_jobs(name: str) -> None:
     service = SERVICES[name]
@@ -110,7 +135,7 @@ def test_serving_reads_what_export_writes() -> None:
 @pytest.mark.parametrize("name", ["triton", "triton-second", "triton-cpu"])
 def test_the_frontend_reads_where_triton_tells_how_far_its_load_is(name: str) -> None:
     assert "loading:/run/artmancer" in SERVICES[name]["volumes"]
-    assert SERVICES["frontend"]["volumes"] == ["loading:/run/artmancer:ro"]
+    assert "loading:/run/artmancer:ro" in SERVICES["frontend"]["volumes"]
     assert SERVICES[name]["environment"]["ARTMANCER_LOADING_FILE"] == f"/run/artmancer/{name}"
     found = re.compile(r"ARTMANCER_LOADING_FILE=(\S+)")
     folder, file = (
