@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
-from frontend.errors import ClosingError, JobNotFoundError, ServingError
+from frontend.errors import ClosingError, JobNotFoundError, ServingError, StoreAwayError
 from frontend.jobs import rules, transactions
 from frontend.jobs.records import params_of, pictures_of
 from frontend.jobs.statements import row, rows
@@ -59,16 +59,16 @@ class SqlStore:
         pictures = pictures_of(job.params)
         size = sum(len(data) for data in pictures.values())
         # Before anything is written; looked at again together with the row.
-        await self._driver.read(
-            transactions.room(
-                self._bounds, job.owner, size + len(job.original) + transactions.EVENT_BYTES
-            )
-        )
+        before = await self._driver.read(transactions.look(job, self._bounds, size))
+        if before is not None:
+            return before
         await self._put(job.job_id, "original", job.original)
         for name, data in pictures.items():
             await self._put(job.job_id, f"input/{name}", data)
         try:
             created = await self._write(transactions.create(job, self._bounds, size), _WORK)
+        except StoreAwayError:
+            raise  # the row may be there; if it is not, a sweep takes the pictures
         except ServingError:
             await self._drop(job.job_id)
             raise

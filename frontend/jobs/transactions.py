@@ -84,15 +84,28 @@ def room(bounds: Bounds, owner: Owner, size: int) -> Steps[None]:
         raise TooMuchError(f"This client has as many bytes in waiting jobs as one may: {most}")
 
 
-def create(new: NewJob, bounds: Bounds, input_bytes: int) -> Steps[Created]:
-    """Add a job, whose pictures are there already; see JobStore."""
-    yield from rows("lock")
+def look(new: NewJob, bounds: Bounds, input_bytes: int) -> Steps[Created | None]:
+    """Return the job if it has been added before, and else check that there is room for it.
+
+    Raises:
+        InvalidInputError: its key came with another request.
+        UnavailableError: there is no room.
+        TooMuchError: there is none beside its owner's other jobs.
+    """
     if new.key and (found := (yield from keyed(new.owner.name, new.key))) is not None:
         return Created(found["task_id"], found["number"], replayed=True)
     if (found := (yield from row("number_of", new.job_id))) is not None:
         return Created(new.job_id, found["number"], replayed=False)
+    yield from room(bounds, new.owner, input_bytes + len(new.original) + EVENT_BYTES)
+    return None
+
+
+def create(new: NewJob, bounds: Bounds, input_bytes: int) -> Steps[Created]:
+    """Add a job, whose pictures are there already; see JobStore."""
+    yield from rows("lock")
+    if (before := (yield from look(new, bounds, input_bytes))) is not None:
+        return before
     size = input_bytes + len(new.original) + EVENT_BYTES
-    yield from room(bounds, new.owner, size)
     yield from make_space(bounds, new.owner.name, size)
     added = yield from row(
         "insert_job",
