@@ -19,8 +19,6 @@ Num_py==1.26.4 ; python_version < '3.13' \\
     --hash={ONE}
 idna==3.20
 """
-    f"# a comment\nNum_py==1.26.4 ; python_version < '3.13' \\\n    --hash={ONE}\nidna==3.20\n"
-)
 
 
 @pytest.fixture(autouse=True)
