@@ -637,7 +637,7 @@ class EditService:
     @property
     def taken_by(self) -> list[str]:
         """Ids of ended jobs that a model still works on, so that others wait."""
-        return [lane.taken_by.rpartition(".")[0] for lane in self._watches if lane.taken_by]
+        return [lane.taken_by.rsplit(".", 1)[0] for lane in self._watches if lane.taken_by]
 
     @property
     def _taken(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from frontend.pictures import workers
 from frontend.settings import Settings
 from tests.docs.pages import Block, blocks
 
@@ -148,9 +149,26 @@ def test_the_frontend_reads_where_triton_tells_how_far_its_load_is(name: str) ->
 def test_every_container_is_read_only_and_has_no_capabilities() -> None:
     for service in SERVICES.values():
         assert service["read_only"] is True
-        assert service["tmpfs"] == ["/tmp"]
+        (temporary,) = service["tmpfs"]
+        assert re.fullmatch(r"/tmp:size=\d+[mg]", temporary)
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_every_container_has_bounds_of_processes_and_of_memory() -> None:
+    for name, service in SERVICES.items():
+        assert 0 < service["pids_limit"] <= 8192
+        # What an export needs has not been measured, and no stranger reaches it.
+        assert ("mem_limit" in service) == (not name.startswith("export"))
+
+
+def test_the_frontend_s_memory_holds_what_its_settings_allow() -> None:
+    settings = Settings()
+    stores = int(DEFAULTS["ARTMANCER_MEMORY_BYTES"]) + settings.image_store_bytes
+    pending = settings.max_pending_body_bytes + settings.max_pending_answer_bytes
+    limit = int(DEFAULTS["FRONTEND_MEMORY"].removesuffix("g")) * 2**30
+    # A body is held as bytes, text and file at worst.
+    assert stores + 3 * pending + 3 * workers.MAX_HELD_BYTES // 2 < limit
 
 
 @pytest.mark.parametrize(

@@ -394,6 +394,18 @@ async def test_to_create_again_changes_nothing(store: JobStore) -> None:
     assert await store.original("a") == b"original"
 
 
+# rule 6
+async def test_to_create_again_works_although_the_queue_is_full(open_store: OpenStore) -> None:
+    store = await open_store(waiting=1)
+    key = Key("k", b"digest")
+    await created(store, "a", key)
+    with pytest.raises(UnavailableError, match="The queue is full"):
+        await created(store, "b")
+    assert await created(store, "a", key) == "a"
+    assert await created(store, "c", key) == "a"
+    assert await store.original("a") == b"original"
+
+
 async def test_one_key_is_one_job(open_store: OpenStore) -> None:
     stores = [await open_store() for _ in range(3)]
     key = Key("k", b"digest")
