@@ -164,7 +164,7 @@ def test_every_container_has_bounds_of_processes_and_of_memory() -> None:
 
 def test_the_frontend_s_memory_holds_what_its_settings_allow() -> None:
     settings = Settings()
-    stores = int(DEFAULTS["ARTMANCER_MEMORY_BYTES"]) + settings.image_store_bytes
+    stores = settings.image_store_bytes  # jobs lie on the disk
     pending = settings.max_pending_body_bytes + settings.max_pending_answer_bytes
     limit = int(DEFAULTS["FRONTEND_MEMORY"].removesuffix("g")) * 2**30
     # A body is held as bytes, text and file at worst.
