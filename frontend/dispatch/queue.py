@@ -81,10 +81,8 @@ class LiveJob:
     """When it was queued; seconds of the queue's clock."""
     started_at: float | None = None
     """When it was last sent to a Triton, unless it waits again; the same clock."""
-    number: float = math.inf
-    """Its number in the store, which is the order of starts; unknown until the store has it."""
-    position: int = 0
-    """1 for the next to start."""
+    number: int = 0
+    """Its number in the store, which is the order of starts."""
     end_reason: ServingError | None = None
     """Why it ends early, once that is known."""
     request_id: str = ""
@@ -125,7 +123,6 @@ class JobQueue:
     """Edits in the order of their start.
 
     Args:
-        max_waiting: maximum number of waiting jobs.
         max_running: maximum number of running jobs of one lane.
         clock: the time in seconds; only differences count.
         lanes: number of engines.
@@ -135,13 +132,11 @@ class JobQueue:
 
     def __init__(
         self,
-        max_waiting: int,
         max_running: int,
         clock: Callable[[], float],
         lanes: int = 1,
         running_clock: Callable[[], float] | None = None,
     ) -> None:
-        self._max_waiting = max_waiting
         self._max_running = max_running
         self._clock = clock
         self._running_clock = running_clock or clock
@@ -150,17 +145,11 @@ class JobQueue:
         self.waiting: dict[str, LiveJob] = {}
         self.running: dict[str, LiveJob] = {}
 
-    @property
-    def full(self) -> bool:
-        """Whether no further job may enter."""
-        return len(self.waiting) >= self._max_waiting
-
     def enter(self, job: LiveJob) -> None:
-        """Put `job` to its place, which is the last one as long as it has no number."""
+        """Put `job` to its place."""
         job.entered_at = self._clock()
         in_order = sorted([*self.waiting.values(), job], key=lambda job: job.number)
         self.waiting = {job.job_id: job for job in in_order}
-        job.position = in_order.index(job) + 1
 
     def free_lane(self) -> Lane | None:
         """Return the idlest of the lanes that may have another job; None if none may."""
@@ -224,11 +213,16 @@ class JobQueue:
             job.job_id: (position, seconds) for position, (job, seconds) in places if position > 0
         }
 
-    def _schedule(self) -> Iterator[tuple[LiveJob, float]]:
+    def outlook(self, job: LiveJob) -> tuple[int, float]:
+        """Return the position and `seconds_left` that `job` would have behind all others."""
+        *_, (_, seconds) = self._schedule(job)
+        return len(self.waiting) + 1, seconds
+
+    def _schedule(self, *more: LiveJob) -> Iterator[tuple[LiveJob, float]]:
         now = self._clock()
         working = [lane for lane in self.lanes if lane.ready or lane.running]
         busy = dict.fromkeys(working or self.lanes, 0.0)
-        for job in itertools.chain(self.running.values(), self.waiting.values()):
+        for job in itertools.chain(self.running.values(), self.waiting.values(), more):
             lane = job.lane or min(busy, key=lambda lane: busy[lane])
             busy[lane] += self._own_seconds(job, now)
             yield job, busy[lane]

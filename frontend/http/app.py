@@ -10,7 +10,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from frontend import logs
-from frontend.dispatch.dispatcher import LEASE_S, EditService
+from frontend.dispatch.dispatcher import LEASE_S, Dispatcher
 from frontend.http import answers
 from frontend.http.answer_limit import AnswerLimit
 from frontend.http.body_limit import BodyLimit
@@ -25,6 +25,7 @@ from frontend.http.repeats import Repeats
 from frontend.http.routes import generate, masks, not_built, system, visualization
 from frontend.http.safe_headers import SafeHeaders
 from frontend.jobs import places
+from frontend.jobs.submissions import Submissions
 from frontend.jobs.sweeper import Sweeper
 from frontend.masks.image_store import ImageStore
 from frontend.masks.service import MaskService
@@ -115,14 +116,15 @@ async def _services(settings: Settings) -> AsyncIterator[AppServices]:
     ]
     try:
         async with (
-            EditService(settings, jobs, edit_watches) as edits,
+            Dispatcher(settings, jobs, edit_watches) as dispatcher,
             MaskService(settings, store, mask_watches, images) as masks,
         ):
             yield AppServices(
                 settings,
                 images,
                 jobs,
-                edits,
+                dispatcher,
+                Submissions(jobs, dispatcher, settings.max_queue_size),
                 Repeats(jobs),
                 store,
                 masks,

@@ -7,7 +7,6 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Request
 
-from frontend.dispatch.dispatcher import EditService
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.errors import JobFailedError, JobNotFinishedError, JobNotFoundError
@@ -15,7 +14,9 @@ from frontend.http.connections import EventStreams
 from frontend.http.displays import Displays
 from frontend.http.repeats import Repeats
 from frontend.http.schemas.fields import ErrorBody, NoResultBody
+from frontend.jobs.board import Board
 from frontend.jobs.store import JobStore, StoredBlob
+from frontend.jobs.submissions import Submissions
 from frontend.masks.image_store import ImageStore
 from frontend.masks.service import MaskService
 from frontend.pictures.workers import ImageWorkers
@@ -40,7 +41,8 @@ class AppServices:
     settings: Settings
     images: ImageWorkers
     jobs: JobStore
-    edits: EditService
+    board: Board
+    edits: Submissions
     repeats: Repeats
     image_store: ImageStore
     masks: MaskService

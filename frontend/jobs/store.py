@@ -97,6 +97,12 @@ class Claim:
     """The newest entry when the job was claimed."""
 
     @property
+    def listed(self) -> Listed:
+        """The job as it stood when it was claimed."""
+        _, event = self.last
+        return Listed(self.number, self.job_id, self.task_type, event.at, event)
+
+    @property
     def request_id(self) -> str:
         """What Triton calls the job: an attempt before may still be ending there."""
         return f"{self.job_id}.{self.attempt}"

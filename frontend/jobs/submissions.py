@@ -1,0 +1,109 @@
+"""Owns accepting edits and cancelling them; nothing here knows what runs them."""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from frontend.domain.jobs import JobEvent, JobStatus
+from frontend.errors import UnavailableError, UnsupportedError
+from frontend.jobs.store import EVERYBODY, MAX_ATTEMPTS, Listed, NewJob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from frontend.domain.edits import EditParams, Size
+    from frontend.jobs.board import Board
+    from frontend.jobs.store import JobStore, Key
+
+log = structlog.get_logger()
+
+
+class Submissions:
+    """Puts edits into the store, from where whoever runs jobs takes them.
+
+    Args:
+        store: where every job's state lives.
+        board: how the Tritons and the waiting jobs stand.
+        max_waiting: maximum number of waiting jobs.
+    """
+
+    def __init__(self, store: JobStore, board: Board, max_waiting: int) -> None:
+        self._store = store
+        self._board = board
+        self._max_waiting = max_waiting
+
+    def admit(self, task_type: str) -> None:
+        """Check that an edit would be accepted now, before any work is put into it.
+
+        Raises:
+            UnavailableError: Triton is down, the queue is full, or the server is stopping.
+            UnsupportedError: the loaded bundle cannot run `task_type`.
+        """
+        if not any(task_type in state.adapters for state in self._board.require()):
+            raise UnsupportedError(f"task_type: the adapter for {task_type} is not installed")
+        if self._board.waiting >= self._max_waiting:
+            raise UnavailableError("The queue is full")
+
+    async def submit(
+        self,
+        params: EditParams,
+        original: bytes,
+        size: Size | None,
+        *,
+        key: Key | None = None,
+        owner: str = EVERYBODY,
+        retry: bool = True,
+    ) -> str:
+        """Queue an edit and return the id of its job.
+
+        Args:
+            params: the edit.
+            original: the file that its picture came as.
+            size: of the answer, if known.
+            key: what the client calls it; one key is one job.
+            owner: whose it is.
+            retry: whether it is begun anew if what runs it is lost.
+
+        Raises:
+            InvalidInputError: the key came with another request before.
+            UnavailableError: Triton is down, or the queue or the job store is full.
+            UnsupportedError: the loaded bundle cannot run the task.
+        """
+        # A second time, because the queue may have filled up while the images were decoded.
+        self.admit(params.task_type)
+        steps = params.num_inference_steps
+        first = JobEvent(status=JobStatus.QUEUED, total_steps=steps, size=size, at=0)
+        job = NewJob(
+            job_id=str(uuid.uuid4()),
+            params=params,
+            original=original,
+            event=self._board.outlook(first),
+            key=key,
+            owner=owner,
+            max_attempts=MAX_ATTEMPTS if retry else 1,
+        )
+        created = await self._store.create(job)
+        if created.job_id == job.job_id:
+            log.info("job_queued", task_id=job.job_id, task_type=params.task_type, steps=steps)
+            listed = Listed(created.number, job.job_id, params.task_type, job.event.at, job.event)
+            self._board.expect(listed)
+        return created.job_id
+
+    async def cancel(self, job_id: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Make sure that a job does not start any more.
+
+        A job that has ended stays as it is.
+
+        Returns:
+            What brings the job to its end. Answer the client before you call it: the known web
+            client takes a stream that ends before the answer to its cancel for a failure.
+
+        Raises:
+            JobNotFoundError: no such job.
+        """
+        await self._store.ask_cancel(job_id)
+        return functools.partial(self._board.end_cancelled, job_id)
