@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bundle demo serve check test test-random test-proof test-slow soak fuzz test-gpu \
-  test-containers coverage lint docs bench clean
+  test-containers coverage lint docs audit hashes bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -77,6 +77,12 @@ lint: $(READY)  ## ruff, mypy --strict, import directions
 
 docs: $(READY)  ## write docs/settings.md, tensors.md, openapi.json and the architecture's picture
 	$(BIN)/python -m scripts.generated_docs
+
+audit: $(READY)  ## hashes and known weaknesses of what is installed; its parts in reports/sbom.json
+	$(BIN)/python -m scripts.audit
+
+hashes: $(READY)  ## write hashes.txt, after a change of constraints.txt
+	$(BIN)/python -m scripts.audit hashes
 
 bench: $(BUNDLES)  ## measure; dated results in benchmarks/results/
 	$(BIN)/python -m benchmarks --keep

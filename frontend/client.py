@@ -54,15 +54,19 @@ class Client:
 
     Args:
         url: its address, `http://host:port`.
+        key: the API key to send; empty: none.
 
     Raises:
-        ApiError: this is no address.
+        ApiError: this is no address, or no key.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str = "") -> None:
         self._url = url
+        if not (key.isascii() and key.isprintable()):
+            raise ApiError("the API key has characters that no key has")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            self._http = httpx.Client(base_url=url, timeout=_SILENCE_TIMEOUT_S)
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=_SILENCE_TIMEOUT_S)
         except httpx.InvalidURL as error:
             raise ApiError(f"no frontend answers at {url}: {error}") from error
 

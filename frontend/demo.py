@@ -118,6 +118,10 @@ def main(
         update={
             **dict(zip(PORTS, ports.free(len(PORTS)), strict=True)),
             "triton_url": "",
+            # A server for itself, whatever the environment says of one for others.
+            "host": "127.0.0.1",
+            "published_at": "",
+            "keys_file": None,
             "log_level": "warning",
         }
     )

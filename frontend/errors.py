@@ -98,6 +98,27 @@ class BackendError(ServingError):
     """Triton or a model failed."""
 
 
+class AccessError(ServingError):
+    """The request needs a key, or came with one that is not good; the text has no part of it."""
+
+    status = 401
+
+
+class TooMuchError(ServingError):
+    """This owner has as much as one may; other owners go on.
+
+    Args:
+        detail: what the owner has too much of.
+        retry_after_s: seconds after which it may try again.
+    """
+
+    status = 429
+
+    def __init__(self, detail: str, retry_after_s: float = RETRY_AFTER_S) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
 class UnsupportedError(ServingError):
     """The server understands the request but cannot do this."""
 

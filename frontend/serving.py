@@ -16,6 +16,7 @@ from frontend.http.app import create_app
 from frontend.http.connections import Connections, raise_file_limit
 from frontend.jobs import places
 from frontend.jobs.driver import StoreRefusedError
+from frontend.keys import Keys, KeysError
 from frontend.launcher import installation
 from frontend.launcher.errors import LaunchError
 from frontend.launcher.supervisor import Supervisor
@@ -70,6 +71,7 @@ def running(settings: Settings) -> Iterator[Serving]:
     except StoreRefusedError as error:
         raise LaunchError(str(error)) from error
     with contextlib.ExitStack() as stack:
+        _check_door(settings)
         listener = stack.enter_context(_bind(settings.host, settings.port))
         triton = None
         if not settings.triton_url:
@@ -117,6 +119,26 @@ class _Server(uvicorn.Server):
             server.close()
         await self.lifespan.shutdown()
         await super().shutdown(sockets)
+
+
+def _check_door(settings: Settings) -> None:
+    """Refuse to serve everybody by mistake, or with a keys file that cannot be used."""
+    if settings.keys_file is not None:
+        try:
+            Keys(settings.keys_file)
+        except KeysError as error:
+            raise LaunchError(f"ARTMANCER_KEYS_FILE: {error}") from error
+    elif settings.reached_from_outside and not settings.allow_anonymous:
+        where = (
+            f"ARTMANCER_PUBLISHED_AT={settings.published_at}"
+            if settings.published_at
+            else f"ARTMANCER_HOST={settings.host}"
+        )
+        raise LaunchError(
+            f"{where} lets others than this machine in: set ARTMANCER_KEYS_FILE, for which "
+            "`artmancer key new NAME` makes keys, or ARTMANCER_ALLOW_ANONYMOUS=true to serve "
+            "everybody who reaches it"
+        )
 
 
 def _bind(host: str, port: int) -> socket.socket:

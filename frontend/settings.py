@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).parents[1]
 PREFIX = "ARTMANCER_"
 # Read by the command line, and by docker-compose.yml.
 OTHER_VARIABLES = {
-    *("ARTMANCER_URL", "ARTMANCER_BIND", "ARTMANCER_TAG"),
+    *("ARTMANCER_URL", "ARTMANCER_API_KEY", "ARTMANCER_BIND", "ARTMANCER_TAG"),
     *("ARTMANCER_PROXY_BIND", "ARTMANCER_PROXY_PORT"),
 }
 
@@ -50,6 +50,28 @@ class Settings(BaseSettings):
         description='other origins whose pages may call the API, as a JSON list; ["*"] allows any',
     )
 
+    keys_file: Path | None = Field(
+        default=None,
+        description="TOML file of API keys, read again when it changes; empty: nobody needs one",
+    )
+    allow_anonymous: bool = Field(
+        default=False,
+        description="whether requests without a key are served although others than this machine "
+        "can send them, or although there is a keys file",
+    )
+    published_at: str = Field(
+        default="",
+        description="addresses at which others reach this server, with commas between, where that "
+        "is not ARTMANCER_HOST: those at which a container's port is published",
+    )
+    owner_fraction: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="fraction of each of the server's bounds that one owner (a key, or an address "
+        "without one) may take: waiting jobs and their bytes, uploads, event streams, mask "
+        "requests, pictures",
+    )
     trusted_proxies: tuple[str, ...] = Field(
         default=("127.0.0.0/8", "::1"),
         description="addresses or networks of proxies, as a JSON list: who they say a request is "
@@ -63,9 +85,6 @@ class Settings(BaseSettings):
     )
     max_connections_per_address: int = Field(
         default=256, ge=1, description="maximum number of open connections of one address"
-    )
-    max_streams_per_address: int = Field(
-        default=64, ge=1, description="maximum number of open event streams of one address"
     )
     head_timeout_s: Seconds = Field(
         default=10.0, description="seconds that the head of a request may take to come"
@@ -173,7 +192,7 @@ class Settings(BaseSettings):
         description="maximum number of mask requests that one Triton has at once",
     )
     max_masks_waiting: int = Field(
-        default=64, ge=1, le=512, description="maximum number of mask requests that wait to start"
+        default=128, ge=1, le=512, description="maximum number of mask requests that wait to start"
     )
     image_store_bytes: Bytes = Field(
         default=256 * 2**20,
@@ -211,7 +230,8 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "loading_file", "state_folder", "triton_http_port", "triton_metrics_port", mode="before"
+        *("loading_file", "keys_file", "state_folder", "triton_http_port", "triton_metrics_port"),
+        mode="before",
     )
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
@@ -238,9 +258,22 @@ class Settings(BaseSettings):
         return ",".join(urls)
 
     @property
+    def reached_from_outside(self) -> bool:
+        """Whether others than this machine may reach the server."""
+        published = self.published_at.split(",") if self.published_at.strip() else [self.host]
+        return not all(_is_loopback(each.strip()) for each in published)
+
+    @property
     def triton_grpc_urls(self) -> list[str]:
         """host:port of each Triton's gRPC."""
         return (self.triton_url or f"127.0.0.1:{self.triton_grpc_port}").split(",")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def unknown(variables: Iterable[str]) -> dict[str, str | None]:

@@ -8,6 +8,7 @@ import typer
 
 from frontend.cli.edit import edit
 from frontend.cli.jobs import cancel, jobs, result, status
+from frontend.cli.key import key
 from frontend.cli.mask import mask
 from frontend.cli.serve import serve
 from frontend.version import VERSION
@@ -43,3 +44,4 @@ def artmancer(
 
 for command in (serve, edit, mask, jobs, status, cancel, result):
     app.command()(command)
+app.add_typer(key, name="key")

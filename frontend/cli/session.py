@@ -88,16 +88,19 @@ class Session(NamedTuple):
 def session(url: str, options: Mapping[str, str] | None = None) -> Iterator[Session]:
     """Open a client, and exit with one line where the server refuses or fails.
 
+    It sends the API key in ARTMANCER_API_KEY, which no option does: others see a command's options.
+
     Args:
         url: the server's address.
         options: field of a request -> the option that a user knows it by.
     """
     with Interrupts() as interrupts:
         try:
-            with Client(url) as client:
+            with Client(url, os.environ.get("ARTMANCER_API_KEY", "").strip()) as client:
                 yield Session(client, interrupts)
         except ApiError as error:
-            blamed = error.status is not None and 400 <= error.status < 500
+            # A client that has too much in work has made no mistake.
+            blamed = error.status not in (None, 429) and 400 <= error.status < 500
             fail(by_options(str(error), options or {}), BAD_INPUT if blamed else FAILED)
 
 

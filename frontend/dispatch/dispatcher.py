@@ -32,7 +32,6 @@ from frontend.errors import (
     UnavailableError,
 )
 from frontend.jobs.rules import CANCELLED_TEXT
-from frontend.jobs.store import Listed
 from frontend.loop_time import RunningClock
 from frontend.supervision import Rounds, supervised_task
 from frontend.triton.edit_tensors import edit_update, in_field_names
@@ -43,7 +42,8 @@ if TYPE_CHECKING:
 
     from frontend.domain.edits import EditProgress, Size
     from frontend.domain.models import EditModelState
-    from frontend.jobs.store import Claim, Held, JobStore
+    from frontend.domain.owners import Owner
+    from frontend.jobs.store import Claim, Held, JobStore, Waiting
     from frontend.settings import Settings
     from frontend.triton.watch import TritonWatch
 
@@ -78,6 +78,7 @@ class Dispatcher:
         self._clock = asyncio.get_running_loop().time
         self._running_clock = RunningClock()
         self._queue = JobQueue(
+            settings.max_queue_size,
             settings.max_in_flight,
             self._clock,
             len(watches),
@@ -147,17 +148,21 @@ class Dispatcher:
         """See Board."""
         if self._down:
             return None
-        return _known(self._queue.expected_seconds(steps, self._pixels(size)))
+        return _known(self._queue.expected_seconds(steps, self.pixels(size)))
 
-    def outlook(self, event: JobEvent) -> JobEvent:
+    def check(self, owner: Owner) -> None:
         """See Board."""
-        job = self._live(Listed(0, "", "", 0, event))
+        self._queue.check(owner)
+
+    def outlook(self, owner: Owner, event: JobEvent) -> JobEvent:
+        """See Board."""
+        job = LiveJob("", event.total_steps, self.pixels(event.size), owner.name)
         return self._as_queued(event, *self._queue.outlook(job))
 
-    def expect(self, job: Listed) -> None:
+    def expect(self, job: Waiting) -> None:
         """See Board."""
         if job.job_id not in self._queue.running:
-            self._queue.enter(self._live(job))
+            self._queue.enter(self._live(job, job.last))
 
     async def end_cancelled(self, job_id: str) -> None:
         """See Board; a job that another process runs is ended by that."""
@@ -175,8 +180,8 @@ class Dispatcher:
         position, seconds_left = self._queue.standings()[job_id]
         return self._as_queued(last, position, seconds_left)
 
-    def _pixels(self, size: Size | None) -> int:
-        """Return how many pixels the model computes at most for an answer of this size."""
+    def pixels(self, size: Size | None) -> int:
+        """See Board."""
         states = [watch.state for watch in self._watches.values() if watch.state is not None]
         self._image_area = max([state.image_area for state in states], default=self._image_area)
         return self._image_area if size is None else min(self._image_area, size[0] * size[1])
@@ -187,6 +192,7 @@ class Dispatcher:
         """Learn what waits in the store: from before a start, or from another process."""
         known = list(self._queue.waiting.values())
         listed = {each.job_id: each for each in await self._store.waiting()}
+        self._queue.turns |= {each.owner: each.last_turn for each in listed.values()}
         for job in known:
             # Unless it has been started meanwhile.
             if job.job_id not in listed and self._queue.waiting.get(job.job_id) is job:
@@ -194,15 +200,22 @@ class Dispatcher:
         for job_id, each in listed.items():
             if job_id not in self._queue.waiting:
                 self.expect(each)
+        owners = {job.owner for job in self._queue.waiting.values()}
+        owners |= {job.owner for job in self._queue.running.values()}
+        self._queue.turns = {
+            owner: turn for owner, turn in self._queue.turns.items() if owner in owners
+        }
 
-    def _live(self, job: Listed) -> LiveJob:
+    def _live(self, stored: Waiting | Claim, event: JobEvent) -> LiveJob:
         return LiveJob(
-            job.job_id,
-            job.last.total_steps,
-            self._pixels(job.last.size),
-            job.last.size,
-            task_type=job.task_type,
-            number=job.number,
+            stored.job_id,
+            event.total_steps,
+            self.pixels(event.size),
+            stored.owner,
+            stored.max_running,
+            size=event.size,
+            task_type=stored.task_type,
+            number=stored.number,
             entered_at=self._clock(),
         )
 
@@ -228,10 +241,10 @@ class Dispatcher:
                 return
             job = self._queue.waiting.get(claim.job_id)
             if job is None:
-                job = self._live(claim.listed)
+                job = self._live(claim, claim.last[1])
             job.request_id = claim.request_id
             job.log = JobLog(self._store, claim, LEASE_S)
-            self._queue.start(job, free)
+            self._queue.start(job, free, claim.turn)
             self._in_background(self._run(job, claim))
 
     def _as_queued(self, event: JobEvent, position: int, seconds_left: float) -> JobEvent:
@@ -516,7 +529,7 @@ class Dispatcher:
     @property
     def taken_by(self) -> list[str]:
         """See Board."""
-        return [lane.taken_by.rpartition(".")[0] for lane in self._watches if lane.taken_by]
+        return [lane.taken_by.rsplit(".", 1)[0] for lane in self._watches if lane.taken_by]
 
     @property
     def _taken(self) -> bool:

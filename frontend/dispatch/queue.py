@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import itertools
 import math
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from frontend import shares
 from frontend.domain.edits import Stage
+from frontend.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from frontend.dispatch.job_log import JobLog
     from frontend.domain.edits import EditProgress, Size
+    from frontend.domain.owners import Owner
     from frontend.errors import ServingError
     from frontend.triton.stream import InferStream
 
@@ -71,6 +75,12 @@ class LiveJob:
     """Denoising steps of the job."""
     pixels: int
     """Pixels that each step computes: at most so many, until the model has said how many."""
+    owner: str
+    """The name of its owner."""
+    max_running: int | None = None
+    """Jobs that its owner may have running; None: no bound."""
+    turn: int = 0
+    """The number of its owner's turn with which it was started."""
     size: Size | None = None
     """Of the answer, if known."""
     computed_sizes: tuple[Size, ...] | None = None
@@ -120,9 +130,12 @@ class LiveJob:
 
 
 class JobQueue:
-    """Edits in the order of their start.
+    """Edits that wait and run. Owners take turns, and the jobs of one owner start in their order.
+
+    Whose turn it is decides the store. This works out what it is going to decide.
 
     Args:
+        max_waiting: maximum number of waiting jobs.
         max_running: maximum number of running jobs of one lane.
         clock: the time in seconds; only differences count.
         lanes: number of engines.
@@ -132,21 +145,37 @@ class JobQueue:
 
     def __init__(
         self,
+        max_waiting: int,
         max_running: int,
         clock: Callable[[], float],
         lanes: int = 1,
         running_clock: Callable[[], float] | None = None,
     ) -> None:
+        self._max_waiting = max_waiting
         self._max_running = max_running
         self._clock = clock
         self._running_clock = running_clock or clock
         self._seconds_per_unit = math.nan  # a unit is one step of one pixel
         self.lanes = [Lane(self._running_clock()) for _ in range(lanes)]
         self.waiting: dict[str, LiveJob] = {}
+        self.turns: dict[str, int] = {}
+        """The number of each owner's last turn, as far as it is known."""
         self.running: dict[str, LiveJob] = {}
 
+    def check(self, owner: Owner) -> None:
+        """Check that one more job of this owner may enter.
+
+        Raises:
+            UnavailableError: too many jobs wait.
+            TooMuchError: too many of this owner do.
+        """
+        if len(self.waiting) >= self._max_waiting:
+            raise UnavailableError("The queue is full")
+        own = sum(job.owner == owner.name for job in self.waiting.values())
+        shares.check_waiting(owner, own)
+
     def enter(self, job: LiveJob) -> None:
-        """Put `job` to its place."""
+        """Put `job` to its place among its owner's."""
         job.entered_at = self._clock()
         in_order = sorted([*self.waiting.values(), job], key=lambda job: job.number)
         self.waiting = {job.job_id: job for job in in_order}
@@ -157,8 +186,9 @@ class JobQueue:
         lane = min(ready, key=lambda lane: len(lane.running), default=None)
         return lane if lane is not None and len(lane.running) < self._max_running else None
 
-    def start(self, job: LiveJob, lane: Lane) -> None:
-        """Give `job` to `lane`."""
+    def start(self, job: LiveJob, lane: Lane, turn: int) -> None:
+        """Give `job` to `lane`, by its owner's turn of this number."""
+        job.turn = self.turns[job.owner] = turn
         self.waiting.pop(job.job_id, None)
         self.running[job.job_id] = job
         job.lane, lane.running[job.job_id] = lane, job
@@ -214,18 +244,57 @@ class JobQueue:
         }
 
     def outlook(self, job: LiveJob) -> tuple[int, float]:
-        """Return the position and `seconds_left` that `job` would have behind all others."""
-        *_, (_, seconds) = self._schedule(job)
-        return len(self.waiting) + 1, seconds
+        """Return the position and `seconds_left` that `job` would have as its owner's last."""
+        job.number = max((each.number for each in self.waiting.values()), default=0) + 1
+        self.enter(job)
+        try:
+            return self.standings()[job.job_id]
+        finally:
+            del self.waiting[job.job_id]
 
-    def _schedule(self, *more: LiveJob) -> Iterator[tuple[LiveJob, float]]:
+    def _schedule(self) -> Iterator[tuple[LiveJob, float]]:
         now = self._clock()
         working = [lane for lane in self.lanes if lane.ready or lane.running]
         busy = dict.fromkeys(working or self.lanes, 0.0)
-        for job in itertools.chain(self.running.values(), self.waiting.values(), more):
+        for job in itertools.chain(self.running.values(), self._in_turn()):
             lane = job.lane or min(busy, key=lambda lane: busy[lane])
             busy[lane] += self._own_seconds(job, now)
             yield job, busy[lane]
+
+    def _in_turn(self) -> Iterator[LiveJob]:
+        """Yield the waiting jobs in the order of their start, if no other comes.
+
+        Running jobs are taken to end in the order of their start.
+        """
+        queues: dict[str, deque[LiveJob]] = {}
+        for job in self.waiting.values():
+            queues.setdefault(job.owner, deque()).append(job)
+        turns = [(self.turns.get(owner, 0), place, owner) for place, owner in enumerate(queues)]
+        heapq.heapify(turns)
+        next_turn = itertools.count(max(self.turns.values(), default=0) + 1)
+        running = deque(job.owner for job in self.running.values())
+        counts = Counter(running)
+        places = len(self.lanes) * self._max_running
+        busy: dict[str, tuple[int, int, str]] = {}
+        while turns or busy:
+            if not turns or len(running) >= places:
+                ended = running.popleft()
+                counts[ended] -= 1
+                if ended in busy:
+                    heapq.heappush(turns, busy.pop(ended))
+                continue
+            turn = heapq.heappop(turns)
+            owner = turn[-1]
+            job = queues[owner][0]
+            if job.max_running is not None and counts[owner] >= job.max_running:
+                busy[owner] = turn
+                continue
+            queues[owner].popleft()
+            running.append(owner)
+            counts[owner] += 1
+            if queues[owner]:
+                heapq.heappush(turns, (next(next_turn), 0, owner))
+            yield job
 
     def _own_seconds(self, job: LiveJob, now: float) -> float:
         if job.engine_since is None or job.last is None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from starlette.responses import JSONResponse, Response
 
-from frontend.errors import RETRY_AFTER_S, JobNotFoundError, UnavailableError
+from frontend.errors import RETRY_AFTER_S, JobNotFoundError, ServingError
+from frontend.http.access import owner_of
+from frontend.shares import Holdings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -32,18 +34,19 @@ READ_TIMEOUT_S = 300.0
 class AnswerLimit:
     """ASGI middleware that sends large bodies in pieces and bounds how many bytes wait.
 
-    An answer that several clients read is counted once.
+    An answer that an owner reads several times at once is counted once.
 
     Args:
         app: the application behind it.
         max_pending_bytes: bound on all large bodies that are being read.
+        owner_fraction: of it, for one owner.
     """
 
-    def __init__(self, app: ASGIApp, max_pending_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_pending_bytes: int, owner_fraction: float) -> None:
         self._app = app
-        self._max_pending_bytes = max_pending_bytes
-        self._pending_bytes = 0
-        self._readers: dict[int, int] = {}
+        self._bytes = Holdings("bytes of answers", max_pending_bytes, owner_fraction)
+        # By the body and its owner.
+        self._readers: dict[tuple[int, str], int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -74,16 +77,17 @@ class AnswerLimit:
     async def _send_large(
         self, scope: Scope, receive: Receive, send: Send, begin: Message | None, message: Message
     ) -> None:
-        body = message["body"]
-        if begin is not None and not self._fits(body):
+        body, owner = message["body"], owner_of(scope).name
+        try:
+            if begin is not None and (id(body), owner) not in self._readers:
+                self._bytes.check(owner, len(body))
+        except ServingError as error:
             refusal = JSONResponse(
-                {"detail": "The server is busy with answers"},
-                UnavailableError.status,
-                {"Retry-After": str(RETRY_AFTER_S)},
+                {"detail": error.detail}, error.status, {"Retry-After": str(RETRY_AFTER_S)}
             )
             await refusal(scope, receive, send)
             return
-        self._count(body)
+        self._count(body, owner)
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 if begin is not None:
@@ -96,24 +100,19 @@ class AnswerLimit:
             # Half an answer: the server closes the connection.
             log.info("answer_cut", path=scope["path"][:100], bytes=len(body))
         finally:
-            self._uncount(body)
+            self._uncount(body, owner)
 
-    def _fits(self, body: bytes) -> bool:
-        return id(body) in self._readers or (
-            self._pending_bytes + len(body) <= self._max_pending_bytes
-        )
-
-    def _count(self, body: bytes) -> None:
-        readers = self._readers.get(id(body), 0)
-        self._readers[id(body)] = readers + 1
+    def _count(self, body: bytes, owner: str) -> None:
+        readers = self._readers.get((id(body), owner), 0)
+        self._readers[id(body), owner] = readers + 1
         if not readers:
-            self._pending_bytes += len(body)
+            self._bytes.add(owner, len(body))
 
-    def _uncount(self, body: bytes) -> None:
-        self._readers[id(body)] -= 1
-        if not self._readers[id(body)]:
-            del self._readers[id(body)]
-            self._pending_bytes -= len(body)
+    def _uncount(self, body: bytes, owner: str) -> None:
+        self._readers[id(body), owner] -= 1
+        if not self._readers[id(body), owner]:
+            del self._readers[id(body), owner]
+            self._bytes.add(owner, -len(body))
 
 
 class Blob(Protocol):

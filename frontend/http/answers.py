@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from frontend.errors import RETRY_AFTER_S, JobFailedError, ServingError, UnavailableError
+from frontend.errors import (
+    RETRY_AFTER_S,
+    AccessError,
+    JobFailedError,
+    ServingError,
+    TooMuchError,
+    UnavailableError,
+)
 from frontend.http.schemas.fields import CROSS_FIELD
 
 if TYPE_CHECKING:
@@ -17,6 +25,7 @@ if TYPE_CHECKING:
     from fastapi import Request, Response
 
 MAX_SHOWN_ERRORS = 3
+_LATER = {TooMuchError.status, UnavailableError.status}
 
 
 def _json_error(
@@ -29,16 +38,24 @@ def _json_error(
     failed: bool,
 ) -> JSONResponse:
     request.app.state.refusals.note(request, status, detail, failed=failed)
-    later = {"Retry-After": str(RETRY_AFTER_S)} if status == UnavailableError.status else {}
+    later = {"Retry-After": str(RETRY_AFTER_S)} if status in _LATER else {}
     body = {"detail": detail, **(facts or {})}
     return JSONResponse(body, status, {**later, **(headers or {})})
 
 
-async def _answer_serving_error(request: Request, error: Exception) -> JSONResponse:
+async def answer_serving_error(request: Request, error: Exception) -> JSONResponse:
+    """Return the answer to one of the tree of errors that a client can meet."""
     assert isinstance(error, ServingError)
     # A failed job was logged at its end; asking for its result is no new failure.
     failed = error.status >= 500 and not isinstance(error, JobFailedError)
-    return _json_error(request, error.status, error.detail, facts=error.facts, failed=failed)
+    headers = {}
+    if isinstance(error, TooMuchError):
+        headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
+    elif isinstance(error, AccessError):
+        headers = {"WWW-Authenticate": 'Bearer realm="artmancer"'}
+    return _json_error(
+        request, error.status, error.detail, headers, facts=error.facts, failed=failed
+    )
 
 
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
@@ -69,7 +86,7 @@ def _sentence(error: dict[str, Any]) -> str:
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
-    ServingError: _answer_serving_error,
+    ServingError: answer_serving_error,
     RequestValidationError: _answer_invalid_request,
     HTTPException: _answer_http_exception,
 }

@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from fastapi import Security
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from frontend import logs
 from frontend.dispatch.dispatcher import LEASE_S, Dispatcher
 from frontend.http import answers
+from frontend.http.access import Access
 from frontend.http.answer_limit import AnswerLimit
 from frontend.http.body_limit import BodyLimit
-from frontend.http.connections import EventStreams
 from frontend.http.crashes import CrashAnswer
 from frontend.http.dependencies import AppServices
 from frontend.http.displays import Displays
@@ -27,10 +29,12 @@ from frontend.http.safe_headers import SafeHeaders
 from frontend.jobs import places
 from frontend.jobs.submissions import Submissions
 from frontend.jobs.sweeper import Sweeper
+from frontend.keys import Keys
 from frontend.masks.image_store import ImageStore
 from frontend.masks.service import MaskService
 from frontend.pictures.workers import ImageWorkers
 from frontend.settings import Settings
+from frontend.shares import Holdings
 from frontend.supervision import supervised_task
 from frontend.triton.client import TritonClient
 from frontend.triton.edit_tensors import IMAGE_EDIT
@@ -58,13 +62,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     Args:
         settings: None: read from the environment.
+
+    Raises:
+        KeysError: the keys file cannot be used.
     """
     settings = settings or Settings()
     logs.configure(settings.log_level)
+    keys = Keys(settings.keys_file) if settings.keys_file else None
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _services(settings) as app.state.services:
+        async with _services(settings, keys) as app.state.services:
             yield
 
     # FastAPI's own pages load their script from a public server; these bring it along.
@@ -77,15 +85,23 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         exception_handlers=answers.HANDLERS,
     )
     app.state.refusals = RefusalLog()
-    for module in (generate, masks, visualization, system, not_built):
-        app.include_router(module.router)
+    for module in (generate, masks, visualization, not_built):
+        app.include_router(module.router, dependencies=[Security(HTTPBearer(auto_error=False))])
+    app.include_router(system.router)
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
         max_pending_bytes=settings.max_pending_body_bytes,
+        max_uploads=settings.max_connections,
+        owner_fraction=settings.owner_fraction,
     )
     # Each one added stands outside those before it.
-    app.add_middleware(AnswerLimit, max_pending_bytes=settings.max_pending_answer_bytes)
+    app.add_middleware(
+        AnswerLimit,
+        max_pending_bytes=settings.max_pending_answer_bytes,
+        owner_fraction=settings.owner_fraction,
+    )
+    app.add_middleware(Access, settings=settings, keys=keys)
     app.add_middleware(HeadAsGet)
     app.add_middleware(CrashAnswer, refusals=app.state.refusals)
     app.add_middleware(
@@ -101,7 +117,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def _services(settings: Settings) -> AsyncIterator[AppServices]:
+async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppServices]:
     clients = [TritonClient(url) for url in settings.triton_grpc_urls]
     images = ImageWorkers(settings)
     jobs = await asyncio.to_thread(places.open_store, settings)
@@ -121,14 +137,15 @@ async def _services(settings: Settings) -> AsyncIterator[AppServices]:
         ):
             yield AppServices(
                 settings,
+                keys,
                 images,
                 jobs,
                 dispatcher,
-                Submissions(jobs, dispatcher, settings.max_queue_size),
+                Submissions(jobs, dispatcher),
                 Repeats(jobs),
                 store,
                 masks,
-                EventStreams(settings),
+                Holdings("event streams", settings.max_connections // 2, settings.owner_fraction),
                 Displays(images.webp),
             )
     finally:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
+from frontend.errors import ServingError
+from frontend.http.access import owner_of
+from frontend.shares import Holdings
 from model_kit.memory import Returns, give_back
 
 if TYPE_CHECKING:
@@ -16,9 +19,11 @@ if TYPE_CHECKING:
 
 # 64 MB of `[],[],` would become gigabytes of objects. A real request has dozens of values.
 MAX_JSON_VALUES = 10_000
-# How long a whole body may take, and one part of it: 64 MiB in five minutes are 2 Mbit/s.
+# How long a whole body may take: 64 MiB in five minutes are 2 Mbit/s.
 BODY_TIMEOUT_S = 300.0
+# How long each part of it may take. A byte now and then would not be enough.
 PART_TIMEOUT_S = 30.0
+PART_BYTES = 64 * 1024
 # Of each byte of a body: itself, its text, its file, and the pixels in it.
 BYTES_OF_BODY = 4
 _VALUE_STARTS = (b",", b"[", b"{")
@@ -33,13 +38,22 @@ class BodyLimit:
         app: the application behind it.
         max_bytes: bound on one body.
         max_pending_bytes: bound on all bodies whose requests are being handled.
+        max_uploads: bound on the requests whose bodies are on their way.
+        owner_fraction: of either bound, for one owner.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, max_pending_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        max_pending_bytes: int,
+        max_uploads: int,
+        owner_fraction: float,
+    ) -> None:
         self._app = app
         self._max_bytes = max_bytes
-        self._max_pending_bytes = max_pending_bytes
-        self._pending_bytes = 0
+        self._bytes = Holdings("bytes of uploads", max_pending_bytes, owner_fraction)
+        self._uploads = Holdings("uploads", max_uploads, owner_fraction)
         self._returns = Returns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,23 +62,35 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        owner = owner_of(scope).name
         declared = int(headers.get("content-length", "0"))
         counts_values = _is_json(headers.get("content-type"))
         received = counted = values = 0
-        complete = answered = False
+        complete = answered = uploading = False
         clock = asyncio.get_running_loop().time
         deadline = clock() + BODY_TIMEOUT_S
+        part_end, part_deadline = PART_BYTES, clock() + PART_TIMEOUT_S
+
+        def uncount() -> None:
+            nonlocal counted
+            self._bytes.add(owner, -counted)
+            counted = 0
+
+        def end_upload() -> None:
+            nonlocal uploading
+            self._uploads.add(owner, -uploading)
+            uploading = False
 
         async def send_noting(message: Message) -> None:
-            nonlocal counted, answered
+            nonlocal answered
             answered = True
             # Whoever answers has read what it needs, and keeps none of it.
-            self._pending_bytes -= counted
-            counted = 0
+            uncount()
+            end_upload()
             await send(message)
 
         async def bounded() -> Message:
-            nonlocal received, counted, values, complete
+            nonlocal received, counted, values, complete, uploading, part_end, part_deadline
             if complete or answered:
                 # Unbounded: the application now waits for the client to disconnect.
                 return await receive()
@@ -74,8 +100,12 @@ class BodyLimit:
                     415,
                     f"Content-Encoding: {encoding[:20]} is not supported, send the body as it is",
                 )
+            if not uploading and (declared or "transfer-encoding" in headers):
+                _check(self._uploads, owner)
+                self._uploads.add(owner)
+                uploading = True
             try:
-                async with asyncio.timeout_at(min(deadline, clock() + PART_TIMEOUT_S)):
+                async with asyncio.timeout_at(min(deadline, part_deadline)):
                     message = await receive()
             except TimeoutError:
                 if answered:
@@ -85,12 +115,15 @@ class BodyLimit:
             chunk = message.get("body", b"")
             if answered:
                 return message
+            if complete:
+                end_upload()
             received += len(chunk)
-            counted += len(chunk)
-            self._pending_bytes += len(chunk)
+            if received >= part_end:
+                part_end, part_deadline = received + PART_BYTES, clock() + PART_TIMEOUT_S
             self._check_size(received)
-            if self._pending_bytes > self._max_pending_bytes:
-                raise HTTPException(503, "The server is busy with uploads")
+            _check(self._bytes, owner, len(chunk))
+            counted += len(chunk)
+            self._bytes.add(owner, len(chunk))
             if counts_values:
                 # Base64 contains none of these bytes; `in` finds that out ten times faster
                 # than `count`.
@@ -102,7 +135,8 @@ class BodyLimit:
         try:
             await self._app(scope, bounded, send_noting)
         finally:
-            self._pending_bytes -= counted
+            uncount()
+            end_upload()
             if self._returns.is_due(BYTES_OF_BODY * received):
                 # Off the loop, because it walks through all that is free.
                 asyncio.get_running_loop().run_in_executor(None, give_back)
@@ -110,6 +144,14 @@ class BodyLimit:
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:
             raise HTTPException(413, f"body: more than {self._max_bytes} bytes")
+
+
+def _check(holdings: Holdings, owner: str, amount: int = 1) -> None:
+    try:
+        holdings.check(owner, amount)
+    except ServingError as error:
+        # FastAPI, which reads the body, passes on no other exception.
+        raise HTTPException(error.status, error.detail) from None
 
 
 def _is_json(content_type: str | None) -> bool:

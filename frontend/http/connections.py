@@ -93,41 +93,6 @@ class Addresses:
         return any(parsed in network for network in self._trusted)
 
 
-class EventStreams:
-    """Bounds the event streams that are open: for each address, and half of the connections in all.
-
-    Args:
-        settings: the bounds.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._addresses = Addresses(
-            settings.max_streams_per_address,
-            max(1, settings.max_connections // 2),
-            settings.trusted_proxies,
-        )
-
-    @contextlib.contextmanager
-    def open(self, address: str) -> Iterator[None]:
-        """Count a stream while the context lasts.
-
-        Args:
-            address: the client's, as the proxies that are trusted report it.
-
-        Raises:
-            UnavailableError: there are as many as may be.
-        """
-        if self._addresses.full:
-            raise UnavailableError("The server has as many event streams open as it may")
-        if not self._addresses.may_hold(address):
-            raise UnavailableError("This address has as many event streams open as it may")
-        self._addresses.hold(address)
-        try:
-            yield
-        finally:
-            self._addresses.release(address)
-
-
 class Connections:
     """All connections of one server.
 

@@ -9,18 +9,21 @@ from fastapi import Depends, Path, Request
 
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobEvent, JobStatus
+from frontend.domain.owners import Owner
 from frontend.errors import JobFailedError, JobNotFinishedError, JobNotFoundError
-from frontend.http.connections import EventStreams
+from frontend.http.access import owner_of
 from frontend.http.displays import Displays
 from frontend.http.repeats import Repeats
 from frontend.http.schemas.fields import ErrorBody, NoResultBody
 from frontend.jobs.board import Board
 from frontend.jobs.store import JobStore, StoredBlob
 from frontend.jobs.submissions import Submissions
+from frontend.keys import Keys
 from frontend.masks.image_store import ImageStore
 from frontend.masks.service import MaskService
 from frontend.pictures.workers import ImageWorkers
 from frontend.settings import Settings
+from frontend.shares import Holdings
 
 # Documented in place of FastAPI's own 422, which this server never answers.
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -39,6 +42,7 @@ class AppServices:
     """The parts of a running app."""
 
     settings: Settings
+    keys: Keys | None
     images: ImageWorkers
     jobs: JobStore
     board: Board
@@ -46,14 +50,10 @@ class AppServices:
     repeats: Repeats
     image_store: ImageStore
     masks: MaskService
-    streams: EventStreams
+    streams: Holdings
     displays: Displays
     parsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Held by whoever parses a result of tens of megabytes."""
-
-
-TaskId = Annotated[str, Path(description="of the answer to the submission")]
-"""The one name and meaning of a job in every path."""
 
 
 async def _services(request: Request) -> AppServices:
@@ -61,6 +61,33 @@ async def _services(request: Request) -> AppServices:
 
 
 Services = Annotated[AppServices, Depends(_services)]
+
+
+async def _request_owner(request: Request) -> Owner:
+    return owner_of(request.scope)
+
+
+RequestOwner = Annotated[Owner, Depends(_request_owner)]
+"""Whose request it is."""
+
+
+async def _own_task(
+    task_id: Annotated[str, Path(description="of the answer to the submission")],
+    services: Services,
+    owner: RequestOwner,
+) -> str:
+    """Return the id of the owner's job: one of somebody else is as unknown as one of nobody.
+
+    Raises:
+        JobNotFoundError: the owner has no such job.
+    """
+    if await services.jobs.owner(task_id) != owner.name:
+        raise JobNotFoundError(task_id)
+    return task_id
+
+
+TaskId = Annotated[str, Depends(_own_task)]
+"""The one name and meaning of a job in every path; whoever asks is its owner."""
 
 
 @dataclass(frozen=True)

@@ -19,19 +19,20 @@ class Displays:
     """Keeps the pictures that were asked for last, within MAX_BYTES.
 
     Args:
-        encode: turns a result's PNG into what is displayed.
+        encode: turns a result's PNG into what is displayed, for an owner.
     """
 
-    def __init__(self, encode: Callable[[bytes], Awaitable[Encoded]]) -> None:
+    def __init__(self, encode: Callable[[str, bytes], Awaitable[Encoded]]) -> None:
         self._encode = encode
         self._kept: OrderedDict[str, Encoded] = OrderedDict()
         self._size = 0
         self._encoding: dict[str, asyncio.Task[Encoded]] = {}
 
-    async def of(self, task_id: str, png: bytes) -> Encoded:
+    async def of(self, owner: str, task_id: str, png: bytes) -> Encoded:
         """Return a job's picture for display.
 
         Args:
+            owner: the job's.
             task_id: the job.
             png: its result, always the same.
 
@@ -42,16 +43,16 @@ class Displays:
             self._kept.move_to_end(task_id)
             return known
         if (task := self._encoding.get(task_id)) is None:
-            task = asyncio.create_task(self._make(task_id, png))
+            task = asyncio.create_task(self._make(owner, task_id, png))
             # Else asyncio complains of an error that no client was left to hear.
             task.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._encoding[task_id] = task
         # Others may wait for it when this client leaves.
         return await asyncio.shield(task)
 
-    async def _make(self, task_id: str, png: bytes) -> Encoded:
+    async def _make(self, owner: str, task_id: str, png: bytes) -> Encoded:
         try:
-            encoded = await self._encode(png)
+            encoded = await self._encode(owner, png)
         finally:
             del self._encoding[task_id]
         self._kept[task_id] = encoded

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from frontend.domain.owners import address_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastapi import Request
+
+    from frontend.domain.owners import Owner
 
 log = structlog.get_logger()
 
@@ -55,6 +59,7 @@ class RefusalLog:
             "request_failed" if failed else "request_refused",
             method=request.method,
             route=route or _shown(request.scope["path"], MAX_PATH_CHARS),
+            owner=_owner_name(request),
             status=status,
             detail=_shown(detail, MAX_DETAIL_CHARS),
         )
@@ -66,6 +71,12 @@ class RefusalLog:
 
 
 _LEFT_OUT = "requests_left_out"
+
+
+def _owner_name(request: Request) -> str:
+    # What is refused by its names has no owner yet.
+    owner: Owner | None = getattr(request.state, "owner", None)
+    return owner.name if owner else address_name(request.client.host if request.client else "")
 
 
 class Window:

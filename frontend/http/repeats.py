@@ -7,7 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from frontend.errors import InvalidInputError
-from frontend.jobs.store import EVERYBODY, Key
+from frontend.jobs.store import Key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -32,20 +32,20 @@ class Repeats:
 
     async def submit(
         self,
+        owner: str,
         key: str,
         body: bytes,
         submit: Callable[[Key], Coroutine[None, None, str]],
-        owner: str = EVERYBODY,
     ) -> str:
         """Submit once for each key, and return the same job each time.
 
         The submission goes on if its client leaves: the key finds its job.
 
         Args:
+            owner: whose key it is; another owner's is another key.
             key: chosen by the client.
             body: of the request; the same key must come with the same one.
             submit: called only where the key is new, or its job was refused or has expired.
-            owner: whose key it is.
 
         Raises:
             InvalidInputError: the key is too long, or came with another body before.

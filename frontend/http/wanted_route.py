@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -27,7 +28,10 @@ class WantedRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_while_wanted(request: Request) -> Response:
-            await request.body()
+            try:
+                await request.body()
+            except ClientDisconnect:
+                return Response(status_code=CLIENT_LEFT)
             work = asyncio.create_task(handle(request))
             leaving = asyncio.create_task(_client_left(request))
             try:

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from frontend.domain.edits import Size
     from frontend.domain.jobs import JobEvent
     from frontend.domain.models import EditModelState
-    from frontend.jobs.store import Listed
+    from frontend.domain.owners import Owner
+    from frontend.jobs.store import Waiting
 
 
 class Board(Protocol):
@@ -49,10 +50,21 @@ class Board(Protocol):
             None if no edit was measured yet, or no Triton can run edits now.
         """
 
-    def outlook(self, event: JobEvent) -> JobEvent:
+    def pixels(self, size: Size | None) -> int:
+        """Return how many pixels the model computes at most for an answer of this size."""
+
+    def check(self, owner: Owner) -> None:
+        """Check that one more job of this owner may wait.
+
+        Raises:
+            UnavailableError: too many jobs wait.
+            TooMuchError: too many of this owner do.
+        """
+
+    def outlook(self, owner: Owner, event: JobEvent) -> JobEvent:
         """Return the first event of a job that is about to come, with how it will stand."""
 
-    def expect(self, job: Listed) -> None:
+    def expect(self, job: Waiting) -> None:
         """Take note of a job that has just come."""
 
     def standing(self, job_id: str, last: JobEvent) -> JobEvent:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
-from frontend.errors import ClosingError, JobNotFoundError, ServingError
+from frontend.errors import ClosingError, JobNotFoundError, ServingError, StoreAwayError
 from frontend.jobs import rules, transactions
 from frontend.jobs.records import params_of, pictures_of
 from frontend.jobs.statements import row, rows
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from frontend.domain.jobs import JobEvent
     from frontend.jobs.driver import Driver
     from frontend.jobs.statements import Steps
-    from frontend.jobs.store import Claim, Created, Entry, Held, Key, Listed, NewJob
+    from frontend.jobs.store import Claim, Created, Entry, Held, Key, Listed, NewJob, Waiting
     from frontend.jobs.transactions import Bounds
 
 T = TypeVar("T")
@@ -59,14 +59,16 @@ class SqlStore:
         pictures = pictures_of(job.params)
         size = sum(len(data) for data in pictures.values())
         # Before anything is written; looked at again together with the row.
-        await self._driver.read(
-            transactions.room(self._bounds, size + len(job.original) + transactions.EVENT_BYTES)
-        )
+        before = await self._driver.read(transactions.look(job, self._bounds, size))
+        if before is not None:
+            return before
         await self._put(job.job_id, "original", job.original)
         for name, data in pictures.items():
             await self._put(job.job_id, f"input/{name}", data)
         try:
             created = await self._write(transactions.create(job, self._bounds, size), _WORK)
+        except StoreAwayError:
+            raise  # the row may be there; if it is not, a sweep takes the pictures
         except ServingError:
             await self._drop(job.job_id)
             raise
@@ -110,11 +112,19 @@ class SqlStore:
         """See JobStore."""
         return await self._driver.read(transactions.last(job_id))
 
+    async def owner(self, job_id: str) -> str:
+        """See JobStore."""
+        return str((await self._driver.read(transactions.job(job_id)))["owner"])
+
     async def newest(
-        self, limit: int, before: int | None = None, statuses: Collection[JobStatus] = ()
+        self,
+        owner: str,
+        limit: int,
+        before: int | None = None,
+        statuses: Collection[JobStatus] = (),
     ) -> list[Listed]:
         """See JobStore."""
-        return await self._driver.read(transactions.newest(limit, before, statuses))
+        return await self._driver.read(transactions.newest(owner, limit, before, statuses))
 
     async def original(self, job_id: str) -> bytes:
         """See JobStore."""
@@ -152,7 +162,7 @@ class SqlStore:
         """See JobStore."""
         return await self._write(transactions.end_waiting(job_id, status, error), job_id)
 
-    async def waiting(self) -> list[Listed]:
+    async def waiting(self) -> list[Waiting]:
         """See JobStore."""
         return await self._driver.read(transactions.waiting())
 

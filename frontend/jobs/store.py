@@ -10,7 +10,9 @@ state, so any process may die at any moment. These rules hold whatever the store
 5. No two claims return one job with one attempt. A job that is to be cancelled is never claimed.
 6. To repeat a call whose answer was lost changes nothing.
 7. Bounds hold under concurrent calls of `create`.
-8. Claims go in the order of creation; a job that was given back keeps its place.
+8. Claims go to the owners in turn: to the one that had none yet, or whose last is longest ago. Of
+   one owner they go in the order of creation. A job that was given back keeps its place, and its
+   owner its turn.
 """
 
 from __future__ import annotations
@@ -27,12 +29,11 @@ if TYPE_CHECKING:
 
     from frontend.domain.edits import EditParams, EditResult
     from frontend.domain.jobs import JobStatus
+    from frontend.domain.owners import Owner
 
 # An event and its number in the log, from 1 without gaps.
 Entry = tuple[int, JobEvent]
 
-EVERYBODY = "everybody"
-"""The owner of every job, as long as clients are not told apart."""
 MAX_ATTEMPTS = 2
 """Of a job whose Triton or dispatcher is lost: the job itself may be the cause."""
 
@@ -69,10 +70,27 @@ class NewJob:
     """The file that its picture came as."""
     event: JobEvent
     """The first entry of its log."""
-    owner: str = EVERYBODY
+    owner: Owner
     key: Key | None = None
     max_attempts: int = MAX_ATTEMPTS
     """How often it may be begun in all, if what runs it is lost each time."""
+
+
+class Waiting(NamedTuple):
+    """A job that waits for a worker."""
+
+    number: int
+    """See `Listed`."""
+    job_id: str
+    task_type: str
+    owner: str
+    """Its owner's name."""
+    max_running: int | None
+    """Jobs that its owner may have running."""
+    last_turn: int
+    """The number of its owner's last turn; 0 if it had none."""
+    last: JobEvent
+    """The newest entry."""
 
 
 class Created(NamedTuple):
@@ -93,14 +111,14 @@ class Claim:
     worker: str
     attempt: int
     task_type: str
+    owner: str
+    """Its owner's name."""
+    max_running: int | None
+    """See `Waiting`."""
+    turn: int
+    """The number of its owner's turn."""
     last: Entry
     """The newest entry when the job was claimed."""
-
-    @property
-    def listed(self) -> Listed:
-        """The job as it stood when it was claimed."""
-        _, event = self.last
-        return Listed(self.number, self.job_id, self.task_type, event.at, event)
 
     @property
     def request_id(self) -> str:
@@ -148,6 +166,7 @@ class JobStore(Protocol):
 
         Raises:
             UnavailableError: too many jobs wait, or the job's images do not fit now.
+            TooMuchError: too many jobs of this owner wait, or take too much.
             InvalidInputError: the key came with another request before.
         """
 
@@ -170,12 +189,20 @@ class JobStore(Protocol):
     async def last(self, job_id: str) -> Entry:
         """Return the newest entry."""
 
+    async def owner(self, job_id: str) -> str:
+        """Return the name of the job's owner."""
+
     async def newest(
-        self, limit: int, before: int | None = None, statuses: Collection[JobStatus] = ()
+        self,
+        owner: str,
+        limit: int,
+        before: int | None = None,
+        statuses: Collection[JobStatus] = (),
     ) -> list[Listed]:
-        """Return jobs, newest first.
+        """Return an owner's jobs, newest first.
 
         Args:
+            owner: its name.
             limit: maximum number of jobs.
             before: only jobs numbered below; None: all.
             statuses: only jobs whose newest entry has one of these; empty: all.
@@ -199,13 +226,15 @@ class JobStore(Protocol):
     async def end_waiting(self, job_id: str, status: JobStatus, error: str) -> bool:
         """End a job that no worker holds with `error` or `cancelled`; return whether it did."""
 
-    async def waiting(self) -> list[Listed]:
-        """Return the jobs that wait for a worker, in the order of their claims."""
+    async def waiting(self) -> list[Waiting]:
+        """Return the jobs that wait for a worker, in the order of their creation."""
 
     # --- for a dispatcher ---
 
     async def claim(self, worker: str, task_types: Collection[str], lease_s: float) -> Claim | None:
-        """Take the first waiting job of these kinds; None if there is none.
+        """Take the next waiting job of these kinds, see rule 8; None if there is none.
+
+        An owner that has as many jobs running as it may loses its turn.
 
         Args:
             worker: who takes it.

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from frontend.domain.jobs import JobEvent, JobStatus
-from frontend.errors import UnavailableError, UnsupportedError
-from frontend.jobs.store import EVERYBODY, MAX_ATTEMPTS, Listed, NewJob
+from frontend.domain.owners import price
+from frontend.errors import UnsupportedError
+from frontend.jobs.store import MAX_ATTEMPTS, NewJob, Waiting
+from frontend.shares import Budgets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from frontend.domain.edits import EditParams, Size
+    from frontend.domain.owners import Owner
     from frontend.jobs.board import Board
     from frontend.jobs.store import JobStore, Key
 
@@ -28,69 +32,85 @@ class Submissions:
     Args:
         store: where every job's state lives.
         board: how the Tritons and the waiting jobs stand.
-        max_waiting: maximum number of waiting jobs.
     """
 
-    def __init__(self, store: JobStore, board: Board, max_waiting: int) -> None:
+    def __init__(self, store: JobStore, board: Board) -> None:
         self._store = store
         self._board = board
-        self._max_waiting = max_waiting
+        self._budgets = Budgets(time.monotonic)
 
-    def admit(self, task_type: str) -> None:
+    def admit(self, owner: Owner, task_type: str) -> None:
         """Check that an edit would be accepted now, before any work is put into it.
 
         Raises:
             UnavailableError: Triton is down, the queue is full, or the server is stopping.
+            TooMuchError: the owner has as many jobs waiting, or has had as many, as it may.
             UnsupportedError: the loaded bundle cannot run `task_type`.
         """
         if not any(task_type in state.adapters for state in self._board.require()):
             raise UnsupportedError(f"task_type: the adapter for {task_type} is not installed")
-        if self._board.waiting >= self._max_waiting:
-            raise UnavailableError("The queue is full")
+        self._board.check(owner)
+        self._budgets.check(owner)
 
     async def submit(
         self,
+        owner: Owner,
         params: EditParams,
         original: bytes,
         size: Size | None,
         *,
         key: Key | None = None,
-        owner: str = EVERYBODY,
         retry: bool = True,
     ) -> str:
         """Queue an edit and return the id of its job.
 
         Args:
+            owner: whose it is.
             params: the edit.
             original: the file that its picture came as.
             size: of the answer, if known.
             key: what the client calls it; one key is one job.
-            owner: whose it is.
             retry: whether it is begun anew if what runs it is lost.
 
         Raises:
             InvalidInputError: the key came with another request before.
             UnavailableError: Triton is down, or the queue or the job store is full.
+            TooMuchError: the owner has as much waiting, or has had as much, as it may.
             UnsupportedError: the loaded bundle cannot run the task.
         """
         # A second time, because the queue may have filled up while the images were decoded.
-        self.admit(params.task_type)
+        self.admit(owner, params.task_type)
         steps = params.num_inference_steps
         first = JobEvent(status=JobStatus.QUEUED, total_steps=steps, size=size, at=0)
         job = NewJob(
             job_id=str(uuid.uuid4()),
             params=params,
             original=original,
-            event=self._board.outlook(first),
+            event=self._board.outlook(owner, first),
             key=key,
             owner=owner,
             max_attempts=MAX_ATTEMPTS if retry else 1,
         )
         created = await self._store.create(job)
         if created.job_id == job.job_id:
-            log.info("job_queued", task_id=job.job_id, task_type=params.task_type, steps=steps)
-            listed = Listed(created.number, job.job_id, params.task_type, job.event.at, job.event)
-            self._board.expect(listed)
+            self._budgets.spend(owner, price(steps, self._board.pixels(size)))
+            log.info(
+                "job_queued",
+                task_id=job.job_id,
+                task_type=params.task_type,
+                steps=steps,
+                owner=owner.name,
+            )
+            waiting = Waiting(
+                created.number,
+                job.job_id,
+                params.task_type,
+                owner.name,
+                owner.limits.max_running,
+                0,
+                job.event,
+            )
+            self._board.expect(waiting)
         return created.job_id
 
     async def cancel(self, job_id: str) -> Callable[[], Coroutine[Any, Any, None]]:

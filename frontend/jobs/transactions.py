@@ -6,16 +6,23 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from frontend import shares
 from frontend.domain.jobs import JobEvent, JobStatus
-from frontend.errors import InvalidInputError, JobNotFoundError, UnavailableError
+from frontend.errors import (
+    InvalidInputError,
+    JobNotFoundError,
+    TooMuchError,
+    UnavailableError,
+)
 from frontend.jobs import rules
 from frontend.jobs.records import event_json, event_of, params_json, picture_names
 from frontend.jobs.statements import row, rows
-from frontend.jobs.store import Claim, Created, Entry, Held, Listed
+from frontend.jobs.store import Claim, Created, Entry, Held, Listed, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from frontend.domain.owners import Owner
     from frontend.jobs.statements import Row, Steps
     from frontend.jobs.store import Key, NewJob
 
@@ -57,11 +64,12 @@ def job(job_id: str) -> Steps[Row]:
 # --- for clients ---
 
 
-def room(bounds: Bounds, size: int) -> Steps[None]:
+def room(bounds: Bounds, owner: Owner, size: int) -> Steps[None]:
     """Check that a job of so many bytes may come.
 
     Raises:
         UnavailableError: it may not.
+        TooMuchError: it may not beside its owner's other jobs.
     """
     held = yield from row("unfinished")
     assert held is not None
@@ -69,22 +77,41 @@ def room(bounds: Bounds, size: int) -> Steps[None]:
         raise UnavailableError("The queue is full")
     if held["bytes"] + size > bounds.bytes // 2:
         raise UnavailableError("The server holds as many images of waiting jobs as it may")
+    own = yield from row("unfinished_of", owner.name)
+    assert own is not None
+    shares.check_waiting(owner, own["waiting"])
+    if own["bytes"] + size > (most := owner.limits.max_bytes):
+        raise TooMuchError(f"This client has as many bytes in waiting jobs as one may: {most}")
+
+
+def look(new: NewJob, bounds: Bounds, input_bytes: int) -> Steps[Created | None]:
+    """Return the job if it has been added before, and else check that there is room for it.
+
+    Raises:
+        InvalidInputError: its key came with another request.
+        UnavailableError: there is no room.
+        TooMuchError: there is none beside its owner's other jobs.
+    """
+    if new.key and (found := (yield from keyed(new.owner.name, new.key))) is not None:
+        return Created(found["task_id"], found["number"], replayed=True)
+    if (found := (yield from row("number_of", new.job_id))) is not None:
+        return Created(new.job_id, found["number"], replayed=False)
+    yield from room(bounds, new.owner, input_bytes + len(new.original) + EVENT_BYTES)
+    return None
 
 
 def create(new: NewJob, bounds: Bounds, input_bytes: int) -> Steps[Created]:
     """Add a job, whose pictures are there already; see JobStore."""
     yield from rows("lock")
-    if new.key and (found := (yield from keyed(new.owner, new.key))) is not None:
-        return Created(found["task_id"], found["number"], replayed=True)
-    if (found := (yield from row("number_of", new.job_id))) is not None:
-        return Created(new.job_id, found["number"], replayed=False)
+    if (before := (yield from look(new, bounds, input_bytes))) is not None:
+        return before
     size = input_bytes + len(new.original) + EVENT_BYTES
-    yield from room(bounds, size)
-    yield from make_space(bounds, size)
+    yield from make_space(bounds, new.owner.name, size)
     added = yield from row(
         "insert_job",
         new.job_id,
-        new.owner,
+        new.owner.name,
+        new.owner.limits.max_running,
         new.key.name if new.key else None,
         new.key.digest if new.key else None,
         new.params.task_type,
@@ -130,21 +157,35 @@ def last(job_id: str) -> Steps[Entry]:
     return entry_of(entry)
 
 
-def newest(limit: int, before: int | None, statuses: Collection[JobStatus]) -> Steps[list[Listed]]:
+def newest(
+    owner: str, limit: int, before: int | None, statuses: Collection[JobStatus]
+) -> Steps[list[Listed]]:
     """Return a page of jobs; see JobStore."""
     below = NO_NUMBER if before is None else before
     if not statuses:
-        return _listed((yield from rows("newest", below, limit)))
+        return _listed((yield from rows("newest", below, limit, owner)))
     # State by state, because an index gives each in order.
     found: list[Listed] = []
     for status in set(statuses):
-        found += _listed((yield from rows("newest_of", below, limit, str(status))))
+        found += _listed((yield from rows("newest_of", below, limit, owner, str(status))))
     return sorted(found, key=lambda listed: -listed.number)[:limit]
 
 
-def waiting() -> Steps[list[Listed]]:
+def waiting() -> Steps[list[Waiting]]:
     """Return the jobs that wait; see JobStore."""
-    return _listed((yield from rows("waiting")))
+    found = yield from rows("waiting")
+    return [
+        Waiting(
+            each["number"],
+            each["task_id"],
+            each["task_type"],
+            each["owner"],
+            each["max_running"],
+            each["last_turn"],
+            event_of(each["data"], bytes(each["preview"])),
+        )
+        for each in found
+    ]
 
 
 def _listed(found: Sequence[Row]) -> list[Listed]:
@@ -190,6 +231,9 @@ def claim(worker: str, task_types: Collection[str], lease_s: float) -> Steps[Cla
         worker,
         found["attempt"],
         found["task_type"],
+        found["owner"],
+        found["max_running"],
+        found["turn"],
         entry_of(entry),
     )
 
@@ -205,7 +249,7 @@ def inputs(job_id: str) -> Steps[tuple[str, list[str]] | None]:
 def append(held: Claim, seq: int, event: JobEvent, bounds: Bounds) -> Steps[bool]:
     """Add an event; see JobStore."""
     if event.preview:
-        yield from make_space(bounds, len(event.preview))
+        yield from make_space(bounds, held.owner, len(event.preview))
     size = EVENT_BYTES + len(event.preview)
     fence = (held.job_id, held.worker, held.attempt)
     if (yield from row("append", *fence, seq, str(event.status), size)) is None:
@@ -218,13 +262,13 @@ def end(held: Claim, seq: int, event: JobEvent, result: int, bounds: Bounds) -> 
     """Add the final event; the result of so many bytes is there already. See JobStore."""
     yield from rows("lock")
     if result:
-        yield from make_space(bounds, result)
+        yield from make_space(bounds, held.owner, result)
     fence = (held.job_id, held.worker, held.attempt)
     size = EVENT_BYTES + len(event.preview) + result
     found = yield from row("end_held", *fence, seq, str(event.status), size)
     if found is None:
         return False
-    yield from rows("count_finished", found["bytes"])
+    yield from _count_finished(found["owner"], found["bytes"])
     yield from rows("delete_all_but", held.job_id, f"{held.attempt}/%")
     yield from _write(held.job_id, seq, event)
     return True
@@ -290,12 +334,15 @@ def forget(job_ids: Sequence[str]) -> Steps[None]:
     """Delete jobs that have ended, or what was put for jobs that never came."""
     for job_id in job_ids:
         if (found := (yield from row("delete_job", job_id))) is not None:
-            yield from rows("count_finished", -found["bytes"])
+            yield from _count_finished(found["owner"], -found["bytes"])
+            yield from rows("forget_owner", found["owner"])
         yield from rows("delete_blobs", job_id)
 
 
-def make_space(bounds: Bounds, size: int) -> Steps[None]:
-    """Forget the jobs that finished first until so many bytes more fit.
+def make_space(bounds: Bounds, owner: str, size: int) -> Steps[None]:
+    """Forget finished jobs until so many bytes more of an owner fit.
+
+    The owner of the most, these bytes included, loses the jobs that finished first.
 
     Raises:
         UnavailableError: they do not fit beside the unfinished jobs.
@@ -309,9 +356,16 @@ def make_space(bounds: Bounds, size: int) -> Steps[None]:
         assert finished is not None
         if unfinished["bytes"] + finished["bytes"] + size <= bounds.bytes:
             return
-        first = yield from row("first_finished")
-        assert first is not None, "finished jobs hold bytes"
+        largest = yield from row("largest_owner", owner, size)
+        assert largest is not None, "finished jobs hold bytes"
+        first = yield from row("first_finished_of", largest["owner"])
+        assert first is not None, "it has finished jobs"
         yield from forget([first["task_id"]])
+
+
+def _count_finished(owner: str, size: int) -> Steps[None]:
+    yield from rows("count_finished", size)
+    yield from rows("count_finished_of", owner, size)
 
 
 def _begin_anew(job_id: str, error: str) -> Steps[None]:
@@ -337,7 +391,7 @@ def _end_free(job_id: str, event: JobEvent) -> Steps[bool]:
     ended = yield from row("end_free", job_id, seq, str(event.status), EVENT_BYTES)
     if ended is None:
         return False
-    yield from rows("count_finished", ended["bytes"])
+    yield from _count_finished(ended["owner"], ended["bytes"])
     yield from rows("delete_all_but", job_id, "")
     yield from _write(job_id, seq, event)
     return True

@@ -15,6 +15,10 @@ PATIENCE_S = 5.0
 MAX_REMEMBERED = 1024
 
 
+Name = tuple[str, str]
+"""Owner and request_id: nobody cancels the request of another."""
+
+
 class EarlyCancels:
     """Remembers ids for PATIENCE_S: those whose cancel came early, and those answered lately.
 
@@ -28,24 +32,24 @@ class EarlyCancels:
         self._cancelled = _Ids(clock)
         self._answered = _Ids(clock)
 
-    def note_cancel(self, request_id: str) -> None:
+    def note_cancel(self, name: Name) -> None:
         """Remember the cancel of a request that has not come, unless one was answered lately."""
-        if len(request_id) <= MAX_ID_CHARS and not self.answered(request_id):
-            self._cancelled.add(request_id)
+        if len(name[1]) <= MAX_ID_CHARS and not self.answered(name):
+            self._cancelled.add(name)
 
-    def note_answer(self, request_id: str) -> None:
+    def note_answer(self, name: Name) -> None:
         """Remember that a request has ended."""
-        self._answered.add(request_id)
+        self._answered.add(name)
 
-    def answered(self, request_id: str) -> bool:
+    def answered(self, name: Name) -> bool:
         """Return whether a request of that id ended within PATIENCE_S."""
-        return request_id in self._answered
+        return name in self._answered
 
-    def take(self, request_id: str) -> bool:
+    def take(self, name: Name) -> bool:
         """Return whether the request that comes now was cancelled; its cancel is used up."""
-        if not self._cancelled.pop(request_id):
+        if not self._cancelled.pop(name):
             return False
-        self._answered.add(request_id)
+        self._answered.add(name)
         return True
 
 
@@ -55,16 +59,16 @@ class _Ids:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         # In the order of their coming, with the times at which they leave.
-        self._ends: dict[str, float] = {}
+        self._ends: dict[Name, float] = {}
 
-    def __contains__(self, request_id: str) -> bool:
-        return self._ends.get(request_id, 0.0) > self._clock()
+    def __contains__(self, name: Name) -> bool:
+        return self._ends.get(name, 0.0) > self._clock()
 
-    def add(self, request_id: str) -> None:
-        self._ends.pop(request_id, None)
-        self._ends[request_id] = self._clock() + PATIENCE_S
+    def add(self, name: Name) -> None:
+        self._ends.pop(name, None)
+        self._ends[name] = self._clock() + PATIENCE_S
         if len(self._ends) > MAX_REMEMBERED:
             del self._ends[next(iter(self._ends))]
 
-    def pop(self, request_id: str) -> bool:
-        return self._ends.pop(request_id, 0.0) > self._clock()
+    def pop(self, name: Name) -> bool:
+        return self._ends.pop(name, 0.0) > self._clock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,10 @@ class _Entry:
 
 
 class ImageStore:
-    """Pictures in memory; beyond a bound, those unused for the longest time are forgotten.
+    """Pictures in memory, each its owner's: nobody finds those of another.
+
+    Beyond a bound the owner with the most bytes loses the picture that it has not used for the
+    longest time.
 
     Args:
         max_bytes: maximum bytes to hold.
@@ -39,58 +42,62 @@ class ImageStore:
         self._max_bytes = max_bytes
         self._ttl_s = ttl_s
         self._clock = clock
-        # By image_id, in the order of their last use.
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._ids: dict[bytes, str] = {}
-        self._names: OrderedDict[str, str] = OrderedDict()
-        self._size = 0
+        # By owner and image_id, in the order of their last use.
+        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        # By owner and digest of the text.
+        self._ids: dict[tuple[str, bytes], str] = {}
+        self._names: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._sizes: Counter[str] = Counter()
 
     @property
     def size(self) -> int:
         """Bytes held."""
-        return self._size
+        return self._sizes.total()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, image_id: str) -> Picture | None:
-        """Return the picture of that id, or None; this is a use of it."""
+    def get(self, owner: str, image_id: str) -> Picture | None:
+        """Return the owner's picture of that id, or None; this is a use of it."""
         self.expire()
-        if (entry := self._entries.get(image_id)) is None:
+        if (entry := self._entries.get((owner, image_id))) is None:
             return None
         entry.used_at = self._clock()
-        self._entries.move_to_end(image_id)
+        self._entries.move_to_end((owner, image_id))
         return entry.picture
 
-    def recognise(self, text_digest: bytes) -> Picture | None:
+    def recognise(self, owner: str, text_digest: bytes) -> Picture | None:
         """Return the picture that came as this base64, or None; this is a use of it.
 
         Args:
+            owner: who has sent it.
             text_digest: SHA-256 of the base64.
         """
-        image_id = self._ids.get(text_digest)
-        return None if image_id is None else self.get(image_id)
+        image_id = self._ids.get((owner, text_digest))
+        return None if image_id is None else self.get(owner, image_id)
 
-    def put(self, picture: Picture) -> None:
+    def put(self, owner: str, picture: Picture) -> None:
         """Hold a picture, unless it alone exceeds the bound; this is a use of it."""
-        self._forget(picture.image_id)
+        self._forget((owner, picture.image_id))
         size = _size(picture)
         if size > self._max_bytes:
             return
-        while self._size + size > self._max_bytes:
-            self._forget(next(iter(self._entries)))
-        self._entries[picture.image_id] = _Entry(picture, self._clock())
-        self._ids[picture.text_digest] = picture.image_id
-        self._size += size
+        while self.size + size > self._max_bytes:
+            # As if this one were there already.
+            largest = max(self._sizes, key=lambda each: self._sizes[each] + size * (each == owner))
+            self._forget(next(key for key in self._entries if key[0] == largest))
+        self._entries[owner, picture.image_id] = _Entry(picture, self._clock())
+        self._ids[owner, picture.text_digest] = picture.image_id
+        self._sizes[owner] += size
 
-    def model_name(self, image_id: str) -> str | None:
-        """Return the name by which a model knows a picture, if one has ever had it."""
-        return self._names.get(image_id)
+    def model_name(self, owner: str, image_id: str) -> str | None:
+        """Return the name by which a model knows an owner's picture, if one has ever had it."""
+        return self._names.get((owner, image_id))
 
-    def name(self, image_id: str, model_name: str) -> None:
+    def name(self, owner: str, image_id: str, model_name: str) -> None:
         """Remember the name by which models know a picture; it need not be held here."""
-        self._names[image_id] = model_name
-        self._names.move_to_end(image_id)
+        self._names[owner, image_id] = model_name
+        self._names.move_to_end((owner, image_id))
         if len(self._names) > MAX_NAMES:
             self._names.popitem(last=False)
 
@@ -100,10 +107,13 @@ class ImageStore:
         while self._entries and next(iter(self._entries.values())).used_at <= oldest:
             self._forget(next(iter(self._entries)))
 
-    def _forget(self, image_id: str) -> None:
-        if entry := self._entries.pop(image_id, None):
-            del self._ids[entry.picture.text_digest]
-            self._size -= _size(entry.picture)
+    def _forget(self, key: tuple[str, str]) -> None:
+        if entry := self._entries.pop(key, None):
+            owner, _ = key
+            del self._ids[owner, entry.picture.text_digest]
+            self._sizes[owner] -= _size(entry.picture)
+            if not self._sizes[owner]:
+                del self._sizes[owner]
 
 
 def _size(picture: Picture) -> int:

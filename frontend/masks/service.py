@@ -23,9 +23,9 @@ from frontend.errors import (
     NotCachedError,
     ServingError,
     TritonDownError,
-    UnavailableError,
 )
-from frontend.masks.early_cancels import EarlyCancels
+from frontend.masks.early_cancels import EarlyCancels, Name
+from frontend.shares import Holdings, Rotation
 from frontend.supervision import Rounds, supervised_task
 from frontend.triton.loading import outage_error
 from frontend.triton.mask_tensors import in_field_names, mask_result
@@ -54,8 +54,10 @@ _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 class Ticket:
     """A mask request that has not been answered."""
 
+    owner: str
+    """Whose it is."""
     request_id: str
-    """The name by which a client cancels it."""
+    """The name by which its owner cancels it."""
     ready: bool = False
     """Whether all that the client sent has been read, so that it may start."""
     running: bool = False
@@ -104,9 +106,12 @@ class MaskService:
         self._images = images
         self._watches = watches
         self._most_running = settings.max_masks_in_flight * len(watches)
+        most = self._most_running + settings.max_masks_waiting
+        self._places = Holdings("mask requests", most, settings.owner_fraction)
+        self._rotation = Rotation()
         self._clock = asyncio.get_running_loop().time
-        # In the order of their arrival.
-        self._live: dict[str, Ticket] = {}
+        # By owner and request_id, in the order of their arrival.
+        self._live: dict[Name, Ticket] = {}
         # Each has the model end a request whose client has left.
         self._leaving: set[asyncio.Task[None]] = set()
         self._early_cancels = EarlyCancels(self._clock)
@@ -150,43 +155,45 @@ class MaskService:
         return [watch.require() for watch in self._ready()]
 
     @contextlib.contextmanager
-    def admitted(self, request_id: str | None) -> Iterator[Ticket]:
+    def admitted(self, owner: str, request_id: str | None) -> Iterator[Ticket]:
         """Hold a place for one request, from before its pictures are read until its answer.
 
         Args:
+            owner: whose it is.
             request_id: the client's name for it; None: a new one is made.
 
         Raises:
             UnavailableError: Triton is down, or there is no place.
+            TooMuchError: this owner has too many.
             InvalidInputError: another request of that id has not been answered.
             MaskCancelledError: its cancel came before it.
         """
-        if request_id and self._early_cancels.take(request_id):
+        if request_id and self._early_cancels.take((owner, request_id)):
             raise MaskCancelledError(request_id)
         self.require()
         if self._closing:
             raise ClosingError()
-        if len(self._live) >= self._most_running + self._settings.max_masks_waiting:
-            raise UnavailableError("Too many mask requests wait already")
-        ticket = Ticket(request_id or str(uuid.uuid4()))
-        if ticket.request_id in self._live:
+        ticket = Ticket(owner, request_id or str(uuid.uuid4()))
+        name = owner, ticket.request_id
+        if name in self._live:
             raise InvalidInputError(
                 f"request_id: {ticket.request_id} is that of a request which has not been answered"
             )
-        self._live[ticket.request_id] = ticket
-        try:
-            yield ticket
-        finally:
-            del self._live[ticket.request_id]
-            self._early_cancels.note_answer(ticket.request_id)
-            # Not kept: a call that failed holds its frames, and with them the picture and this
-            # ticket. Until the garbage is collected that is 100 MB for a large picture.
-            asking, ticket.asking = ticket.asking, None
-            if asking:
-                asking.add_done_callback(lambda _: ticket.ended.set())
-            else:
-                ticket.ended.set()
-            self._start_waiting()
+        with self._places.held(owner):
+            self._live[name] = ticket
+            try:
+                yield ticket
+            finally:
+                del self._live[name]
+                self._early_cancels.note_answer(name)
+                # Not kept: a call that failed holds its frames, and with them the picture and this
+                # ticket. Until the garbage is collected that is 100 MB for a large picture.
+                asking, ticket.asking = ticket.asking, None
+                if asking:
+                    asking.add_done_callback(lambda _: ticket.ended.set())
+                else:
+                    ticket.ended.set()
+                self._start_waiting()
 
     async def find(
         self,
@@ -214,13 +221,17 @@ class MaskService:
             raise ImageNotFoundError(image_id)
         async with contextlib.AsyncExitStack() as held:
             if mask:
-                rough = await held.enter_async_context(self._images.rough_mask(mask))
+                rough = await held.enter_async_context(self._images.rough_mask(ticket.owner, mask))
                 prompts = replace(prompts, mask=rough)
-            picture = self._store.get(image_id) if isinstance(image, str) else image
+            own = self._store.model_name(ticket.owner, image_id)
+            picture = self._store.get(ticket.owner, image_id) if isinstance(image, str) else image
+            if picture is None and not own:
+                # A model may know it, but this owner has not sent it.
+                raise ImageNotFoundError(image_id)
             # Read before the request has a place at the model, which a slow file must not hold.
             pixels = None
-            if picture and not self._store.model_name(image_id):
-                pixels = await held.enter_async_context(self._images.shown(picture))
+            if picture and not own:
+                pixels = await held.enter_async_context(self._images.shown(ticket.owner, picture))
             ticket.ready = True
             self._start_waiting()
             await ticket.turn.wait()
@@ -228,33 +239,35 @@ class MaskService:
                 result = await self._find(ticket, prompts, image_id, picture, pixels)
             except InvalidInputError as error:
                 if picture and error.detail.startswith(NOTHING_FOUND):
-                    self._store.put(picture)
+                    self._store.put(ticket.owner, picture)
                 raise
         if picture:
-            self._store.put(picture)
+            self._store.put(ticket.owner, picture)
         log.info("mask_found", request_id=ticket.request_id, cached=result.cached)
         return result
 
-    def answered_lately(self, request_id: str) -> bool:
+    def answered_lately(self, owner: str, request_id: str) -> bool:
         """Return whether a request of that id ended seconds ago, and none is here now."""
-        return request_id not in self._live and self._early_cancels.answered(request_id)
+        name = owner, request_id
+        return name not in self._live and self._early_cancels.answered(name)
 
-    def cancel(self, request_id: str) -> Callable[[], Coroutine[Any, Any, None]]:
-        """Make sure that the request of that id, if there is one, ends without a mask.
+    def cancel(self, owner: str, request_id: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Make sure that the owner's request of that id, if there is one, ends without a mask.
 
         A request on its way here counts too, if it comes within seconds.
 
         Returns:
             What has the model stop the request. Answer the client before you call it.
         """
-        if ticket := self._live.get(request_id):
+        name = owner, request_id
+        if ticket := self._live.get(name):
             self._mark(ticket, MaskCancelledError(request_id))
         else:
-            self._early_cancels.note_cancel(request_id)
+            self._early_cancels.note_cancel(name)
 
         async def finish() -> None:
             # Looked up again: it may have ended meanwhile.
-            if ticket := self._live.get(request_id):
+            if ticket := self._live.get(name):
                 await self._end_early(ticket, self._settings.cancel_grace_s)
 
         return finish
@@ -262,10 +275,15 @@ class MaskService:
     # --- waiting ---
 
     def _start_waiting(self) -> None:
-        """Let waiting requests run while there is room."""
+        """Let waiting requests run while there is room, the owners in turn."""
         free = self._most_running - self.running
         waiting = [each for each in self._live.values() if each.ready and not each.running]
-        for ticket in waiting[: max(free, 0)]:
+        while free > 0 and waiting:
+            owner = self._rotation.next(each.owner for each in waiting)
+            self._rotation.note(owner)
+            ticket = next(each for each in waiting if each.owner == owner)
+            waiting.remove(ticket)
+            free -= 1
             ticket.running = True
             ticket.turn.set()
 
@@ -295,8 +313,8 @@ class MaskService:
         The model names a picture by its pixels, and clients by its file.
         """
         deadline = self._clock() + self._settings.mask_timeout_s
-        # The model may still know a picture that is not held here, also one that came by gRPC.
-        name = self._store.model_name(image_id) or (image_id if picture is None else None)
+        # The model may still know a picture that is not held here.
+        name = self._store.model_name(ticket.owner, image_id)
         if name and pixels is None:
             with contextlib.suppress(NotCachedError):
                 result = await self._ask(ticket, prompts, image_id, name, deadline)
@@ -305,7 +323,7 @@ class MaskService:
             raise ImageNotFoundError(image_id)
         async with contextlib.AsyncExitStack() as held:
             if pixels is None:
-                shown = self._images.shown(picture, forgotten=True)
+                shown = self._images.shown(ticket.owner, picture, forgotten=True)
                 pixels = await held.enter_async_context(shown)
             try:
                 result = await self._ask(ticket, prompts, image_id, pixels, deadline)
@@ -313,10 +331,12 @@ class MaskService:
                 if error.detail.startswith(NOTHING_FOUND):
                     # The model has the picture, though its answer is no mask and so has no name.
                     digest = await asyncio.to_thread(hashlib.sha256, pixels)
-                    self._store.name(image_id, digest.hexdigest())
+                    self._store.name(ticket.owner, image_id, digest.hexdigest())
                 raise
-        self._store.name(image_id, result.image_id)
-        return replace(result, image_id=image_id)
+        # That the model knew it already from another owner is not this one's to know.
+        cached = result.cached and self._store.model_name(ticket.owner, image_id) is not None
+        self._store.name(ticket.owner, image_id, result.image_id)
+        return replace(result, image_id=image_id, cached=cached)
 
     async def _ask(
         self,

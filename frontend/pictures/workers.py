@@ -13,6 +13,7 @@ import structlog
 from frontend.domain.masks import Picture
 from frontend.errors import IMAGE_REFUSED, InvalidInputError, UnavailableError
 from frontend.pictures import codecs
+from frontend.shares import Holdings, Turns
 from model_kit.pictures import memory_for, seconds_for
 from model_kit.sandbox import (
     START_S,
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# Requests that wait for a process of a kind, at most; forty clients at once are usual in tests.
-MAX_WAITING = 64
+# Requests that wait for a process of a kind, at most; forty clients behind one address are usual.
+MAX_WAITING = 128
 # Bytes of the pixels that mask requests hold, from which on the next picture has to wait.
 MAX_HELD_BYTES = 2**29
 # Bytes of an edit's pixels together, at most: as many as image_edit takes, less the other inputs.
@@ -52,28 +53,35 @@ T = TypeVar("T")
 class ImageWorkers:
     """Reads pictures in processes that are killed if they take too long or nobody waits any more.
 
-    Each kind of work has processes and a queue of its own, so that none can stop another.
+    Each kind of work has processes and a queue of its own, so that none can stop another. In each
+    queue the owners take turns.
 
     Args:
-        settings: number of processes of each kind, and largest picture.
+        settings: number of processes of each kind, largest picture, and what one owner may have.
     """
 
     def __init__(self, settings: Settings) -> None:
         sandbox = shared(codecs.__name__)
         sandbox.start()
         edit, mask = settings.max_image_pixels, settings.max_mask_pixels
-        self._edits = _Pool(sandbox, settings.image_workers, edit)
-        self._texts = _Pool(sandbox, 1, mask)
+
+        def pool(workers: int, max_pixels: int, pictures: int = 1) -> _Pool:
+            waiting = Holdings("pictures", MAX_WAITING, settings.owner_fraction)
+            return _Pool(sandbox, Turns(workers, waiting), max_pixels, pictures)
+
+        self._edits = pool(settings.image_workers, edit)
+        self._texts = pool(1, mask)
         # A mask request waits for its rough mask, then for its picture, then for the model, then
         # perhaps for its picture again. Each has a pool of its own, so that none waits in a circle.
-        self._rough_masks = _Kept(_Pool(sandbox, 1, mask), MAX_HELD_BYTES // 2)
-        self._pictures = _Kept(_Pool(sandbox, settings.image_workers, mask), MAX_HELD_BYTES)
-        self._forgotten = _Kept(_Pool(sandbox, 1, mask), None)
+        self._rough_masks = _Kept(pool(1, mask), MAX_HELD_BYTES // 2)
+        self._pictures = _Kept(pool(settings.image_workers, mask), MAX_HELD_BYTES)
+        self._forgotten = _Kept(pool(1, mask), None)
         # Each handles two pictures, and no edit or mask depends on one.
-        self._cut_outs = _Pool(sandbox, 1, mask, pictures=2)
+        self._cut_outs = pool(1, mask, pictures=2)
         self._threads = ThreadPoolExecutor(settings.image_workers, thread_name_prefix="image")
         self._display_thread = ThreadPoolExecutor(1, thread_name_prefix="image-display")
-        self._displays = 0
+        displays = Holdings("pictures for display", MAX_DISPLAYS, settings.owner_fraction)
+        self._displays = Turns(1, displays)
 
     def close(self) -> None:
         """Let the threads end; work that has not begun is dropped."""
@@ -81,105 +89,116 @@ class ImageWorkers:
             threads.shutdown(wait=False, cancel_futures=True)
 
     @contextlib.asynccontextmanager
-    async def edit(self) -> AsyncIterator[EditPictures]:
+    async def edit(self, owner: str) -> AsyncIterator[EditPictures]:
         """Read the pictures of one edit, one after the other; only a few edits do so at a time.
+
+        Args:
+            owner: whose edit it is.
 
         Raises:
             UnavailableError: MAX_WAITING wait already.
+            TooMuchError: too many of this owner do.
         """
-        async with self._edits.place():
+        async with self._edits.turns.place(owner):
             yield EditPictures(self._edits)
 
-    async def file(self, field: str, text: str) -> bytes:
+    async def file(self, owner: str, field: str, text: str) -> bytes:
         """Return the file that a client sent as base64 or as a data URL, unseen.
 
         Args:
+            owner: who sent it.
             field: what the error text begins with.
             text: base64 or a data URL.
 
         Raises:
             InvalidInputError: the text is not base64.
-            UnavailableError: as `edit`.
+            UnavailableError, TooMuchError: as `edit`.
         """
         if len(text) < MANY_CHARS:
             return codecs.file(_bytes(text), field)[0]
-        (data,) = await self._texts.run("file", field, [text], {"field": field})
+        (data,) = await self._texts.run(owner, "file", field, [text], {"field": field})
         return data
 
-    async def upload(self, text: str, text_digest: bytes) -> Picture:
+    async def upload(self, owner: str, text: str, text_digest: bytes) -> Picture:
         """Return the picture of a mask request, unseen.
 
         Args:
+            owner: who sent it.
             text: base64 or a data URL.
             text_digest: its `digest`.
 
         Raises:
             InvalidInputError: as `file`, in the contract's words.
-            UnavailableError: as `edit`.
+            UnavailableError, TooMuchError: as `edit`.
         """
-        data = await self.file(IMAGE_REFUSED, text)
+        data = await self.file(owner, IMAGE_REFUSED, text)
         image_id = await self._off_loop(len(data), lambda: hashlib.sha256(data).hexdigest())
         return Picture(data, image_id, text_digest)
 
     @contextlib.asynccontextmanager
-    async def shown(self, picture: Picture, *, forgotten: bool = False) -> AsyncIterator[bytes]:
+    async def shown(
+        self, owner: str, picture: Picture, *, forgotten: bool = False
+    ) -> AsyncIterator[bytes]:
         """Hold what is shown of a picture, as plain pixels.
 
         Those who need the same picture at the same time share one process and one copy.
 
         Args:
+            owner: who asks.
             picture: uploaded.
             forgotten: whether a model had it before: its request has a place at the model already,
                 and must not wait for requests that have none yet.
 
         Raises:
             InvalidInputError: it is no picture within the bounds, or takes too long to decode.
-            UnavailableError: as `edit`.
+            UnavailableError, TooMuchError: as `edit`.
         """
         kept = self._forgotten if forgotten else self._pictures
-        async with kept.using(picture.text_digest, "shown", IMAGE_REFUSED, picture.data) as pixels:
+        # By owner: nobody waits for, or is refused with, the picture of another.
+        key = owner, picture.text_digest
+        async with kept.using(owner, key, "shown", IMAGE_REFUSED, picture.data) as pixels:
             yield pixels
 
     @contextlib.asynccontextmanager
-    async def rough_mask(self, data: bytes) -> AsyncIterator[bytes]:
+    async def rough_mask(self, owner: str, data: bytes) -> AsyncIterator[bytes]:
         """Hold the rough mask of a mask request, by what it means, as plain pixels.
 
         Raises:
             InvalidInputError: as `shown`, or it is empty, or can be read in two ways.
-            UnavailableError: as `edit`.
+            UnavailableError, TooMuchError: as `edit`.
         """
-        async with self._rough_masks.using(object(), "rough_mask", "mask", data) as pixels:
+        async with self._rough_masks.using(owner, object(), "rough_mask", "mask", data) as pixels:
             yield pixels
 
-    async def extract(self, image: str, mask: str) -> bytes:
+    async def extract(self, owner: str, image: str, mask: str) -> bytes:
         """Run `codecs.extract`; either image may have `max_mask_pixels`.
 
         Raises:
             InvalidInputError: as there, or it takes too long.
-            UnavailableError: as `edit`.
+            UnavailableError, TooMuchError: as `edit`.
         """
         options = {"max_pixels": self._cut_outs.max_pixels}
-        (png,) = await self._cut_outs.run("extract", "image or mask", [image, mask], options)
+        (png,) = await self._cut_outs.run(owner, "extract", "image or mask", [image, mask], options)
         return png
 
     async def digest(self, text: str) -> bytes:
         """Run `codecs.digest`."""
         return await self._off_loop(len(text), lambda: codecs.digest(text))
 
-    async def webp(self, png: bytes) -> tuple[bytes, str]:
+    async def webp(self, owner: str, png: bytes) -> tuple[bytes, str]:
         """Run `codecs.webp`.
 
+        Args:
+            owner: who asks.
+            png: the picture.
+
         Raises:
-            UnavailableError: MAX_DISPLAYS wait or are made already.
+            UnavailableError: MAX_DISPLAYS wait already.
+            TooMuchError: too many of this owner do.
         """
-        if self._displays >= MAX_DISPLAYS:
-            raise _busy()
-        self._displays += 1
-        try:
+        async with self._displays.place(owner):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._display_thread, codecs.webp, png)
-        finally:
-            self._displays -= 1
 
     async def _off_loop(self, size: int, work: Callable[[], T]) -> T:
         if size < FEW_BYTES:
@@ -238,49 +257,28 @@ class _Pool:
 
     Args:
         sandbox: starts the processes.
-        workers: how many run at the same time.
+        turns: the right to one process each.
         max_pixels: largest width x height of a picture, by which it is judged what takes too long.
         pictures: how many pictures one piece of work reads.
     """
 
-    def __init__(
-        self, sandbox: Sandbox, workers: int, max_pixels: int, *, pictures: int = 1
-    ) -> None:
+    def __init__(self, sandbox: Sandbox, turns: Turns, max_pixels: int, pictures: int) -> None:
         self._sandbox = sandbox
+        self.turns = turns
         self.max_pixels = max_pixels
         self._seconds = seconds_for(max_pixels * pictures)
         self._memory = memory_for(max_pixels * pictures)
-        self._free = asyncio.Semaphore(workers)
-        self._waiting = 0
-
-    @contextlib.asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Hold the right to one process at a time.
-
-        Raises:
-            UnavailableError: MAX_WAITING wait for it already.
-        """
-        if self._waiting >= MAX_WAITING:
-            raise _busy()
-        self._waiting += 1
-        try:
-            await self._free.acquire()
-        finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._free.release()
 
     async def run(
         self,
+        owner: str,
         function: str,
         field: str,
         files: Sequence[str | bytes],
         options: Mapping[str, str | int],
     ) -> list[bytes]:
         """Wait for a place, and do as `work` does."""
-        async with self.place():
+        async with self.turns.place(owner):
             return await self.work(function, field, files, options)
 
     async def work(
@@ -344,11 +342,11 @@ class _Kept:
 
     @contextlib.asynccontextmanager
     async def using(
-        self, key: object, function: str, field: str, data: bytes
+        self, owner: str, key: object, function: str, field: str, data: bytes
     ) -> AsyncIterator[bytes]:
         """Hold the pixels of one picture, the same for all who give the same key."""
         if key not in self._readings:
-            self._readings[key] = asyncio.create_task(self._read(function, field, data)), []
+            self._readings[key] = asyncio.create_task(self._read(owner, function, field, data)), []
         task, users = self._readings[key]
         users.append(None)
         try:
@@ -361,8 +359,8 @@ class _Kept:
                 task.cancel()
                 self._dropped.set()
 
-    async def _read(self, function: str, field: str, data: bytes) -> bytes:
-        async with self._pool.place():
+    async def _read(self, owner: str, function: str, field: str, data: bytes) -> bytes:
+        async with self._pool.turns.place(owner):
             while self._max_bytes is not None and self._held_bytes() >= self._max_bytes:
                 self._dropped.clear()
                 await self._dropped.wait()
@@ -393,7 +391,3 @@ async def _readable(worker: Worker, seconds: float) -> bool:
     finally:
         loop.remove_reader(worker)
     return True
-
-
-def _busy() -> UnavailableError:
-    return UnavailableError("The server is busy with pictures")

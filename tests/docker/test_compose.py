@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from frontend.pictures import workers
 from frontend.settings import Settings
 from tests.docs.pages import Block, blocks
 
@@ -67,6 +68,31 @@ def test_only_the_frontend_and_the_proxy_are_published() -> None:
     assert SERVICES["triton-cpu"]["networks"]["models"]["aliases"] == ["triton"]
 
 
+@pytest.mark.parametrize(
+    ("env", "refused"),
+    [
+        ({}, False),
+        ({"ARTMANCER_BIND": "0.0.0.0"}, True),
+        ({"ARTMANCER_PROXY_BIND": "192.0.2.1"}, True),
+        ({"ARTMANCER_BIND": "0.0.0.0", "ARTMANCER_ALLOW_ANONYMOUS": "true"}, False),
+        ({"ARTMANCER_BIND": "0.0.0.0", "ARTMANCER_KEYS_FILE": "/keys/keys.toml"}, False),
+    ],
+    ids=str,
+)
+def test_the_frontend_knows_where_it_is_published(env: dict[str, str], *, refused: bool) -> None:
+    given: dict[str, Any] = {
+        name.removeprefix("ARTMANCER_").lower(): VARIABLE.sub(
+            lambda found: env.get(found[1], found[2]), value
+        )
+        for name, value in SERVICES["frontend"]["environment"].items()
+        if name in ("ARTMANCER_PUBLISHED_AT", "ARTMANCER_KEYS_FILE", "ARTMANCER_ALLOW_ANONYMOUS")
+    }
+    settings = Settings(host="0.0.0.0", **given)
+    let_in = settings.allow_anonymous or settings.keys_file is not None
+    assert (settings.reached_from_outside and not let_in) is refused
+    assert any(each.endswith(":/keys:ro") for each in SERVICES["frontend"]["volumes"])
+
+
 @pytest.mark.parametrize("name", ["triton", "triton-second", "triton-cpu"])
 def test_triton_has_time_to_finish_its_jobs(name: str) -> None:
     service = SERVICES[name]
@@ -110,7 +136,7 @@ def test_serving_reads_what_export_writes() -> None:
 @pytest.mark.parametrize("name", ["triton", "triton-second", "triton-cpu"])
 def test_the_frontend_reads_where_triton_tells_how_far_its_load_is(name: str) -> None:
     assert "loading:/run/artmancer" in SERVICES[name]["volumes"]
-    assert SERVICES["frontend"]["volumes"] == ["loading:/run/artmancer:ro"]
+    assert "loading:/run/artmancer:ro" in SERVICES["frontend"]["volumes"]
     assert SERVICES[name]["environment"]["ARTMANCER_LOADING_FILE"] == f"/run/artmancer/{name}"
     found = re.compile(r"ARTMANCER_LOADING_FILE=(\S+)")
     folder, file = (
@@ -123,9 +149,26 @@ def test_the_frontend_reads_where_triton_tells_how_far_its_load_is(name: str) ->
 def test_every_container_is_read_only_and_has_no_capabilities() -> None:
     for service in SERVICES.values():
         assert service["read_only"] is True
-        assert service["tmpfs"] == ["/tmp"]
+        (temporary,) = service["tmpfs"]
+        assert re.fullmatch(r"/tmp:size=\d+[mg]", temporary)
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_every_container_has_bounds_of_processes_and_of_memory() -> None:
+    for name, service in SERVICES.items():
+        assert 0 < service["pids_limit"] <= 8192
+        # What an export needs has not been measured, and no stranger reaches it.
+        assert ("mem_limit" in service) == (not name.startswith("export"))
+
+
+def test_the_frontend_s_memory_holds_what_its_settings_allow() -> None:
+    settings = Settings()
+    stores = settings.image_store_bytes  # jobs lie on the disk
+    pending = settings.max_pending_body_bytes + settings.max_pending_answer_bytes
+    limit = int(DEFAULTS["FRONTEND_MEMORY"].removesuffix("g")) * 2**30
+    # A body is held as bytes, text and file at worst.
+    assert stores + 3 * pending + 3 * workers.MAX_HELD_BYTES // 2 < limit
 
 
 @pytest.mark.parametrize(

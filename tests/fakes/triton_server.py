@@ -270,8 +270,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
 
 def task_of(request_id: str) -> str:
-    """Return the job of a request: behind its id comes the number of the attempt."""
-    return request_id.rpartition(".")[0]
+    """Return the job of a request: behind its id may come the number of the attempt."""
+    return request_id.rsplit(".", 1)[0]
 
 
 def response(stage: str, step: int, total: int, progress: float, **images: bytes) -> Any:

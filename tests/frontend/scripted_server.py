@@ -74,6 +74,8 @@ class Script:
     """The answers to requests for a list of jobs, in order."""
     queries: list[str] = field(default_factory=list)
     """The query strings of those requests."""
+    authorizations: list[str | None] = field(default_factory=list)
+    """That header of each request, in order."""
     ended: threading.Event = field(default_factory=threading.Event)
     """Set when the test is over."""
     submitting: threading.Event = field(default_factory=threading.Event)
@@ -108,6 +110,7 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
             pass
 
         def do_POST(self) -> None:
+            script.authorizations.append(self.headers.get("Authorization"))
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if "/cancel/" in self.path:
                 script.cancel_path = self.path
@@ -129,6 +132,7 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
                 self.answer(200, json.dumps({"task_id": TASK}).encode())
 
         def do_GET(self) -> None:
+            script.authorizations.append(self.headers.get("Authorization"))
             if self.path == f"/api/generate/stream/{TASK}":
                 self.stream()
             elif self.path.partition("?")[0] == f"/api/generate/result/{TASK}":

@@ -47,6 +47,8 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("job_timeout_s", float("inf")),
         ("store_bytes", -1),
         ("log_level", "loud"),
+        ("owner_fraction", 0),
+        ("owner_fraction", 1.5),
         ("triton_url", ","),
         ("triton_url", "triton"),
         ("triton_url", ":8001"),
@@ -78,6 +80,20 @@ def test_addresses_of_tritons_are_separated(value: str, urls: list[str]) -> None
     settings = Settings(triton_url=value)
     assert settings.triton_grpc_urls == urls
     assert bool(settings.triton_url) is bool(value.strip())
+
+
+@pytest.mark.parametrize(
+    ("host", "published_at", "reached"),
+    [
+        ("127.0.0.1", "", False), ("::1", "", False), ("localhost", "", False),
+        ("127.9.9.9", "", False), ("0.0.0.0", "", True), ("::", "", True), ("", "", True),
+        ("192.0.2.1", "", True), ("my-machine", "", True), ("0.0.0.0", "127.0.0.1", False),
+        ("0.0.0.0", " 127.0.0.1 , ::1", False), ("0.0.0.0", "127.0.0.1,0.0.0.0", True),
+        ("0.0.0.0", " ", True), ("127.0.0.1", "192.0.2.1", True),
+    ],
+)  # fmt: skip
+def test_who_reaches_the_server(host: str, published_at: str, *, reached: bool) -> None:
+    assert Settings(host=host, published_at=published_at).reached_from_outside is reached
 
 
 def test_an_empty_loading_file_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,17 +14,32 @@ from starlette.types import Receive, Scope, Send
 
 from frontend.domain.edits import EditParams, Size
 from frontend.domain.jobs import JobEvent, JobStatus
-from frontend.errors import ClosingError, InvalidInputError, JobNotFoundError, StoreAwayError
+from frontend.domain.owners import Owner
+from frontend.errors import (
+    AccessError,
+    ClosingError,
+    InvalidInputError,
+    JobNotFoundError,
+    StoreAwayError,
+)
 from frontend.http import sse
+from frontend.http.access import key_name
 from frontend.http.answer_limit import Stored, StoredAnswer
-from frontend.http.connections import EventStreams
-from frontend.http.dependencies import NO_RESULT, REFUSALS, Finished, Services, TaskId
+from frontend.http.dependencies import (
+    NO_RESULT,
+    REFUSALS,
+    Finished,
+    RequestOwner,
+    Services,
+    TaskId,
+)
 from frontend.http.json_route import JsonRoute
 from frontend.http.safe_headers import private_for
 from frontend.http.schemas.edits import (
     GenerationRequest,
     GenerationResult,
     StreamEvent,
+    StreamToken,
     TaskCancelled,
     TaskList,
     TaskQueued,
@@ -37,6 +52,8 @@ from frontend.http.schemas.edits import (
 )
 from frontend.jobs.store import Entry
 from frontend.jobs.store import Key as JobKey
+from frontend.keys import TOKEN_S, KeysError
+from frontend.shares import Holdings
 from model_kit.raster import size_of
 from model_kit.sizes import answer_size
 
@@ -59,10 +76,14 @@ router = APIRouter(
 
 @router.post("", summary="Submit an edit")
 async def generate(
-    request: GenerationRequest, services: Services, http: Request, idempotency_key: Key = ""
+    request: GenerationRequest,
+    services: Services,
+    http: Request,
+    owner: RequestOwner,
+    idempotency_key: Key = "",
 ) -> TaskQueued:
     """Submit an edit; the same as /api/generate/async."""
-    queued = await _submit(request, services, http, idempotency_key)
+    queued = await _submit(request, services, http, owner, idempotency_key)
     message = f"{queued.message}. Follow it at /api/generate/stream/{queued.task_id}"
     return queued.model_copy(update={"message": message})
 
@@ -70,6 +91,7 @@ async def generate(
 @router.get("", summary="List the edits, newest first")
 async def tasks(
     services: Services,
+    owner: RequestOwner,
     status: Annotated[
         list[JobStatus] | None, Query(description="only these; may be repeated")
     ] = None,
@@ -78,8 +100,8 @@ async def tasks(
         int | None, Query(ge=1, description="`next_before` of the page before")
     ] = None,
 ) -> TaskList:
-    """Return the jobs that the server keeps, by pages; jobs that come meanwhile shift none."""
-    found = await services.jobs.newest(limit + 1, before, status or ())
+    """Return the caller's jobs that the server keeps, by pages; new jobs shift none."""
+    found = await services.jobs.newest(owner.name, limit + 1, before, status or ())
     page = found[:limit]
     return TaskList(
         tasks=[
@@ -97,10 +119,14 @@ async def tasks(
 
 @router.post("/async", summary="Submit an edit, by its longer name")
 async def generate_async(
-    request: GenerationRequest, services: Services, http: Request, idempotency_key: Key = ""
+    request: GenerationRequest,
+    services: Services,
+    http: Request,
+    owner: RequestOwner,
+    idempotency_key: Key = "",
 ) -> TaskQueued:
     """Submit an edit and return at once; follow it by its task_id."""
-    return await _submit(request, services, http, idempotency_key)
+    return await _submit(request, services, http, owner, idempotency_key)
 
 
 @router.get("/status/{task_id}", summary="Ask how far an edit is")
@@ -146,10 +172,10 @@ async def result(
     response_class=Response,
     responses={200: {"content": {"image/webp": {}, "image/png": {}}}, **NO_RESULT},
 )
-async def result_image(finished: Finished, services: Services) -> Response:
+async def result_image(finished: Finished, services: Services, owner: RequestOwner) -> Response:
     """Return a finished job's picture for display: WebP, its longest side at most 2560."""
     png = (await finished.fetch()).image
-    image, media_type = await services.displays.of(finished.task_id, png)
+    image, media_type = await services.displays.of(owner.name, finished.task_id, png)
     return Response(image, media_type=media_type, headers=private_for(finished.seconds_left))
 
 
@@ -166,6 +192,7 @@ async def stream(
     task_id: TaskId,
     services: Services,
     http: Request,
+    owner: RequestOwner,
     last_event_id: Annotated[
         str, Query(description="the same as the header, for clients that cannot set one")
     ] = "",
@@ -185,8 +212,23 @@ async def stream(
         # The standard's only way to stop an EventSource from coming back for ever.
         return Response(status_code=204)
     events = _events(task_id, after, event, services, sse.framing(http.headers))
-    address = http.client.host if http.client else ""
-    return _EventStream(events, services.streams, address)
+    return _EventStream(events, services.streams, owner.name)
+
+
+@router.post("/stream/{task_id}/token", summary="Get a token for one event stream")
+async def stream_token(task_id: TaskId, services: Services, owner: RequestOwner) -> StreamToken:
+    """Return what an EventSource, which cannot send a key, appends as `?token=` to the stream.
+
+    It is good for this stream alone and for some minutes: a stream that has begun goes on.
+    """
+    name = key_name(owner)
+    if services.keys is None or name is None:
+        return StreamToken(token="", expires_in=None)  # nothing asks for it
+    try:
+        token = services.keys.token(name, task_id)
+    except KeysError as error:
+        raise AccessError(str(error)) from None
+    return StreamToken(token=token, expires_in=TOKEN_S)
 
 
 @router.post("/async/cancel/{task_id}", response_model=TaskCancelled, summary="Cancel an edit")
@@ -208,23 +250,23 @@ async def cancel(task_id: TaskId, services: Services) -> Response:
 
 
 class _EventStream(StreamingResponse):
-    """Counts as a stream of its address for as long as it is sent.
+    """Counts as a stream of its owner for as long as it is sent.
 
     Counted here and not by the endpoint, whose answer is dropped if its client has left.
     """
 
-    def __init__(self, events: AsyncIterator[bytes], streams: EventStreams, address: str) -> None:
+    def __init__(self, events: AsyncIterator[bytes], streams: Holdings, owner: str) -> None:
         super().__init__(events, headers=sse.HEADERS)
         self._streams = streams
-        self._address = address
+        self._owner = owner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._streams.open(self._address):
+        with self._streams.held(self._owner):
             await super().__call__(scope, receive, send)
 
 
 async def _submit(
-    request: GenerationRequest, services: Services, http: Request, key: str
+    request: GenerationRequest, services: Services, http: Request, owner: Owner, key: str
 ) -> TaskQueued:
     """Check what is cheap to check first, then decode the images, then queue the job.
 
@@ -233,10 +275,13 @@ async def _submit(
     """
     if key:
         task_id = await services.repeats.submit(
-            key, await http.body(), lambda named: _queue(request, services, named)
+            owner.name,
+            key,
+            await http.body(),
+            lambda named: _queue(request, services, owner, named),
         )
     else:
-        task_id = await _queue_unless_left(request, services, http)
+        task_id = await _queue_unless_left(request, services, http, owner)
     _, event = await services.jobs.last(task_id)
     return TaskQueued(
         task_id=task_id,
@@ -247,17 +292,20 @@ async def _submit(
     )
 
 
-async def _queue(request: GenerationRequest, services: Services, key: JobKey) -> str:
+async def _queue(request: GenerationRequest, services: Services, owner: Owner, key: JobKey) -> str:
     """Decode the images and queue the job."""
+    decoded = await _decoded(request, services, owner)
     retry = request.retry is not False
-    return await services.edits.submit(*await _decoded(request, services), key=key, retry=retry)
+    return await services.edits.submit(owner, *decoded, key=key, retry=retry)
 
 
-async def _queue_unless_left(request: GenerationRequest, services: Services, http: Request) -> str:
+async def _queue_unless_left(
+    request: GenerationRequest, services: Services, http: Request, owner: Owner
+) -> str:
     """Do as `_queue` does, and cancel the job if its client has left."""
-    decoded = await _decoded(request, services)
+    decoded = await _decoded(request, services, owner)
     retry = request.retry is not False
-    submission = asyncio.ensure_future(services.edits.submit(*decoded, retry=retry))
+    submission = asyncio.ensure_future(services.edits.submit(owner, *decoded, retry=retry))
     try:
         task_id = await asyncio.shield(submission)
     except asyncio.CancelledError:
@@ -269,11 +317,11 @@ async def _queue_unless_left(request: GenerationRequest, services: Services, htt
 
 
 async def _decoded(
-    request: GenerationRequest, services: Services
+    request: GenerationRequest, services: Services, owner: Owner
 ) -> tuple[EditParams, bytes, Size | None]:
     """Return what `Submissions.submit` takes, if it would accept the edit now."""
-    services.edits.admit(request.resolved_task_type)
-    params, original = await _params(request, services)
+    services.edits.admit(owner, request.resolved_task_type)
+    params, original = await _params(request, services, owner)
     return params, original, _size(request, params)
 
 
@@ -315,13 +363,15 @@ def _number_of_job(text: str, newest: int) -> int:
     return number if (number := int(text)) <= newest else 0
 
 
-async def _params(request: GenerationRequest, services: Services) -> tuple[EditParams, bytes]:
+async def _params(
+    request: GenerationRequest, services: Services, owner: Owner
+) -> tuple[EditParams, bytes]:
     """Return the edit as the model takes it, and the file of its picture."""
     conditions = request.conditional_images or []
     if len(conditions) > (most := services.settings.max_conditional_images):
         raise InvalidInputError(f"conditional_images: more than {most} images")
     has_mask = request.resolved_task_type != "white-balance"
-    async with services.images.edit() as images:
+    async with services.images.edit(owner.name) as images:
 
         async def read(field: str, text: str, *, mask: bool = False) -> bytes:
             return await (images.mask if mask else images.picture)(field, text)

@@ -214,6 +214,13 @@ class TaskQueued(BaseModel):
     warnings: Warnings
 
 
+class StreamToken(BaseModel):
+    """What opens one event stream for a client that cannot send a key."""
+
+    token: str = Field(description="appended to the stream's URL as ?token=; empty: none is needed")
+    expires_in: int | None = Field(description="seconds within which the stream must begin")
+
+
 class TaskCancelled(BaseModel):
     """A cancel was noted, or came after the job's end."""
 

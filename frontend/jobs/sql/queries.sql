@@ -14,24 +14,39 @@ SELECT number FROM jobs WHERE task_id = $1
 SELECT count(*) FILTER (WHERE worker IS NULL) AS waiting, coalesce(sum(bytes), 0) AS bytes
 FROM jobs WHERE ended_at IS NULL
 
+-- name: unfinished_of
+SELECT count(*) FILTER (WHERE worker IS NULL) AS waiting, coalesce(sum(bytes), 0) AS bytes
+FROM jobs WHERE ended_at IS NULL AND owner = $1
+
 -- name: finished_bytes
 SELECT bytes FROM finished
 
 -- name: count_finished
 UPDATE finished SET bytes = bytes + $1
 
+-- name: count_finished_of
+INSERT INTO finished_of (owner, bytes) VALUES ($1, $2)
+ON CONFLICT (owner) DO UPDATE SET bytes = finished_of.bytes + excluded.bytes
+
+-- name: forget_owner
+DELETE FROM finished_of WHERE owner = $1 AND bytes <= 0
+
+-- name: largest_owner
+SELECT owner FROM finished_of
+ORDER BY bytes + CASE WHEN owner = $1 THEN $2 ELSE 0 END DESC LIMIT 1
+
 -- name: insert_job
 INSERT INTO jobs (
-  task_id, owner, idempotency_key, fingerprint, task_type, params, max_attempts, status, last_seq,
-  bytes, input_bytes, created_at
-) VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', 1, $8, $9, $10)
+  task_id, owner, max_running, idempotency_key, fingerprint, task_type, params, max_attempts,
+  status, last_seq, bytes, input_bytes, created_at
+) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'queued', 1, $9, $10, $11)
 RETURNING number
 
 -- name: insert_event
 INSERT INTO events (task_id, seq, data, preview) VALUES ($1, $2, $3, $4)
 
 -- name: job
-SELECT number, task_id, task_type, params, status, last_seq, attempt, losses, max_attempts,
+SELECT number, task_id, owner, task_type, params, status, last_seq, attempt, losses, max_attempts,
   cancel_asked_at, ended_at
 FROM jobs WHERE task_id = $1
 
@@ -44,15 +59,16 @@ SELECT seq, data, preview FROM events WHERE task_id = $1 AND seq = $2
 -- name: newest
 SELECT j.number, j.task_id, j.task_type, j.created_at, e.data, e.preview
 FROM jobs j JOIN events e ON e.task_id = j.task_id AND e.seq = j.last_seq
-WHERE j.number < $1 ORDER BY j.number DESC LIMIT $2
+WHERE j.owner = $3 AND j.number < $1 ORDER BY j.number DESC LIMIT $2
 
 -- name: newest_of
 SELECT j.number, j.task_id, j.task_type, j.created_at, e.data, e.preview
 FROM jobs j JOIN events e ON e.task_id = j.task_id AND e.seq = j.last_seq
-WHERE j.status = $3 AND j.number < $1 ORDER BY j.number DESC LIMIT $2
+WHERE j.owner = $3 AND j.status = $4 AND j.number < $1 ORDER BY j.number DESC LIMIT $2
 
 -- name: waiting
-SELECT j.number, j.task_id, j.task_type, j.created_at, e.data, e.preview
+SELECT j.number, j.task_id, j.task_type, j.owner, j.max_running, e.data, e.preview,
+  coalesce((SELECT max(t.turn) FROM jobs t WHERE t.owner = j.owner), 0) AS last_turn
 FROM jobs j JOIN events e ON e.task_id = j.task_id AND e.seq = j.last_seq
 WHERE j.worker IS NULL AND j.ended_at IS NULL AND j.cancel_asked_at IS NULL ORDER BY j.number
 
@@ -61,14 +77,19 @@ UPDATE jobs SET cancel_asked_at = coalesce(cancel_asked_at, store_now())
 WHERE task_id = $1 AND ended_at IS NULL
 
 -- name: claim
-UPDATE jobs SET worker = $1, attempt = attempt + 1, lease_until = store_now() + $2
+UPDATE jobs SET worker = $1, attempt = attempt + 1, lease_until = store_now() + $2,
+  turn = coalesce((SELECT max(turn) FROM jobs), 0) + 1
 WHERE number = (
-  SELECT number FROM jobs
-  WHERE worker IS NULL AND ended_at IS NULL AND cancel_asked_at IS NULL
-    AND $3 LIKE '%,' || task_type || ',%'
-  ORDER BY number LIMIT 1 /*+ FOR UPDATE SKIP LOCKED */
+  SELECT j.number FROM jobs j
+  WHERE j.worker IS NULL AND j.ended_at IS NULL AND j.cancel_asked_at IS NULL
+    AND $3 LIKE '%,' || j.task_type || ',%'
+    AND (j.max_running IS NULL OR j.max_running > (
+      SELECT count(*) FROM jobs r WHERE r.worker IS NOT NULL AND r.owner = j.owner
+    ))
+  ORDER BY coalesce((SELECT max(t.turn) FROM jobs t WHERE t.owner = j.owner), 0), j.number
+  LIMIT 1 /*+ FOR UPDATE OF j SKIP LOCKED */
 )
-RETURNING number, task_id, task_type, attempt, last_seq
+RETURNING number, task_id, task_type, owner, max_running, turn, attempt, last_seq
 
 -- name: append
 UPDATE jobs SET last_seq = $4, status = $5, bytes = bytes + $6
@@ -76,12 +97,12 @@ WHERE task_id = $1 AND worker = $2 AND attempt = $3 AND last_seq = $4 - 1
 RETURNING number
 
 -- name: free
-UPDATE jobs SET worker = NULL, lease_until = NULL, losses = losses + $4
+UPDATE jobs SET worker = NULL, lease_until = NULL, turn = NULL, losses = losses + $4
 WHERE task_id = $1 AND worker = $2 AND attempt = $3
 RETURNING number
 
 -- name: free_overdue
-UPDATE jobs SET worker = NULL, lease_until = NULL, losses = losses + 1
+UPDATE jobs SET worker = NULL, lease_until = NULL, turn = NULL, losses = losses + 1
 WHERE lease_until < store_now()
 RETURNING task_id
 
@@ -92,13 +113,13 @@ UPDATE jobs SET last_seq = $2, status = 'queued', bytes = bytes + $3 WHERE task_
 UPDATE jobs SET last_seq = $4, status = $5, bytes = bytes - input_bytes + $6, input_bytes = 0,
   ended_at = store_now(), worker = NULL, lease_until = NULL
 WHERE task_id = $1 AND worker = $2 AND attempt = $3 AND last_seq = $4 - 1
-RETURNING bytes
+RETURNING bytes, owner
 
 -- name: end_free
 UPDATE jobs SET last_seq = $2, status = $3, bytes = bytes - input_bytes + $4, input_bytes = 0,
   ended_at = store_now()
 WHERE task_id = $1 AND worker IS NULL AND ended_at IS NULL
-RETURNING bytes
+RETURNING bytes, owner
 
 -- name: renew
 UPDATE jobs SET lease_until = store_now() + $2 WHERE worker = $1
@@ -111,11 +132,11 @@ WHERE worker IS NULL AND ended_at IS NULL AND cancel_asked_at < store_now() - $1
 -- name: expired
 SELECT task_id FROM jobs WHERE ended_at < store_now() - $1 ORDER BY ended_at LIMIT $2
 
--- name: first_finished
-SELECT task_id FROM jobs WHERE ended_at IS NOT NULL ORDER BY ended_at LIMIT 1
+-- name: first_finished_of
+SELECT task_id FROM jobs WHERE owner = $1 AND ended_at IS NOT NULL ORDER BY ended_at LIMIT 1
 
 -- name: delete_job
-DELETE FROM jobs WHERE task_id = $1 RETURNING bytes
+DELETE FROM jobs WHERE task_id = $1 RETURNING bytes, owner
 
 -- name: put_part
 INSERT INTO blobs (task_id, name, part, data, put_at) VALUES ($1, $2, $3, $4, store_now())

@@ -6,6 +6,8 @@ CREATE TABLE jobs (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
   task_id TEXT NOT NULL UNIQUE,
   owner TEXT NOT NULL,
+  -- Jobs that the owner may have running; NULL: no bound.
+  max_running INTEGER,
   idempotency_key TEXT,
   fingerprint BLOB,
   task_type TEXT NOT NULL,
@@ -22,6 +24,8 @@ CREATE TABLE jobs (
   losses INTEGER NOT NULL DEFAULT 0,
   -- Who holds the job; NULL: it waits, or has ended.
   worker TEXT,
+  -- Of all claims, the number of the newest; NULL: it came to nothing, or there was none.
+  turn INTEGER,
   lease_until REAL,
   cancel_asked_at REAL,
   created_at REAL NOT NULL,
@@ -32,7 +36,11 @@ CREATE INDEX jobs_unfinished ON jobs (number) WHERE ended_at IS NULL;
 CREATE INDEX jobs_held ON jobs (worker) WHERE worker IS NOT NULL;
 CREATE INDEX jobs_leases ON jobs (lease_until) WHERE lease_until IS NOT NULL;
 CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL;
-CREATE INDEX jobs_status ON jobs (status, number);
+CREATE INDEX jobs_ended_of ON jobs (owner, ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX jobs_owner ON jobs (owner, number);
+CREATE INDEX jobs_status ON jobs (owner, status, number);
+CREATE INDEX jobs_turn ON jobs (turn);
+CREATE INDEX jobs_turn_of ON jobs (owner, turn);
 
 CREATE TABLE events (
   task_id TEXT NOT NULL REFERENCES jobs (task_id) ON DELETE CASCADE,
@@ -56,3 +64,4 @@ CREATE INDEX blobs_put ON blobs (put_at) WHERE part = 0;
 -- Bytes of all jobs that have ended: a sum over them would grow with their number.
 CREATE TABLE finished (bytes INTEGER NOT NULL);
 INSERT INTO finished (bytes) VALUES (0);
+CREATE TABLE finished_of (owner TEXT NOT NULL PRIMARY KEY, bytes INTEGER NOT NULL);

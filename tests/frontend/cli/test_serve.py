@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 
+from frontend.keys import make
 from tests.fakes.local_triton import (
     ECHO_REPOSITORY,
     as_environment,
@@ -53,6 +54,52 @@ def test_a_setting_out_of_range() -> None:
         "artmancer: ARTMANCER_PORT: Input should be greater than or equal to 1",
         "artmancer: ARTMANCER_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"ARTMANCER_HOST": "0.0.0.0"}, "ARTMANCER_HOST=0.0.0.0 lets others"),
+        ({"ARTMANCER_HOST": "::"}, "ARTMANCER_HOST=:: lets others"),
+        (
+            {"ARTMANCER_HOST": "0.0.0.0", "ARTMANCER_PUBLISHED_AT": "127.0.0.1,192.0.2.1"},
+            "ARTMANCER_PUBLISHED_AT=127.0.0.1,192.0.2.1 lets others",
+        ),
+        (
+            {"ARTMANCER_HOST": "0.0.0.0", "ARTMANCER_KEYS_FILE": "/no/keys.toml"},
+            "ARTMANCER_KEYS_FILE: cannot read /no/keys.toml: No such file or directory",
+        ),
+    ],
+)
+def test_nobody_serves_the_world_by_mistake(variables: dict[str, str], named: str) -> None:
+    done = serve(**as_environment(echo_settings()) | variables)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"artmancer: {named}")
+    if "KEYS_FILE" not in named:
+        assert "`artmancer key new NAME`" in done.stderr
+        assert "ARTMANCER_ALLOW_ANONYMOUS=true" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ARTMANCER_ALLOW_ANONYMOUS": "true"},
+        {"ARTMANCER_PUBLISHED_AT": "127.0.0.1,127.0.0.1"},
+        {"ARTMANCER_KEYS_FILE": "keys"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
+def test_a_server_for_others_says_who_may_come_in(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
+    if "ARTMANCER_KEYS_FILE" in variables:
+        (tmp_path / "keys").write_text(make("ann")[1])
+        variables = {"ARTMANCER_KEYS_FILE": str(tmp_path / "keys")}
+    settings = echo_settings()
+    with socket.create_server(("0.0.0.0", settings.port)):
+        done = serve(**as_environment(settings) | {"ARTMANCER_HOST": "0.0.0.0"} | variables)
+    # It got as far as the port, which is taken.
+    assert "cannot listen on 0.0.0.0" in done.stderr
 
 
 def test_a_misspelt_setting_is_named_and_does_no_harm() -> None:

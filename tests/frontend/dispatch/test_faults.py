@@ -11,6 +11,7 @@ import pytest
 from frontend.domain.edits import EditParams
 from frontend.errors import UnavailableError
 from frontend.http.app import create_app
+from tests.fakes.owners import owner
 from tests.fakes.pictures import png
 from tests.fakes.triton_server import DEAD, UNLOADED, task_of
 from tests.fakes.web_client import WebClient, check_stream, edit
@@ -426,7 +427,7 @@ async def test_a_job_has_a_deadline(serve: Serve, triton: FakeTriton) -> None:
 
 
 async def test_a_result_that_does_not_fit_fails_the_job(serve: Serve, triton: FakeTriton) -> None:
-    async with serve(store_bytes=100_000) as client:
+    async with serve(store_bytes=100_000, owner_fraction=1) as client:
         triton.behaviour.info = {"debug_info": "x" * 100_000}
         last = (await client.follow(await client.submit()))[-1]
         assert last["error"].startswith("503: ")
@@ -511,11 +512,11 @@ async def test_a_stopped_frontend_takes_no_more_and_the_next_one_goes_on(
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         services: Services = app.state.services
-        ids = [await services.edits.submit(params, b"", None) for _ in range(3)]
+        ids = [await services.edits.submit(owner(), params, b"", None) for _ in range(3)]
         while (await services.jobs.last(ids[0]))[1].status != "processing":
             await asyncio.sleep(0.01)
     with pytest.raises(UnavailableError, match="shutting down"):
-        await services.edits.submit(params, b"", None)
+        await services.edits.submit(owner(), params, b"", None)
     triton.release()
     async with listening(create_app(settings)) as url, WebClient(url) as client:
         for task_id, restarts in zip(ids, (1, 1, 0), strict=True):

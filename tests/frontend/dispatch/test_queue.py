@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 
 from frontend.dispatch.queue import JobQueue, LiveJob
 from frontend.domain.edits import EditPlan, EditProgress, Stage
+from frontend.errors import TooMuchError, UnavailableError
+from tests.fakes.owners import owner
 
 
 class Clock:
@@ -24,22 +27,29 @@ def clock() -> Clock:
 
 @pytest.fixture
 def queue(clock: Clock) -> JobQueue:
-    return JobQueue(max_running=2, clock=clock)
+    return JobQueue(max_waiting=3, max_running=2, clock=clock)
 
 
 def entered(queue: JobQueue, *names: str, steps: int = 10, pixels: int = 100) -> list[LiveJob]:
-    jobs = [LiveJob(name, steps, pixels, request_id=name) for name in names]
+    jobs = [LiveJob(name, steps, pixels, "me", request_id=name) for name in names]
     for job in jobs:
         queue.enter(job)
     return jobs
 
 
 def start_next(queue: JobQueue) -> LiveJob | None:
-    """Start the first waiting job, if a lane may have it."""
-    lane, job = queue.free_lane(), next(iter(queue.waiting.values()), None)
-    if lane is None or job is None:
+    """Start the job whose turn it is, if a lane may have it: as the store decides."""
+    running = Counter(job.owner for job in queue.running.values())
+    able = [
+        job
+        for job in queue.waiting.values()
+        if job.max_running is None or running[job.owner] < job.max_running
+    ]
+    lane = queue.free_lane()
+    if lane is None or not able:
         return None
-    queue.start(job, lane)
+    job = min(able, key=lambda job: queue.turns.get(job.owner, 0))
+    queue.start(job, lane, max(queue.turns.values(), default=0) + 1)
     return job
 
 
@@ -95,10 +105,10 @@ def test_positions_fall_for_jobs_behind(queue: JobQueue) -> None:
 
 def test_a_job_that_comes_back_has_its_place_again(queue: JobQueue) -> None:
     for number, name in enumerate("bc", 2):
-        queue.enter(LiveJob(name, 10, 100, number=number))
-    new = LiveJob("new", 10, 100)
+        queue.enter(LiveJob(name, 10, 100, "me", number=number))
+    new = LiveJob("new", 10, 100, "me")
     assert queue.outlook(new)[0] == 3
-    queue.enter(LiveJob("a", 10, 100, number=1))
+    queue.enter(LiveJob("a", 10, 100, "me", number=1))
     assert positions(queue) == {"a": 1, "b": 2, "c": 3}
     assert queue.outlook(new)[0] == 4
 
@@ -169,7 +179,7 @@ def test_only_the_oldest_running_job_owes_a_sign_of_life(queue: JobQueue, clock:
 @pytest.fixture
 def two(clock: Clock) -> JobQueue:
     """Provide a queue before two engines."""
-    return JobQueue(max_running=2, clock=clock, lanes=2)
+    return JobQueue(max_waiting=9, max_running=2, clock=clock, lanes=2)
 
 
 def test_the_idlest_lane_gets_the_next_edit(two: JobQueue) -> None:
@@ -270,3 +280,78 @@ def test_an_engine_is_taken_when_two_pings_show_an_ended_job(queue: JobQueue) ->
     assert not lane.note_work("another client's")
     assert not lane.note_work("another client's")
     assert lane.taken_by == ""
+
+
+def of(
+    queue: JobQueue, owner_name: str, *names: str, max_running: int | None = None
+) -> list[LiveJob]:
+    """Enter jobs of one owner."""
+    jobs = [LiveJob(name, 10, 100, owner_name, max_running) for name in names]
+    for job in jobs:
+        queue.enter(job)
+    return jobs
+
+
+def start_order(queue: JobQueue) -> str:
+    """Run all jobs through, the oldest ends first; return their ids as they start."""
+    started = ""
+    while queue.waiting or queue.running:
+        while job := start_next(queue):
+            started += job.job_id
+        queue.leave(next(iter(queue.running.values())))
+    return started
+
+
+def test_owners_take_turns_and_places_say_so(clock: Clock) -> None:
+    queue = JobQueue(max_waiting=20, max_running=1, clock=clock)
+    of(queue, "a", *"abcd")
+    assert start_next(queue) is not None
+    of(queue, "x", *"xy")
+    of(queue, "z", "z")
+    assert list(queue.standings()) == list("xzbycd")
+    assert [place for place, _ in queue.standings().values()] == [1, 2, 3, 4, 5, 6]
+    assert start_order(queue) == "xzbycd"
+
+
+def test_an_owner_that_has_waited_longest_comes_before_one_that_comes_back(clock: Clock) -> None:
+    queue = JobQueue(max_waiting=20, max_running=1, clock=clock)
+    of(queue, "a", *"abc")
+    assert start_next(queue) is not None
+    of(queue, "x", "x")
+    queue.leave(next(iter(queue.running.values())))
+    assert start_next(queue) is not None  # x
+    of(queue, "x", "y")
+    assert start_order(queue) == "byc"
+
+
+@pytest.mark.parametrize("places", [1, 2, 3, 5])
+@pytest.mark.parametrize("most", [1, 2])
+def test_one_at_its_bound_of_running_jobs_lets_others_pass(
+    clock: Clock, places: int, most: int
+) -> None:
+    queue = JobQueue(max_waiting=20, max_running=places, clock=clock)
+    of(queue, "a", *"abcd", max_running=most)
+    of(queue, "x", *"xyz")
+    told = "".join(queue.standings())
+    started = ""
+    while queue.waiting:
+        while job := start_next(queue):
+            started += job.job_id
+            running = [each.owner for each in queue.running.values()]
+            assert running.count("a") <= most
+        queue.leave(next(iter(queue.running.values())))
+    assert sorted(started) == list("abcdxyz")
+    assert started == told
+
+
+def test_an_owner_has_a_bound_of_waiting_jobs(queue: JobQueue) -> None:
+    few = owner("a", max_waiting=2)
+    of(queue, "a", "a")
+    queue.check(few)
+    of(queue, "a", "b")
+    with pytest.raises(TooMuchError, match="This client has as many waiting jobs as one may: 2"):
+        queue.check(few)
+    queue.check(owner("b"))
+    of(queue, "b", "c")
+    with pytest.raises(UnavailableError, match="The queue is full"):
+        queue.check(few)

@@ -14,6 +14,7 @@ import pytest
 from frontend.errors import JobNotFoundError
 from frontend.http import answer_limit
 from frontend.http.answer_limit import PIECE_BYTES, SMALL_BYTES, AnswerLimit, Stored, StoredAnswer
+from tests.fakes.owners import owned
 from tests.fakes.web_client import b64, edit, scene, square_mask
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tests.fakes.triton_server import FakeTriton
     from tests.frontend.conftest import Serve
 
-SCOPE: Scope = {"type": "http", "method": "GET", "path": "/x", "headers": []}
+SCOPE = owned({"type": "http", "method": "GET", "path": "/x", "headers": []})
 
 
 class Reader:
@@ -61,7 +62,7 @@ def answering(body: bytes) -> AnswerLimit:
         await send({**start, "headers": [(b"content-length", length)]})
         await send({"type": "http.response.body", "body": body})
 
-    return AnswerLimit(app, max_pending_bytes=3 * SMALL_BYTES)
+    return AnswerLimit(app, max_pending_bytes=3 * SMALL_BYTES, owner_fraction=1)
 
 
 @pytest.mark.parametrize("size", [0, SMALL_BYTES, SMALL_BYTES + 1, 3 * SMALL_BYTES])
@@ -84,17 +85,17 @@ async def test_what_does_not_fit_beside_unread_answers_is_refused() -> None:
         await reader.begun.wait()
     # The same bytes for all of them, so they count once.
     assert [reader.status for reader in readers] == [200, 200, 200]
-    assert limit._pending_bytes == 2 * SMALL_BYTES
+    assert limit._bytes.sum == 2 * SMALL_BYTES
 
     other = Reader()
     limit._app = answering(bytes(2 * SMALL_BYTES))._app
     await limit(SCOPE, other.receive, other.send)
     assert other.status == 503
-    assert json.loads(other.body) == {"detail": "The server is busy with answers"}
+    assert json.loads(other.body) == {"detail": "The server is busy with bytes of answers"}
     for reader in readers:
         reader.reads.set()
     await asyncio.gather(*tasks)
-    assert limit._pending_bytes == 0
+    assert limit._bytes.sum == 0
     again = Reader()
     await limit(SCOPE, again.receive, again.send)
     assert (again.status, again.whole) == (200, True)
@@ -106,7 +107,7 @@ async def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.Monke
     reader.reads.clear()
     await limit(SCOPE, reader.receive, reader.send)
     assert not reader.whole
-    assert limit._pending_bytes == 0
+    assert limit._bytes.sum == 0
 
 
 async def test_a_stream_begins_before_its_first_byte() -> None:
@@ -118,7 +119,7 @@ async def test_a_stream_begins_before_its_first_byte() -> None:
         await send({"type": "http.response.body", "body": b"event"})
 
     reader = Reader()
-    task = asyncio.create_task(AnswerLimit(app, 10)(SCOPE, reader.receive, reader.send))
+    task = asyncio.create_task(AnswerLimit(app, 10, 1)(SCOPE, reader.receive, reader.send))
     async with asyncio.timeout(30):
         await reader.begun.wait()
     first.set()

@@ -8,11 +8,12 @@ from starlette.exceptions import HTTPException
 
 from frontend.http import body_limit
 from frontend.http.body_limit import MAX_JSON_VALUES, BodyLimit
+from tests.fakes.owners import owned
 from tests.fakes.web_client import edit
 from tests.frontend.peer import peer
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from tests.fakes.triton_server import FakeTriton
     from tests.fakes.web_client import WebClient
@@ -28,7 +29,7 @@ class Upload:
         headers = [(b"content-type", content_type.encode())]
         if declared is not None:
             headers.append((b"content-length", str(declared).encode()))
-        self.scope: Scope = {"type": "http", "headers": headers}
+        self.scope: Scope = owned({"type": "http", "headers": headers})
         self.sent_on = b""
         self.go_on = asyncio.Event()
         self.go_on.set()
@@ -50,7 +51,12 @@ class Upload:
 
 
 def limit(upload: Upload, **bounds: Any) -> BodyLimit:
-    return BodyLimit(upload.app, **{"max_bytes": 10, "max_pending_bytes": 1000} | bounds)
+    return limited(upload.app, **{"max_pending_bytes": 1000} | bounds)
+
+
+def limited(app: ASGIApp, **bounds: Any) -> BodyLimit:
+    few = {"max_bytes": 10, "max_pending_bytes": 10, "max_uploads": 10, "owner_fraction": 1}
+    return BodyLimit(app, **few | bounds)
 
 
 async def run(limiter: BodyLimit, upload: Upload) -> int:
@@ -100,7 +106,7 @@ async def test_waiting_for_the_client_to_leave_has_no_limit(
         assert (await receive())["type"] == "http.disconnect"
 
     upload = Upload(b"0")
-    await BodyLimit(app, max_bytes=10, max_pending_bytes=10)(upload.scope, receive, upload.send)
+    await limited(app)(upload.scope, receive, upload.send)
 
 
 @pytest.mark.parametrize("declared", [None, 10])
@@ -191,7 +197,7 @@ async def test_other_protocols_pass() -> None:
         passed.append(scope["type"])
 
     upload = Upload()
-    limiter = BodyLimit(app, 1, 1)
+    limiter = limited(app)
     await limiter({"type": "lifespan"}, upload.receive, upload.send)
     assert passed == ["lifespan"]
 
@@ -238,8 +244,8 @@ async def test_a_body_that_does_not_come_cuts_no_answer(
         leaves.set()
         assert (await waiting)["type"] == "http.disconnect"
 
-    scope: Scope = {"type": "http", "headers": [(b"content-length", b"10")]}
-    await BodyLimit(app, max_bytes=10, max_pending_bytes=10)(scope, receive, send)
+    scope = owned({"type": "http", "headers": [(b"content-length", b"10")]})
+    await limited(app)(scope, receive, send)
 
 
 async def test_an_answer_frees_the_place_of_its_body() -> None:
@@ -255,7 +261,7 @@ async def test_an_answer_frees_the_place_of_its_body() -> None:
         assert message["status"] == 200
 
     # Two bodies do not fit beside each other.
-    limiter = BodyLimit(app, max_bytes=10, max_pending_bytes=15)
+    limiter = limited(app, max_pending_bytes=15)
     running = []
     for _ in range(3):
         upload = Upload(b"[]" * 5)

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from frontend.errors import UnavailableError
 from frontend.http.connections import (
     MAX_HEAD_BYTES,
     MAX_PIPELINED,
     RESERVED_FILES,
-    EventStreams,
     raise_file_limit,
 )
 from frontend.settings import Settings
@@ -169,7 +167,8 @@ async def test_connections_that_work_are_not_closed_for_new_ones(
     serve: Serve, triton: FakeTriton
 ) -> None:
     triton.hold()
-    async with serve(max_connections=16) as client, contextlib.AsyncExitStack() as stack:
+    bounds = {"max_connections": 16, "owner_fraction": 1}
+    async with serve(**bounds) as client, contextlib.AsyncExitStack() as stack:
         stack.callback(triton.release)
         await client.http.get("/livez")
         task_id = await client.submit()
@@ -211,24 +210,28 @@ async def test_streams_have_a_bound_for_the_address_that_the_proxy_names(
     serve: Serve, triton: FakeTriton
 ) -> None:
     triton.hold()
-    async with serve(max_streams_per_address=2) as client, contextlib.AsyncExitStack() as stack:
+    # Eight streams in all, and a quarter of them for one owner.
+    bounds = {"max_connections": 16, "owner_fraction": 0.25}
+    async with serve(**bounds) as client, contextlib.AsyncExitStack() as stack:
         stack.callback(triton.release)
-        task_id = await client.submit()
-        path = f"/api/generate/stream/{task_id}"
 
-        async def open_stream(address: str) -> int:
-            headers = {"X-Forwarded-For": address} if address else {}
-            answer = await stack.enter_async_context(
-                client.http.stream("GET", path, headers=headers)
-            )
-            if answer.status_code == 503:
-                await answer.aread()
-                assert "event streams" in answer.json()["detail"]
-            return answer.status_code
+        async def open_streams(address: str) -> list[int]:
+            headers = {"X-Forwarded-For": address}
+            submitted = await client.http.post("/api/generate", json=edit(), headers=headers)
+            path = f"/api/generate/stream/{submitted.json()['task_id']}"
+            codes = []
+            for _ in range(3):
+                opened = client.http.stream("GET", path, headers=headers)
+                answer = await stack.enter_async_context(opened)
+                codes.append(answer.status_code)
+                if answer.status_code == 429:
+                    await answer.aread()
+                    assert "event streams" in answer.json()["detail"]
+                    assert int(answer.headers["retry-after"]) > 0
+            return codes
 
-        assert [await open_stream("192.0.2.1") for _ in range(3)] == [200, 200, 503]
-        assert await open_stream("192.0.2.2") == 200
-        assert [await open_stream("") for _ in range(4)] == [200] * 4
+        assert await open_streams("192.0.2.1") == [200, 200, 429]
+        assert await open_streams("192.0.2.2") == [200, 200, 429]
         triton.release()
 
 
@@ -236,8 +239,7 @@ async def test_a_stream_that_is_left_is_not_counted_any_more(
     serve: Serve, triton: FakeTriton
 ) -> None:
     triton.hold()
-    bounds = {"max_streams_per_address": 1, "trusted_proxies": ()}
-    async with serve(**bounds) as client:
+    async with serve(max_connections=16, owner_fraction=0.1) as client:
         task_id = await client.submit()
         path = f"/api/generate/stream/{task_id}"
         async with client.http.stream("GET", path) as first:
@@ -248,15 +250,6 @@ async def test_a_stream_that_is_left_is_not_counted_any_more(
                     if again.status_code == 200:
                         break
         triton.release()
-
-
-def test_streams_never_take_more_than_half_of_the_connections() -> None:
-    streams = EventStreams(Settings(max_connections=16))
-    with contextlib.ExitStack() as stack:
-        for _ in range(8):
-            stack.enter_context(streams.open("127.0.0.1"))
-        with pytest.raises(UnavailableError), streams.open("192.0.2.1"):
-            pass
 
 
 async def test_one_that_does_not_read_is_cut(serve: Serve, triton: FakeTriton) -> None:

@@ -13,6 +13,7 @@ from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.store import Key, NewJob
 from frontend.jobs.transactions import Bounds
+from tests.fakes.owners import owner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -34,7 +35,9 @@ def submission(jobs: SqlStore, job_id: str) -> Callable[[Key], Coroutine[None, N
 
     async def submit(key: Key) -> str:
         first = JobEvent(status=JobStatus.QUEUED, total_steps=4, at=0)
-        new = NewJob(job_id=job_id, params=PARAMS, original=b"", event=first, key=key)
+        new = NewJob(
+            job_id=job_id, params=PARAMS, original=b"", event=first, owner=owner("me"), key=key
+        )
         return (await jobs.create(new)).job_id
 
     return submit
@@ -50,16 +53,16 @@ async def test_a_submission_goes_on_without_its_client_and_is_found_again(jobs: 
         await gate.wait()
         return await submission(jobs, "first")(key)
 
-    client = asyncio.create_task(found.submit("key", BODY, slow))
+    client = asyncio.create_task(found.submit("me", "key", BODY, slow))
     await begun.wait()
     client.cancel()
     with pytest.raises(asyncio.CancelledError):
         await client
-    again = asyncio.create_task(found.submit("key", BODY, submission(jobs, "second")))
+    again = asyncio.create_task(found.submit("me", "key", BODY, submission(jobs, "second")))
     gate.set()
     assert await again == "first"
     with pytest.raises(InvalidInputError, match="Idempotency-Key"):
-        await found.submit("key", b"other", submission(jobs, "third"))
+        await found.submit("me", "key", b"other", submission(jobs, "third"))
 
 
 async def test_what_was_refused_is_tried_anew(jobs: SqlStore) -> None:
@@ -69,16 +72,16 @@ async def test_what_was_refused_is_tried_anew(jobs: SqlStore) -> None:
         raise UnavailableError("The queue is full")
 
     with pytest.raises(UnavailableError):
-        await found.submit("key", BODY, refused)
-    assert await found.submit("key", BODY, submission(jobs, "first")) == "first"
+        await found.submit("me", "key", BODY, refused)
+    assert await found.submit("me", "key", BODY, submission(jobs, "first")) == "first"
 
 
 async def test_the_next_process_knows_the_keys(jobs: SqlStore, tmp_path: Path) -> None:
-    assert await Repeats(jobs).submit("key", BODY, submission(jobs, "first")) == "first"
+    assert await Repeats(jobs).submit("me", "key", BODY, submission(jobs, "first")) == "first"
     await jobs.close()
     again = SqlStore(SqliteDriver(tmp_path / "jobs.db"), Bounds(2**20, 10), 60)
     found = Repeats(again)
-    assert await found.submit("key", BODY, submission(again, "second")) == "first"
+    assert await found.submit("me", "key", BODY, submission(again, "second")) == "first"
     with pytest.raises(InvalidInputError, match="Idempotency-Key"):
-        await found.submit("key", b"other", submission(again, "third"))
+        await found.submit("me", "key", b"other", submission(again, "third"))
     await again.close()

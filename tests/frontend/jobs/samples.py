@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from frontend.domain.edits import EditParams, EditResult, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.jobs.store import NewJob
+from tests.fakes.owners import owner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from frontend.domain.owners import Owner
     from frontend.jobs.store import Claim, Entry, JobStore, Key
 
 RESULT = EditResult(b"png" * 100, b"{}")
@@ -43,8 +45,11 @@ def step(number: int, **fields: Any) -> JobEvent:
     return event("processing", number, number / 10, stage=Stage.DENOISING, **fields)
 
 
+ME = owner("o")
+
+
 async def created(
-    store: JobStore, job_id: str = "a", key: Key | None = None, owner: str = "o", **changes: Any
+    store: JobStore, job_id: str = "a", key: Key | None = None, owner: Owner = ME, **changes: Any
 ) -> str:
     job = NewJob(
         job_id=job_id,

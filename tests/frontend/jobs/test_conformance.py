@@ -14,13 +14,16 @@ from frontend.errors import (
     ClosingError,
     InvalidInputError,
     JobNotFoundError,
+    TooMuchError,
     UnavailableError,
 )
 from frontend.jobs.sql_store import LOST_TEXT, PART_BYTES
 from frontend.jobs.store import Key, NewJob
 from frontend.jobs.transactions import EVENT_BYTES
+from tests.fakes.owners import owner
 from tests.frontend.jobs.samples import (
     LEASE_S,
+    ME,
     RESULT,
     TYPES,
     claimed,
@@ -53,7 +56,7 @@ async def test_a_job_is_what_it_was_created_with(store: JobStore) -> None:
         preview=True,
     )
     first = event("queued", size=(8, 9), queue_position=1, eta_seconds=0.5, at=12.25)
-    new = NewJob(job_id="a", params=given, original=big[1:], event=first)
+    new = NewJob(job_id="a", params=given, original=big[1:], event=first, owner=ME)
     assert (await store.create(new))[::2] == ("a", False)
     assert await store.params("a") == given
     assert await store.original("a") == big[1:]
@@ -282,7 +285,8 @@ async def test_what_does_not_count_may_happen_often(store: JobStore) -> None:
 
 
 async def test_a_job_without_repeats_ends_with_its_first_loss(store: JobStore) -> None:
-    new = NewJob(job_id="a", params=params(), original=b"", event=event("queued"), max_attempts=1)
+    first = event("queued")
+    new = NewJob(job_id="a", params=params(), original=b"", event=first, owner=ME, max_attempts=1)
     await store.create(new)
     await claimed(store, lease_s=0)
     await asyncio.sleep(0.01)
@@ -390,6 +394,18 @@ async def test_to_create_again_changes_nothing(store: JobStore) -> None:
     assert await store.original("a") == b"original"
 
 
+# rule 6
+async def test_to_create_again_works_although_the_queue_is_full(open_store: OpenStore) -> None:
+    store = await open_store(waiting=1)
+    key = Key("k", b"digest")
+    await created(store, "a", key)
+    with pytest.raises(UnavailableError, match="The queue is full"):
+        await created(store, "b")
+    assert await created(store, "a", key) == "a"
+    assert await created(store, "c", key) == "a"
+    assert await store.original("a") == b"original"
+
+
 async def test_one_key_is_one_job(open_store: OpenStore) -> None:
     stores = [await open_store() for _ in range(3)]
     key = Key("k", b"digest")
@@ -397,9 +413,9 @@ async def test_one_key_is_one_job(open_store: OpenStore) -> None:
     ids = await asyncio.gather(*(created(store, f"{i}", key) for i, store in enumerate(stores * 3)))
     assert len(set(ids)) == 1
     assert await stores[1].keyed("o", key) == ids[0]
-    assert len(await stores[0].newest(100)) == 1
+    assert len(await stores[0].newest("o", 100)) == 1
     assert await stores[0].original(ids[0]) == b"original"
-    assert await created(stores[0], "other", key, owner="p") == "other"
+    assert await created(stores[0], "other", key, owner=owner("p")) == "other"
     for call in (
         created(stores[0], "x", Key("k", b"of another")),
         stores[0].keyed("o", Key("k", b"of another")),
@@ -494,12 +510,110 @@ async def test_jobs_are_listed_newest_first_with_numbers_that_stay(store: JobSto
     claim = await claimed(store)
     await store.append(claim, 2, step(1))
     await store.end_waiting("c", JobStatus.ERROR, "500: no")
-    found = await store.newest(10)
+    found = await store.newest("o", 10)
     assert [(job.number, job.job_id) for job in found] == [(4, "d"), (3, "c"), (2, "b"), (1, "a")]
     assert {(job.task_type, job.created_at) for job in found} == {("insertion", 0.0)}
     assert found[3].last == step(1)
-    assert [job.job_id for job in await store.newest(2)] == ["d", "c"]
-    assert [job.job_id for job in await store.newest(2, before=3)] == ["b", "a"]
+    assert [job.job_id for job in await store.newest("o", 2)] == ["d", "c"]
+    assert [job.job_id for job in await store.newest("o", 2, before=3)] == ["b", "a"]
     only = {JobStatus.QUEUED, JobStatus.ERROR}
-    assert [job.job_id for job in await store.newest(10, statuses=only)] == ["d", "c", "b"]
-    assert [job.job_id for job in await store.newest(1, 4, only)] == ["c"]
+    assert [job.job_id for job in await store.newest("o", 10, statuses=only)] == ["d", "c", "b"]
+    assert [job.job_id for job in await store.newest("o", 1, 4, only)] == ["c"]
+
+
+# --- owners ---
+
+
+async def test_owners_take_turns_and_each_starts_in_order(open_store: OpenStore) -> None:
+    stores = [await open_store() for _ in range(2)]
+    you, third = owner("you"), owner("third")
+    for job_id in "abcd":
+        await created(stores[0], job_id)
+    assert (await claimed(stores[0])).job_id == "a"
+    for job_id in "xy":
+        await created(stores[1], job_id, owner=you)
+    await created(stores[0], "z", owner=third)
+    listed = await stores[1].waiting()
+    assert [(job.job_id, job.owner, job.last_turn) for job in listed] == [
+        *((job_id, "o", 1) for job_id in "bcd"), ("x", "you", 0), ("y", "you", 0), ("z", "third", 0)
+    ]  # fmt: skip
+    claims = [await claimed(stores[number % 2]) for number in range(6)]
+    assert [claim.job_id for claim in claims] == list("xzbycd")
+    assert [claim.turn for claim in claims] == [2, 3, 4, 5, 6, 7]
+    assert {claim.owner for claim in claims} == {"o", "you", "third"}
+
+
+async def test_a_turn_outlives_the_job_that_had_it(store: JobStore) -> None:
+    for job_id in "abc":
+        await created(store, job_id)
+    assert await done(store, await claimed(store))
+    await created(store, "x", owner=owner("you"))
+    assert [(await claimed(store)).job_id for _ in range(3)] == ["x", "b", "c"]
+
+
+@pytest.mark.parametrize("how", ["given back", "reaped"])
+async def test_a_job_that_waits_again_gives_its_owner_the_turn_back(
+    store: JobStore, how: str
+) -> None:
+    for job_id, whose in (("a", ME), ("b", ME), ("x", owner("you"))):
+        await created(store, job_id, owner=whose)
+    claim = await claimed(store, lease_s=0 if how == "reaped" else LEASE_S)
+    if how == "reaped":
+        await asyncio.sleep(0.002)
+        assert await store.reap() == ["a"]
+    else:
+        assert await store.give_back(claim)
+    assert [(await claimed(store)).job_id for _ in range(3)] == ["a", "x", "b"]
+
+
+async def test_an_owner_with_enough_jobs_running_loses_its_turn(store: JobStore) -> None:
+    few = owner("few", max_running=1)
+    for job_id in "abc":
+        await created(store, job_id, owner=few)
+    first = await claimed(store)
+    assert first.max_running == 1
+    assert await store.claim("w", TYPES, LEASE_S) is None
+    await created(store, "x")
+    assert (await claimed(store)).job_id == "x"
+    assert [job.max_running for job in await store.waiting()] == [1, 1]
+    assert await done(store, first)
+    assert (await claimed(store)).job_id == "b"
+
+
+async def test_an_owner_has_bounds_of_its_own(open_store: OpenStore) -> None:
+    store = await open_store(waiting=3)
+    few, small = owner("few", max_waiting=1), owner("small", max_bytes=10_000)
+    await created(store, "a", owner=few)
+    with pytest.raises(TooMuchError, match="as many waiting jobs as one may: 1"):
+        await created(store, "b", owner=few)
+    await created(store, "c", owner=small, image=bytes(5_000))
+    with pytest.raises(TooMuchError, match="as one may: 10000"):
+        await created(store, "d", owner=small, image=bytes(5_000))
+    await created(store, "e")
+    with pytest.raises(UnavailableError, match="The queue is full"):
+        await created(store, "f", owner=few)
+    await claimed(store)  # a
+    await created(store, "b", owner=few)
+    assert [job.job_id for job in await store.waiting()] == ["c", "e", "b"]
+
+
+async def test_jobs_are_their_owner_s(store: JobStore) -> None:
+    await created(store, "a")
+    await created(store, "b", owner=owner("you"))
+    assert [await store.owner(job_id) for job_id in "ab"] == ["o", "you"]
+    assert [job.job_id for job in await store.newest("o", 10)] == ["a"]
+    only = {JobStatus.QUEUED}
+    assert [job.job_id for job in await store.newest("you", 10, statuses=only)] == ["b"]
+    with pytest.raises(JobNotFoundError):
+        await store.owner("x")
+
+
+async def test_the_owner_of_the_most_loses_results_first(open_store: OpenStore) -> None:
+    store = await open_store(max_bytes=46_500)
+    you = owner("you")
+    for job_id, whose in (("first", ME), *((name, you) for name in "abcdef")):
+        await created(store, job_id, owner=whose)
+        assert await done(store, await claimed(store), EditResult(bytes(6_000), b"{}"))
+        await asyncio.sleep(0.002)  # the store's clock has to tell the ends apart
+    assert await store.result("first") is not None
+    assert [job.job_id for job in await store.newest("you", 10)] == list("fedc")

@@ -24,49 +24,57 @@ def cancels(clock: Clock) -> EarlyCancels:
 
 
 def test_a_cancel_counts_for_the_next_request_of_its_id_only(cancels: EarlyCancels) -> None:
-    cancels.note_cancel("a")
-    assert not cancels.take("b")
-    assert cancels.take("a")
-    assert not cancels.take("a")
+    cancels.note_cancel(("me", "a"))
+    assert not cancels.take(("me", "b"))
+    assert cancels.take(("me", "a"))
+    assert not cancels.take(("me", "a"))
 
 
 @pytest.mark.parametrize(("late_s", "counts"), [(-0.1, True), (0.1, False)])
 def test_a_cancel_waits_for_seconds(
     cancels: EarlyCancels, clock: Clock, late_s: float, *, counts: bool
 ) -> None:
-    cancels.note_cancel("a")
+    cancels.note_cancel(("me", "a"))
     clock.now += PATIENCE_S + late_s
-    assert cancels.take("a") == counts
+    assert cancels.take(("me", "a")) == counts
 
 
 @pytest.mark.parametrize(("late_s", "counts"), [(-0.1, False), (0.1, True)])
 def test_a_cancel_shortly_after_the_answer_is_a_late_one(
     cancels: EarlyCancels, clock: Clock, late_s: float, *, counts: bool
 ) -> None:
-    cancels.note_answer("a")
+    cancels.note_answer(("me", "a"))
     clock.now += PATIENCE_S + late_s
-    cancels.note_cancel("a")
-    assert cancels.take("a") == counts
+    cancels.note_cancel(("me", "a"))
+    assert cancels.take(("me", "a")) == counts
 
 
 def test_a_repeated_cancel_does_not_end_the_next_request(cancels: EarlyCancels) -> None:
-    cancels.note_cancel("a")
-    assert cancels.take("a")
-    cancels.note_cancel("a")
-    assert not cancels.take("a")
+    cancels.note_cancel(("me", "a"))
+    assert cancels.take(("me", "a"))
+    cancels.note_cancel(("me", "a"))
+    assert not cancels.take(("me", "a"))
 
 
 def test_the_oldest_ids_are_forgotten_first(cancels: EarlyCancels) -> None:
     for number in range(MAX_REMEMBERED + 1):
-        cancels.note_cancel(str(number))
-    cancels.note_cancel("1")  # the newest from now on
-    cancels.note_cancel("one more")
-    remembered = [number for number in range(MAX_REMEMBERED + 1) if cancels.take(str(number))]
+        cancels.note_cancel(("me", str(number)))
+    cancels.note_cancel(("me", "1"))  # the newest from now on
+    cancels.note_cancel(("me", "one more"))
+    remembered = [
+        number for number in range(MAX_REMEMBERED + 1) if cancels.take(("me", str(number)))
+    ]
     assert remembered == [1, *range(3, MAX_REMEMBERED + 1)]
 
 
 def test_an_id_that_no_request_can_have_takes_no_memory(cancels: EarlyCancels) -> None:
-    cancels.note_cancel("a" * MAX_ID_CHARS)
-    cancels.note_cancel("b" * (MAX_ID_CHARS + 1))
-    assert cancels.take("a" * MAX_ID_CHARS)
-    assert not cancels.take("b" * (MAX_ID_CHARS + 1))
+    cancels.note_cancel(("me", "a" * MAX_ID_CHARS))
+    cancels.note_cancel(("me", "b" * (MAX_ID_CHARS + 1)))
+    assert cancels.take(("me", "a" * MAX_ID_CHARS))
+    assert not cancels.take(("me", "b" * (MAX_ID_CHARS + 1)))
+
+
+def test_nobody_cancels_the_request_of_another(cancels: EarlyCancels) -> None:
+    cancels.note_cancel(("you", "a"))
+    assert not cancels.take(("me", "a"))
+    assert cancels.take(("you", "a"))

@@ -17,6 +17,7 @@ from frontend.errors import (
     InvalidInputError,
     MaskCancelledError,
     ServingError,
+    TooMuchError,
     TritonDownError,
     UnavailableError,
 )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from tests.fakes.mask_model import FakeMaskModel
     from tests.fakes.triton_server import FakeTriton
 
+ME = "address:127.0.0.1"
 CLICK = MaskPrompts(points=((1.0, 2.0),))
 
 
@@ -45,15 +47,22 @@ def picture(name: str = "a") -> Picture:
     return Picture(data, digest.hexdigest(), digest.digest())
 
 
+def picture_id_at_model() -> str:
+    """Return the name by which a model knows `picture()`."""
+    return hashlib.sha256(b"shown " + picture().data).hexdigest()
+
+
 class Images:
     """Stands for the processes that read pictures; what is shown is every byte of the file."""
 
     @contextlib.asynccontextmanager
-    async def shown(self, held: Picture, *, forgotten: bool = False) -> AsyncIterator[bytes]:
+    async def shown(
+        self, owner: str, held: Picture, *, forgotten: bool = False
+    ) -> AsyncIterator[bytes]:
         yield b"shown " + held.data
 
     @contextlib.asynccontextmanager
-    async def rough_mask(self, data: bytes) -> AsyncIterator[bytes]:
+    async def rough_mask(self, owner: str, data: bytes) -> AsyncIterator[bytes]:
         yield b"mask of " + data
 
 
@@ -75,18 +84,24 @@ class Bench:
         return [next(iter(inputs)) for inputs in self.model.requests]
 
     async def find(
-        self, image: Picture | str | None = None, request_id: str | None = None
+        self,
+        image: Picture | str | None = None,
+        request_id: str | None = None,
+        owner: str = ME,
     ) -> MaskResult:
-        with self.masks.admitted(request_id) as ticket:
+        with self.masks.admitted(owner, request_id) as ticket:
             return await self.masks.find(ticket, CLICK, image or picture())
 
     def finding(
-        self, image: Picture | str | None = None, request_id: str | None = None
+        self,
+        image: Picture | str | None = None,
+        request_id: str | None = None,
+        owner: str = ME,
     ) -> asyncio.Task[MaskResult]:
-        return asyncio.create_task(self.find(image, request_id))
+        return asyncio.create_task(self.find(image, request_id, owner))
 
     async def cancel(self, request_id: str) -> None:
-        await self.masks.cancel(request_id)()
+        await self.masks.cancel(ME, request_id)()
 
 
 @pytest.fixture
@@ -123,7 +138,7 @@ async def test_a_new_picture_is_sent_and_kept(bench: Bench) -> None:
     assert (found.mask, found.cached, found.score) == (MASK, False, 0.75)
     assert found.image_id == picture().image_id
     assert bench.sent == ["IMAGE"]
-    assert bench.store.get(found.image_id) == picture()
+    assert bench.store.get(ME, found.image_id) == picture()
 
 
 async def test_a_known_picture_is_named(bench: Bench) -> None:
@@ -142,25 +157,70 @@ async def test_a_picture_that_the_model_forgot_is_sent_again(bench: Bench, by_id
     assert bench.sent == ["IMAGE", "IMAGE_ID", "IMAGE"]
 
 
-async def test_a_picture_that_only_the_model_has_is_found(bench: Bench) -> None:
-    bench.model.known.add(picture().image_id)
-    assert (await bench.find(picture().image_id)).cached
-    assert len(bench.store) == 0
+async def test_a_picture_of_its_owner_that_only_the_model_has_is_found(bench: Bench) -> None:
+    first = await bench.find()
+    bench.store.put(ME, Picture(bytes(10**6 - 1024), "larger", b""))
+    assert bench.store.get(ME, first.image_id) is None
+    assert (await bench.find(first.image_id)).cached
+    assert bench.sent == ["IMAGE", "IMAGE_ID"]
+
+
+@pytest.mark.parametrize("known_by", ["another owner", "the model"])
+async def test_nobody_learns_that_another_has_sent_a_picture(bench: Bench, known_by: str) -> None:
+    if known_by == "another owner":
+        await bench.find()
+    else:
+        bench.model.known |= {picture().image_id, picture_id_at_model()}
+    asked = len(bench.sent)
+    for image_id in (picture().image_id, picture_id_at_model()):
+        with pytest.raises(ImageNotFoundError):
+            await bench.find(image_id, owner="you")
+    assert bench.sent[asked:] == []
+    # Whoever sends it gets the mask, as if it were the first.
+    assert not (await bench.find(owner="you")).cached
+    assert (await bench.find(picture().image_id, owner="you")).cached
+
+
+async def test_a_request_id_is_its_owner_s(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 60
+    mine, yours = bench.finding(None, "click"), bench.finding(None, "click", owner="you")
+    await eventually(lambda: bench.model.live == 2)
+    await bench.cancel("click")
+    with pytest.raises(MaskCancelledError):
+        await mine
+    assert not yours.done()
+    bench.model.release()
+    await yours
+
+
+@with_settings(max_masks_in_flight=1, max_masks_waiting=15)
+async def test_owners_take_turns_and_have_a_bound(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 60
+    mine = [bench.finding(picture(name)) for name in "abcdefgh"]
+    await eventually(lambda: bench.masks.waiting == 7)
+    with pytest.raises(TooMuchError, match="as many mask requests as one may: 8"):
+        await bench.find()
+    yours = [bench.finding(picture(name), owner="you") for name in "xy"]
+    await eventually(lambda: bench.masks.waiting == 9)
+    bench.model.release()
+    await asyncio.gather(*mine, *yours)
+    sent = b"".join(inputs["IMAGE"][0].removeprefix(b"shown ") for inputs in bench.model.requests)
+    assert sent == b"axbycdefgh"
 
 
 @pytest.mark.parametrize("image_id", ["0" * 64, "0" * 63, "", "A" * 64, "no-such-id"])
 async def test_a_picture_that_nobody_has_is_not_found(bench: Bench, image_id: str) -> None:
-    with pytest.raises(ImageNotFoundError) as caught, bench.masks.admitted(None) as ticket:
+    with pytest.raises(ImageNotFoundError) as caught, bench.masks.admitted(ME, None) as ticket:
         await bench.masks.find(ticket, CLICK, image_id)
     assert caught.value.detail == f"Image ID not found or expired: {image_id}"
-    assert bench.sent == (["IMAGE_ID"] if image_id == "0" * 64 else [])
+    assert bench.sent == []
 
 
 async def test_a_picture_in_which_nothing_is_found_is_kept(bench: Bench) -> None:
     bench.model.behaviour.refuse = (StatusCode.INVALID_ARGUMENT, NOTHING_FOUND)
     with pytest.raises(InvalidInputError, match=r"^FastSAM did not generate any masks: no object"):
         await bench.find()
-    assert bench.store.get(picture().image_id) == picture()
+    assert bench.store.get(ME, picture().image_id) == picture()
 
 
 @pytest.mark.parametrize(
@@ -184,13 +244,13 @@ async def test_a_picture_that_was_not_accepted_is_not_kept(
 # --- bounds ---
 
 
-@with_settings(max_masks_in_flight=2, max_masks_waiting=3)
+@with_settings(max_masks_in_flight=2, max_masks_waiting=3, owner_fraction=1)
 async def test_few_run_some_wait_and_the_rest_is_refused(bench: Bench) -> None:
     bench.model.behaviour.delay_s = 60
     finding = [bench.finding(picture(name)) for name in "abcde"]
     await eventually(lambda: bench.model.live == 2)
     await eventually(lambda: (bench.masks.waiting, bench.masks.running) == (3, 2))
-    with pytest.raises(UnavailableError, match="Too many mask requests"):
+    with pytest.raises(UnavailableError, match="busy with mask requests"):
         await bench.find()
     bench.model.release()
     assert len(await asyncio.gather(*finding)) == 5
@@ -211,7 +271,7 @@ async def test_a_failure_frees_its_place(bench: Bench) -> None:
 
 @with_settings(max_masks_in_flight=1)
 async def test_one_that_is_still_being_read_holds_up_nobody(bench: Bench) -> None:
-    with bench.masks.admitted("slow upload"):
+    with bench.masks.admitted(ME, "slow upload"):
         await bench.find()
 
 
@@ -301,7 +361,7 @@ async def test_a_live_request_id_is_refused_and_a_free_one_is_not(bench: Bench) 
 
 
 async def test_a_request_without_an_id_gets_one(bench: Bench) -> None:
-    with bench.masks.admitted(None) as one, bench.masks.admitted(None) as other:
+    with bench.masks.admitted(ME, None) as one, bench.masks.admitted(ME, None) as other:
         assert len({one.request_id, other.request_id}) == 2
 
 
@@ -348,8 +408,8 @@ async def test_a_waiting_request_never_reaches_triton(bench: Bench) -> None:
 
 
 async def test_a_request_that_is_still_being_read_never_reaches_triton(bench: Bench) -> None:
-    with bench.masks.admitted("click") as ticket:
-        finishing = asyncio.create_task(bench.masks.cancel("click")())
+    with bench.masks.admitted(ME, "click") as ticket:
+        finishing = asyncio.create_task(bench.masks.cancel(ME, "click")())
         with pytest.raises(MaskCancelledError):
             await bench.masks.find(ticket, CLICK, picture())
     await finishing
@@ -402,7 +462,7 @@ async def test_a_cancel_between_two_calls_prevents_the_second(bench: Bench) -> N
     bench.model.behaviour.delay_s = 0.1
     finding = bench.finding(first.image_id, "click")
     await eventually(lambda: len(bench.model.requests) == 2)
-    bench.masks.cancel("click")
+    bench.masks.cancel(ME, "click")
     await cancelled(finding, "click")
     assert bench.sent == ["IMAGE", "IMAGE_ID"]
 

@@ -31,25 +31,25 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[ImageWorkers]:
     sandbox = Sandbox("tests.frontend.pictures.slow_codecs")
     monkeypatch.setattr(module, "shared", lambda _: sandbox)
     monkeypatch.setattr(module, "seconds_for", lambda _: 60.0)
-    opened = ImageWorkers(Settings(image_workers=2))
+    opened = ImageWorkers(Settings(image_workers=2, owner_fraction=1))
     yield opened
     opened.close()
     sandbox.close()
 
 
 async def edit_picture(workers: ImageWorkers, file: Path) -> None:
-    async with workers.edit() as images:
+    async with workers.edit("me") as images:
         await images.picture("input_image", str(file))
 
 
 async def edit_mask(workers: ImageWorkers, file: Path) -> None:
-    async with workers.edit() as images:
+    async with workers.edit("me") as images:
         await images.mask("conditional_images.0", str(file))
 
 
 async def click(workers: ImageWorkers, file: Path, *, forgotten: bool = False) -> None:
     data = str(file).encode()
-    async with workers.shown(Picture(data, "id", data), forgotten=forgotten):
+    async with workers.shown("me", Picture(data, "id", data), forgotten=forgotten):
         pass
 
 
@@ -58,12 +58,12 @@ async def forgotten(workers: ImageWorkers, file: Path) -> None:
 
 
 async def rough_mask(workers: ImageWorkers, file: Path) -> None:
-    async with workers.rough_mask(str(file).encode()):
+    async with workers.rough_mask("me", str(file).encode()):
         pass
 
 
 async def cut_out(workers: ImageWorkers, file: Path) -> None:
-    await workers.extract(str(file), str(file))
+    await workers.extract("me", str(file), str(file))
 
 
 KINDS: dict[str, Callable[[ImageWorkers, Path], Read]] = {

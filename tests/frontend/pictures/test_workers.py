@@ -25,7 +25,9 @@ Pixels = npt.NDArray[np.uint8]
 
 @pytest.fixture
 def workers() -> Iterator[ImageWorkers]:
-    opened = ImageWorkers(Settings(max_image_pixels=10_000, max_mask_pixels=10_000))
+    opened = ImageWorkers(
+        Settings(max_image_pixels=10_000, max_mask_pixels=10_000, owner_fraction=1)
+    )
     yield opened
     opened.close()
 
@@ -41,19 +43,19 @@ async def test_displays_wait_apart_and_not_without_bound(
         return png, "made"
 
     monkeypatch.setattr(codecs, "webp", slow)
-    waiting = [asyncio.create_task(workers.webp(b"")) for _ in range(MAX_DISPLAYS)]
+    waiting = [asyncio.create_task(workers.webp("me", b"")) for _ in range(1 + MAX_DISPLAYS)]
     await asyncio.to_thread(begun.wait, 60)
     with pytest.raises(UnavailableError, match="busy with pictures"):
-        await workers.webp(b"")
-    async with workers.edit() as images:  # nobody's edit waits for them
+        await workers.webp("me", b"")
+    async with workers.edit("me") as images:  # nobody's edit waits for them
         assert (await images.original("field", b64(png())))[1] == png()
     go_on.set()
-    assert await asyncio.gather(*waiting) == [(b"", "made")] * MAX_DISPLAYS
+    assert await asyncio.gather(*waiting) == [(b"", "made")] * (1 + MAX_DISPLAYS)
 
 
 async def test_the_largest_picture_passes_and_one_more_does_not(workers: ImageWorkers) -> None:
     largest = encoded(size=(100, 100), mode="1")
-    async with workers.edit() as images:
+    async with workers.edit("me") as images:
         assert size_of(await images.picture("field", b64(largest))) == (100, 100)
         with pytest.raises(InvalidInputError, match="field: 101x100 is more than the 10000 pixels"):
             await images.picture("field", b64(encoded(size=(101, 100), mode="1")))
@@ -73,4 +75,4 @@ async def test_both_pictures_are_bounded(workers: ImageWorkers, field: str) -> N
     large = written(np.full((101, 100), 255, np.uint8))
     images = {"image": WHITE, "mask": WHITE, field: large}
     with pytest.raises(InvalidInputError, match=f"^{field}: 100x101 is more than the 10000"):
-        await workers.extract(**images)
+        await workers.extract("me", **images)

@@ -588,7 +588,7 @@ async def test_an_adapter_that_is_not_installed_is_501(
 
 
 async def test_a_full_queue_is_503_and_loses_nothing(serve: Serve, triton: FakeTriton) -> None:
-    async with serve(max_in_flight=1, max_queue_size=2) as client:
+    async with serve(max_in_flight=1, max_queue_size=2, owner_fraction=1) as client:
         async with triton.engine:
             accepted = [await client.submit() for _ in range(3)]
             answer = await client.http.post("/api/generate", json=edit())
@@ -638,7 +638,7 @@ async def test_finished_jobs_expire_and_no_others(serve: Serve, triton: FakeTrit
 async def test_inputs_beyond_the_memory_bound_are_503(serve: Serve, triton: FakeTriton) -> None:
     triton.hold()
     big = b64(encoded("BMP", (200, 200)))
-    async with serve(store_bytes=800_000, max_in_flight=1) as client:
+    async with serve(store_bytes=800_000, max_in_flight=1, owner_fraction=1) as client:
         answers = [
             await client.http.post("/api/generate", json=edit(input_image=big)) for _ in range(5)
         ]

@@ -186,7 +186,7 @@ async def test_without_triton_masks_are_503_and_edits_are_not_asked(
 
 async def test_a_full_server_is_503(serve: Serve, triton: FakeTriton) -> None:
     triton.masks.behaviour.delay_s = 60
-    async with serve(max_masks_in_flight=1, max_masks_waiting=1) as client:
+    async with serve(max_masks_in_flight=1, max_masks_waiting=1, owner_fraction=1) as client:
         accepted = [asyncio.create_task(answered(client)) for _ in range(2)]
         await until_admitted(client, 2)
         answer = await smart_mask(client)
@@ -255,7 +255,7 @@ async def test_a_cancel_that_comes_first_is_kept_for_its_request(
 @pytest.mark.parametrize("path", ["/api/smart-mask", "/api/smart-mask/detect"])
 async def test_clients_that_left_keep_no_place(serve: Serve, triton: FakeTriton, path: str) -> None:
     triton.masks.behaviour.delay_s = 60
-    async with serve(max_masks_in_flight=1, max_masks_waiting=2) as client:
+    async with serve(max_masks_in_flight=1, max_masks_waiting=2, owner_fraction=1) as client:
         pictures = [encoded("PNG", (8, 8 + number)) for number in range(3)]
         leaving = [
             asyncio.create_task(

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from frontend import shares
+from frontend.errors import TooMuchError, UnavailableError
+from frontend.shares import Budgets, Holdings, Rotation, Turns
+from tests.fakes.owners import owner
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_one_owner_may_hold_a_fraction_and_all_together_the_whole() -> None:
+    holdings = Holdings("things", 4, 0.5)
+    with contextlib.ExitStack() as stack:
+        for name in ("a", "a", "b"):
+            stack.enter_context(holdings.held(name))
+        with pytest.raises(TooMuchError, match="This client has as many things as one may: 2"):
+            stack.enter_context(holdings.held("a"))
+        stack.enter_context(holdings.held("c"))
+        with pytest.raises(UnavailableError, match="The server is busy with things"):
+            stack.enter_context(holdings.held("d"))
+    assert holdings.sum == 0
+    with holdings.held("a"):
+        assert holdings.sum == 1
+
+
+async def place(turns: Turns, name: str, order: list[str], go_on: asyncio.Event) -> None:
+    async with turns.place(name):
+        order.append(name)
+        await go_on.wait()
+
+
+async def test_a_free_place_goes_to_the_next_owner() -> None:
+    turns, order, go_on = Turns(1, Holdings("x", 100, 1)), list[str](), asyncio.Event()
+    names = ["a"] * 4 + ["b"] * 2 + ["c"]
+    tasks = [asyncio.create_task(place(turns, name, order, go_on)) for name in names]
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(*tasks)
+    assert order == ["a", "b", "c", "a", "b", "a", "a"]
+    await place(turns, "d", order, go_on)  # it is free again
+
+
+async def test_one_who_leaves_keeps_no_place() -> None:
+    holdings = Holdings("x", 100, 1)
+    turns, order, go_on = Turns(1, holdings), list[str](), asyncio.Event()
+    first, gone, given, last = (
+        asyncio.create_task(place(turns, name, order, go_on)) for name in "abcd"
+    )
+    while holdings.sum < 3:
+        await asyncio.sleep(0)
+    gone.cancel()  # while it waits
+    await asyncio.wait([gone])
+    go_on.set()
+    while first not in (await asyncio.wait([first]))[0]:
+        pass
+    given.cancel()  # it may have got the place and not have run yet
+    await asyncio.wait([given, last])
+    assert not last.cancelled()
+    assert order[-1] == "d"
+    await asyncio.wait_for(place(turns, "e", order, go_on), 5)
+    assert holdings.sum == 0
+
+
+def test_turns_of_very_many_owners_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "MAX_OWNERS", 2)
+    rotation = Rotation()
+    for name in "abc":
+        rotation.note(name)
+    assert [rotation.last_turn(name) for name in "abc"] == [0, 2, 3]
+    assert rotation.next("cb") == "b"
+
+
+def test_a_budget_is_spent_and_comes_back() -> None:
+    clock = Clock()
+    budgets, ann = Budgets(clock), owner("key:ann", per_minute=6)
+    budgets.check(ann)
+    budgets.spend(ann, 16)  # dearer than a whole minute: it is let through once
+    with pytest.raises(TooMuchError, match="6 usual edits a minute") as caught:
+        budgets.check(ann)
+    assert caught.value.retry_after_s == pytest.approx(101)
+    clock.now = 101
+    budgets.check(ann)
+    clock.now = 10_000  # never more than a minute's
+    budgets.spend(ann, 6)
+    with pytest.raises(TooMuchError):
+        budgets.check(ann)
+    for _ in range(3):
+        budgets.spend(owner("key:bob"), 10**9)
+        budgets.check(owner("key:bob"))
