@@ -35,9 +35,10 @@ demo: $(BUNDLES)  ## edit the sample pictures on a real tritonserver; results in
 serve: $(BUNDLES)  ## run the frontend on port 8080 and Triton on 8001 until Ctrl-C
 	$(BIN)/artmancer serve
 
-# Left out: what starts a tritonserver or other programs, and what loads a network's weights.
+# Left out: what starts other programs, waits for times to pass, or loads a network's weights.
 check: lint  ## lint, then the fast tests
-	$(PYTEST) -q --ignore=tests/frontend/launcher --ignore=tests/frontend/cli/test_main.py \
+	$(PYTEST) -q $(addprefix --ignore=tests/frontend/, cli launcher dispatch/test_faults.py \
+	  pictures/test_killed_workers.py http/test_connections.py http/test_proxy.py) \
 	  tests/contract tests/docs tests/frontend tests/model_kit tests/models/edit_conditions
 
 test: lint $(BUNDLES)  ## lint, then all tests but the slow ones

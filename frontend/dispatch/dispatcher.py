@@ -1,4 +1,4 @@
-"""Owns the way of a job from its submission through the queue and Triton to its end."""
+"""Owns the way of a job from the store through Triton to its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from frontend.dispatch.outage import Outage
 from frontend.dispatch.queue import JobQueue, LiveJob
 from frontend.domain.edits import EditResult, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
-from frontend.domain.owners import price
 from frontend.errors import (
     BackendError,
     ClosingError,
@@ -31,23 +30,20 @@ from frontend.errors import (
     TritonDownError,
     TritonStoppingError,
     UnavailableError,
-    UnsupportedError,
 )
 from frontend.jobs.rules import CANCELLED_TEXT
-from frontend.jobs.store import MAX_ATTEMPTS, NewJob
 from frontend.loop_time import RunningClock
-from frontend.shares import Budgets
 from frontend.supervision import Rounds, supervised_task
 from frontend.triton.edit_tensors import edit_update, in_field_names
 from frontend.triton.loading import loading_stage, outage_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Coroutine, Iterator, Sequence
 
-    from frontend.domain.edits import EditParams, EditProgress, Size
+    from frontend.domain.edits import EditProgress, Size
     from frontend.domain.models import EditModelState
     from frontend.domain.owners import Owner
-    from frontend.jobs.store import Claim, Held, JobStore, Key, Waiting
+    from frontend.jobs.store import Claim, Held, JobStore, Waiting
     from frontend.settings import Settings
     from frontend.triton.watch import TritonWatch
 
@@ -60,10 +56,10 @@ UNKNOWN_AREA = 2**20
 """Pixels that a model is taken to compute at most until the first Triton answers."""
 
 
-class EditService:
-    """Accepts edits, keeps their jobs waiting, gives Triton a few at a time, logs what happens.
+class Dispatcher:
+    """Takes jobs from the store, gives each Triton a few at a time, logs what happens; a Board.
 
-    An asynchronous context manager: jobs move only inside it, and all have ended after it.
+    An asynchronous context manager: jobs move only inside it. After it those that ran wait again.
 
     Args:
         settings: bounds and times.
@@ -89,7 +85,6 @@ class EditService:
             self._running_clock,
         )
         self._watches = dict(zip(self._queue.lanes, watches, strict=True))
-        self._budgets = Budgets(self._clock)
         self._outage = Outage(settings.recovery_timeout_s)
         self._image_area = UNKNOWN_AREA
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,169 +122,66 @@ class EditService:
 
     @property
     def waiting(self) -> int:
-        """Number of jobs that wait to start."""
+        """See Board."""
         return len(self._queue.waiting)
 
     @property
     def running(self) -> int:
-        """Number of jobs that Triton has."""
+        """See Board."""
         return len(self._queue.running)
 
     @property
     def tritons(self) -> int:
-        """Number of Tritons, ready or not."""
+        """See Board."""
         return len(self._watches)
 
     def require(self) -> list[EditModelState]:
-        """Return the last answers of the Tritons that can run edits now.
-
-        Raises:
-            TritonDownError: no Triton can; the detail gives the reason.
-        """
+        """See Board."""
+        if self._closing:
+            raise ClosingError()
         watches = self._watches.values()
         if states := [watch.state for watch in watches if watch.state is not None]:
             return states
         raise self._outage_error()
 
-    def admit(self, owner: Owner, task_type: str) -> None:
-        """Check that an edit would be accepted now, before any work is put into it.
-
-        Raises:
-            UnavailableError: Triton is down, the queue is full, or the server is stopping.
-            TooMuchError: the owner has as many jobs waiting, or has had as many, as it may.
-            UnsupportedError: the loaded bundle cannot run `task_type`.
-        """
-        if self._closing:
-            raise ClosingError()
-        if not any(task_type in state.adapters for state in self.require()):
-            raise UnsupportedError(f"task_type: the adapter for {task_type} is not installed")
-        self._queue.check(owner)
-        self._budgets.check(owner)
-
     def expected_seconds(self, steps: int, size: Size | None) -> float | None:
-        """Return how long an edit takes on an idle engine, in seconds.
-
-        Args:
-            steps: denoising steps.
-            size: of the answer, if known.
-
-        Returns:
-            None if no edit was measured yet, or no Triton can run edits now.
-        """
+        """See Board."""
         if self._down:
             return None
-        return _known(self._queue.expected_seconds(steps, self._pixels(size)))
+        return _known(self._queue.expected_seconds(steps, self.pixels(size)))
 
-    async def submit(
-        self,
-        owner: Owner,
-        params: EditParams,
-        original: bytes,
-        size: Size | None,
-        *,
-        key: Key | None = None,
-        retry: bool = True,
-    ) -> str:
-        """Queue an edit and return the id of its job.
+    def check(self, owner: Owner) -> None:
+        """See Board."""
+        self._queue.check(owner)
 
-        Args:
-            owner: whose it is.
-            params: the edit.
-            original: the file that its picture came as.
-            size: of the answer, if known.
-            key: what the client calls it; one key is one job.
-            retry: whether it is begun anew if what runs it is lost.
+    def outlook(self, owner: Owner, event: JobEvent) -> JobEvent:
+        """See Board."""
+        job = LiveJob("", event.total_steps, self.pixels(event.size), owner.name)
+        return self._as_queued(event, *self._queue.outlook(job))
 
-        Raises:
-            InvalidInputError: the key came with another request before.
-            UnavailableError: Triton is down, or the queue or the job store is full.
-            TooMuchError: the owner has as much waiting, or has had as much, as it may.
-            UnsupportedError: the loaded bundle cannot run the task.
-        """
-        # A second time, because the queue may have filled up while the images were decoded.
-        self.admit(owner, params.task_type)
-        pixels = self._pixels(size)
-        steps, task_type = params.num_inference_steps, params.task_type
-        job = LiveJob(
-            str(uuid.uuid4()),
-            steps,
-            pixels,
-            owner.name,
-            owner.limits.max_running,
-            size=size,
-            task_type=task_type,
-        )
-        self._queue.enter(job)
-        try:
-            event = self._as_queued(
-                JobEvent(status=JobStatus.QUEUED, total_steps=job.steps, size=size, at=0),
-                job.position,
-                self._queue.seconds_left(job),
-            )
-            created = await self._store.create(
-                NewJob(
-                    job_id=job.job_id,
-                    params=params,
-                    original=original,
-                    event=event,
-                    key=key,
-                    owner=owner,
-                    max_attempts=MAX_ATTEMPTS if retry else 1,
-                )
-            )
-        except ServingError:
-            self._queue.leave(job)
-            raise
-        if created.job_id != job.job_id:
-            self._queue.leave(job)
-            return created.job_id
-        job.number = created.number
-        self._budgets.spend(owner, price(steps, pixels))
-        log.info(
-            "job_queued", task_id=job.job_id, task_type=task_type, steps=steps, owner=owner.name
-        )
-        self._room.set()
-        return job.job_id
+    def expect(self, job: Waiting) -> None:
+        """See Board."""
+        if job.job_id not in self._queue.running:
+            self._queue.enter(self._live(job, job.last))
 
-    async def cancel(self, job_id: str) -> Callable[[], Coroutine[Any, Any, None]]:
-        """Make sure that a job does not start any more.
-
-        A job that has ended stays as it is.
-
-        Returns:
-            What brings the job to its end. Answer the client before you call it: the known web
-            client takes a stream that ends before the answer to its cancel for a failure.
-
-        Raises:
-            JobNotFoundError: no such job.
-        """
-        await self._store.ask_cancel(job_id)
-
-        async def finish() -> None:
-            # A job that another process runs is ended by that.
-            if not await self._end_waiting(job_id, JobStatus.CANCELLED, CANCELLED_TEXT) and (
-                job := self._queue.running.get(job_id)
-            ):
-                reason = ModelCancelledError(CANCELLED_TEXT)
-                await self._end_early(job, reason, self._settings.cancel_grace_s)
-
-        return finish
+    async def end_cancelled(self, job_id: str) -> None:
+        """See Board; a job that another process runs is ended by that."""
+        if not await self._end_waiting(job_id, JobStatus.CANCELLED, CANCELLED_TEXT) and (
+            job := self._queue.running.get(job_id)
+        ):
+            reason = ModelCancelledError(CANCELLED_TEXT)
+            await self._end_early(job, reason, self._settings.cancel_grace_s)
 
     def standing(self, job_id: str, last: JobEvent) -> JobEvent:
-        """Return a job's newest event as it is now: a waiting job's place changes with the others.
-
-        Args:
-            job_id: the job.
-            last: its newest event.
-        """
+        """See Board."""
         job = self._queue.waiting.get(job_id)
         if job is None or last.status is not JobStatus.QUEUED:
             return last
         position, seconds_left = self._queue.standings()[job_id]
         return self._as_queued(last, position, seconds_left)
 
-    def _pixels(self, size: Size | None) -> int:
-        """Return how many pixels the model computes at most for an answer of this size."""
+    def pixels(self, size: Size | None) -> int:
+        """See Board."""
         states = [watch.state for watch in self._watches.values() if watch.state is not None]
         self._image_area = max([state.image_area for state in states], default=self._image_area)
         return self._image_area if size is None else min(self._image_area, size[0] * size[1])
@@ -298,7 +190,7 @@ class EditService:
 
     async def _look_at_waiting(self) -> None:
         """Learn what waits in the store: from before a start, or from another process."""
-        known = [job for job in self._queue.waiting.values() if job.number < math.inf]
+        known = list(self._queue.waiting.values())
         listed = {each.job_id: each for each in await self._store.waiting()}
         self._queue.turns |= {each.owner: each.last_turn for each in listed.values()}
         for job in known:
@@ -306,8 +198,8 @@ class EditService:
             if job.job_id not in listed and self._queue.waiting.get(job.job_id) is job:
                 self._queue.leave(job)
         for job_id, each in listed.items():
-            if job_id not in self._queue.waiting and job_id not in self._queue.running:
-                self._queue.enter(self._live(each, each.last))
+            if job_id not in self._queue.waiting:
+                self.expect(each)
         owners = {job.owner for job in self._queue.waiting.values()}
         owners |= {job.owner for job in self._queue.running.values()}
         self._queue.turns = {
@@ -318,7 +210,7 @@ class EditService:
         return LiveJob(
             stored.job_id,
             event.total_steps,
-            self._pixels(event.size),
+            self.pixels(event.size),
             stored.owner,
             stored.max_running,
             size=event.size,
@@ -636,7 +528,7 @@ class EditService:
 
     @property
     def taken_by(self) -> list[str]:
-        """Ids of ended jobs that a model still works on, so that others wait."""
+        """See Board."""
         return [lane.taken_by.rsplit(".", 1)[0] for lane in self._watches if lane.taken_by]
 
     @property

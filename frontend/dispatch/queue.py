@@ -91,10 +91,8 @@ class LiveJob:
     """When it was queued; seconds of the queue's clock."""
     started_at: float | None = None
     """When it was last sent to a Triton, unless it waits again; the same clock."""
-    number: float = math.inf
-    """Its number in the store, which is the order of starts; unknown until the store has it."""
-    position: int = 0
-    """1 for the next to start."""
+    number: int = 0
+    """Its number in the store, which is the order of starts."""
     end_reason: ServingError | None = None
     """Why it ends early, once that is known."""
     request_id: str = ""
@@ -164,11 +162,6 @@ class JobQueue:
         """The number of each owner's last turn, as far as it is known."""
         self.running: dict[str, LiveJob] = {}
 
-    @property
-    def full(self) -> bool:
-        """Whether no further job may enter."""
-        return len(self.waiting) >= self._max_waiting
-
     def check(self, owner: Owner) -> None:
         """Check that one more job of this owner may enter.
 
@@ -176,17 +169,16 @@ class JobQueue:
             UnavailableError: too many jobs wait.
             TooMuchError: too many of this owner do.
         """
-        if self.full:
+        if len(self.waiting) >= self._max_waiting:
             raise UnavailableError("The queue is full")
         own = sum(job.owner == owner.name for job in self.waiting.values())
         shares.check_waiting(owner, own)
 
     def enter(self, job: LiveJob) -> None:
-        """Put `job` to its place among its owner's, the last as long as it has no number."""
+        """Put `job` to its place among its owner's."""
         job.entered_at = self._clock()
         in_order = sorted([*self.waiting.values(), job], key=lambda job: job.number)
         self.waiting = {job.job_id: job for job in in_order}
-        job.position = list(self._in_turn()).index(job) + 1
 
     def free_lane(self) -> Lane | None:
         """Return the idlest of the lanes that may have another job; None if none may."""
@@ -250,6 +242,15 @@ class JobQueue:
         return {
             job.job_id: (position, seconds) for position, (job, seconds) in places if position > 0
         }
+
+    def outlook(self, job: LiveJob) -> tuple[int, float]:
+        """Return the position and `seconds_left` that `job` would have as its owner's last."""
+        job.number = max((each.number for each in self.waiting.values()), default=0) + 1
+        self.enter(job)
+        try:
+            return self.standings()[job.job_id]
+        finally:
+            del self.waiting[job.job_id]
 
     def _schedule(self) -> Iterator[tuple[LiveJob, float]]:
         now = self._clock()

@@ -12,7 +12,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from frontend import logs
-from frontend.dispatch.dispatcher import LEASE_S, EditService
+from frontend.dispatch.dispatcher import LEASE_S, Dispatcher
 from frontend.http import answers
 from frontend.http.access import Access
 from frontend.http.answer_limit import AnswerLimit
@@ -27,6 +27,7 @@ from frontend.http.repeats import Repeats
 from frontend.http.routes import generate, masks, not_built, system, visualization
 from frontend.http.safe_headers import SafeHeaders
 from frontend.jobs import places
+from frontend.jobs.submissions import Submissions
 from frontend.jobs.sweeper import Sweeper
 from frontend.keys import Keys
 from frontend.masks.image_store import ImageStore
@@ -131,7 +132,7 @@ async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppS
     ]
     try:
         async with (
-            EditService(settings, jobs, edit_watches) as edits,
+            Dispatcher(settings, jobs, edit_watches) as dispatcher,
             MaskService(settings, store, mask_watches, images) as masks,
         ):
             yield AppServices(
@@ -139,7 +140,8 @@ async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppS
                 keys,
                 images,
                 jobs,
-                edits,
+                dispatcher,
+                Submissions(jobs, dispatcher),
                 Repeats(jobs),
                 store,
                 masks,

@@ -7,7 +7,6 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Request
 
-from frontend.dispatch.dispatcher import EditService
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.domain.owners import Owner
@@ -16,7 +15,9 @@ from frontend.http.access import owner_of
 from frontend.http.displays import Displays
 from frontend.http.repeats import Repeats
 from frontend.http.schemas.fields import ErrorBody, NoResultBody
+from frontend.jobs.board import Board
 from frontend.jobs.store import JobStore, StoredBlob
+from frontend.jobs.submissions import Submissions
 from frontend.keys import Keys
 from frontend.masks.image_store import ImageStore
 from frontend.masks.service import MaskService
@@ -44,7 +45,8 @@ class AppServices:
     keys: Keys | None
     images: ImageWorkers
     jobs: JobStore
-    edits: EditService
+    board: Board
+    edits: Submissions
     repeats: Repeats
     image_store: ImageStore
     masks: MaskService

@@ -262,7 +262,7 @@ class SqlStore:
     async def _drop(self, job_id: str) -> None:
         """Delete what was put for a job that has not come."""
         with contextlib.suppress(ServingError):
-            await self._driver.write_part(rows("delete_blobs", job_id))
+            await self._driver.write_part(transactions.drop_unborn(job_id))
 
     # --- wake-ups: hints, which a process that dies may not give ---
 

@@ -126,6 +126,12 @@ def create(new: NewJob, bounds: Bounds, input_bytes: int) -> Steps[Created]:
     return Created(new.job_id, added["number"], replayed=False)
 
 
+def drop_unborn(job_id: str) -> Steps[None]:
+    """Delete what was put for a job that has not come; what a commit's answer was lost for has."""
+    if (yield from row("number_of", job_id)) is None:
+        yield from rows("delete_blobs", job_id)
+
+
 def keyed(owner: str, key: Key) -> Steps[Row | None]:
     """Return the job of a key; see JobStore."""
     found = yield from row("job_of_key", owner, key.name)

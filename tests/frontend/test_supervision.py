@@ -64,7 +64,7 @@ async def test_a_failing_round_is_survived_and_failing_rounds_are_not(
         services: AppServices = app.state.services
         left = MAX_FAILED_ROUNDS - 1
         rounds = 0
-        watched: Any = {"edits": services.edits, "masks": services.masks}[part]
+        watched: Any = {"edits": services.board, "masks": services.masks}[part]
         ping_all = watched._ping_all
 
         async def fail_sometimes() -> None:

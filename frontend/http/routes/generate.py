@@ -109,7 +109,7 @@ async def tasks(
                 job.job_id,
                 job.task_type,
                 job.created_at,
-                services.edits.standing(job.job_id, job.last),
+                services.board.standing(job.job_id, job.last),
             )
             for job in page
         ],
@@ -133,7 +133,7 @@ async def generate_async(
 async def status(task_id: TaskId, services: Services) -> TaskStatus:
     """Return what is known about a job."""
     _, event = await services.jobs.last(task_id)
-    return task_status(task_id, services.edits.standing(task_id, event))
+    return task_status(task_id, services.board.standing(task_id, event))
 
 
 @router.get(
@@ -319,7 +319,7 @@ async def _queue_unless_left(
 async def _decoded(
     request: GenerationRequest, services: Services, owner: Owner
 ) -> tuple[EditParams, bytes, Size | None]:
-    """Return what `EditService.submit` takes, if it would accept the edit now."""
+    """Return what `Submissions.submit` takes, if it would accept the edit now."""
     services.edits.admit(owner, request.resolved_task_type)
     params, original = await _params(request, services, owner)
     return params, original, _size(request, params)
@@ -327,7 +327,7 @@ async def _decoded(
 
 def _too_slow(event: JobEvent, services: Services) -> list[str]:
     """Return a warning if the edit alone takes longer than a job may, else nothing."""
-    seconds = services.edits.expected_seconds(event.total_steps, event.size)
+    seconds = services.board.expected_seconds(event.total_steps, event.size)
     limit_s = services.settings.job_timeout_s
     if seconds is None or seconds <= limit_s:
         return []
@@ -423,7 +423,7 @@ async def _events(
                     return
                 after, last, told = seq, event, event
                 pings.reset()
-            standing = services.edits.standing(task_id, last)
+            standing = services.board.standing(task_id, last)
             if _place(standing) != _place(told):
                 told = standing
                 yield framed.note(stream_event(task_id, standing).model_dump_json())

@@ -29,7 +29,7 @@ async def health() -> Health:
 @router.get("/readyz", summary="Ask whether an edit and a mask would be accepted")
 async def ready(services: Services) -> Health:
     """Answer whether Triton would accept an edit and a mask now; if not, 503 with the reason."""
-    services.edits.require()
+    services.board.require()
     services.masks.require()
     return Health()
 
@@ -43,8 +43,8 @@ async def system_health(services: Services) -> SystemHealth:
         "image_utils": {"status": "healthy"},
         "job_manager": {
             "status": "healthy",
-            "waiting": services.edits.waiting,
-            "running": services.edits.running,
+            "waiting": services.board.waiting,
+            "running": services.board.running,
         },
     }
     healthy = all(part["status"] == "healthy" for part in parts.values())
@@ -53,16 +53,16 @@ async def system_health(services: Services) -> SystemHealth:
 
 def _generation(services: Services) -> dict[str, Any]:
     try:
-        states = services.edits.require()
+        states = services.board.require()
     except TritonDownError as error:
         return {"status": "unhealthy", "reason": error.detail}
-    taken_by = services.edits.taken_by
+    taken_by = services.board.taken_by
     working_on = f"an engine still works on {', '.join(taken_by)}, which has ended"
     return {
         **({"status": "degraded", "reason": working_on} if taken_by else {"status": "healthy"}),
         "bundle": states[0].bundle,
         "adapters": sorted(states[0].adapters),
-        "tritons": services.edits.tritons,
+        "tritons": services.board.tritons,
         "tritons_ready": len(states),
     }
 

@@ -1,0 +1,129 @@
+"""Owns accepting edits and cancelling them; nothing here knows what runs them."""
+
+from __future__ import annotations
+
+import functools
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from frontend.domain.jobs import JobEvent, JobStatus
+from frontend.domain.owners import price
+from frontend.errors import UnsupportedError
+from frontend.jobs.store import MAX_ATTEMPTS, NewJob, Waiting
+from frontend.shares import Budgets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from frontend.domain.edits import EditParams, Size
+    from frontend.domain.owners import Owner
+    from frontend.jobs.board import Board
+    from frontend.jobs.store import JobStore, Key
+
+log = structlog.get_logger()
+
+
+class Submissions:
+    """Puts edits into the store, from where whoever runs jobs takes them.
+
+    Args:
+        store: where every job's state lives.
+        board: how the Tritons and the waiting jobs stand.
+    """
+
+    def __init__(self, store: JobStore, board: Board) -> None:
+        self._store = store
+        self._board = board
+        self._budgets = Budgets(time.monotonic)
+
+    def admit(self, owner: Owner, task_type: str) -> None:
+        """Check that an edit would be accepted now, before any work is put into it.
+
+        Raises:
+            UnavailableError: Triton is down, the queue is full, or the server is stopping.
+            TooMuchError: the owner has as many jobs waiting, or has had as many, as it may.
+            UnsupportedError: the loaded bundle cannot run `task_type`.
+        """
+        if not any(task_type in state.adapters for state in self._board.require()):
+            raise UnsupportedError(f"task_type: the adapter for {task_type} is not installed")
+        self._board.check(owner)
+        self._budgets.check(owner)
+
+    async def submit(
+        self,
+        owner: Owner,
+        params: EditParams,
+        original: bytes,
+        size: Size | None,
+        *,
+        key: Key | None = None,
+        retry: bool = True,
+    ) -> str:
+        """Queue an edit and return the id of its job.
+
+        Args:
+            owner: whose it is.
+            params: the edit.
+            original: the file that its picture came as.
+            size: of the answer, if known.
+            key: what the client calls it; one key is one job.
+            retry: whether it is begun anew if what runs it is lost.
+
+        Raises:
+            InvalidInputError: the key came with another request before.
+            UnavailableError: Triton is down, or the queue or the job store is full.
+            TooMuchError: the owner has as much waiting, or has had as much, as it may.
+            UnsupportedError: the loaded bundle cannot run the task.
+        """
+        # A second time, because the queue may have filled up while the images were decoded.
+        self.admit(owner, params.task_type)
+        steps = params.num_inference_steps
+        first = JobEvent(status=JobStatus.QUEUED, total_steps=steps, size=size, at=0)
+        job = NewJob(
+            job_id=str(uuid.uuid4()),
+            params=params,
+            original=original,
+            event=self._board.outlook(owner, first),
+            key=key,
+            owner=owner,
+            max_attempts=MAX_ATTEMPTS if retry else 1,
+        )
+        created = await self._store.create(job)
+        if created.job_id == job.job_id:
+            self._budgets.spend(owner, price(steps, self._board.pixels(size)))
+            log.info(
+                "job_queued",
+                task_id=job.job_id,
+                task_type=params.task_type,
+                steps=steps,
+                owner=owner.name,
+            )
+            waiting = Waiting(
+                created.number,
+                job.job_id,
+                params.task_type,
+                owner.name,
+                owner.limits.max_running,
+                0,
+                job.event,
+            )
+            self._board.expect(waiting)
+        return created.job_id
+
+    async def cancel(self, job_id: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Make sure that a job does not start any more.
+
+        A job that has ended stays as it is.
+
+        Returns:
+            What brings the job to its end. Answer the client before you call it: the known web
+            client takes a stream that ends before the answer to its cancel for a failure.
+
+        Raises:
+            JobNotFoundError: no such job.
+        """
+        await self._store.ask_cancel(job_id)
+        return functools.partial(self._board.end_cancelled, job_id)
