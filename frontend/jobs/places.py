@@ -52,7 +52,7 @@ async def _open_postgres(url: str) -> Driver:
         from frontend.jobs.postgres import PostgresDriver
     except ImportError as error:
         raise StoreRefusedError(
-            "ARTMANCER_STORE_URL needs asyncpg: pip install 'artmancer-triton[postgres]'"
+            "ARTMANCER_STORE_URL needs the package asyncpg: install the extra `postgres`"
         ) from error
     return await PostgresDriver.open(url)
 

@@ -75,7 +75,7 @@ async def test_a_url_names_a_database_of_postgresql(
 async def test_a_url_needs_what_talks_to_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "frontend.jobs.postgres", raising=False)
     monkeypatch.setitem(sys.modules, "asyncpg", None)
-    with pytest.raises(StoreRefusedError, match=r"pip install 'artmancer-triton\[postgres\]'"):
+    with pytest.raises(StoreRefusedError, match=r"asyncpg.*extra `postgres`"):
         await places.try_out(Settings(store_url="postgresql://127.0.0.1/jobs"))
 
 
