@@ -7,7 +7,7 @@ ARG PYTHON_IMAGE=python:3.12-slim-trixie
 FROM ${PYTHON_IMAGE} AS requirements
 WORKDIR /build
 COPY docker/requirements_of.py pyproject.toml ./
-RUN python requirements_of.py frontend > frontend.txt
+RUN python requirements_of.py frontend postgres > frontend.txt
 
 FROM ${PYTHON_IMAGE} AS packages
 WORKDIR /build

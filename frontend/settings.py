@@ -173,6 +173,12 @@ class Settings(BaseSettings):
         description="folder of what outlives the frontend: its jobs, in one file of SQLite; on a "
         "disk of this machine; empty: artmancer in $XDG_STATE_HOME, or else in ~/.local/state",
     )
+    store_url: str = Field(
+        default="",
+        repr=False,  # it may hold a password
+        description="postgresql://user:password@host:port/database of the PostgreSQL that holds "
+        "the jobs of all frontends; empty: a file of SQLite in the state folder",
+    )
     store_bytes: Bytes = Field(
         default=2**33,
         description="maximum bytes of all jobs' images and events, on the disk; unfinished jobs "
@@ -242,6 +248,13 @@ class Settings(BaseSettings):
     def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for each in value:
             ipaddress.ip_network(each)  # its error names the text
+        return value
+
+    @field_validator("store_url")
+    @classmethod
+    def _check_store_url(cls, value: str) -> str:
+        if value and not value.startswith("postgresql://"):
+            raise ValueError("must start with postgresql://, or be empty")
         return value
 
     @field_validator("triton_url")

@@ -1,8 +1,18 @@
 """Owns what holds for every test process."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.postgres import PostgresServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Read when torch loads. With libgomp's default, threads that wait for a preempted partner spin,
 # and tests of the pipeline take ten times as long beside a running server.
@@ -18,3 +28,10 @@ os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "fakes" / "authority.p
 # No test's jobs outlive its process; servers side by side have folders of their own below it.
 _state = tempfile.TemporaryDirectory(prefix="artmancer-state-")
 os.environ["XDG_STATE_HOME"] = _state.name
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server of this test process; a test that kills it starts it again."""
+    with PostgresServer() as server:
+        yield server

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -120,7 +119,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppServices]:
     clients = [TritonClient(url) for url in settings.triton_grpc_urls]
     images = ImageWorkers(settings)
-    jobs = await asyncio.to_thread(places.open_store, settings)
+    jobs = await places.open_store(settings)
     sweeper = supervised_task("sweeper", Sweeper(jobs, LEASE_S).run())
     store = ImageStore(settings.image_store_bytes, settings.image_store_ttl_s)
     timeout_s = settings.ping_timeout_s

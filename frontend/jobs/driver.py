@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable, Sequence
 
     from frontend.jobs.statements import Steps
 
@@ -19,20 +20,49 @@ class StoreRefusedError(Exception):
     """The store cannot be used: a program must not start with it."""
 
 
+def check_version(version: int, place: str, way_out: str) -> None:
+    """Check that this program knows the tables of a database.
+
+    Args:
+        version: of its schema.
+        place: what the operator calls the database.
+        way_out: the setting to change, and to what.
+
+    Raises:
+        StoreRefusedError: a newer program has written them.
+    """
+    if version > SCHEMA_VERSION:
+        raise StoreRefusedError(
+            f"{place} was written by a newer version of this program (schema {version}, this one "
+            f"knows {SCHEMA_VERSION}): start that one, or set {way_out}"
+        )
+
+
 class Driver(Protocol):
     """A database; every transaction raises StoreAwayError while it cannot be reached.
 
     A future is a transaction that was begun: it goes on if nobody awaits it any more.
     """
 
-    def write(self, steps: Steps[T]) -> asyncio.Future[T]:
-        """Run a transaction that writes rows; it is on the disk when it returns."""
+    def write(self, steps: Steps[T], topics: Sequence[str] = ()) -> asyncio.Future[T]:
+        """Run a transaction that writes rows; it is on the disk when it returns.
+
+        Args:
+            steps: the transaction.
+            topics: what other processes are told that it was about, if they can be told.
+        """
 
     def write_part(self, steps: Steps[T]) -> asyncio.Future[T]:
         """Run a transaction that writes a part of a blob; the next `write` brings it to disk."""
 
     def read(self, steps: Steps[T]) -> asyncio.Future[T]:
         """Run a transaction that only reads."""
+
+    def listen(self, heard: Callable[[str], None]) -> None:
+        """Call `heard` with the topics of what other processes write, if they can tell.
+
+        That is a hint: it may be lost, doubled or early.
+        """
 
     async def shrink(self) -> None:
         """Give back the space of what was deleted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.transactions import Bounds
 
 if TYPE_CHECKING:
+    from frontend.jobs.driver import Driver
     from frontend.settings import Settings
 
 FILE = "jobs.db"
@@ -24,16 +26,35 @@ NETWORK_FILE_SYSTEMS = {
 }
 
 
-def open_store(settings: Settings) -> SqlStore:
-    """Open the store that the settings name; it blocks for some milliseconds.
+async def open_store(settings: Settings) -> SqlStore:
+    """Open the store that the settings name.
 
     Raises:
         StoreRefusedError: it cannot be used there.
     """
-    folder = state_folder(settings)
-    check(folder)
+    driver: Driver
+    if settings.store_url:
+        driver = await _open_postgres(settings.store_url)
+    else:
+        driver = await asyncio.to_thread(_open_file, state_folder(settings))
     bounds = Bounds(settings.store_bytes, settings.max_queue_size)
-    return SqlStore(SqliteDriver(folder / FILE), bounds, settings.result_ttl_s)
+    return SqlStore(driver, bounds, settings.result_ttl_s)
+
+
+def _open_file(folder: Path) -> SqliteDriver:
+    check(folder)
+    return SqliteDriver(folder / FILE)
+
+
+async def _open_postgres(url: str) -> Driver:
+    try:
+        # Not at the top: asyncpg is in the extra `postgres`, which a file of SQLite does not need.
+        from frontend.jobs.postgres import PostgresDriver
+    except ImportError as error:
+        raise StoreRefusedError(
+            "ARTMANCER_STORE_URL needs the package asyncpg: install the extra `postgres`"
+        ) from error
+    return await PostgresDriver.open(url)
 
 
 async def try_out(settings: Settings) -> None:
@@ -42,7 +63,7 @@ async def try_out(settings: Settings) -> None:
     Raises:
         StoreRefusedError: it cannot be used.
     """
-    await open_store(settings).close()
+    await (await open_store(settings)).close()
 
 
 def state_folder(settings: Settings) -> Path:

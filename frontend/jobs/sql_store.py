@@ -51,6 +51,7 @@ class SqlStore:
         # Reads that have begun, by job and number.
         self._reading: dict[str, dict[int, asyncio.Future[tuple[list[Entry], bool]]]] = {}
         self._closing = False
+        driver.listen(self._wake)
 
     # --- for clients ---
 
@@ -267,7 +268,7 @@ class SqlStore:
     # --- wake-ups: hints, which a process that dies may not give ---
 
     async def _write(self, steps: Steps[T], *topics: str) -> T:
-        future = self._driver.write(steps)
+        future = self._driver.write(steps, topics)
         future.add_done_callback(lambda _: self._wake(*topics))
         # It goes on without its caller, and must wake whom it concerns.
         return await asyncio.shield(future)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from frontend.errors import ClosingError, StoreAwayError
 from frontend.jobs import statements
-from frontend.jobs.driver import SCHEMA_VERSION, StoreRefusedError
+from frontend.jobs.driver import SCHEMA_VERSION, StoreRefusedError, check_version
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from frontend.jobs.statements import Row, Statement, Steps
@@ -59,7 +59,11 @@ class SqliteDriver:
         except (OSError, sqlite3.Error) as error:
             raise StoreRefusedError(f"{path}: {error}") from error
 
-    def write(self, steps: Steps[T]) -> asyncio.Future[T]:
+    def write(
+        self,
+        steps: Steps[T],
+        topics: Sequence[str] = (),  # noqa: ARG002 (a file tells other processes nothing)
+    ) -> asyncio.Future[T]:
         """Run a transaction that writes rows."""
         return self._run(self._rows, steps, "BEGIN IMMEDIATE")
 
@@ -70,6 +74,9 @@ class SqliteDriver:
     def read(self, steps: Steps[T]) -> asyncio.Future[T]:
         """Run a transaction that only reads."""
         return self._run(self._reads, steps, "BEGIN")
+
+    def listen(self, heard: Callable[[str], None]) -> None:
+        """Hear nothing: other processes look once a second."""
 
     async def shrink(self) -> None:
         """Give the file's free pages back to the file system."""
@@ -157,12 +164,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
                 connection.execute(sql)
             connection.execute("INSERT INTO schema_version VALUES (?)", (SCHEMA_VERSION,))
         (version,) = connection.execute("SELECT version FROM schema_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise StoreRefusedError(
-                f"{path} was written by a newer version of this program (schema {version}, this "
-                f"one knows {SCHEMA_VERSION}): start that one, or set ARTMANCER_STATE_FOLDER to "
-                "another folder"
-            )
+        check_version(version, str(path), "ARTMANCER_STATE_FOLDER to another folder")
     except BaseException:
         connection.execute("ROLLBACK")
         raise

@@ -289,7 +289,7 @@ class JobStore(Protocol):
     def work(self) -> AbstractContextManager[asyncio.Event]:
         """Give an event that is set when a job may have begun to wait; it may come too often.
 
-        A job that another process lets wait does not set it.
+        A job that another process lets wait need not set it.
         """
 
     async def close(self) -> None:

@@ -220,6 +220,7 @@ def end_waiting(job_id: str, status: JobStatus, error: str) -> Steps[bool]:
 
 def claim(worker: str, task_types: Collection[str], lease_s: float) -> Steps[Claim | None]:
     """Take the first job that waits; see JobStore."""
+    yield from rows("lock")  # whose turn it is, and how many run, depends on all claims before
     kinds = f",{','.join(task_types)},"
     if (found := (yield from row("claim", worker, lease_s, kinds))) is None:
         return None
@@ -249,6 +250,7 @@ def inputs(job_id: str) -> Steps[tuple[str, list[str]] | None]:
 def append(held: Claim, seq: int, event: JobEvent, bounds: Bounds) -> Steps[bool]:
     """Add an event; see JobStore."""
     if event.preview:
+        yield from rows("lock")
         yield from make_space(bounds, held.owner, len(event.preview))
     size = EVENT_BYTES + len(event.preview)
     fence = (held.job_id, held.worker, held.attempt)
@@ -276,6 +278,7 @@ def end(held: Claim, seq: int, event: JobEvent, result: int, bounds: Bounds) -> 
 
 def drop_result(held: Claim) -> Steps[None]:
     """Delete the result of an end that was refused; an end that was repeated keeps it."""
+    yield from rows("lock")  # an end whose answer was lost may still be on its way
     found = yield from row("job", held.job_id)
     if not found or (found["status"], found["attempt"]) != (JobStatus.DONE, held.attempt):
         yield from rows("delete_results", held.job_id, f"{held.attempt}/%")
@@ -332,6 +335,7 @@ def orphans() -> Steps[list[str]]:
 
 def forget(job_ids: Sequence[str]) -> Steps[None]:
     """Delete jobs that have ended, or what was put for jobs that never came."""
+    yield from rows("lock")
     for job_id in job_ids:
         if (found := (yield from row("delete_job", job_id))) is not None:
             yield from _count_finished(found["owner"], -found["bytes"])

@@ -125,7 +125,7 @@ def test_an_image_installs_what_the_extra_says(extra: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("extras", [["frontend"], ["models"], ["models", "export"]])
+@pytest.mark.parametrize("extras", [["frontend", "postgres"], ["models"], ["models", "export"]])
 def test_what_an_image_installs_resolves_for_its_python(extras: list[str], tmp_path: Path) -> None:
     """For Python 3.12 on glibc 2.39, wheels alone; asks the package index."""
     requirements = tmp_path / "requirements.txt"

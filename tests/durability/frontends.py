@@ -29,10 +29,14 @@ class Frontend:
     Args:
         folder: for its state and its log.
         triton_url: host:port of the Triton that it uses.
+        lease_s: seconds until a job counts as lost; short, because a test waits so long for one.
         settings: further settings by name, without the ARTMANCER_ prefix.
     """
 
-    def __init__(self, folder: Path, triton_url: str, **settings: str) -> None:
+    def __init__(
+        self, folder: Path, triton_url: str, lease_s: float = 3.0, **settings: str
+    ) -> None:
+        self._lease_s = lease_s
         [port] = ports.free(1)
         self.url = f"http://127.0.0.1:{port}"
         self._log = folder / "frontend.log"
@@ -53,7 +57,7 @@ class Frontend:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "tests.durability.victim", kill_at),
+                *("-m", "tests.durability.victim", kill_at, str(self._lease_s)),
                 env=self._environment,
                 stdout=log,
                 stderr=log,

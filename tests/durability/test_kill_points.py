@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.durability.frontends import Frontend, Survivor
+from tests.durability.logs import check_log
 from tests.fakes.triton_server import FakeTriton
-from tests.fakes.web_client import TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,17 +34,6 @@ async def frontend(tmp_path: Path, triton: FakeTriton) -> AsyncIterator[Frontend
     made = Frontend(tmp_path, triton.url, MAX_IN_FLIGHT="1")
     yield made
     await made.stop()
-
-
-def check_log(events: list[Json], end: str) -> None:
-    """Assert what holds of every log, whatever died meanwhile."""
-    states = [event["status"] for event in events]
-    assert [state for state in states if state in TERMINAL] == [end]
-    assert states[-1] == end
-    for before, after in itertools.pairwise(events):
-        assert before["progress"] <= after["progress"]
-        assert before["current_step"] <= after["current_step"]
-        assert before["restarts"] <= after["restarts"] <= 1
 
 
 async def everybody_sees(frontend: Frontend, task_id: str, events: list[Json]) -> None:

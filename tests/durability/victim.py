@@ -1,8 +1,8 @@
 """Owns a frontend that kills itself at a named point, as a crash of the machine's luck would.
 
-`python -m tests.durability.victim POINT` serves by the environment's settings. A point is the name
-of a store's transaction and a moment: `before` it begins, `within` it, before its commit, or
-`after` its commit, before anybody hears of it. POINT may be empty.
+`python -m tests.durability.victim POINT LEASE_S` serves by the environment's settings. A point is
+the name of a store's transaction and a moment: `before` it begins, `within` it, before its commit,
+or `after` its commit, before anybody hears of it. POINT may be empty.
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ from frontend.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LEASE_S = 3.0
-"""Short, so that a test does not wait long for a lost job."""
 APPENDS = 3
 """The job has run for so many events when an append kills."""
 
 
-def main(point: str) -> None:
+def main(point: str, lease_s: float) -> None:
     """Serve until the point is reached, or for ever."""
-    dispatcher.LEASE_S = app.LEASE_S = LEASE_S  # type: ignore[attr-defined]
+    dispatcher.LEASE_S = app.LEASE_S = lease_s  # type: ignore[attr-defined]
     if point:
         name, _, moment = point.partition(".")
         _arm(name, moment)
@@ -76,4 +74,4 @@ def die() -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], float(sys.argv[2]))

@@ -11,11 +11,11 @@ SELECT task_id, number, fingerprint FROM jobs WHERE owner = $1 AND idempotency_k
 SELECT number FROM jobs WHERE task_id = $1
 
 -- name: unfinished
-SELECT count(*) FILTER (WHERE worker IS NULL) AS waiting, coalesce(sum(bytes), 0) AS bytes
+SELECT count(*) FILTER (WHERE worker IS NULL) AS waiting, CAST(coalesce(sum(bytes), 0) AS BIGINT) AS bytes
 FROM jobs WHERE ended_at IS NULL
 
 -- name: unfinished_of
-SELECT count(*) FILTER (WHERE worker IS NULL) AS waiting, coalesce(sum(bytes), 0) AS bytes
+SELECT count(*) FILTER (WHERE worker IS NULL) AS waiting, CAST(coalesce(sum(bytes), 0) AS BIGINT) AS bytes
 FROM jobs WHERE ended_at IS NULL AND owner = $1
 
 -- name: finished_bytes
@@ -33,7 +33,7 @@ DELETE FROM finished_of WHERE owner = $1 AND bytes <= 0
 
 -- name: largest_owner
 SELECT owner FROM finished_of
-ORDER BY bytes + CASE WHEN owner = $1 THEN $2 ELSE 0 END DESC LIMIT 1
+ORDER BY bytes + CASE WHEN owner = $1 THEN CAST($2 AS BIGINT) ELSE 0 END DESC LIMIT 1
 
 -- name: insert_job
 INSERT INTO jobs (
@@ -103,7 +103,9 @@ RETURNING number
 
 -- name: free_overdue
 UPDATE jobs SET worker = NULL, lease_until = NULL, turn = NULL, losses = losses + 1
-WHERE lease_until < store_now()
+WHERE number IN (
+  SELECT number FROM jobs WHERE lease_until < store_now() /*+ FOR UPDATE SKIP LOCKED */
+)
 RETURNING task_id
 
 -- name: requeue
@@ -165,9 +167,3 @@ SELECT DISTINCT b.task_id FROM blobs b
 WHERE b.part = 0 AND b.put_at < store_now() - $1
   AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = b.task_id)
 LIMIT $2
-
--- name: schema_version
-SELECT version FROM schema_version
-
--- name: set_schema_version
-INSERT INTO schema_version (version) VALUES ($1)

@@ -580,6 +580,27 @@ async def test_an_owner_with_enough_jobs_running_loses_its_turn(store: JobStore)
     assert (await claimed(store)).job_id == "b"
 
 
+async def test_the_bound_of_running_jobs_holds_under_concurrent_claims(
+    open_store: OpenStore,
+) -> None:
+    stores = [await open_store() for _ in range(3)]
+    few, you = owner("few", max_running=1), owner("you")
+    for round_ in range(4):
+        for number in range(3):
+            await created(stores[0], f"few{round_}{number}", owner=few)
+            await created(stores[0], f"you{round_}{number}", owner=you)
+        claims = await asyncio.gather(
+            *(store.claim("w", TYPES, LEASE_S) for store in stores for _ in range(2))
+        )
+        held = [claim for claim in claims if claim]
+        assert sorted(claim.owner for claim in held) == ["few", *["you"] * len(held[1:])]
+        assert len({claim.turn for claim in held}) == len(held)
+        for claim in held:
+            assert await done(stores[0], claim)
+        await stores[0].end_waiting(f"few{round_}1", JobStatus.CANCELLED, "")
+        await stores[0].end_waiting(f"few{round_}2", JobStatus.CANCELLED, "")
+
+
 async def test_an_owner_has_bounds_of_its_own(open_store: OpenStore) -> None:
     store = await open_store(waiting=3)
     few, small = owner("few", max_waiting=1), owner("small", max_bytes=10_000)

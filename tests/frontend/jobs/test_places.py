@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from pydantic import ValidationError
 
 from frontend.jobs import places
 from frontend.jobs.driver import SCHEMA_VERSION, StoreRefusedError
@@ -14,6 +16,8 @@ from frontend.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.fakes.postgres import PostgresServer
 
 
 async def test_the_folder_is_the_one_that_is_set_or_the_user_s(
@@ -56,6 +60,29 @@ async def test_what_a_newer_program_has_written_is_refused(tmp_path: Path) -> No
     file.close()
     with pytest.raises(StoreRefusedError, match=f"newer.*schema {SCHEMA_VERSION + 1}"):
         await places.try_out(settings)
+
+
+async def test_a_url_names_a_database_of_postgresql(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    settings = Settings(store_url=postgres.new_database(), state_folder=tmp_path)
+    store = await places.open_store(settings)
+    assert await store.waiting() == []
+    await store.close()
+    assert not (tmp_path / places.FILE).exists()
+
+
+async def test_a_url_needs_what_talks_to_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "frontend.jobs.postgres", raising=False)
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    with pytest.raises(StoreRefusedError, match=r"asyncpg.*extra `postgres`"):
+        await places.try_out(Settings(store_url="postgresql://127.0.0.1/jobs"))
+
+
+def test_a_url_of_another_database_is_refused() -> None:
+    with pytest.raises(ValidationError, match="must start with postgresql://"):
+        Settings(store_url="mysql://127.0.0.1/jobs")
+    assert "secret" not in repr(Settings(store_url="postgresql://me:secret@127.0.0.1/jobs"))
 
 
 async def test_what_is_no_store_is_refused(tmp_path: Path) -> None:

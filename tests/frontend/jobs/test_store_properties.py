@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
 from frontend.errors import UnavailableError
 from frontend.jobs.rules import follow_up
 from frontend.jobs.sql_store import SqlStore
-from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.store import MAX_ATTEMPTS, Claim, Key
 from frontend.jobs.transactions import Bounds
 from tests.frontend.jobs.samples import LEASE_S, TYPES, created, event, seqs, step
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from frontend.domain.jobs import JobEvent
+    from tests.frontend.jobs.conftest import Connect
 
 BOUNDS = Bounds(10**7, waiting=6)
 
@@ -66,21 +70,20 @@ class JobLife(RuleBasedStateMachine):
     jobs = Bundle("jobs")
     holds = Bundle("holds")
 
-    def __init__(self) -> None:
+    def __init__(self, connect: Connect) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.folder = tempfile.TemporaryDirectory()
-        self.stores = [self.opened(), self.opened()]
+        self.connect = connect
+        self.stores = [self.do(self.opened()) for _ in range(2)]
         self.model: dict[str, Model] = {}
 
-    def opened(self) -> SqlStore:
-        return SqlStore(SqliteDriver(Path(self.folder.name) / "jobs.db"), BOUNDS, 3600)
+    async def opened(self) -> SqlStore:
+        return SqlStore(await self.connect(), BOUNDS, 3600)
 
     def teardown(self) -> None:
         for store in self.stores:
             self.do(store.close())
         self.runner.close()
-        self.folder.cleanup()
 
     def do(self, call: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(call)
@@ -210,7 +213,7 @@ class JobLife(RuleBasedStateMachine):
     @rule(store=st.integers(0, 1))
     def restart(self, store: int) -> None:
         self.do(self.stores[store].close())
-        self.stores[store] = self.opened()
+        self.stores[store] = self.do(self.opened())
 
     @invariant()
     def logs_are_as_the_model_has_them(self) -> None:
@@ -233,5 +236,10 @@ class JobLife(RuleBasedStateMachine):
         assert waiting == [job_id for job_id, model in self.model.items() if model.claimable]
 
 
-TestJobLife = JobLife.TestCase
-TestJobLife.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+def test_a_store_is_as_its_model(new_database: Callable[[], Connect]) -> None:
+    class Life(JobLife):
+        def __init__(self) -> None:
+            super().__init__(new_database())
+
+    limits = settings(max_examples=40, stateful_step_count=30, deadline=None)
+    run_state_machine_as_test(Life, settings=limits)

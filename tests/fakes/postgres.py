@@ -1,0 +1,117 @@
+"""Owns a PostgreSQL server of Debian's package, for tests that need one."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from frontend.launcher import ports
+
+if TYPE_CHECKING:
+    from typing import Self
+
+PROGRAMS = Path("/usr/lib/postgresql")
+START_S = 60.0
+PAUSE_S = 0.05
+
+
+class PostgresServer:
+    """A server on a free port of this machine, which has a database of no tables.
+
+    It runs as the package's user where the tests run as root, which it refuses.
+    """
+
+    def __init__(self) -> None:
+        found = sorted(PROGRAMS.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+        if not found:
+            pytest.skip("PostgreSQL is not installed: its tests do not run")
+        self._programs = found[-1].parent
+        # Not pytest's folder, which no other user may enter.
+        self._folder = Path(tempfile.mkdtemp(prefix="artmancer-postgres-"))
+        self._log = self._folder / "log"
+        self._as: dict[str, Any] = {"cwd": self._folder}
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(self._folder, user.pw_uid, user.pw_gid)
+            self._as |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        [self.port] = ports.free(1)
+        self._schemas = itertools.count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        options = ("--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8")
+        subprocess.run(
+            [self._programs / "initdb", "--pgdata=data", *options],
+            check=True,
+            capture_output=True,
+            **self._as,
+        )
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGQUIT)  # at once, but it frees its memory
+            self._process.wait(START_S)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def new_database(self) -> str:
+        """Return the URL of a place without tables: a schema, which is made faster."""
+        name = f"test{next(self._schemas)}"
+        self.run(f"CREATE SCHEMA {name}")
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres?search_path={name}"
+
+    def run(self, sql: str) -> str:
+        """Run a statement; return its rows, one a line."""
+        options = ("-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1")
+        place = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres")
+        done = subprocess.run(
+            [self._programs / "psql", *options, *place, "-c", sql],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
+    def start(self) -> None:
+        """Start the server; it answers on return."""
+        until = time.monotonic() + START_S
+        while not self._answers():
+            if self._process is None or self._process.poll() is not None:
+                # A killed server's children end a moment after it, and keep a new one out.
+                self._process = self._spawn()
+            assert time.monotonic() < until, self._log.read_text()[-4000:]
+            time.sleep(PAUSE_S)
+
+    def kill(self) -> None:
+        """Kill the server with no warning."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        options = ("-D", "data", "-p", str(self.port), "-k", str(self._folder), "-h", "127.0.0.1")
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [self._programs / "postgres", *options, "-c", "fsync=on"],
+                stdout=log,
+                stderr=log,
+                **self._as,
+            )
+
+    def _answers(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            return False
+        ready = self._programs / "pg_isready"
+        place = ("-q", "-h", "127.0.0.1", "-p", str(self.port))
+        return subprocess.run([ready, *place], check=False).returncode == 0

@@ -1,0 +1,218 @@
+"""What only PostgreSQL's driver does: wake-ups, a server that goes and comes, its schema."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from frontend.errors import StoreAwayError
+from frontend.jobs import postgres as postgres_module
+from frontend.jobs import sql_store
+from frontend.jobs.driver import SCHEMA_VERSION, StoreRefusedError
+from frontend.jobs.postgres import PostgresDriver
+from frontend.jobs.sql_store import SqlStore
+from frontend.jobs.sqlite import SqliteDriver
+from frontend.jobs.transactions import Bounds
+from frontend.launcher import ports
+from tests.frontend.jobs.samples import claimed, created, done, event, seqs, step
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from tests.fakes.postgres import PostgresServer
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def url(postgres: PostgresServer) -> str:
+    return postgres.new_database()
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[SqlStore]:
+    store = SqlStore(await PostgresDriver.open(url), Bounds(10**7, 10), 60)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def stores(url: str) -> AsyncIterator[list[SqlStore]]:
+    async with opened(url) as here, opened(url) as there:
+        yield [here, there]
+
+
+def connected(url: str) -> AbstractAsyncContextManager[asyncpg.Connection]:
+    """Connect beside the stores."""
+
+    @contextlib.asynccontextmanager
+    async def connect() -> AsyncIterator[asyncpg.Connection]:
+        connection = await asyncpg.connect(url)
+        yield connection
+        await connection.close()
+
+    return connect()
+
+
+async def listening(url: str, count: int) -> None:
+    """Return once so many processes listen."""
+    async with asyncio.timeout(PATIENCE_S), connected(url) as connection:
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+        while await connection.fetchval(sql) != count:
+            await asyncio.sleep(0.02)
+
+
+async def answers(store: SqlStore, job_id: str) -> None:
+    """Return once the store can be reached."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with contextlib.suppress(StoreAwayError):
+                await store.last(job_id)
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_who_waits_is_woken_by_another_process(
+    stores: list[SqlStore], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_store, "LOOK_S", 3600.0)
+    here, there = stores
+    await listening(url, 2)
+    async with asyncio.timeout(PATIENCE_S):
+        with here.work() as work:
+            await created(there)
+            await work.wait()
+        claim = await claimed(there)
+        reader = asyncio.create_task(here.read("a", 1, wait_s=3600))
+        assert await there.append(claim, 2, step(1))
+        assert seqs(await reader) == [2]
+
+
+async def test_a_killed_server_is_an_absent_store_and_loses_nothing(
+    stores: list[SqlStore], url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = stores
+    await created(here)
+    claim = await claimed(here)
+    assert await here.append(claim, 2, step(1))
+    postgres.kill()
+    for _ in range(2):  # with a connection that it had, and without
+        for call in (here.last("a"), here.renew("w", 60), here.append(claim, 3, step(2))):
+            with pytest.raises(StoreAwayError, match=r"The job store does not answer: ."):
+                await call
+    postgres.start()
+    await asyncio.gather(answers(here, "a"), answers(there, "a"))
+    assert await here.read("a") == [(1, event("queued")), (2, step(1))]
+    assert await here.append(claim, 3, step(2))
+    await listening(url, 2)
+    monkeypatch.setattr(sql_store, "LOOK_S", 3600.0)
+    async with asyncio.timeout(PATIENCE_S):
+        reader = asyncio.create_task(there.read("a", 3, wait_s=3600))
+        assert await here.append(claim, 4, step(3))
+        assert seqs(await reader) == [4]
+
+
+async def test_a_statement_that_takes_too_long_is_an_absent_store(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_module, "TIMEOUT_S", 0.3)
+    async with opened(url) as store, connected(url) as other:
+        async with other.transaction():
+            await other.execute("SELECT version FROM schema_version FOR UPDATE")
+            with pytest.raises(StoreAwayError, match="TimeoutError"):
+                await created(store)
+        monkeypatch.undo()
+        assert await created(store) == "a"
+
+
+async def test_what_was_begun_goes_on_without_its_caller(stores: list[SqlStore], url: str) -> None:
+    here, there = stores
+    async with connected(url) as other:
+        async with other.transaction():
+            await other.execute("SELECT version FROM schema_version FOR UPDATE")
+            creating = asyncio.create_task(created(here))
+            blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            async with asyncio.timeout(PATIENCE_S):
+                while not await other.fetchval(blocked):
+                    await asyncio.sleep(0.01)
+                    await other.execute("SELECT pg_stat_clear_snapshot()")
+            creating.cancel()
+            closing = asyncio.create_task(here.close())
+        await closing
+    assert (await there.last("a"))[0] == 1
+
+
+async def test_many_processes_make_the_tables_once(url: str) -> None:
+    drivers = await asyncio.gather(*(PostgresDriver.open(url) for _ in range(8)))
+    for driver in drivers:
+        await driver.close()
+    async with connected(url) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM schema_version") == 1
+        assert await connection.fetchval("SELECT count(*) FROM finished") == 1
+
+
+async def test_what_a_newer_program_has_written_is_refused(url: str) -> None:
+    await (await PostgresDriver.open(url)).close()
+    async with connected(url) as connection:
+        await connection.execute("UPDATE schema_version SET version = version + 1")
+    with pytest.raises(StoreRefusedError, match=f"newer.*schema {SCHEMA_VERSION + 1}"):
+        await PostgresDriver.open(url)
+
+
+async def test_a_refusal_tells_no_password(postgres: PostgresServer) -> None:
+    [closed] = ports.free(1)
+    for place, reason in (
+        (f"me:secret@127.0.0.1:{closed}/jobs", "refused|Connect"),
+        (f"postgres:secret@127.0.0.1:{postgres.port}/none", '"none" does not exist'),
+        ("me:secret/word@127.0.0.1/jobs", "no URL of a database"),
+    ):
+        with pytest.raises(StoreRefusedError, match=reason) as refused:
+            await PostgresDriver.open(f"postgresql://{place}")
+        assert "secret" not in str(refused.value)
+        assert "ARTMANCER_STORE_URL" in str(refused.value)
+
+
+async def test_both_databases_have_the_same_tables(url: str, tmp_path: Path) -> None:
+    await (await PostgresDriver.open(url)).close()
+    async with connected(url) as connection:
+        found = await connection.fetch(
+            "SELECT table_name, column_name FROM information_schema.columns "
+            "WHERE table_schema = current_schema()"
+        )
+        here = {tuple(each) for each in found}
+        found = await connection.fetch(
+            "SELECT tablename, indexname FROM pg_indexes WHERE schemaname = current_schema() "
+            "AND indexname !~ '_(pkey|key)$' OR indexname = 'jobs_key'"
+        )
+        here |= {tuple(each) for each in found}
+    file = SqliteDriver(tmp_path / "jobs.db")
+    there = {
+        tuple(each)
+        for sql in (
+            "SELECT m.name, i.name FROM sqlite_master m, pragma_table_info(m.name) i "
+            "WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%'",
+            "SELECT tbl_name, name FROM sqlite_master "
+            "WHERE type = 'index' AND name NOT LIKE 'sqlite%'",
+        )
+        for each in file._rows.connection.execute(sql).fetchall()
+    }
+    await file.close()
+    assert here == there
+
+
+async def test_what_has_expired_leaves_no_row(url: str) -> None:
+    store = SqlStore(await PostgresDriver.open(url), Bounds(10**8, 10), ttl_s=-1)
+    await created(store, image=bytes(2 * 10**6))
+    assert await done(store, await claimed(store))
+    await store.sweep()
+    await store.close()
+    async with connected(url) as connection:
+        for table in ("jobs", "events", "blobs"):
+            assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0
+        assert await connection.fetchval("SELECT bytes FROM finished") == 0
