@@ -14,7 +14,7 @@ from frontend.jobs.records import params_of, pictures_of
 from frontend.jobs.statements import row, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from frontend.domain.edits import EditParams
@@ -30,7 +30,7 @@ PART_BYTES = 2**20
 """A larger one would hold up every event while it is written."""
 LOOK_S = 1.0
 """Who waits looks so often at what another process may have written."""
-LOST_TEXT = "500: what ran the job was lost twice"
+LOST_TEXT = "500: what ran the job was lost, and it is not begun anew"
 _WORK = ""  # the topic of waiting jobs; other topics are job ids
 
 
@@ -205,9 +205,9 @@ class SqlStore:
         """See JobStore."""
         return await self._write(transactions.give_back(claim, lost), claim.job_id, _WORK)
 
-    async def renew(self, worker: str, lease_s: float) -> list[Held]:
+    async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[Held]:
         """See JobStore."""
-        return await self._write(transactions.renew(worker, lease_s))
+        return await self._write(transactions.renew(claims, lease_s))
 
     # --- for whoever sweeps ---
 
