@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
+    from pathlib import Path
 
     from frontend.jobs.statements import Steps
 
@@ -17,6 +18,14 @@ SCHEMA_VERSION = 1
 
 class StoreRefusedError(Exception):
     """The store cannot be used: a program must not start with it."""
+
+
+def refused(path: Path, reason: str) -> StoreRefusedError:
+    """Return the error of a store's file that cannot be used."""
+    return StoreRefusedError(
+        f"cannot use {path}: {reason}. If it is damaged, move it away, and its jobs are lost; or "
+        "set ARTMANCER_STATE_FOLDER to another folder"
+    )
 
 
 class Driver(Protocol):
@@ -33,6 +42,9 @@ class Driver(Protocol):
 
     def read(self, steps: Steps[T]) -> asyncio.Future[T]:
         """Run a transaction that only reads."""
+
+    async def free_bytes(self) -> int:
+        """Return how many bytes the database may still grow by."""
 
     async def shrink(self) -> None:
         """Give back the space of what was deleted."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from frontend.jobs.driver import StoreRefusedError
+from frontend.errors import StoreAwayError
+from frontend.jobs.driver import StoreRefusedError, refused
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.transactions import Bounds
@@ -42,7 +43,13 @@ async def try_out(settings: Settings) -> None:
     Raises:
         StoreRefusedError: it cannot be used.
     """
-    await open_store(settings).close()
+    store = open_store(settings)
+    try:
+        await store.waiting()  # opening reads the first page alone
+    except StoreAwayError as error:
+        raise refused(state_folder(settings) / FILE, error.detail) from error
+    finally:
+        await store.close()
 
 
 def state_folder(settings: Settings) -> Path:
