@@ -267,6 +267,9 @@ class Dispatcher:
                 await self._drive(job, claim)
             except ClaimLostError:
                 await self._abandon(job)
+            except StoreAwayError as error:
+                # Its lease will be over, and then it waits again.
+                log.warning("store_away", reason=error.detail)
             finally:
                 self._queue.leave(job)
                 self._room.set()
@@ -435,10 +438,10 @@ class Dispatcher:
         renewed_at = self._clock()
         while True:
             await asyncio.sleep(RENEWAL_S)
-            running = list(self._queue.running.values())
+            running = [job for job in self._queue.running.values() if not job.lost]
             with rounds.one():
                 try:
-                    held = await self._store.renew(self._worker, LEASE_S)
+                    held = await self._store.renew([job.log.claim for job in running], LEASE_S)
                 except StoreAwayError as error:
                     log.warning("store_away", reason=error.detail)
                     # Another process may begin them now.

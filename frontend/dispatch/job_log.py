@@ -43,6 +43,11 @@ class JobLog:
         # Of two writers one would take the other's number.
         self._writing = asyncio.Lock()
 
+    @property
+    def claim(self) -> Claim:
+        """The hold on the job."""
+        return self._claim
+
     async def append(self, event: JobEvent) -> None:
         """Add an event, unless none may follow.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from frontend.jobs.statements import Steps
 
@@ -38,6 +39,14 @@ def check_version(version: int, place: str, way_out: str) -> None:
         )
 
 
+def refused(path: Path, reason: str) -> StoreRefusedError:
+    """Return the error of a store's file that cannot be used."""
+    return StoreRefusedError(
+        f"cannot use {path}: {reason}. If it is damaged, move it away, and its jobs are lost; or "
+        "set ARTMANCER_STATE_FOLDER to another folder"
+    )
+
+
 class Driver(Protocol):
     """A database; every transaction raises StoreAwayError while it cannot be reached.
 
@@ -63,6 +72,9 @@ class Driver(Protocol):
 
         That is a hint: it may be lost, doubled or early.
         """
+
+    async def free_bytes(self) -> float:
+        """Return how many bytes the database may still grow by; infinity if nobody can tell."""
 
     async def shrink(self) -> None:
         """Give back the space of what was deleted."""

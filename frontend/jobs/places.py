@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from frontend.jobs.driver import StoreRefusedError
+from frontend.errors import StoreAwayError
+from frontend.jobs.driver import StoreRefusedError, refused
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.transactions import Bounds
@@ -63,7 +64,15 @@ async def try_out(settings: Settings) -> None:
     Raises:
         StoreRefusedError: it cannot be used.
     """
-    await (await open_store(settings)).close()
+    store = await open_store(settings)
+    try:
+        await store.waiting()  # opening reads the first page of a file alone
+    except StoreAwayError as error:
+        if settings.store_url:
+            raise StoreRefusedError(error.detail) from error
+        raise refused(state_folder(settings) / FILE, error.detail) from error
+    finally:
+        await store.close()
 
 
 def state_folder(settings: Settings) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 import uuid
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -94,6 +95,10 @@ class PostgresDriver:
     def listen(self, heard: Callable[[str], None]) -> None:
         """Call `heard` with the topics of what other processes write."""
         self._ear = supervised_task("store-ear", self._listen(heard))
+
+    async def free_bytes(self) -> float:
+        """Return infinity: a client does not learn how much room a server's disk has."""
+        return math.inf
 
     async def shrink(self) -> None:
         """Leave the space to autovacuum."""

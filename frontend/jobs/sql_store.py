@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
-from frontend.errors import ClosingError, JobNotFoundError, ServingError, StoreAwayError
+from frontend.errors import (
+    ClosingError,
+    JobNotFoundError,
+    ServingError,
+    StoreAwayError,
+    UnavailableError,
+)
 from frontend.jobs import rules, transactions
 from frontend.jobs.records import params_of, pictures_of
 from frontend.jobs.statements import row, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from frontend.domain.edits import EditParams
@@ -28,9 +34,11 @@ T = TypeVar("T")
 
 PART_BYTES = 2**20
 """A larger one would hold up every event while it is written."""
+DISK_RESERVE = 64 * 2**20
+"""Free bytes that the disk keeps for the events and results of the jobs that it has."""
 LOOK_S = 1.0
 """Who waits looks so often at what another process may have written."""
-LOST_TEXT = "500: what ran the job was lost twice"
+LOST_TEXT = "500: what ran the job was lost, and it is not begun anew"
 _WORK = ""  # the topic of waiting jobs; other topics are job ids
 
 
@@ -63,6 +71,10 @@ class SqlStore:
         before = await self._driver.read(transactions.look(job, self._bounds, size))
         if before is not None:
             return before
+        # Twice, because a database writes its log first.
+        needed = DISK_RESERVE + 2 * (size + len(job.original))
+        if await self._driver.free_bytes() < needed:
+            raise UnavailableError("The disk of the job store is nearly full")
         await self._put(job.job_id, "original", job.original)
         for name, data in pictures.items():
             await self._put(job.job_id, f"input/{name}", data)
@@ -206,9 +218,9 @@ class SqlStore:
         """See JobStore."""
         return await self._write(transactions.give_back(claim, lost), claim.job_id, _WORK)
 
-    async def renew(self, worker: str, lease_s: float) -> list[Held]:
+    async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[Held]:
         """See JobStore."""
-        return await self._write(transactions.renew(worker, lease_s))
+        return await self._write(transactions.renew(claims, lease_s))
 
     # --- for whoever sweeps ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from frontend.errors import ClosingError, StoreAwayError
 from frontend.jobs import statements
-from frontend.jobs.driver import SCHEMA_VERSION, StoreRefusedError, check_version
+from frontend.jobs.driver import SCHEMA_VERSION, check_version, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 5.0
+READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
 FREE_PAGES_AT_ONCE = 4096  # of 4 KiB: what is given back to the file system in one go
 _SETTINGS = (
     "PRAGMA auto_vacuum = INCREMENTAL",
@@ -46,6 +48,7 @@ class SqliteDriver:
     def __init__(self, path: Path) -> None:
         self._texts = statements.texts()
         self._closed = False
+        self._path = path
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600)
@@ -55,9 +58,12 @@ class SqliteDriver:
                 self._parts = opened.enter_context(_Lane("store-parts", path, "NORMAL"))
                 self._reads = opened.enter_context(_Lane("store-reads", path, "NORMAL"))
                 _prepare(self._rows.connection, path)
+                self._file = _identity(path)
                 self._opened = opened.pop_all()
-        except (OSError, sqlite3.Error) as error:
-            raise StoreRefusedError(f"{path}: {error}") from error
+        except OSError as error:
+            raise refused(path, str(error.strerror)) from error
+        except sqlite3.Error as error:
+            raise refused(path, str(error)) from error
 
     def write(
         self,
@@ -65,15 +71,19 @@ class SqliteDriver:
         topics: Sequence[str] = (),  # noqa: ARG002 (a file tells other processes nothing)
     ) -> asyncio.Future[T]:
         """Run a transaction that writes rows."""
-        return self._run(self._rows, steps, "BEGIN IMMEDIATE")
+        return self._run(self._rows, steps, WRITE)
 
     def write_part(self, steps: Steps[T]) -> asyncio.Future[T]:
         """Run a transaction that writes a part of a blob."""
-        return self._run(self._parts, steps, "BEGIN IMMEDIATE")
+        return self._run(self._parts, steps, WRITE)
 
     def read(self, steps: Steps[T]) -> asyncio.Future[T]:
         """Run a transaction that only reads."""
-        return self._run(self._reads, steps, "BEGIN")
+        return self._run(self._reads, steps, READ)
+
+    async def free_bytes(self) -> int:
+        """Return how many bytes the file's disk has left."""
+        return (await asyncio.to_thread(shutil.disk_usage, self._path.parent)).free
 
     def listen(self, heard: Callable[[str], None]) -> None:
         """Hear nothing: other processes look once a second."""
@@ -101,6 +111,12 @@ class SqliteDriver:
         return loop.run_in_executor(lane.work, self._transact, lane.connection, steps, begin)
 
     def _transact(self, connection: sqlite3.Connection, steps: Steps[T], begin: str) -> T:
+        # What has no name goes with this process, and a new file of that name would share its log.
+        if begin != READ and _identity(self._path) != self._file:
+            raise StoreAwayError(
+                f"The job store's file {self._path.name} was removed or replaced while the server "
+                "ran: it has to be started again"
+            )
         try:
             connection.execute(begin)
             try:
@@ -151,6 +167,15 @@ class _Lane:
     def __exit__(self, *_: object) -> None:
         self.work.shutdown()
         self.connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another of its name; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

@@ -24,7 +24,7 @@ from frontend.domain.jobs import JobEvent
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from contextlib import AbstractContextManager
 
     from frontend.domain.edits import EditParams, EditResult
@@ -275,8 +275,11 @@ class JobStore(Protocol):
                 one. None: it does not count.
         """
 
-    async def renew(self, worker: str, lease_s: float) -> list[Held]:
-        """Lengthen the leases of all that `worker` holds, and return it."""
+    async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[Held]:
+        """Lengthen the leases of those claims that still hold their jobs, and return these.
+
+        Of these alone: a job that its worker has given up must not stay that worker's.
+        """
 
     # --- for whoever sweeps ---
 

@@ -294,13 +294,15 @@ def give_back(held: Claim, lost: str | None) -> Steps[bool]:
     return True
 
 
-def renew(worker: str, lease_s: float) -> Steps[list[Held]]:
-    """Lengthen a worker's leases; see JobStore."""
-    found = yield from rows("renew", worker, lease_s)
-    return [
-        Held(each["task_id"], each["attempt"], each["cancel_asked_at"] is not None)
-        for each in found
-    ]
+def renew(claims: Sequence[Claim], lease_s: float) -> Steps[list[Held]]:
+    """Lengthen leases; see JobStore."""
+    held = []
+    for claim in claims:
+        fence = (claim.job_id, claim.worker, claim.attempt)
+        if (found := (yield from row("renew", *fence, lease_s))) is not None:
+            cancel_asked = found["cancel_asked_at"] is not None
+            held.append(Held(claim.job_id, claim.attempt, cancel_asked))
+    return held
 
 
 # --- for whoever sweeps ---

@@ -124,8 +124,9 @@ WHERE task_id = $1 AND worker IS NULL AND ended_at IS NULL
 RETURNING bytes, owner
 
 -- name: renew
-UPDATE jobs SET lease_until = store_now() + $2 WHERE worker = $1
-RETURNING task_id, attempt, cancel_asked_at
+UPDATE jobs SET lease_until = store_now() + $4
+WHERE task_id = $1 AND worker = $2 AND attempt = $3
+RETURNING cancel_asked_at
 
 -- name: stale_cancels
 SELECT task_id FROM jobs

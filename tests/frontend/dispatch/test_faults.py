@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from frontend.dispatch import dispatcher
 from frontend.domain.edits import EditParams
-from frontend.errors import UnavailableError
+from frontend.errors import StoreAwayError, UnavailableError
+from frontend.http import app as app_module
 from frontend.http.app import create_app
+from frontend.jobs import sweeper
+from frontend.jobs.sql_store import LOST_TEXT
 from tests.fakes.owners import owner
 from tests.fakes.pictures import png
 from tests.fakes.triton_server import DEAD, UNLOADED, task_of
@@ -547,6 +551,37 @@ async def test_a_stream_goes_on_at_the_next_frontend(
         for event, later in itertools.pairwise(before + after):
             assert event["progress"] <= later["progress"]
             assert event["current_step"] <= later["current_step"]
+
+
+async def test_the_jobs_of_a_store_that_was_away_run_again(
+    settings: Settings, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "LEASE_S", 0.3)
+    monkeypatch.setattr(app_module, "LEASE_S", 0.3)
+    monkeypatch.setattr(dispatcher, "RENEWAL_S", 0.05)
+    monkeypatch.setattr(sweeper, "ROUND_S", 0.05)
+    app = create_app(settings)
+    async with listening(app) as url, WebClient(url) as client:
+        driver = app.state.services.jobs._driver
+        triton.hold()
+        retried, not_retried = [
+            await client.submit(edit(num_inference_steps=9, retry=retry)) for retry in (True, False)
+        ]
+        for task_id in (retried, not_retried):
+            await client.wait_status(task_id, "processing")
+
+        def full(_: object) -> None:
+            raise StoreAwayError("The job store does not answer: database or disk is full")
+
+        with monkeypatch.context() as away:
+            away.setattr(driver, "write", full)
+            await eventually(lambda: triton.live == 0)
+        triton.release()
+        async with asyncio.timeout(30):
+            last = (await client.follow(retried))[-1]
+            assert (last["status"], last["restarts"]) == ("done", 1)
+            last = (await client.follow(not_retried))[-1]
+        assert (last["status"], last["error"]) == ("error", LOST_TEXT)
 
 
 async def test_many_jobs_cancelled_at_random_all_end_once(serve: Serve, triton: FakeTriton) -> None:

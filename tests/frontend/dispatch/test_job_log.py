@@ -43,7 +43,7 @@ async def test_writers_take_numbers_in_turn(store: SqlStore, log: JobLog) -> Non
 
 
 async def test_who_has_lost_the_job_is_told(store: SqlStore, log: JobLog) -> None:
-    await store.renew("w", -1)
+    await store.renew([log.claim], -1)
     await store.reap()
     with pytest.raises(ClaimLostError):
         await log.append(step(1))

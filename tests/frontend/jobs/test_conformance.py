@@ -250,13 +250,13 @@ async def test_a_renewed_lease_is_not_over(store: JobStore) -> None:
     await created(store, "b")
     claim = await claimed(store, lease_s=0)
     other = await claimed(store, "other", lease_s=0)
-    held = await store.renew("w", LEASE_S)
+    held = await store.renew([claim], LEASE_S)
     assert held == [("a", claim.attempt, False)]
     await store.ask_cancel("a")
-    assert (await store.renew("w", LEASE_S))[0].cancel_asked
+    assert (await store.renew([claim], LEASE_S))[0].cancel_asked
     await asyncio.sleep(0.01)
     assert await store.reap() == [other.job_id]
-    assert await store.renew("other", LEASE_S) == []
+    assert await store.renew([other], LEASE_S) == []
     assert await store.append(claim, 2, step(1))
 
 

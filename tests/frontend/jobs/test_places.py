@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from frontend.jobs import places
 from frontend.jobs.driver import SCHEMA_VERSION, StoreRefusedError
 from frontend.settings import Settings
+from tests.frontend.jobs.samples import created
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,8 +88,23 @@ def test_a_url_of_another_database_is_refused() -> None:
 
 async def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / places.FILE).write_bytes(b"a file of another program" * 100)
-    with pytest.raises(StoreRefusedError, match=places.FILE):
+    with pytest.raises(StoreRefusedError, match=f"{places.FILE}.*not a database.*move it away"):
         await places.try_out(Settings(state_folder=tmp_path))
     (tmp_path / "file").touch()
-    with pytest.raises(StoreRefusedError, match="file"):
+    with pytest.raises(StoreRefusedError, match=r"file.*File exists.*ARTMANCER_STATE_FOLDER"):
         await places.try_out(Settings(state_folder=tmp_path / "file"))
+
+
+async def test_a_store_with_damaged_pages_is_refused(tmp_path: Path) -> None:
+    settings = Settings(state_folder=tmp_path)
+    store = await places.open_store(settings)
+    for number in range(20):
+        await created(store, str(number), image=bytes(10**5))
+    await store.close()
+    file = tmp_path / places.FILE
+    data = bytearray(file.read_bytes())
+    for at in range(3 * 4096, len(data), 2 * 4096):
+        data[at : at + 4096] = b"\xff" * 4096
+    file.write_bytes(data)
+    with pytest.raises(StoreRefusedError, match=f"{places.FILE}.*malformed.*move it away"):
+        await places.try_out(settings)

@@ -103,7 +103,7 @@ async def test_a_killed_server_is_an_absent_store_and_loses_nothing(
     assert await here.append(claim, 2, step(1))
     postgres.kill()
     for _ in range(2):  # with a connection that it had, and without
-        for call in (here.last("a"), here.renew("w", 60), here.append(claim, 3, step(2))):
+        for call in (here.last("a"), here.renew([claim], 60), here.append(claim, 3, step(2))):
             with pytest.raises(StoreAwayError, match=r"The job store does not answer: ."):
                 await call
     postgres.start()

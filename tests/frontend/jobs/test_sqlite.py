@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
 
 from frontend.domain.edits import EditResult
-from frontend.errors import JobNotFoundError, StoreAwayError
+from frontend.errors import JobNotFoundError, StoreAwayError, UnavailableError
 from frontend.jobs import sqlite, transactions
-from frontend.jobs.sql_store import SqlStore
+from frontend.jobs.sql_store import DISK_RESERVE, SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.statements import row, rows
 from frontend.jobs.transactions import Bounds
@@ -127,3 +128,35 @@ async def test_what_was_put_for_a_job_that_never_came_is_swept(
     await store.sweep()
     assert await driver.read(rows("parts", "lost", "original")) == []
     assert await store.original("a") == b"original"
+
+
+async def test_a_disk_that_is_nearly_full_takes_no_job_but_finishes_those_it_has(
+    driver: SqliteDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqlStore(driver, Bounds(10**7, 10), 60)
+    await created(store)
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=DISK_RESERVE))
+    with pytest.raises(UnavailableError, match="nearly full"):
+        await created(store, "b")
+    assert await driver.read(rows("parts", "b", "original")) == []
+    assert await done(store, await claimed(store))
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_was_taken_away_takes_no_job(
+    driver: SqliteDriver, tmp_path: Path, replaced: bool
+) -> None:
+    store = SqlStore(driver, Bounds(10**7, 10), 60)
+    await created(store)
+    (tmp_path / "jobs.db").rename(tmp_path / "taken.db")
+    if replaced:
+        (tmp_path / "jobs.db").touch()
+    gone = r"jobs\.db was removed or replaced"
+    with pytest.raises(StoreAwayError, match=gone):
+        await created(store, "b")
+    with pytest.raises(StoreAwayError, match=gone):
+        await store.ask_cancel("a")
+    assert (await store.last("a"))[1].status == "queued"
+    (tmp_path / "taken.db").rename(tmp_path / "jobs.db")
+    assert await created(store, "b") == "b"

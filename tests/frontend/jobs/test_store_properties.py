@@ -180,11 +180,14 @@ class JobLife(RuleBasedStateMachine):
         if held:
             self.freed(self.model[hold.claim.job_id], counts)
 
-    @rule(store=st.integers(0, 1), worker=st.integers(0, 1))
-    def renew(self, store: int, worker: int) -> None:
-        for held in self.do(self.stores[store].renew(f"w{worker}", LEASE_S)):
+    @rule(hold=holds, store=st.integers(0, 1))
+    def renew(self, hold: Hold | None, store: int) -> None:
+        if hold is None:
+            return
+        renewed = self.do(self.stores[store].renew([hold.claim], LEASE_S))
+        assert bool(renewed) == self.holds_still(hold)
+        for held in renewed:
             model = self.model[held.job_id]
-            assert model.held
             assert (held.attempt, held.cancel_asked) == (model.attempt, model.cancel)
             model.overdue = False
 

@@ -12,6 +12,7 @@ from tests.frontend.jobs.samples import claimed, created
 
 if TYPE_CHECKING:
     from frontend.jobs.sql_store import SqlStore
+    from frontend.jobs.store import Claim
 
 
 class Clock:
@@ -29,10 +30,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def sweeper(store: SqlStore, clock: Clock) -> Sweeper:
-    """Of a store with a job whose lease is over."""
+async def claim(store: SqlStore) -> Claim:
+    """Hold a job whose lease is over."""
     await created(store)
-    await claimed(store, lease_s=-1)
+    return await claimed(store, lease_s=-1)
+
+
+@pytest.fixture
+async def sweeper(store: SqlStore, clock: Clock, claim: Claim) -> Sweeper:
+    """Of a store with that job."""
     return Sweeper(store, lease_s=10, clock=clock)
 
 
@@ -86,8 +92,8 @@ async def test_an_outage_of_the_store_begins_anew(
 
 
 async def test_who_shows_signs_of_life_keeps_its_job(
-    store: SqlStore, sweeper: Sweeper, clock: Clock
+    store: SqlStore, sweeper: Sweeper, clock: Clock, claim: Claim
 ) -> None:
-    await store.renew("w", 60)
+    await store.renew([claim], 60)
     await swept(sweeper, clock, 30)
     assert not await waits(store)
