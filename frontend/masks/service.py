@@ -109,6 +109,8 @@ class MaskService:
         most = self._most_running + settings.max_masks_waiting
         self._places = Holdings("mask requests", most, settings.owner_fraction)
         self._rotation = Rotation()
+        # By owner and image_id: who sends a picture that this owner's requests have not named yet.
+        self._first: dict[tuple[str, str], Ticket] = {}
         self._clock = asyncio.get_running_loop().time
         # By owner and request_id, in the order of their arrival.
         self._live: dict[Name, Ticket] = {}
@@ -322,6 +324,7 @@ class MaskService:
         if picture is None:
             raise ImageNotFoundError(image_id)
         async with contextlib.AsyncExitStack() as held:
+            held.enter_context(self._sending(ticket, image_id))
             if pixels is None:
                 shown = self._images.shown(ticket.owner, picture, forgotten=True)
                 pixels = await held.enter_async_context(shown)
@@ -333,10 +336,26 @@ class MaskService:
                     digest = await asyncio.to_thread(hashlib.sha256, pixels)
                     self._store.name(ticket.owner, image_id, digest.hexdigest())
                 raise
-        # That the model knew it already from another owner is not this one's to know.
-        cached = result.cached and self._store.model_name(ticket.owner, image_id) is not None
+            cached = result.cached
+            if name is None:
+                # What the model knew from another owner is not this one's to know: of an owner's
+                # requests on a new picture the first is the one that found it.
+                first = self._first.get((ticket.owner, image_id))
+                known = self._store.model_name(ticket.owner, image_id) is not None
+                cached = first is not ticket and (known or first is not None)
         self._store.name(ticket.owner, image_id, result.image_id)
         return replace(result, image_id=image_id, cached=cached)
+
+    @contextlib.contextmanager
+    def _sending(self, ticket: Ticket, image_id: str) -> Iterator[None]:
+        """Note who sends a picture of its owner first, until that has its answer."""
+        key = ticket.owner, image_id
+        self._first.setdefault(key, ticket)
+        try:
+            yield
+        finally:
+            if self._first.get(key) is ticket:
+                del self._first[key]
 
     async def _ask(
         self,
