@@ -32,6 +32,6 @@ os.environ["XDG_STATE_HOME"] = _state.name
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A server of this test process; a test that kills it starts it again."""
+    """A server of this test process, which a test may kill."""
     with PostgresServer() as server:
         yield server

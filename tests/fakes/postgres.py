@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from frontend.launcher import ports
@@ -66,7 +67,11 @@ class PostgresServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def new_database(self) -> str:
-        """Return the URL of a place without tables: a schema, which is made faster."""
+        """Return the URL of a place without tables: a schema, which is made faster.
+
+        A server that a test has left killed is started again.
+        """
+        self.start()
         name = f"test{next(self._schemas)}"
         self.run(f"CREATE SCHEMA {name}")
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres?search_path={name}"
@@ -94,10 +99,14 @@ class PostgresServer:
             time.sleep(PAUSE_S)
 
     def kill(self) -> None:
-        """Kill the server with no warning."""
+        """Kill the server with no warning; nothing of it answers on return."""
         assert self._process is not None
+        children = psutil.Process(self._process.pid).children()
         self._process.kill()
         self._process.wait()
+        # They notice it and end, but answer who is connected until then.
+        _, left = psutil.wait_procs(children, START_S)
+        assert not left
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         options = ("-D", "data", "-p", str(self.port), "-k", str(self._folder), "-h", "127.0.0.1")
