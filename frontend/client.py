@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 # seconds.
 _SILENCE_TIMEOUT_S = 30.0
 _RECONNECTS = 5
+# To a server that was there before: `artmancer serve` takes a minute to start again.
+_RESTART_RECONNECTS = 120
 _RECONNECT_PAUSE_S = 1.0
+_UNAVAILABLE = 503
 
 
 class ApiError(Exception):
@@ -92,7 +95,8 @@ class Client:
     def follow(self, task_id: str) -> Iterator[JobUpdate]:
         """Yield the job's events, each once and in order; the last one is its end.
 
-        After a lost connection, connect again and continue with the next event.
+        After a lost connection, connect again and continue with the next event. A server that
+        starts again is waited for, for two minutes.
 
         Raises:
             ApiError: no such job, or the connection was lost for good.
@@ -106,11 +110,17 @@ class Client:
                     yield update
                     if update.status.terminal:
                         return
-                problem = "the stream ended before the job did"
+                problem, most = "the stream ended before the job did", _RECONNECTS
             except httpx.TransportError as error:
-                problem = str(error) or type(error).__name__
+                problem, most = str(error) or type(error).__name__, _RECONNECTS
+                if last_id and isinstance(error, httpx.ConnectError):
+                    most = _RESTART_RECONNECTS
+            except ApiError as error:
+                if not last_id or error.status != _UNAVAILABLE:
+                    raise
+                problem, most = str(error), _RESTART_RECONNECTS
             failures += 1
-            if failures > _RECONNECTS:
+            if failures > most:
                 raise ApiError(f"lost the event stream of task {task_id}: {problem}")
             time.sleep(_RECONNECT_PAUSE_S)
 

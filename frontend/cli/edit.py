@@ -24,6 +24,7 @@ from frontend.cli.console import (
 )
 from frontend.cli.output import Output
 from frontend.cli.session import Interrupted, Session, by_options, session
+from frontend.client import ApiError
 from frontend.domain.jobs import JobStatus
 
 if TYPE_CHECKING:
@@ -227,8 +228,22 @@ def _run(talk: Session, request: dict[str, Any]) -> str:
     except Interrupted as interrupted:
         if not task_id:
             raise
-        client.cancel(task_id)
-        *_, last = client.follow(task_id)
+        try:
+            client.cancel(task_id)
+            *_, last = client.follow(task_id)
+        except ApiError as error:
+            fail(
+                f"interrupted, but the edit may go on: {error}; stop it by "
+                f"`artmancer cancel {task_id}`",
+                interrupted.code,
+            )
         fail(f"interrupted: the edit on the server ended as {last.status}", interrupted.code)
+    except ApiError as error:
+        if not task_id:
+            raise
+        fail(
+            f"{error}; the edit may go on, and `artmancer result {task_id} --out FILE` fetches it",
+            FAILED,
+        )
     check_done(last)
     return task_id

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import itertools
+from typing import TYPE_CHECKING
+
+import httpx
 import pytest
 
 from frontend import client as client_module
 from frontend.client import ApiError, Client
 from frontend.domain.jobs import JobStatus
 from tests.frontend.scripted_server import DROP, TASK, Script, event, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx_sse
 
 WHOLE_JOB = [
     event("queued"),
@@ -51,6 +60,36 @@ def test_drops_without_progress_are_given_up() -> None:
     with pytest.raises(ApiError, match="lost the event stream of task task-1"):
         follow(script)
     assert len(script.last_event_ids) == 6
+
+
+@pytest.mark.parametrize(
+    "problem", [httpx.ConnectError("refused"), ApiError("The server is shutting down", 503)]
+)
+def test_a_server_that_starts_again_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    monkeypatch.setattr(client_module, "_RECONNECT_PAUSE_S", 0)
+    with serving(Script(WHOLE_JOB)) as url, Client(url) as client:
+        events, away = client._events, 60
+
+        def sometimes(task_id: str, last_id: str) -> Iterator[httpx_sse.ServerSentEvent]:
+            nonlocal away
+            if last_id and away:
+                away -= 1
+                raise problem
+            yield from itertools.islice(events(task_id, last_id), None if last_id else 2)
+
+        monkeypatch.setattr(client, "_events", sometimes)
+        found = [(update.status, update.current_step) for update in client.follow(TASK)]
+    assert found == STATES
+    assert away == 0
+
+
+def test_a_server_that_was_never_there_is_not() -> None:
+    with serving(Script()) as url:
+        pass
+    with Client(url) as client, pytest.raises(ApiError, match="lost the event stream"):
+        list(client.follow(TASK))
 
 
 def test_drops_with_progress_between_them_are_not() -> None:

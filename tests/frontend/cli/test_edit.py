@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from tests.frontend.scripted_server import TASK, Script, event, picture, serving
+from tests.frontend.scripted_server import DROP, TASK, Script, event, picture, serving
 
 from .command import run, started
 
@@ -110,6 +111,32 @@ def test_a_signal_cancels_the_edit_on_the_server(
     assert process.returncode == code
     assert errors == "artmancer: interrupted: the edit on the server ended as cancelled\n"
     assert [each.name for each in tmp_path.iterdir()] == ["in.png"]
+
+
+def test_a_signal_while_the_server_is_away_says_that_the_edit_may_go_on(image: Path) -> None:
+    script = Script([event("queued"), event("processing", 1)])
+    options = ("--image", image, "--mask", image)
+    with contextlib.ExitStack() as server:
+        url = server.enter_context(serving(script))
+        with started("edit", *options, url=url) as process:
+            assert script.streaming.wait(60)
+            server.close()
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.startswith("artmancer: interrupted, but the edit may go on: no frontend answers")
+    assert errors.endswith(f"; stop it by `artmancer cancel {TASK}`\n")
+
+
+def test_a_lost_edit_can_be_fetched_later(image: Path) -> None:
+    script = Script([event("queued"), *[DROP] * 20])
+    with serving(script) as url:
+        ended = run("edit", "--image", image, "--mask", image, url=url)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"artmancer: lost the event stream of task {TASK}: ")
+    assert ended.stderr.endswith(
+        f"; the edit may go on, and `artmancer result {TASK} --out FILE` fetches it\n"
+    )
 
 
 def test_a_signal_before_the_server_s_answer_cancels_the_edit_too(image: Path) -> None:
