@@ -570,7 +570,7 @@ async def test_the_jobs_of_a_store_that_was_away_run_again(
         for task_id in (retried, not_retried):
             await client.wait_status(task_id, "processing")
 
-        def full(_: object) -> None:
+        def full(*_: object) -> None:
             raise StoreAwayError("The job store does not answer: database or disk is full")
 
         with monkeypatch.context() as away:
