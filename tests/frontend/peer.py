@@ -7,6 +7,8 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -34,6 +36,16 @@ class Peer:
             }
             body = await self._reader.readexactly(int(headers["content-length"]))
         return int(head[0].split()[1]), headers, json.loads(body)
+
+    async def let_go(self) -> None:
+        """Wait, without reading, until the server, which is in this process, has closed its end."""
+        _, port = self._writer.get_extra_info("sockname")[:2]
+        async with asyncio.timeout(60):
+            while any(
+                each.raddr and each.raddr.port == port and each.fd != -1
+                for each in psutil.Process().net_connections("tcp")
+            ):
+                await asyncio.sleep(0.05)
 
     async def closed(self) -> bytes:
         """Wait until the server has closed the connection; return what came before."""
