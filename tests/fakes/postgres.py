@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
-import pwd
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -40,11 +39,11 @@ class PostgresServer:
         # Not pytest's folder, which no other user may enter.
         self._folder = Path(tempfile.mkdtemp(prefix="artmancer-postgres-"))
         self._log = self._folder / "log"
-        self._as: dict[str, Any] = {"cwd": self._folder}
+        self._as: list[str] = []
         if os.geteuid() == 0:
-            user = pwd.getpwnam("postgres")
-            os.chown(self._folder, user.pw_uid, user.pw_gid)
-            self._as |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            shutil.chown(self._folder, "postgres", "postgres")
+            # Not Popen's `user`, for which Python forks, and gRPC's threads do not bear a fork.
+            self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         [self.port] = ports.free(1)
         self._schemas = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
@@ -52,10 +51,10 @@ class PostgresServer:
     def __enter__(self) -> Self:
         options = ("--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8")
         subprocess.run(
-            [self._programs / "initdb", "--pgdata=data", *options],
+            [*self._as, self._programs / "initdb", "--pgdata=data", *options],
             check=True,
             capture_output=True,
-            **self._as,
+            cwd=self._folder,
         )
         self.start()
         return self
@@ -112,10 +111,10 @@ class PostgresServer:
         options = ("-D", "data", "-p", str(self.port), "-k", str(self._folder), "-h", "127.0.0.1")
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [self._programs / "postgres", *options, "-c", "fsync=on"],
+                [*self._as, self._programs / "postgres", *options, "-c", "fsync=on"],
                 stdout=log,
                 stderr=log,
-                **self._as,
+                cwd=self._folder,
             )
 
     def _answers(self) -> bool:
