@@ -12,7 +12,6 @@ from typing import Annotated, Any, TypeVar
 import httpx
 import typer
 from matplotlib.axes import Axes
-from PIL import Image
 from rich.console import Console
 
 from benchmarks import client as rest
@@ -91,7 +90,7 @@ async def _edit(server: httpx.AsyncClient) -> Seconds:
 
 async def _clicks(server: httpx.AsyncClient, number: int) -> Seconds:
     encoded = io.BytesIO()
-    Image.fromarray(photograph(CLICK_SIDE, seed=number)).save(encoded, "JPEG", quality=90)
+    photograph(CLICK_SIDE, seed=number).convert("RGB").save(encoded, "JPEG", quality=90)
     click: dict[str, Any] = {"points": [[CLICK_SIDE // 2, CLICK_SIDE // 2]]}
     image = base64.b64encode(encoded.getvalue()).decode()
 

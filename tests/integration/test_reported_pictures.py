@@ -279,7 +279,7 @@ async def test_the_smallest_masks_are_edited_and_change_nothing_else(
     if kind == "line":
         assert events[-1]["status"] == "done"
     else:
-        assert events[-1]["error"].startswith("400: conditional_images[0]: ")
+        assert events[-1]["error"].startswith("400: conditional_images.0: ")
 
 
 # QwenLM/Qwen-Image-Edit#229 and Qwen-Image#160, mcmonkeyprojects/SwarmUI#400: the content shifts
