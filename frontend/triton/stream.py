@@ -13,7 +13,7 @@ from frontend.triton.call import Call
 from frontend.triton.model_errors import from_model
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Coroutine
 
 # How long Triton may take to close a stream after its last response.
 DRAIN_TIMEOUT_S = 1.0
@@ -56,8 +56,24 @@ class InferStream(Call):
         # Writing to a failed call raises only InvalidStateError. The next read raises the real
         # reason.
         with contextlib.suppress(asyncio.InvalidStateError):
-            await self._translate(self._call.write(request))
+            await self._translate(self._while_alive(self._call.write(request)))
             await self._translate(self._call.done_writing())
+
+    async def _while_alive(self, writing: Coroutine[Any, Any, None]) -> None:
+        """Await a write, but no longer than the call lives.
+
+        grpc.aio's waits until the call has begun, and for ever if it ends before.
+        """
+        ended = asyncio.Event()
+        self._call.add_done_callback(lambda _: ended.set())
+        tasks = [asyncio.ensure_future(each) for each in (writing, ended.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0].done():
+                await tasks[0]
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def _read(self) -> Any:
         return await self._translate(self._call.read())
