@@ -174,8 +174,12 @@ class Dispatcher:
 
     def standing(self, job_id: str, last: JobEvent) -> JobEvent:
         """See Board."""
-        job = self._queue.waiting.get(job_id)
-        if job is None or last.status is not JobStatus.QUEUED:
+        if last.status is not JobStatus.QUEUED:
+            return last
+        if job_id in self._queue.running:
+            # It has been taken, and its log does not say so yet: its place there is of long ago.
+            return dataclasses.replace(last, queue_position=None)
+        if job_id not in self._queue.waiting:
             return last
         position, seconds_left = self._queue.standings()[job_id]
         return self._as_queued(last, position, seconds_left)
