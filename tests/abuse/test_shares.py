@@ -66,7 +66,10 @@ async def test_a_queue_full_of_one_client_s_edits(server: Server, good: GoodClie
             await attacker.post(f"/api/generate/async/cancel/{task['task_id']}")
 
 
-@pytest.mark.parametrize("kind", ["clicks", "cut-outs", "edits that fail"])
+# A hundred whole pictures to click on take two cores for seconds, those of the attacker too.
+@pytest.mark.parametrize(
+    "kind", [pytest.param("clicks", marks=pytest.mark.soak), "cut-outs", "edits that fail"]
+)
 async def test_pictures_without_end(server: Server, good: GoodClient, kind: str) -> None:
     photo = base64.b64encode(PHOTO.read_bytes()).decode()
     attacks: dict[str, tuple[str, dict[str, Any]]] = {
