@@ -7,7 +7,6 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Request
 
-from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.domain.owners import Owner
 from frontend.errors import JobFailedError, JobNotFinishedError, JobNotFoundError
@@ -98,16 +97,6 @@ class FinishedJob:
     seconds_left: float
     """How long the server keeps it, unless it needs the space."""
     _jobs: JobStore
-
-    async def fetch(self) -> EditResult:
-        """Return its result.
-
-        Raises:
-            JobNotFoundError: the store has forgotten it.
-        """
-        if (kept := await self._jobs.result(self.task_id)) is None:
-            raise JobNotFoundError(self.task_id)
-        return kept
 
     @property
     def image(self) -> StoredBlob:

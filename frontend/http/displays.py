@@ -28,31 +28,33 @@ class Displays:
         self._size = 0
         self._encoding: dict[str, asyncio.Task[Encoded]] = {}
 
-    async def of(self, owner: str, task_id: str, png: bytes) -> Encoded:
+    async def of(self, owner: str, task_id: str, read: Callable[[], Awaitable[bytes]]) -> Encoded:
         """Return a job's picture for display.
 
         Args:
             owner: the job's.
             task_id: the job.
-            png: its result, always the same.
+            read: returns the PNG of its result, if that is not kept.
 
         Raises:
-            ServingError: as `encode` does.
+            ServingError: as `read` and `encode` do.
         """
         if (known := self._kept.get(task_id)) is not None:
             self._kept.move_to_end(task_id)
             return known
         if (task := self._encoding.get(task_id)) is None:
-            task = asyncio.create_task(self._make(owner, task_id, png))
+            task = asyncio.create_task(self._make(owner, task_id, read))
             # Else asyncio complains of an error that no client was left to hear.
             task.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._encoding[task_id] = task
         # Others may wait for it when this client leaves.
         return await asyncio.shield(task)
 
-    async def _make(self, owner: str, task_id: str, png: bytes) -> Encoded:
+    async def _make(
+        self, owner: str, task_id: str, read: Callable[[], Awaitable[bytes]]
+    ) -> Encoded:
         try:
-            encoded = await self._encode(owner, png)
+            encoded = await self._encode(owner, await read())
         finally:
             del self._encoding[task_id]
         self._kept[task_id] = encoded

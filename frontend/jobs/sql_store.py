@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
 from frontend.errors import (
     ClosingError,
@@ -17,13 +16,13 @@ from frontend.errors import (
 )
 from frontend.jobs import rules, transactions
 from frontend.jobs.records import params_of, pictures_of
-from frontend.jobs.statements import row, rows
+from frontend.jobs.statements import rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from frontend.domain.edits import EditParams
+    from frontend.domain.edits import EditParams, EditResult
     from frontend.domain.jobs import JobEvent
     from frontend.jobs.driver import Driver
     from frontend.jobs.statements import Steps
@@ -36,6 +35,8 @@ PART_BYTES = 2**20
 """A larger one would hold up every event while it is written."""
 DISK_RESERVE = 64 * 2**20
 """Free bytes that the disk keeps for the events and results of the jobs that it has."""
+ORPHANS_EACH_S = 60.0
+"""So often it is looked for blobs whose jobs never came."""
 LOOK_S = 1.0
 """Who waits looks so often at what another process may have written."""
 LOST_TEXT = "500: what ran the job was lost, and it is not begun anew"
@@ -58,6 +59,7 @@ class SqlStore:
         self._listeners: dict[str, set[asyncio.Event]] = {}
         # Reads that have begun, by job and number.
         self._reading: dict[str, dict[int, asyncio.Future[tuple[list[Entry], bool]]]] = {}
+        self._orphans_due = 0.0
         self._closing = False
         driver.listen(self._wake)
 
@@ -139,33 +141,15 @@ class SqlStore:
         """See JobStore."""
         return await self._driver.read(transactions.newest(owner, limit, before, statuses))
 
-    async def original(self, job_id: str) -> bytes:
-        """See JobStore."""
-        await self.last(job_id)
-        return await self._blob(job_id, "original")
-
-    async def result(self, job_id: str) -> EditResult | None:
-        """See JobStore."""
-        found = await self._driver.read(transactions.job(job_id))
-        if found["status"] != JobStatus.DONE:
-            return None
-        names = [f"{found['attempt']}/{name}" for name in ("image", "info")]
-        image, info = [await self._blob(job_id, name) for name in names]
-        return EditResult(image, info)
-
     async def size_of(self, job_id: str, name: str) -> int:
         """See JobStore."""
-        found = await self._driver.read(row("blob_size", job_id, await self._stored(job_id, name)))
-        assert found is not None
-        return int(found["bytes"])
+        return await self._driver.read(transactions.size_of(job_id, name))
 
     async def piece_of(self, job_id: str, name: str, at: int, count: int) -> bytes:
         """See JobStore."""
         part, start = divmod(at, PART_BYTES)
         count = min(count, PART_BYTES - start)
-        stored = await self._stored(job_id, name)
-        found = await self._driver.read(row("piece", job_id, stored, part, start + 1, count))
-        return bytes(found["data"]) if found is not None else b""
+        return await self._driver.read(transactions.piece_of(job_id, name, part, start, count))
 
     async def ask_cancel(self, job_id: str) -> JobStatus:
         """See JobStore."""
@@ -220,7 +204,8 @@ class SqlStore:
 
     async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[Held]:
         """See JobStore."""
-        return await self._write(transactions.renew(claims, lease_s))
+        # Every second of an idle server, too.
+        return await self._write(transactions.renew(claims, lease_s)) if claims else []
 
     # --- for whoever sweeps ---
 
@@ -239,9 +224,12 @@ class SqlStore:
         while found := await self._driver.read(transactions.expired(self._ttl_s)):
             gone = True
             await self._write(transactions.forget(found), *found)
-        while found := await self._driver.read(transactions.orphans()):
-            gone = True
-            await self._write(transactions.forget(found))
+        # Less often, because it looks at every blob that is kept.
+        if (now := asyncio.get_running_loop().time()) >= self._orphans_due:
+            self._orphans_due = now + ORPHANS_EACH_S
+            while found := await self._driver.read(transactions.orphans()):
+                gone = True
+                await self._write(transactions.forget(found))
         if gone:
             await self._driver.shrink()
 
@@ -266,11 +254,6 @@ class SqlStore:
     async def _blob(self, job_id: str, name: str) -> bytes:
         found = await self._driver.read(rows("parts", job_id, name))
         return b"".join(bytes(each["data"]) for each in found)
-
-    async def _stored(self, job_id: str, name: str) -> str:
-        """Return the name under which a blob lies; raise JobNotFoundError for an unknown job."""
-        found = await self._driver.read(transactions.job(job_id))
-        return name if name == "original" else f"{found['attempt']}/{name}"
 
     async def _drop(self, job_id: str) -> None:
         """Delete what was put for a job that has not come."""

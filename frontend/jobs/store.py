@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 # An event and its number in the log, from 1 without gaps.
 Entry = tuple[int, JobEvent]
 
+# A larger piece would hold up every other reader while it is read.
+_PIECE_BYTES = 2**20
+
 MAX_ATTEMPTS = 2
 """Of a job whose Triton or dispatcher is lost: the job itself may be the cause."""
 
@@ -152,6 +155,13 @@ class StoredBlob:
         """Return some of them; see `JobStore.piece_of`."""
         return await self.store.piece_of(self.job_id, self.name, at, count)
 
+    async def whole(self) -> bytes:
+        """Return all of them."""
+        read = bytearray()
+        while piece := await self.piece(len(read), _PIECE_BYTES):
+            read += piece
+        return bytes(read)
+
 
 class JobStore(Protocol):
     """All jobs. Every method that takes a job_id raises JobNotFoundError for an unknown one.
@@ -208,14 +218,14 @@ class JobStore(Protocol):
             statuses: only jobs whose newest entry has one of these; empty: all.
         """
 
-    async def original(self, job_id: str) -> bytes:
-        """Return the picture that the job edits, the file as the client sent it."""
-
-    async def result(self, job_id: str) -> EditResult | None:
-        """Return the job's result; None unless the job is done."""
-
     async def size_of(self, job_id: str, name: str) -> int:
-        """Return the bytes of `original`, or of a result's `image` or `info`."""
+        """Return the bytes of a blob.
+
+        Args:
+            job_id: the job.
+            name: `original`, the picture that it edits as the client sent it; or, of a job that is
+                done, its result's `image` or `info`.
+        """
 
     async def piece_of(self, job_id: str, name: str, at: int, count: int) -> bytes:
         """Return at most `count` bytes from `at` on of what `size_of` tells the size of."""

@@ -157,6 +157,26 @@ def last(job_id: str) -> Steps[Entry]:
     return entry_of(entry)
 
 
+def size_of(job_id: str, name: str) -> Steps[int]:
+    """Return the bytes of a blob; see JobStore."""
+    found = yield from row("blob_size", job_id, (yield from _stored(job_id, name)))
+    assert found is not None
+    return int(found["bytes"])
+
+
+def piece_of(job_id: str, name: str, part: int, start: int, count: int) -> Steps[bytes]:
+    """Return a piece of one part of a blob; see JobStore."""
+    stored = yield from _stored(job_id, name)
+    found = yield from row("piece", job_id, stored, part, start + 1, count)
+    return bytes(found["data"]) if found is not None else b""
+
+
+def _stored(job_id: str, name: str) -> Steps[str]:
+    """Return the name under which a blob lies: results of several attempts may be there."""
+    found = yield from job(job_id)
+    return name if name == "original" else f"{found['attempt']}/{name}"
+
+
 def newest(
     owner: str, limit: int, before: int | None, statuses: Collection[JobStatus]
 ) -> Steps[list[Listed]]:

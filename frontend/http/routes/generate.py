@@ -157,7 +157,7 @@ async def result(
     info: bytes | Stored = Stored(finished.info, start=1)
     if not debug:
         async with services.parsing:
-            small = await asyncio.to_thread(without_debug, (await finished.fetch()).info)
+            small = await asyncio.to_thread(without_debug, await finished.info.whole())
         info = small[1:]
     return StoredAnswer(
         [before, Stored(finished.image, as_base64=True), behind, info],
@@ -174,8 +174,9 @@ async def result(
 )
 async def result_image(finished: Finished, services: Services, owner: RequestOwner) -> Response:
     """Return a finished job's picture for display: WebP, its longest side at most 2560."""
-    png = (await finished.fetch()).image
-    image, media_type = await services.displays.of(owner.name, finished.task_id, png)
+    image, media_type = await services.displays.of(
+        owner.name, finished.task_id, finished.image.whole
+    )
     return Response(image, media_type=media_type, headers=private_for(finished.seconds_left))
 
 

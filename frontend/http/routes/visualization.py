@@ -21,6 +21,9 @@ from frontend.http.wanted_route import WantedRoute
 from frontend.jobs.store import StoredBlob
 from frontend.pictures.codecs import image_format
 
+# Bytes that tell a picture's format.
+BEGINNING = 16
+
 router = APIRouter(
     prefix="/api/visualization/{task_id}",
     tags=["visualization"],
@@ -36,7 +39,7 @@ async def original(task_id: TaskId, services: Services) -> Response:
     _, event = await services.jobs.last(task_id)
     return StoredAnswer(
         [Stored(picture)],
-        f"image/{image_format(await services.jobs.original(task_id))}",
+        f"image/{image_format(await picture.piece(0, BEGINNING))}",
         private_for(seconds_left(event, services) if event.status.terminal else 0),
     )
 
@@ -67,14 +70,14 @@ async def download(
     ] = "zip",
 ) -> Response:
     """Return both pictures in one archive."""
-    original = await services.jobs.original(task_id)
-    name = f"original.{image_format(original)}"
-    files = {name: original, "generated.png": (await finished.fetch()).image}
-    frame = await asyncio.to_thread(_archive_without, files)
-    stored = {
-        name: Stored(StoredBlob(services.jobs, task_id, "original")),
-        "generated.png": Stored(finished.image),
+    picture = StoredBlob(services.jobs, task_id, "original")
+    blobs = {
+        f"original.{image_format(await picture.piece(0, BEGINNING))}": picture,
+        "generated.png": finished.image,
     }
+    files = {name: await blob.whole() for name, blob in blobs.items()}
+    frame = await asyncio.to_thread(_archive_without, files)
+    stored = {name: Stored(blob) for name, blob in blobs.items()}
     headers = {"Content-Disposition": f'attachment; filename="{task_id}.{format}"'}
     return StoredAnswer(
         [part if isinstance(part, bytes) else stored[part] for part in frame],

@@ -11,7 +11,16 @@ from frontend.errors import BackendError, StoreAwayError
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.transactions import Bounds
-from tests.frontend.jobs.samples import RESULT, claimed, created, event, seqs, statuses, step
+from tests.frontend.jobs.samples import (
+    RESULT,
+    claimed,
+    created,
+    event,
+    result,
+    seqs,
+    statuses,
+    step,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,7 +72,7 @@ async def test_a_write_whose_answer_is_lost_is_repeated(
     await log.append(step(2))
     assert await log.end(event("done"), RESULT)
     assert await statuses(store, "a") == ["queued", "processing", "processing", "done"]
-    assert await store.result("a") == RESULT
+    assert await result(store, "a") == RESULT
 
 
 class Fault:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from frontend.domain.edits import EditParams, EditResult, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
-from frontend.jobs.store import NewJob
+from frontend.jobs.store import NewJob, StoredBlob
 from tests.fakes.owners import owner
 
 if TYPE_CHECKING:
@@ -72,6 +72,19 @@ async def done(store: JobStore, claim: Claim, result: EditResult = RESULT) -> bo
     """Take the claimed job, whose log has one entry, to its end."""
     assert await store.append(claim, 2, event("processing"))
     return await store.end(claim, 3, event("done", 4, 1.0), result)
+
+
+async def original(store: JobStore, job_id: str) -> bytes:
+    return await StoredBlob(store, job_id, "original").whole()
+
+
+async def result(store: JobStore, job_id: str) -> EditResult | None:
+    """Return a job's result; None unless it is done."""
+    _, last = await store.last(job_id)
+    if last.status is not JobStatus.DONE:
+        return None
+    image, info = [await StoredBlob(store, job_id, name).whole() for name in ("image", "info")]
+    return EditResult(image, info)
 
 
 def seqs(entries: Sequence[Entry]) -> list[int]:

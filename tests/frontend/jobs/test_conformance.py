@@ -30,7 +30,9 @@ from tests.frontend.jobs.samples import (
     created,
     done,
     event,
+    original,
     params,
+    result,
     seqs,
     statuses,
     step,
@@ -59,7 +61,7 @@ async def test_a_job_is_what_it_was_created_with(store: JobStore) -> None:
     new = NewJob(job_id="a", params=given, original=big[1:], event=first, owner=ME)
     assert (await store.create(new))[::2] == ("a", False)
     assert await store.params("a") == given
-    assert await store.original("a") == big[1:]
+    assert await original(store, "a") == big[1:]
     assert await store.last("a") == (1, first)
     claim = await claimed(store)
     assert (claim.job_id, claim.task_type, claim.last) == ("a", "removal", (1, first))
@@ -88,8 +90,8 @@ async def test_unknown_jobs_are_not_found(store: JobStore) -> None:
         store.read("x"),
         store.last("x"),
         store.params("x"),
-        store.original("x"),
-        store.result("x"),
+        original(store, "x"),
+        result(store, "x"),
         store.size_of("x", "image"),
         store.ask_cancel("x"),
         store.end_waiting("x", JobStatus.CANCELLED, ""),
@@ -242,7 +244,7 @@ async def test_who_has_lost_a_job_writes_nothing(store: JobStore) -> None:
     assert await store.read("a") == before
     assert await store.append(held, 4, step(2))
     assert await store.end(held, 5, event("done"), RESULT)
-    assert await store.result("a") == RESULT
+    assert await result(store, "a") == RESULT
 
 
 async def test_a_renewed_lease_is_not_over(store: JobStore) -> None:
@@ -333,7 +335,7 @@ async def test_exactly_one_end_wins(open_store: OpenStore) -> None:
         ends = [status for status in log if JobStatus(status).terminal]
         assert len(ends) == 1
         assert log[-1] == ends[0]
-        assert (await stores[1].result(job_id) is not None) == (ends == ["done"])
+        assert (await result(stores[1], job_id) is not None) == (ends == ["done"])
         assert (ends == ["done"]) == answers[0]
         assert not await stores[0].end(claim, len(log) + 1, event("error"))
         assert not await stores[0].end_waiting(job_id, JobStatus.CANCELLED, "")
@@ -344,12 +346,12 @@ async def test_result_and_done_appear_together(store: JobStore) -> None:
     await created(store)
     claim = await claimed(store)
     await store.append(claim, 2, step(1))
-    assert await store.result("a") is None
+    assert await result(store, "a") is None
     assert await store.end(claim, 3, event("done"), RESULT)
-    assert await store.result("a") == RESULT
+    assert await result(store, "a") == RESULT
     with pytest.raises(LookupError):
         await store.params("a")
-    assert await store.original("a") == b"original"
+    assert await original(store, "a") == b"original"
 
 
 # rule 6
@@ -359,7 +361,7 @@ async def test_an_end_whose_answer_was_lost_is_repeated(store: JobStore) -> None
     assert await done(store, claim)
     assert not await store.end(claim, 3, event("done", 4, 1.0), RESULT)
     assert await store.last("a") == (3, event("done", 4, 1.0))
-    assert await store.result("a") == RESULT
+    assert await result(store, "a") == RESULT
 
 
 async def test_a_held_job_ends_only_by_its_claim(store: JobStore) -> None:
@@ -391,7 +393,7 @@ async def test_to_create_again_changes_nothing(store: JobStore) -> None:
     await store.append(claim, 2, step(1))
     assert await created(store) == "a"
     assert await statuses(store, "a") == ["queued", "processing"]
-    assert await store.original("a") == b"original"
+    assert await original(store, "a") == b"original"
 
 
 # rule 6
@@ -403,7 +405,7 @@ async def test_to_create_again_works_although_the_queue_is_full(open_store: Open
         await created(store, "b")
     assert await created(store, "a", key) == "a"
     assert await created(store, "c", key) == "a"
-    assert await store.original("a") == b"original"
+    assert await original(store, "a") == b"original"
 
 
 async def test_one_key_is_one_job(open_store: OpenStore) -> None:
@@ -414,7 +416,7 @@ async def test_one_key_is_one_job(open_store: OpenStore) -> None:
     assert len(set(ids)) == 1
     assert await stores[1].keyed("o", key) == ids[0]
     assert len(await stores[0].newest("o", 100)) == 1
-    assert await stores[0].original(ids[0]) == b"original"
+    assert await original(stores[0], ids[0]) == b"original"
     assert await created(stores[0], "other", key, owner=owner("p")) == "other"
     for call in (
         created(stores[0], "x", Key("k", b"of another")),
@@ -636,5 +638,5 @@ async def test_the_owner_of_the_most_loses_results_first(open_store: OpenStore) 
         await created(store, job_id, owner=whose)
         assert await done(store, await claimed(store), EditResult(bytes(6_000), b"{}"))
         await asyncio.sleep(0.002)  # the store's clock has to tell the ends apart
-    assert await store.result("first") is not None
+    assert await result(store, "first") is not None
     assert [job.job_id for job in await store.newest("you", 10)] == list("fedc")

@@ -16,7 +16,7 @@ from frontend.jobs.sql_store import DISK_RESERVE, SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.statements import row, rows
 from frontend.jobs.transactions import Bounds
-from tests.frontend.jobs.samples import claimed, created, done
+from tests.frontend.jobs.samples import claimed, created, done, original
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -124,10 +124,11 @@ async def test_what_was_put_for_a_job_that_never_came_is_swept(
     await store.sweep()
     assert len(await driver.read(rows("parts", "lost", "original"))) == 1
     monkeypatch.setattr(transactions, "ORPHAN_S", -1)
+    store = SqlStore(driver, Bounds(10**7, 10), 60)  # one that has not looked for any yet
     await created(store)
     await store.sweep()
     assert await driver.read(rows("parts", "lost", "original")) == []
-    assert await store.original("a") == b"original"
+    assert await original(store, "a") == b"original"
 
 
 async def test_a_disk_that_is_nearly_full_takes_no_job_but_finishes_those_it_has(

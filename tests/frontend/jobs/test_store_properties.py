@@ -23,7 +23,7 @@ from frontend.jobs.rules import follow_up
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.store import MAX_ATTEMPTS, Claim, Key
 from frontend.jobs.transactions import Bounds
-from tests.frontend.jobs.samples import LEASE_S, TYPES, created, event, seqs, step
+from tests.frontend.jobs.samples import LEASE_S, TYPES, created, event, result, seqs, step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -230,8 +230,8 @@ class JobLife(RuleBasedStateMachine):
                     known.progress,
                     known.restarts,
                 )
-            result = self.do(self.stores[1].result(job_id))
-            assert (result.image if result else None) == model.result
+            kept = self.do(result(self.stores[1], job_id))
+            assert (kept.image if kept else None) == model.result
 
     @invariant()
     def waiting_jobs_are_in_order(self) -> None:
