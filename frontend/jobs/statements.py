@@ -35,8 +35,8 @@ def texts() -> dict[str, str]:
 
 
 def schema(dialect: str) -> str:
-    """Return the statements that make the tables of an empty database."""
-    return (FOLDER / f"{dialect}.sql").read_text()
+    """Return the statements that make the tables and indexes of an empty database."""
+    return "".join((FOLDER / f"{name}.sql").read_text() for name in (dialect, "indexes"))
 
 
 def split(script: str) -> list[str]:

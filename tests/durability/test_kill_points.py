@@ -9,24 +9,16 @@ import pytest
 
 from tests.durability.frontends import Frontend, Survivor
 from tests.durability.logs import check_log
-from tests.fakes.triton_server import FakeTriton
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tests.fakes.triton_server import FakeTriton
     from tests.fakes.web_client import Json
 
 MOMENTS = ("before", "within", "after")
 STEPS = 6
-
-
-@pytest.fixture
-async def triton() -> AsyncIterator[FakeTriton]:
-    fake = FakeTriton()
-    await fake.start()
-    yield fake
-    await fake.kill()
 
 
 @pytest.fixture

@@ -10,23 +10,16 @@ import pytest
 
 from tests.durability.frontends import PATIENCE_S, Frontend, Survivor
 from tests.durability.logs import check_log
-from tests.fakes.triton_server import FakeTriton
+from tests.fakes.web_client import WebClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.fakes.postgres import PostgresServer
+    from tests.fakes.triton_server import FakeTriton
 
 STEPS = 6
-
-
-@pytest.fixture
-async def triton() -> AsyncIterator[FakeTriton]:
-    fake = FakeTriton()
-    await fake.start()
-    yield fake
-    await fake.kill()
 
 
 @contextlib.asynccontextmanager
@@ -117,6 +110,9 @@ async def test_what_a_killed_frontend_ran_another_one_runs(
     dying, living = frontends
     ids = [await Survivor(living.url).submit(num_inference_steps=STEPS) for _ in frontends]
     await started(triton, 2)  # each frontend runs one
+    async with WebClient(living.url) as client:
+        for task_id in ids:  # else the log of one that is lost does not say that it was begun
+            await client.wait_status(task_id, "processing")
     await dying.kill()
     triton.release()
     logs = [await Survivor(living.url).follow(task_id) for task_id in ids]

@@ -13,6 +13,7 @@ import uvicorn
 from frontend.http.app import create_app
 from frontend.serving import server_config
 from frontend.settings import Settings
+from tests.fakes.clock import Clock
 from tests.fakes.triton_server import FakeTriton
 from tests.fakes.web_client import WebClient
 
@@ -44,6 +45,12 @@ async def listening(app: FastAPI, settings: Settings | None = None) -> AsyncIter
     finally:
         server.should_exit = True
         await serving
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Provide a clock that the test moves."""
+    return Clock()
 
 
 @pytest.fixture

@@ -9,19 +9,13 @@ from structlog.testing import capture_logs
 
 from frontend import keys
 from frontend.keys import Keys, KeysError
+from tests.fakes.clock import Clock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 A, B = "a" * 64, "b" * 64
 TASK = "3f0c"
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def written(path: Path, *entries: str) -> Path:
@@ -125,7 +119,7 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(path: Path) -> None:
 
 
 def test_a_token_is_for_one_subject_one_key_and_some_minutes(path: Path) -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     (_, of_ann), (_, of_bob) = keys.make("ann"), keys.make("bob")
     found = Keys(written(path, of_ann, of_bob), clock)
     token = found.token("ann", TASK)

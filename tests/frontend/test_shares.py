@@ -8,14 +8,8 @@ import pytest
 from frontend import shares
 from frontend.errors import TooMuchError, UnavailableError
 from frontend.shares import Budgets, Holdings, Rotation, Turns
+from tests.fakes.clock import Clock
 from tests.fakes.owners import owner
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_one_owner_may_hold_a_fraction_and_all_together_the_whole() -> None:
@@ -81,7 +75,7 @@ def test_turns_of_very_many_owners_are_forgotten(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_budget_is_spent_and_comes_back() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     budgets, ann = Budgets(clock), owner("key:ann", per_minute=6)
     budgets.check(ann)
     budgets.spend(ann, 16)  # dearer than a whole minute: it is let through once

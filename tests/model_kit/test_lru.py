@@ -6,6 +6,7 @@ import pytest
 
 from model_kit.errors import Code, CodedError
 from model_kit.lru import Lru, PendingError
+from tests.fakes.clock import Clock
 
 SIZE = 1000
 
@@ -16,14 +17,6 @@ class Value:
 
 
 ENTRY = Value()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def never() -> Value:
@@ -69,7 +62,7 @@ def test_values_larger_than_the_cache_are_used_but_not_kept() -> None:
 
 
 def test_values_expire_some_time_after_their_last_use() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     cache = Lru[Value](10 * SIZE, ttl_s=60, clock=clock)
     fill(cache, "a", "b")
     clock.now = 50

@@ -31,16 +31,6 @@ CREATE TABLE jobs (
   created_at REAL NOT NULL,
   ended_at REAL
 );
-CREATE UNIQUE INDEX jobs_key ON jobs (owner, idempotency_key) WHERE idempotency_key IS NOT NULL;
-CREATE INDEX jobs_unfinished ON jobs (number) WHERE ended_at IS NULL;
-CREATE INDEX jobs_held ON jobs (worker) WHERE worker IS NOT NULL;
-CREATE INDEX jobs_leases ON jobs (lease_until) WHERE lease_until IS NOT NULL;
-CREATE INDEX jobs_ended ON jobs (ended_at) WHERE ended_at IS NOT NULL;
-CREATE INDEX jobs_ended_of ON jobs (owner, ended_at) WHERE ended_at IS NOT NULL;
-CREATE INDEX jobs_owner ON jobs (owner, number);
-CREATE INDEX jobs_status ON jobs (owner, status, number);
-CREATE INDEX jobs_turn ON jobs (turn);
-CREATE INDEX jobs_turn_of ON jobs (owner, turn);
 
 CREATE TABLE events (
   task_id TEXT NOT NULL REFERENCES jobs (task_id) ON DELETE CASCADE,
@@ -59,7 +49,6 @@ CREATE TABLE blobs (
   put_at REAL NOT NULL,
   PRIMARY KEY (task_id, name, part)
 );
-CREATE INDEX blobs_put ON blobs (put_at) WHERE part = 0;
 
 -- Bytes of all jobs that have ended: a sum over them would grow with their number.
 CREATE TABLE finished (bytes INTEGER NOT NULL);

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,19 +11,8 @@ from frontend.domain.edits import EditPlan, EditProgress, Stage
 from frontend.errors import TooMuchError, UnavailableError
 from tests.fakes.owners import owner
 
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+if TYPE_CHECKING:
+    from tests.fakes.clock import Clock
 
 
 @pytest.fixture

@@ -13,20 +13,7 @@ from tests.frontend.jobs.samples import claimed, created
 if TYPE_CHECKING:
     from frontend.jobs.sql_store import SqlStore
     from frontend.jobs.store import Claim
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+    from tests.fakes.clock import Clock
 
 
 @pytest.fixture

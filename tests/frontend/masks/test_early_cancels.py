@@ -1,21 +1,14 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from frontend.domain.masks import MAX_ID_CHARS
 from frontend.masks.early_cancels import MAX_REMEMBERED, PATIENCE_S, EarlyCancels
 
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+if TYPE_CHECKING:
+    from tests.fakes.clock import Clock
 
 
 @pytest.fixture

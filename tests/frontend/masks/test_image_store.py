@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,19 +11,8 @@ from frontend.masks.image_store import ENTRY_BYTES, ImageStore
 SIZE = 1000
 ME = "me"
 
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+if TYPE_CHECKING:
+    from tests.fakes.clock import Clock
 
 
 @pytest.fixture
