@@ -144,7 +144,6 @@ def main(
     ] = False,
 ) -> None:
     """Measure a server, print what was found, and write dated JSON and plots to reports/."""
-    out = ROOT / "benchmarks" / "results" if keep else ROOT / "reports" / "benchmarks"
     console = Console()
     # The mask network alone is not for clients; a benchmark measures it all the same.
     running = Endpoints(url, triton_url) if url else None
@@ -155,9 +154,7 @@ def main(
             with console.status(each):
                 results = measure(server, bundle)
             console.rule(each)
-            for table in report.tables(results):
-                console.print(table)
-            console.print(str(report.save(each, where, results, draw, out)), soft_wrap=True)
+            report.publish(console, each, where, results, draw, keep=keep)
 
 
 if __name__ == "__main__":

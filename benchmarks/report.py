@@ -15,8 +15,10 @@ from typing import Any
 import psutil
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich.console import Console
 from rich.table import Table
 
+ROOT = Path(__file__).parents[1]
 PACKAGES = [
     *("diffusers", "torch", "transformers", "peft", "numpy", "pillow"),
     *("nvidia-pytriton", "tritonclient", "fastapi", "uvicorn", "httpx"),
@@ -52,6 +54,33 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "load_average": os.getloadavg(),
     }
+
+
+def publish(
+    console: Console,
+    name: str,
+    where: dict[str, Any],
+    results: dict[str, Any],
+    draw: Draw,
+    *,
+    keep: bool,
+    module: str = "benchmarks",
+) -> None:
+    """Print what a benchmark measured, and `save` it.
+
+    Args:
+        console: where to print.
+        name: of the benchmark.
+        where: what `machine` returned before it.
+        results: as `save` takes them.
+        draw: as `save` takes it.
+        keep: whether to save it where git tracks it; else in reports/, which git ignores.
+        module: as `save` takes it.
+    """
+    for table in tables(results):
+        console.print(table)
+    folder = ROOT / "benchmarks" / "results" if keep else ROOT / "reports" / "benchmarks"
+    console.print(str(save(name, where, results, draw, folder, module)), soft_wrap=True)
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
@@ -97,7 +126,12 @@ def _number(value: Any) -> str:
 
 
 def save(
-    name: str, where: dict[str, Any], results: dict[str, Any], draw: Draw, folder: Path
+    name: str,
+    where: dict[str, Any],
+    results: dict[str, Any],
+    draw: Draw,
+    folder: Path,
+    module: str = "benchmarks",
 ) -> Path:
     """Write `<date>-<name>.json` and, beside it, its plot as PNG.
 
@@ -107,6 +141,7 @@ def save(
         results: what the benchmark measured, JSON-serialisable.
         draw: draws the results into axes.
         folder: where both files go.
+        module: the one that was run, for the command that the file names.
 
     Returns:
         The path of the JSON file.
@@ -115,7 +150,7 @@ def save(
     report = {
         "benchmark": name,
         "date": now.isoformat(),
-        "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
         "machine": where,
         "versions": {"python": platform.python_version()}
         | {package: metadata.version(package) for package in PACKAGES},

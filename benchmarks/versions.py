@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import statistics
 import time
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from benchmarks import client as rest
 from benchmarks import report
-from benchmarks.server import ROOT, serving
+from benchmarks.server import ROOT, Endpoints, serving
 from frontend.launcher import ports
 
 SIZE, STEPS = 256, 20
@@ -143,13 +144,12 @@ def main(
     where = report.machine()
     with _server(before) as old, _server(ROOT) as new, console.status("versions"):
         results = asyncio.run(measure(old.rest, new.rest, pairs=pairs))
-    for table in report.tables(results):
-        console.print(table)
-    out = ROOT / "benchmarks" / "results" if keep else ROOT / "reports" / "benchmarks"
-    console.print(str(report.save("versions", where, results, draw, out)), soft_wrap=True)
+    report.publish(
+        console, "versions", where, results, draw, keep=keep, module="benchmarks.versions"
+    )
 
 
-def _server(checkout: Path) -> Any:
+def _server(checkout: Path) -> contextlib.AbstractContextManager[Endpoints]:
     # An older version opens these whether it is told to or not.
     http, metrics = map(str, ports.free(2))
     return serving(None, checkout.resolve(), TRITON_HTTP_PORT=http, TRITON_METRICS_PORT=metrics)
