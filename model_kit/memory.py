@@ -19,23 +19,18 @@ class Returns:
         self._lock = threading.Lock()
         self._freed = 0
 
-    def is_due(self, freed: int) -> bool:
-        """Take note of work that has ended; return whether it is time for `give_back`.
+    def freed(self, size: int) -> None:
+        """Take note of work that has ended, and give its memory back if it is time.
 
         Args:
-            freed: bytes that the work had, roughly.
+            size: bytes that the work had, roughly.
         """
         with self._lock:
-            self._freed += freed
+            self._freed += size
             if self._freed < AFTER_BYTES:
-                return False
+                return
             self._freed = 0
-            return True
-
-    def freed(self, size: int) -> None:
-        """Take note of work that has ended, and give its memory back if it is time."""
-        if self.is_due(size):
-            give_back()
+        give_back()
 
 
 def give_back() -> None:

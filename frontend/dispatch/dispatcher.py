@@ -176,11 +176,9 @@ class Dispatcher:
         """See Board."""
         if last.status is not JobStatus.QUEUED:
             return last
-        if job_id in self._queue.running:
+        if job_id not in self._queue.waiting:
             # It has been taken, and its log does not say so yet: its place there is of long ago.
             return dataclasses.replace(last, queue_position=None)
-        if job_id not in self._queue.waiting:
-            return last
         position, seconds_left = self._queue.standings()[job_id]
         return self._as_queued(last, position, seconds_left)
 

@@ -10,7 +10,7 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
-from frontend import logs
+from frontend import logs, memory
 from frontend.dispatch.dispatcher import LEASE_S, Dispatcher
 from frontend.http import answers
 from frontend.http.access import Access
@@ -120,7 +120,10 @@ async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppS
     clients = [TritonClient(url) for url in settings.triton_grpc_urls]
     images = ImageWorkers(settings)
     jobs = await places.open_store(settings)
-    sweeper = supervised_task("sweeper", Sweeper(jobs, LEASE_S).run())
+    housekeeping = (
+        supervised_task("sweeper", Sweeper(jobs, LEASE_S).run()),
+        supervised_task("memory", memory.run()),
+    )
     store = ImageStore(settings.image_store_bytes, settings.image_store_ttl_s)
     timeout_s = settings.ping_timeout_s
     edit_watches = [
@@ -148,7 +151,8 @@ async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppS
                 Displays(images.webp),
             )
     finally:
-        sweeper.cancel()
+        for task in housekeeping:
+            task.cancel()
         images.close()
         await jobs.close()
         for client in clients:

@@ -12,7 +12,6 @@ from starlette.exceptions import HTTPException
 from frontend.errors import ServingError
 from frontend.http.access import owner_of
 from frontend.shares import Holdings
-from model_kit.memory import Returns, give_back
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,8 +23,6 @@ BODY_TIMEOUT_S = 300.0
 # How long each part of it may take. A byte now and then would not be enough.
 PART_TIMEOUT_S = 30.0
 PART_BYTES = 64 * 1024
-# Of each byte of a body: itself, its text, its file, and the pixels in it.
-BYTES_OF_BODY = 4
 _VALUE_STARTS = (b",", b"[", b"{")
 
 
@@ -54,7 +51,6 @@ class BodyLimit:
         self._max_bytes = max_bytes
         self._bytes = Holdings("bytes of uploads", max_pending_bytes, owner_fraction)
         self._uploads = Holdings("uploads", max_uploads, owner_fraction)
-        self._returns = Returns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and count its body while the application reads it."""
@@ -137,9 +133,6 @@ class BodyLimit:
         finally:
             uncount()
             end_upload()
-            if self._returns.is_due(BYTES_OF_BODY * received):
-                # Off the loop, because it walks through all that is free.
-                asyncio.get_running_loop().run_in_executor(None, give_back)
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:

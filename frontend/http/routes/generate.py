@@ -425,7 +425,7 @@ async def _events(
                 after, last, told = seq, event, event
                 pings.reset()
             standing = services.board.standing(task_id, last)
-            if _place(standing) != _place(told):
+            if standing.queue_position is not None and _place(standing) != _place(told):
                 told = standing
                 yield framed.note(stream_event(task_id, standing).model_dump_json())
                 pings.reset()

@@ -12,6 +12,7 @@ import httpx_sse
 import pytest
 from PIL import Image
 
+from frontend.dispatch.dispatcher import Dispatcher
 from tests.fakes.pictures import b64, encoded, plain, plain_mask, png
 from tests.fakes.web_client import WebClient, cancel_and_listen, check_stream, edit
 
@@ -53,6 +54,35 @@ async def test_a_stream_is_framed_as_the_known_client_reads_it(client: WebClient
         assert number.startswith("id: ")
         assert data.startswith("data: {")
         assert "\n" not in data
+
+
+async def test_a_job_that_was_taken_is_told_no_place_until_its_log_goes_on(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow store is long between the two."""
+    goes_on = asyncio.Event()
+    drive = Dispatcher._drive
+
+    async def held(*arguments: Any) -> None:
+        await goes_on.wait()
+        await drive(*arguments)
+
+    monkeypatch.setattr(Dispatcher, "_drive", held)
+    async with serve(heartbeat_s=0.01) as client:
+        task_id = await client.submit()
+        async with asyncio.timeout(30):
+            while (status := await client.status(task_id))["queue_position"] is not None:
+                await asyncio.sleep(0.02)
+        assert status["status"] == "queued"
+        read = []
+        async for block in client.blocks(task_id):
+            read.append(block)
+            # Each comes after a look at the job's place.
+            if block == ": ping" and read.count(block) == 3:
+                goes_on.set()
+    assert sum(block.startswith("data:") for block in read) == sum(
+        block.startswith("id:") for block in read
+    )
 
 
 async def test_loading_shows_as_processing_with_a_message(client: WebClient) -> None:
