@@ -202,10 +202,13 @@ class Settings(BaseSettings):
     )
     image_store_bytes: Bytes = Field(
         default=256 * 2**20,
-        description="maximum bytes of the pictures kept for mask requests by image_id",
+        description="maximum bytes of the pictures kept for mask requests by image_id: in the "
+        "store, and once more in the memory of each frontend",
     )
     image_store_ttl_s: Seconds = Field(
-        default=3600.0, description="seconds that such a picture is kept after its last use"
+        default=3600.0,
+        description="seconds that such a picture is kept after its last use, and at most a "
+        "tenth longer",
     )
 
     max_body_bytes: Bytes = Field(default=64 * 2**20, description="maximum bytes of a request body")

@@ -26,10 +26,12 @@ from frontend.http.repeats import Repeats
 from frontend.http.routes import generate, masks, not_built, system, visualization
 from frontend.http.safe_headers import SafeHeaders
 from frontend.jobs import places
+from frontend.jobs.sql_pictures import SqlPictures
 from frontend.jobs.submissions import Submissions
 from frontend.jobs.sweeper import Sweeper
 from frontend.keys import Keys
 from frontend.masks.image_store import ImageStore
+from frontend.masks.pictures import Pictures
 from frontend.masks.service import MaskService
 from frontend.pictures.workers import ImageWorkers
 from frontend.settings import Settings
@@ -124,7 +126,8 @@ async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppS
         supervised_task("sweeper", Sweeper(jobs, LEASE_S).run()),
         supervised_task("memory", memory.run()),
     )
-    store = ImageStore(settings.image_store_bytes, settings.image_store_ttl_s)
+    kept = settings.image_store_bytes, settings.image_store_ttl_s
+    cache = ImageStore(*kept)
     timeout_s = settings.ping_timeout_s
     edit_watches = [
         TritonWatch(client, IMAGE_EDIT, client.cancel_edit, timeout_s) for client in clients
@@ -135,7 +138,8 @@ async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppS
     try:
         async with (
             Dispatcher(settings, jobs, edit_watches) as dispatcher,
-            MaskService(settings, store, mask_watches, images) as masks,
+            Pictures(cache, SqlPictures(jobs.driver, *kept)) as pictures,
+            MaskService(settings, cache, pictures, mask_watches, images) as masks,
         ):
             yield AppServices(
                 settings,
@@ -145,7 +149,7 @@ async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppS
                 dispatcher,
                 Submissions(jobs, dispatcher),
                 Repeats(jobs),
-                store,
+                cache,
                 masks,
                 Holdings("event streams", settings.max_connections // 2, settings.owner_fraction),
                 Displays(images.webp),

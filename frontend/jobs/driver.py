@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from frontend.jobs.statements import SCHEMA_VERSION
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
@@ -12,9 +14,6 @@ if TYPE_CHECKING:
     from frontend.jobs.statements import Steps
 
 T = TypeVar("T")
-
-SCHEMA_VERSION = 1
-"""Of the tables that this program writes."""
 
 
 class StoreRefusedError(Exception):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import re
 import uuid
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -13,7 +12,8 @@ import asyncpg
 
 from frontend.errors import ClosingError, StoreAwayError
 from frontend.jobs import statements
-from frontend.jobs.driver import SCHEMA_VERSION, StoreRefusedError, check_version
+from frontend.jobs.driver import StoreRefusedError, check_version
+from frontend.jobs.statements import SCHEMA_VERSION
 from frontend.supervision import supervised_task
 
 if TYPE_CHECKING:
@@ -173,19 +173,22 @@ class PostgresDriver:
 
 def _texts() -> dict[str, str]:
     """Return the statements with what PostgreSQL needs of their comments."""
-    return {
-        name: re.sub(r"/\*\+(.*?)\*/", r"\1", text) for name, text in statements.texts().items()
-    }
+    return {name: statements.for_postgres(text) for name, text in statements.texts().items()}
 
 
 async def _prepare(connection: Any) -> None:
-    """Make the tables, or check that this program knows them."""
+    """Make the tables, or bring them to this program's version."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
-    if not await connection.fetchval("SELECT to_regclass('schema_version') IS NOT NULL"):
-        await connection.execute(statements.schema("postgres"))
-        await connection.execute("INSERT INTO schema_version VALUES ($1)", SCHEMA_VERSION)
-    version = await connection.fetchval("SELECT version FROM schema_version")
+    version = 0
+    if await connection.fetchval("SELECT to_regclass('schema_version') IS NOT NULL"):
+        version = await connection.fetchval("SELECT version FROM schema_version")
     check_version(version, "the database", "ARTMANCER_STORE_URL to another one")
+    for script in statements.scripts("postgres", version):
+        await connection.execute(statements.for_postgres(script))
+    if version == 0:
+        await connection.execute("INSERT INTO schema_version VALUES ($1)", SCHEMA_VERSION)
+    elif version < SCHEMA_VERSION:
+        await connection.execute("UPDATE schema_version SET version = $1", SCHEMA_VERSION)
 
 
 @contextlib.contextmanager

@@ -63,6 +63,11 @@ class SqlStore:
         self._closing = False
         driver.listen(self._wake)
 
+    @property
+    def driver(self) -> Driver:
+        """The database; what else lies in it needs it too."""
+        return self._driver
+
     # --- for clients ---
 
     async def create(self, job: NewJob) -> Created:

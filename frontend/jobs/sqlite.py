@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from frontend.errors import ClosingError, StoreAwayError
 from frontend.jobs import statements
-from frontend.jobs.driver import SCHEMA_VERSION, check_version, refused
+from frontend.jobs.driver import check_version, refused
+from frontend.jobs.statements import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -179,17 +180,22 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables, or check that this program knows them."""
+    """Make the tables, or bring them to this program's version."""
     connection.execute("BEGIN IMMEDIATE")
     try:
+        version = 0
         tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'schema_version'")
-        if tables.fetchone() is None:
-            # Not executescript, which commits first.
-            for sql in statements.split(statements.schema("sqlite")):
-                connection.execute(sql)
-            connection.execute("INSERT INTO schema_version VALUES (?)", (SCHEMA_VERSION,))
-        (version,) = connection.execute("SELECT version FROM schema_version").fetchone()
+        if tables.fetchone() is not None:
+            (version,) = connection.execute("SELECT version FROM schema_version").fetchone()
         check_version(version, str(path), "ARTMANCER_STATE_FOLDER to another folder")
+        for script in statements.scripts("sqlite", version):
+            # Not executescript, which commits first.
+            for sql in statements.split(script):
+                connection.execute(sql)
+        if version == 0:
+            connection.execute("INSERT INTO schema_version VALUES (?)", (SCHEMA_VERSION,))
+        elif version < SCHEMA_VERSION:
+            connection.execute("UPDATE schema_version SET version = ?", (SCHEMA_VERSION,))
     except BaseException:
         connection.execute("ROLLBACK")
         raise

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from frontend.domain.masks import MaskPrompts, MaskResult, Picture
     from frontend.domain.models import MaskModelState
     from frontend.masks.image_store import ImageStore
+    from frontend.masks.pictures import Pictures
     from frontend.pictures.workers import ImageWorkers
     from frontend.settings import Settings
     from frontend.triton.call import InferCall
@@ -81,7 +82,7 @@ class Ticket:
 class MaskService:
     """Gives the model a few requests at a time, and each picture once.
 
-    The model caches what its network found in a picture, and this service keeps the picture. So
+    The model caches what its network found in a picture, and the store keeps the picture. So
     it sends a known picture's id first, and the picture again only if the model has forgotten it.
 
     An asynchronous context manager: Triton is watched only inside it, and all requests have
@@ -89,7 +90,8 @@ class MaskService:
 
     Args:
         settings: bounds and times.
-        store: where accepted pictures are kept.
+        cache: remembers the names by which models know pictures.
+        pictures: where accepted pictures are kept.
         watches: the Tritons that make masks, all with the same bundle; at least one.
         images: read what has to be sent.
     """
@@ -97,12 +99,14 @@ class MaskService:
     def __init__(
         self,
         settings: Settings,
-        store: ImageStore,
+        cache: ImageStore,
+        pictures: Pictures,
         watches: Sequence[TritonWatch[MaskModelState]],
         images: ImageWorkers,
     ) -> None:
         self._settings = settings
-        self._store = store
+        self._cache = cache
+        self._pictures = pictures
         self._images = images
         self._watches = watches
         self._most_running = settings.max_masks_in_flight * len(watches)
@@ -225,11 +229,15 @@ class MaskService:
             if mask:
                 rough = await held.enter_async_context(self._images.rough_mask(ticket.owner, mask))
                 prompts = replace(prompts, mask=rough)
-            own = self._store.model_name(ticket.owner, image_id)
-            picture = self._store.get(ticket.owner, image_id) if isinstance(image, str) else image
-            if picture is None and not own:
-                # A model may know it, but this owner has not sent it.
-                raise ImageNotFoundError(image_id)
+            own = self._cache.model_name(ticket.owner, image_id)
+            cached = self._pictures.cached(ticket.owner, image_id)
+            picture = cached if isinstance(image, str) else image
+            if picture is None and own:
+                # The model is asked by name first.
+                self._pictures.use(ticket.owner, image_id)
+            elif picture is None:
+                # A model may know it, but perhaps this owner has not sent it.
+                picture = await self._stored(ticket, image_id)
             # Read before the request has a place at the model, which a slow file must not hold.
             pixels = None
             if picture and not own:
@@ -237,14 +245,21 @@ class MaskService:
             ticket.ready = True
             self._start_waiting()
             await ticket.turn.wait()
+            accept = None
+            if not isinstance(image, str):
+                accept = await held.enter_async_context(self._pictures.writing(ticket.owner, image))
             try:
                 result = await self._find(ticket, prompts, image_id, picture, pixels)
             except InvalidInputError as error:
-                if picture and error.detail.startswith(NOTHING_FOUND):
-                    self._store.put(ticket.owner, picture)
+                if accept and error.detail.startswith(NOTHING_FOUND):
+                    await accept()
                 raise
-        if picture:
-            self._store.put(ticket.owner, picture)
+            finally:
+                self._leave_model(ticket)
+            if accept:
+                await accept()
+        if ticket.end_reason:  # a cancel came while the picture was kept
+            raise ticket.end_reason
         log.info("mask_found", request_id=ticket.request_id, cached=result.cached)
         return result
 
@@ -274,6 +289,12 @@ class MaskService:
 
         return finish
 
+    async def _stored(self, ticket: Ticket, image_id: str) -> Picture:
+        """Return the picture that some process has kept for the ticket's owner."""
+        if (picture := await self._pictures.find(ticket.owner, image_id)) is None:
+            raise ImageNotFoundError(image_id)
+        return picture
+
     # --- waiting ---
 
     def _start_waiting(self) -> None:
@@ -288,6 +309,11 @@ class MaskService:
             free -= 1
             ticket.running = True
             ticket.turn.set()
+
+    def _leave_model(self, ticket: Ticket) -> None:
+        """Give the place at the model to the next one; what is left to do needs only the store."""
+        ticket.ready = ticket.running = False
+        self._start_waiting()
 
     def _mark(self, ticket: Ticket, reason: ServingError) -> None:
         ticket.end_reason = ticket.end_reason or reason
@@ -316,13 +342,13 @@ class MaskService:
         """
         deadline = self._clock() + self._settings.mask_timeout_s
         # The model may still know a picture that is not held here.
-        name = self._store.model_name(ticket.owner, image_id)
+        name = self._cache.model_name(ticket.owner, image_id)
         if name and pixels is None:
             with contextlib.suppress(NotCachedError):
                 result = await self._ask(ticket, prompts, image_id, name, deadline)
                 return replace(result, image_id=image_id)
         if picture is None:
-            raise ImageNotFoundError(image_id)
+            picture = await self._stored(ticket, image_id)
         async with contextlib.AsyncExitStack() as held:
             held.enter_context(self._sending(ticket, image_id))
             if pixels is None:
@@ -334,16 +360,16 @@ class MaskService:
                 if error.detail.startswith(NOTHING_FOUND):
                     # The model has the picture, though its answer is no mask and so has no name.
                     digest = await asyncio.to_thread(hashlib.sha256, pixels)
-                    self._store.name(ticket.owner, image_id, digest.hexdigest())
+                    self._cache.name(ticket.owner, image_id, digest.hexdigest())
                 raise
             cached = result.cached
             if name is None:
                 # What the model knew from another owner is not this one's to know: of an owner's
                 # requests on a new picture the first is the one that found it.
                 first = self._first.get((ticket.owner, image_id))
-                known = self._store.model_name(ticket.owner, image_id) is not None
+                known = self._cache.model_name(ticket.owner, image_id) is not None
                 cached = first is not ticket and (known or first is not None)
-        self._store.name(ticket.owner, image_id, result.image_id)
+        self._cache.name(ticket.owner, image_id, result.image_id)
         return replace(result, image_id=image_id, cached=cached)
 
     @contextlib.contextmanager
@@ -466,7 +492,7 @@ class MaskService:
             await asyncio.sleep(self._settings.ping_interval_s)
             with rounds.one():
                 await self._ping_all()
-                self._store.expire()
+                self._cache.expire()
                 for ticket in self._live.values():
                     if ticket.call and ticket.watch and ticket.watch.requests_lost:
                         ticket.call.cut(TritonDownError(ticket.watch.reason))

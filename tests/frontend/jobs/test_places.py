@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from frontend.jobs import places
-from frontend.jobs.driver import SCHEMA_VERSION, StoreRefusedError
+from frontend.jobs.driver import StoreRefusedError
+from frontend.jobs.statements import SCHEMA_VERSION
 from frontend.settings import Settings
 from tests.frontend.jobs.samples import created
 

@@ -12,10 +12,11 @@ import pytest
 from frontend.errors import StoreAwayError
 from frontend.jobs import postgres as postgres_module
 from frontend.jobs import sql_store
-from frontend.jobs.driver import SCHEMA_VERSION, StoreRefusedError
+from frontend.jobs.driver import StoreRefusedError
 from frontend.jobs.postgres import PostgresDriver
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
+from frontend.jobs.statements import SCHEMA_VERSION
 from frontend.jobs.transactions import Bounds
 from frontend.launcher import ports
 from tests.frontend.jobs.samples import claimed, created, done, event, seqs, step
