@@ -25,6 +25,7 @@ from frontend.errors import (
     TritonDownError,
 )
 from frontend.masks.early_cancels import EarlyCancels, Name
+from frontend.masks.rendezvous import chosen
 from frontend.shares import Holdings, Rotation
 from frontend.supervision import Rounds, supervised_task
 from frontend.triton.loading import outage_error
@@ -477,8 +478,8 @@ class MaskService:
 
     def _watch_for(self, image_id: str) -> TritonWatch[MaskModelState]:
         """Return the Triton that caches this picture, the same one while the same ones are up."""
-        ready = self._ready()
-        return ready[int(image_id[:8], 16) % len(ready)]
+        ready = {watch.client.url: watch for watch in self._ready()}
+        return ready[chosen(ready, image_id)]
 
     # --- faults ---
 
