@@ -139,7 +139,7 @@ async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppS
         async with (
             Dispatcher(settings, jobs, edit_watches) as dispatcher,
             Pictures(cache, SqlPictures(jobs.driver, *kept)) as pictures,
-            MaskService(settings, cache, pictures, mask_watches, images) as masks,
+            MaskService(settings, cache, pictures, jobs, mask_watches, images) as masks,
         ):
             yield AppServices(
                 settings,

@@ -19,7 +19,7 @@ from frontend.jobs.records import params_of, pictures_of
 from frontend.jobs.statements import rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from frontend.domain.edits import EditParams, EditResult
@@ -59,6 +59,7 @@ class SqlStore:
         self._listeners: dict[str, set[asyncio.Event]] = {}
         # Reads that have begun, by job and number.
         self._reading: dict[str, dict[int, asyncio.Future[tuple[list[Entry], bool]]]] = {}
+        self._hearers: dict[str, Callable[[str], None]] = {}
         self._orphans_due = 0.0
         self._closing = False
         driver.listen(self._wake)
@@ -242,6 +243,22 @@ class SqlStore:
         """See JobStore."""
         return self._listening(_WORK)
 
+    async def tell(self, kind: str, text: str) -> None:
+        """Tell other processes something that is no job's, if the driver can; a hint, as all are.
+
+        Args:
+            kind: who is to hear it, see `hear`.
+            text: at most 7,000 bytes in UTF-8, without a NUL.
+
+        Raises:
+            StoreAwayError: it cannot be told now.
+        """
+        await self._driver.write(_nothing(), (kind + text,))
+
+    def hear(self, kind: str, heard: Callable[[str], None]) -> None:
+        """Call `heard` with what other processes tell of this kind, which ends with a colon."""
+        self._hearers[kind] = heard
+
     async def close(self) -> None:
         """See JobStore."""
         self._closing = True
@@ -289,10 +306,17 @@ class SqlStore:
 
     def _wake(self, *topics: str) -> None:
         for topic in topics:
+            kind, colon, text = topic.partition(":")
+            if heard := self._hearers.get(kind + colon):
+                heard(text)
             # What has begun may not see what was just written.
             self._reading.pop(topic, None)
             for woken in self._listeners.get(topic, ()):
                 woken.set()
+
+
+def _nothing() -> Steps[None]:
+    yield from ()
 
 
 async def _wait(event: asyncio.Event, wait_s: float) -> None:

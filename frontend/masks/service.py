@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import re
 import uuid
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from frontend import loop_time
+from frontend.domain.masks import MAX_ID_CHARS
 from frontend.errors import (
     BackendError,
     ClosingError,
@@ -23,6 +25,7 @@ from frontend.errors import (
     NotCachedError,
     ServingError,
     TritonDownError,
+    UnavailableError,
 )
 from frontend.masks.early_cancels import EarlyCancels, Name
 from frontend.masks.rendezvous import chosen
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
     from frontend.domain.masks import MaskPrompts, MaskResult, Picture
     from frontend.domain.models import MaskModelState
+    from frontend.jobs.sql_store import SqlStore
     from frontend.masks.image_store import ImageStore
     from frontend.masks.pictures import Pictures
     from frontend.pictures.workers import ImageWorkers
@@ -49,6 +53,7 @@ log = structlog.get_logger()
 NOTHING_FOUND = "FastSAM did not generate any masks"
 # A cancel may overtake its request on the way to the model, so it is repeated after this time.
 CANCEL_REPEAT_S = 0.02
+_CANCELS = "mask-cancel:"  # what processes tell each other, with owner and request_id
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -93,6 +98,7 @@ class MaskService:
         settings: bounds and times.
         cache: remembers the names by which models know pictures.
         pictures: where accepted pictures are kept.
+        store: tells the other processes whom to cancel.
         watches: the Tritons that make masks, all with the same bundle; at least one.
         images: read what has to be sent.
     """
@@ -102,12 +108,15 @@ class MaskService:
         settings: Settings,
         cache: ImageStore,
         pictures: Pictures,
+        store: SqlStore,
         watches: Sequence[TritonWatch[MaskModelState]],
         images: ImageWorkers,
     ) -> None:
         self._settings = settings
         self._cache = cache
         self._pictures = pictures
+        self._store = store
+        store.hear(_CANCELS, self._hear_cancel)
         self._images = images
         self._watches = watches
         self._most_running = settings.max_masks_in_flight * len(watches)
@@ -119,7 +128,7 @@ class MaskService:
         self._clock = asyncio.get_running_loop().time
         # By owner and request_id, in the order of their arrival.
         self._live: dict[Name, Ticket] = {}
-        # Each has the model end a request whose client has left.
+        # Each has the model end a request whose client has left, or has cancelled it elsewhere.
         self._leaving: set[asyncio.Task[None]] = set()
         self._early_cancels = EarlyCancels(self._clock)
         self._closing = False
@@ -272,23 +281,38 @@ class MaskService:
     def cancel(self, owner: str, request_id: str) -> Callable[[], Coroutine[Any, Any, None]]:
         """Make sure that the owner's request of that id, if there is one, ends without a mask.
 
-        A request on its way here counts too, if it comes within seconds.
+        A request on its way here counts too, if it comes within seconds. One that another process
+        has, or gets, ends if the store can tell that process.
 
         Returns:
             What has the model stop the request. Answer the client before you call it.
         """
         name = owner, request_id
-        if ticket := self._live.get(name):
-            self._mark(ticket, MaskCancelledError(request_id))
-        else:
-            self._early_cancels.note_cancel(name)
+        here = self._cancel_here(name)
 
         async def finish() -> None:
             # Looked up again: it may have ended meanwhile.
             if ticket := self._live.get(name):
                 await self._end_early(ticket, self._settings.cancel_grace_s)
+            elif not here and len(request_id) <= MAX_ID_CHARS:
+                with contextlib.suppress(UnavailableError):
+                    await self._store.tell(_CANCELS, json.dumps(name))
 
         return finish
+
+    def _cancel_here(self, name: Name) -> bool:
+        """Mark the request of that name, or note the cancel; return whether it is here."""
+        if ticket := self._live.get(name):
+            self._mark(ticket, MaskCancelledError(ticket.request_id))
+            return True
+        self._early_cancels.note_cancel(name)
+        return False
+
+    def _hear_cancel(self, text: str) -> None:
+        """End a request that was cancelled at another process."""
+        owner, request_id = json.loads(text)
+        if self._cancel_here((owner, request_id)):
+            self._end_in_background(self._live[owner, request_id])
 
     async def _stored(self, ticket: Ticket, image_id: str) -> Picture:
         """Return the picture that some process has kept for the ticket's owner."""
@@ -323,6 +347,9 @@ class MaskService:
     def _leave(self, ticket: Ticket) -> None:
         """End the request of a client that has left; do not wait for the model."""
         self._mark(ticket, MaskCancelledError(ticket.request_id))
+        self._end_in_background(ticket)
+
+    def _end_in_background(self, ticket: Ticket) -> None:
         leaving = asyncio.create_task(self._end_unheard(ticket))
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)

@@ -79,6 +79,26 @@ async def test_a_picture_outlives_the_frontend_that_took_it(
 
 
 @pytest.mark.parametrize("frontends", ["postgres"], indirect=True)
+async def test_a_request_is_cancelled_at_another_frontend(
+    frontends: list[Frontend], triton: FakeTriton
+) -> None:
+    for each in frontends:
+        await each.start()
+    here, there = frontends
+    triton.masks.behaviour.delay_s = PATIENCE_S
+    asking = asyncio.create_task(asked(here, request_id="click"))
+    async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient() as client:
+        while not triton.masks.live:
+            await asyncio.sleep(0.02)
+        while not asking.done():  # a hint may be lost
+            await client.post(f"{there.url}/api/smart-mask/cancel/click")
+            await asyncio.wait([asking], timeout=1)
+    answer = await asking
+    assert answer.json() == {"detail": "Segmentation request click was cancelled"}
+    assert len(triton.masks.cancelled) == 1
+
+
+@pytest.mark.parametrize("frontends", ["postgres"], indirect=True)
 async def test_without_a_database_only_what_a_frontend_has_is_answered(
     frontends: list[Frontend], triton: FakeTriton, postgres: PostgresServer
 ) -> None:

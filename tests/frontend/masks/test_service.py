@@ -23,8 +23,10 @@ from frontend.errors import (
     UnavailableError,
 )
 from frontend.jobs.sql_pictures import SqlPictures
+from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.statements import rows
+from frontend.jobs.transactions import Bounds
 from frontend.masks.image_store import ImageStore
 from frontend.masks.pictures import Pictures
 from frontend.masks.service import MaskService
@@ -125,6 +127,7 @@ class Bench:
             self.masks._settings,
             cache,
             Pictures(cache, self.store),
+            SqlStore(self.driver, Bounds(1, 1), 60),
             self.masks._watches,
             self.masks._images,
         )
@@ -177,11 +180,12 @@ async def bench(
     driver._texts["parts_of_pictures"] = "SELECT part FROM picture_parts"
     driver._texts["used_at"] = "SELECT used_at FROM pictures WHERE image_id = $1"
     store = SqlPictures(driver, 10**7, ttl_s=60)
+    jobs = SqlStore(driver, Bounds(10**7, 1), 60)
     watch = TritonWatch(client, SMART_MASK, client.cancel_mask, settings.ping_timeout_s)
     images = cast("ImageWorkers", Images())
     async with (
         Pictures(cache, store) as pictures,
-        MaskService(settings, cache, pictures, [watch], images) as masks,
+        MaskService(settings, cache, pictures, jobs, [watch], images) as masks,
     ):
         await eventually(lambda: watch.state)
         yield Bench(masks, cache, store, driver, triton)
@@ -663,6 +667,39 @@ async def test_a_cancel_waits_for_its_request(bench: Bench) -> None:
     assert bench.model.requests == []
     await bench.cancel("click")  # repeated, and too late
     await bench.find(request_id="click")
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_cancel_at_another_process_counts_here(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    async def tell(kind: str, text: str) -> None:
+        bench.masks._store._wake(kind + text)  # as a driver does that hears other processes
+
+    other = bench.another_process()
+    monkeypatch.setattr(other.masks._store, "tell", tell)
+    bench.model.behaviour.delay_s = 60
+    if early:
+        await other.cancel("click")
+    finding, yours = (bench.finding(request_id="click", owner=each) for each in (ME, "you"))
+    if not early:
+        await eventually(lambda: bench.model.live == 2)
+        await other.cancel("click")
+    await cancelled(finding, "click")
+    await eventually(lambda: len(bench.model.cancelled) == (not early))
+    assert not yours.done()
+    bench.model.release()
+    await yours
+    await other.cancel("click")  # too late
+    await bench.find(request_id="click")
+
+
+async def test_a_cancel_that_cannot_be_told_is_no_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.lose_store(monkeypatch)
+    await bench.cancel("click")
+    await bench.cancel("x" * 10_000)
 
 
 @with_settings(max_masks_in_flight=4)
