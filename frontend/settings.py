@@ -246,6 +246,18 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: object) -> object:
         return value or None
 
+    @field_validator("loading_file", "keys_file", "state_folder")
+    @classmethod
+    def _find_home(cls, value: Path | None) -> Path | None:
+        """Read ~ as a shell does; in a file of settings there is none to do so."""
+        return value and value.expanduser()
+
+    @field_validator("host")
+    @classmethod
+    def _strip_brackets(cls, value: str) -> str:
+        """Take an IPv6 address also as URLs have it."""
+        return value.removeprefix("[").removesuffix("]")
+
     @field_validator("trusted_proxies")
     @classmethod
     def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -277,7 +289,7 @@ class Settings(BaseSettings):
     def reached_from_outside(self) -> bool:
         """Whether others than this machine may reach the server."""
         published = self.published_at.split(",") if self.published_at.strip() else [self.host]
-        return not all(_is_loopback(each.strip()) for each in published)
+        return not all(_is_loopback(each.strip().strip("[]")) for each in published)
 
     @property
     def triton_grpc_urls(self) -> list[str]:

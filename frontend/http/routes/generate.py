@@ -26,6 +26,7 @@ from frontend.http import sse
 from frontend.http.access import key_name
 from frontend.http.answer_limit import Stored, StoredAnswer
 from frontend.http.dependencies import (
+    KEY,
     NO_RESULT,
     REFUSALS,
     Finished,
@@ -70,7 +71,11 @@ Key = Annotated[
 ]
 
 router = APIRouter(
-    prefix="/api/generate", tags=["generation"], responses=REFUSALS, route_class=JsonRoute
+    prefix="/api/generate",
+    tags=["generation"],
+    dependencies=KEY,
+    responses=REFUSALS,
+    route_class=JsonRoute,
 )
 
 
