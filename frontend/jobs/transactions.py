@@ -223,6 +223,7 @@ def _listed(found: Sequence[Row]) -> list[Listed]:
 
 def ask_cancel(job_id: str) -> Steps[JobStatus]:
     """Note that a job is to be cancelled; see JobStore."""
+    yield from rows("lock")  # an end looks for this, and must not come between
     yield from rows("ask_cancel", job_id)
     return JobStatus((yield from job(job_id))["status"])
 

@@ -126,10 +126,12 @@ class Survivor:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["task_id"])
 
-    async def cancel(self, task_id: str) -> None:
-        """Cancel a job until there is an answer."""
+    async def cancel(self, task_id: str) -> str:
+        """Cancel a job until there is an answer; return the job's state in it."""
         answer = await self._persist("POST", f"/api/generate/async/cancel/{task_id}")
         assert answer.status_code == 200, answer.text
+        status: str = answer.json()["status"]
+        return status
 
     async def result(self, task_id: str) -> Json:
         """Return a result."""

@@ -389,6 +389,20 @@ async def test_a_cancel_that_came_before_the_end_wins(store: JobStore, end: str)
     assert await store.size_of("a", "image") == 0
 
 
+# rule 2
+async def test_a_cancel_and_an_end_at_one_moment_agree(open_store: OpenStore) -> None:
+    stores = [await open_store() for _ in range(2)]
+    for number in range(12):
+        job_id = await created(stores[0], str(number))
+        claim = await claimed(stores[0])
+        assert await stores[0].append(claim, 2, step(1))
+        status, ended = await asyncio.gather(
+            stores[1].ask_cancel(job_id), stores[0].end(claim, 3, event("done", 4, 1.0), RESULT)
+        )
+        assert ended == (status == "done")
+        assert (await stores[1].last(job_id))[1].status == ("done" if ended else "cancelled")
+
+
 async def test_a_waiting_job_that_is_to_be_cancelled_ends_so(store: JobStore) -> None:
     await created(store)
     await store.ask_cancel("a")
