@@ -168,7 +168,7 @@ class JobLife(RuleBasedStateMachine):
         assert self.do(self.stores[store].end(hold.claim, seq, done, result)) == held
         if held:
             self.log(model, done)
-            model.held, model.result = False, bytes(size)
+            model.held, model.overdue, model.result = False, False, bytes(size)
 
     @rule(hold=holds, store=st.integers(0, 1), counts=st.booleans())
     def give_back(self, hold: Hold | None, store: int, counts: bool) -> None:
