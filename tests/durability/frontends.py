@@ -96,9 +96,9 @@ class Frontend:
         self._process.send_signal(signal.SIGCONT)
 
     async def stop(self) -> None:
-        """End the process as a service manager does, if it still runs."""
+        """End the process as Ctrl-C does, if it still runs."""
         if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(signal.SIGINT)
             async with asyncio.timeout(PATIENCE_S):
                 await self._process.wait()
 

@@ -172,7 +172,7 @@ class JobLife(RuleBasedStateMachine):
             model.held = False
         elif held:
             self.log(model, done)
-            model.held, model.result = False, bytes(size)
+            model.held, model.overdue, model.result = False, False, bytes(size)
 
     @rule(hold=holds, store=st.integers(0, 1), counts=st.booleans())
     def give_back(self, hold: Hold | None, store: int, counts: bool) -> None:
