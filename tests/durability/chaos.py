@@ -33,7 +33,7 @@ from tests.fakes.triton_server import task_of
 from tests.fakes.web_client import TERMINAL
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     import pytest
 
@@ -118,7 +118,7 @@ class Chaos:
 
     # --- the workload ---
 
-    async def _client(self, left: Any, rng: random.Random) -> None:
+    async def _client(self, left: Iterator[Job], rng: random.Random) -> None:
         for job in left:
             self.jobs.append(job)
             await self._one_job(job, rng)
@@ -184,10 +184,10 @@ class Chaos:
 
     async def check(self) -> None:
         """Assert the invariants that clients and Tritons see."""
+        left = iter(self.jobs)
+        await asyncio.gather(*(self._come_late(left) for _ in range(CLIENTS)))
         ends: Counter[str] = Counter()
         for job in self.jobs:
-            for url in self._urls:  # I1, I2, I3: to one who comes late, at every frontend
-                job.logs.append(await Survivor(url).follow(job.task_id))
             assert all(log == job.logs[0] for log in job.logs), job
             end = job.logs[0][-1]
             check_log(job.logs[0], end["status"])  # I2, I4
@@ -203,6 +203,12 @@ class Chaos:
         assert ends["done"] > len(self.jobs) / 2
         assert ends["error"] <= self.faults.total()
         self._check_tritons()
+
+    async def _come_late(self, left: Iterator[Job]) -> None:
+        """Follow jobs that have ended, at every frontend: I1, I2, I3."""
+        for job in left:
+            for url in self._urls:
+                job.logs.append(await Survivor(url).follow(job.task_id))
 
     def _starts(self, job: Job) -> list[str]:
         starts = itertools.chain(*(triton.starts for triton in self._tritons))
