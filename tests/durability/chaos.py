@@ -49,6 +49,8 @@ LEASE_S = 3.0
 LONGEST_PAUSE_S = 5.0
 CALM_S = 3.0
 HEALED_S = 60.0
+FOR_EVER_S = 3600.0
+"""A job may wait for as long as faults come; only afterwards its time counts."""
 
 
 @dataclass
@@ -110,7 +112,9 @@ class Chaos:
         try:
             await nemesis
             async with asyncio.timeout(HEALED_S + count * sum(STEPS) * 0.01):  # I1
-                await working
+                await asyncio.shield(working)
+        except TimeoutError:
+            raise AssertionError([job for job in self.jobs if not job.logs]) from None
         finally:
             for task in (nemesis, working):
                 task.cancel()
@@ -132,7 +136,7 @@ class Chaos:
         if rng.random() < 0.1:
             job.task_ids.add(await here.submit(job.key, **request))
         followers = [Survivor(*self._urls, rng=rng, drops=0.2) for _ in range(rng.randint(1, 3))]
-        following = asyncio.gather(*(each.follow(job.task_id, HEALED_S) for each in followers))
+        following = asyncio.gather(*(each.follow(job.task_id, FOR_EVER_S) for each in followers))
         try:
             if job.cancelled:
                 await asyncio.sleep(rng.random() * rng.choice((0.05, 0.5, 2)))
