@@ -11,7 +11,7 @@ import structlog
 
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.domain.owners import price
-from frontend.errors import UnsupportedError
+from frontend.errors import StoreAwayError, UnsupportedError
 from frontend.jobs.store import MAX_ATTEMPTS, NewJob, Waiting
 from frontend.shares import Budgets
 
@@ -129,4 +129,11 @@ class Submissions:
             JobNotFoundError: no such job.
         """
         status = await self._store.ask_cancel(job_id)
-        return status, functools.partial(self._board.end_cancelled, job_id)
+        return status, functools.partial(self._end_cancelled, job_id)
+
+    async def _end_cancelled(self, job_id: str) -> None:
+        try:
+            await self._board.end_cancelled(job_id)
+        except StoreAwayError as error:
+            # The client has its answer, and the cancel is kept: whoever sweeps brings the end.
+            log.warning("store_away", task_id=job_id, reason=error.detail)
