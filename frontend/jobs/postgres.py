@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import re
 import uuid
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -13,12 +12,14 @@ import asyncpg
 
 from frontend.errors import ClosingError, StoreAwayError
 from frontend.jobs import statements
-from frontend.jobs.driver import SCHEMA_VERSION, StoreRefusedError, check_version
+from frontend.jobs.driver import StoreRefusedError, check_version, no_topics
+from frontend.jobs.statements import SCHEMA_VERSION
 from frontend.supervision import supervised_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from frontend.jobs.driver import Topics
     from frontend.jobs.statements import Row, Steps
 
 T = TypeVar("T")
@@ -80,13 +81,13 @@ class PostgresDriver:
             raise
         return cls(url, pool)
 
-    def write(self, steps: Steps[T], topics: Sequence[str] = ()) -> asyncio.Future[T]:
+    def write(self, steps: Steps[T], topics: Topics[T] = no_topics) -> asyncio.Future[T]:
         """Run a transaction that writes rows."""
         return self._begin(steps, topics)
 
-    def write_part(self, steps: Steps[T]) -> asyncio.Future[T]:
+    def write_part(self, steps: Steps[T], topics: Topics[T] = no_topics) -> asyncio.Future[T]:
         """Run a transaction that writes a part of a blob."""
-        return self._begin(steps)
+        return self._begin(steps, topics)
 
     def read(self, steps: Steps[T]) -> asyncio.Future[T]:
         """Run a transaction that only reads; all its statements see one state."""
@@ -116,7 +117,7 @@ class PostgresDriver:
                 await self._pool.close()
 
     def _begin(
-        self, steps: Steps[T], topics: Sequence[str] = (), **options: Any
+        self, steps: Steps[T], topics: Topics[T] = no_topics, **options: Any
     ) -> asyncio.Future[T]:
         if self._closed:
             raise ClosingError()
@@ -125,14 +126,14 @@ class PostgresDriver:
         task.add_done_callback(self._begun.discard)
         return task
 
-    async def _transact(self, steps: Steps[T], topics: Sequence[str], options: dict[str, Any]) -> T:
+    async def _transact(self, steps: Steps[T], topics: Topics[T], options: dict[str, Any]) -> T:
         with _away():
             async with (
                 self._pool.acquire(timeout=TIMEOUT_S) as connection,
                 connection.transaction(**options),
             ):
                 outcome = await self._drive(connection, steps)
-                for topic in topics:
+                for topic in topics(outcome):
                     await connection.execute(_NOTIFY, CHANNEL, self._name + topic)
         return outcome
 
@@ -173,19 +174,22 @@ class PostgresDriver:
 
 def _texts() -> dict[str, str]:
     """Return the statements with what PostgreSQL needs of their comments."""
-    return {
-        name: re.sub(r"/\*\+(.*?)\*/", r"\1", text) for name, text in statements.texts().items()
-    }
+    return {name: statements.for_postgres(text) for name, text in statements.texts().items()}
 
 
 async def _prepare(connection: Any) -> None:
-    """Make the tables, or check that this program knows them."""
+    """Make the tables, or bring them to this program's version."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
-    if not await connection.fetchval("SELECT to_regclass('schema_version') IS NOT NULL"):
-        await connection.execute(statements.schema("postgres"))
-        await connection.execute("INSERT INTO schema_version VALUES ($1)", SCHEMA_VERSION)
-    version = await connection.fetchval("SELECT version FROM schema_version")
+    version = 0
+    if await connection.fetchval("SELECT to_regclass('schema_version') IS NOT NULL"):
+        version = await connection.fetchval("SELECT version FROM schema_version")
     check_version(version, "the database", "ARTMANCER_STORE_URL to another one")
+    for script in statements.scripts("postgres", version):
+        await connection.execute(statements.for_postgres(script))
+    if version == 0:
+        await connection.execute("INSERT INTO schema_version VALUES ($1)", SCHEMA_VERSION)
+    elif version < SCHEMA_VERSION:
+        await connection.execute("UPDATE schema_version SET version = $1", SCHEMA_VERSION)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,10 @@ T = TypeVar("T")
 
 Row = Mapping[str, Any]
 FOLDER = importlib.resources.files("frontend.jobs") / "sql"
+MIGRATIONS = ("workers",)
+"""Scripts that each make the next version of the tables, from 2 on. A new database runs all."""
+SCHEMA_VERSION = 1 + len(MIGRATIONS)
+"""Of the tables that this program writes."""
 
 
 class Statement(NamedTuple):
@@ -34,9 +38,22 @@ def texts() -> dict[str, str]:
     return dict(zip(blocks[1::2], (text.strip() for text in blocks[2::2]), strict=True))
 
 
-def schema(dialect: str) -> str:
-    """Return the statements that make the tables and indexes of an empty database."""
-    return "".join((FOLDER / f"{name}.sql").read_text() for name in (dialect, "indexes"))
+def scripts(dialect: str, version: int) -> list[str]:
+    """Return what brings a database to SCHEMA_VERSION, in this order.
+
+    Args:
+        dialect: `sqlite` or `postgres`.
+        version: of its tables; 0: it has none.
+    """
+    steps = ((dialect, "indexes"), *((name,) for name in MIGRATIONS))
+    return [
+        "".join((FOLDER / f"{name}.sql").read_text() for name in names) for names in steps[version:]
+    ]
+
+
+def for_postgres(text: str) -> str:
+    """Return SQL with what only PostgreSQL needs; it stands in comments /*+ ... */."""
+    return re.sub(r"/\*\+(.*?)\*/", r"\1", text, flags=re.DOTALL)
 
 
 def split(script: str) -> list[str]:

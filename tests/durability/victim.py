@@ -49,10 +49,10 @@ def _arm(name: str, moment: str) -> None:
     write: Callable[..., Any] = SqlStore._write
     drive: Callable[..., Any] = SqliteDriver._drive
 
-    async def armed_write(self: SqlStore, steps: Any, *topics: str) -> Any:
+    async def armed_write(self: SqlStore, steps: Any, *topics: Any, **options: Any) -> Any:
         if moment == "before" and reached(steps):
             die()
-        outcome = await write(self, steps, *topics)
+        outcome = await write(self, steps, *topics, **options)
         if moment == "after" and reached(steps, outcome):
             die()
         return outcome

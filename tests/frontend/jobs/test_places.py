@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from frontend.jobs import places
-from frontend.jobs.driver import SCHEMA_VERSION, StoreRefusedError
+from frontend.jobs.driver import StoreRefusedError
+from frontend.jobs.statements import SCHEMA_VERSION
 from frontend.settings import Settings
 from tests.frontend.jobs.samples import created
 
@@ -68,7 +69,7 @@ async def test_a_url_names_a_database_of_postgresql(
 ) -> None:
     settings = Settings(store_url=postgres.new_database(), state_folder=tmp_path)
     store = await places.open_store(settings)
-    assert await store.waiting() == []
+    assert (await store.view()).waiting == []
     await store.close()
     assert not (tmp_path / places.FILE).exists()
 
