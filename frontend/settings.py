@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import ipaddress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 if TYPE_CHECKING:
@@ -286,20 +286,16 @@ class Settings(BaseSettings):
 
     @field_validator("roles")
     @classmethod
-    def _check_roles(cls, value: str) -> str:
+    def _check_roles(cls, value: str, info: ValidationInfo) -> str:
         roles = {role.strip() for role in value.split(",")}
         if not roles <= {SERVE, DISPATCH}:
             raise ValueError(f"must be {SERVE}, {DISPATCH}, or both with a comma between")
-        return ",".join(sorted(roles, reverse=True))
-
-    @model_validator(mode="after")
-    def _check_launch(self) -> Self:
-        if not self.dispatches and not self.triton_url:
+        if DISPATCH not in roles and not info.data.get("triton_url"):
             raise ValueError(
                 f"a process that only serves launches no Triton: set {PREFIX}TRITON_URL, where it "
                 "asks for masks"
             )
-        return self
+        return ",".join(sorted(roles, reverse=True))
 
     @property
     def serves(self) -> bool:

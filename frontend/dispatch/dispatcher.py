@@ -161,9 +161,17 @@ class Dispatcher:
         for lane, watch in self._watches.items():
             lane.ready = watch.state is not None and not lane.full
         while free := self._lanes.free():
+            if free.running and not await self._is_more_than_others_take():
+                return
             async with self._claiming:
                 if self._closing or not await self._claim(free):
                     return
+
+    async def _is_more_than_others_take(self) -> bool:
+        """Return whether a busy Triton may have another job: idle ones of others come first."""
+        view = await self._store.view()
+        others = [each.state for each in view.tritons if each.worker != self._worker]
+        return len(view.waiting) > sum(each.ready and not each.running for each in others)
 
     async def _claim(self, lane: Lane) -> bool:
         """Start the next waiting job on a lane; return False if there is none."""

@@ -78,8 +78,11 @@ class Driver(Protocol):
     def read(self, steps: Steps[T]) -> asyncio.Future[T]:
         """Run a transaction that only reads."""
 
-    def listen(self, heard: Callable[[str], None]) -> None:
+    def listen(self, heard: Callable[[str], None], followed: Callable[[], bool]) -> None:
         """Call `heard` with the topics of what other processes write.
+
+        Where that takes looking for it, it is looked for more often while `followed` says that
+        somebody follows a job.
 
         That is a hint: it may be lost, doubled or early.
         """

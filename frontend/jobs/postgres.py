@@ -93,7 +93,11 @@ class PostgresDriver:
         """Run a transaction that only reads; all its statements see one state."""
         return self._begin(steps, isolation="repeatable_read", readonly=True)
 
-    def listen(self, heard: Callable[[str], None]) -> None:
+    def listen(
+        self,
+        heard: Callable[[str], None],
+        followed: Callable[[], bool],  # noqa: ARG002 (nothing has to be looked for)
+    ) -> None:
         """Call `heard` with the topics of what other processes write."""
         self._ear = supervised_task("store-ear", self._listen(heard))
 

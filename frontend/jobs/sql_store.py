@@ -43,7 +43,7 @@ LOOK_S = 1.0
 """Who waits looks so often at what another process may have written."""
 LOST_TEXT = "500: what ran the job was lost, and it is not begun anew"
 # Topics; the others are job ids.
-_WORK, _CHANGES, _CANCELS = "work", "changes", "cancels"
+_STANDING = {_WORK := "work", _CHANGES := "changes", _CANCELS := "cancels"}
 
 
 class SqlStore:
@@ -62,9 +62,10 @@ class SqlStore:
         self._listeners: dict[str, set[asyncio.Event]] = {}
         # Reads that have begun, by job and number.
         self._reading: dict[str, dict[int, asyncio.Future[tuple[list[Entry], bool]]]] = {}
+        self._followers = 0
         self._orphans_due = 0.0
         self._closing = False
-        driver.listen(self._wake)
+        driver.listen(self._wake, lambda: self._followers > 0)
 
     # --- for clients ---
 
@@ -319,9 +320,11 @@ class SqlStore:
         woken = asyncio.Event()
         listeners = self._listeners.setdefault(topic, set())
         listeners.add(woken)
+        self._followers += topic not in _STANDING
         try:
             yield woken
         finally:
+            self._followers -= topic not in _STANDING
             listeners.discard(woken)
             if not listeners and self._listeners.get(topic) is listeners:
                 del self._listeners[topic]

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-LISTEN_S = 0.01
+FOLLOWED_S, IDLE_S = 0.01, 0.025
+"""It is listened so often while somebody follows a job, and else."""
 KEPT = 1000
 """Topics in the table; who has not read so many has missed the rest."""
 _TABLE = """
@@ -58,16 +59,32 @@ class Ear:
             )
             connection.execute("DELETE FROM wakes WHERE id <= ?", ((added.lastrowid or 0) - KEPT,))
 
-    def start(self, loop: asyncio.AbstractEventLoop, heard: Callable[[str], None]) -> None:
-        """Call `heard`, in its event loop, with each topic of other processes from now on."""
+    def start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        heard: Callable[[str], None],
+        followed: Callable[[], bool],
+    ) -> None:
+        """Call `heard`, in its event loop, with each topic of other processes from now on.
+
+        Args:
+            loop: where.
+            heard: what is called.
+            followed: whether somebody follows a job, called in any thread.
+        """
         self._thread = threading.Thread(
-            target=self._listen, args=(loop, heard), name="store-ear", daemon=True
+            target=self._listen, args=(loop, heard, followed), name="store-ear", daemon=True
         )
         self._thread.start()
 
-    def _listen(self, loop: asyncio.AbstractEventLoop, heard: Callable[[str], None]) -> None:
+    def _listen(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        heard: Callable[[str], None],
+        followed: Callable[[], bool],
+    ) -> None:
         version = None
-        while not self._closing.wait(LISTEN_S):
+        while not self._closing.wait(FOLLOWED_S if followed() else IDLE_S):
             topics: list[str] = []
             # What a broken file does not tell, its readers find when they look for themselves.
             with contextlib.suppress(sqlite3.Error):

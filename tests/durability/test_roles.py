@@ -67,6 +67,9 @@ class Cluster:
                 await asyncio.sleep(0.01)
 
 
+over_both = pytest.mark.parametrize("cluster", ["sqlite", "postgres"], indirect=True)
+
+
 @pytest.fixture
 async def tritons(triton: FakeTriton) -> AsyncIterator[list[FakeTriton]]:
     other = FakeTriton()
@@ -75,12 +78,12 @@ async def tritons(triton: FakeTriton) -> AsyncIterator[list[FakeTriton]]:
     await other.kill()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
 async def cluster(
     request: pytest.FixtureRequest, tmp_path: Path, tritons: list[FakeTriton]
 ) -> AsyncIterator[Cluster]:
     store: dict[str, Any] = {}
-    if request.param == "postgres":
+    if getattr(request, "param", "") == "postgres":
         store["STORE_URL"] = request.getfixturevalue("postgres").new_database()
     made = Cluster(tmp_path, tritons, **store)
     await made.start()
@@ -131,6 +134,7 @@ async def test_who_dispatches_serves_no_client(cluster: Cluster) -> None:
         assert (await client.get("/livez")).status_code == 200
 
 
+@over_both
 async def test_every_replica_tells_the_same_of_every_job(cluster: Cluster) -> None:
     for triton in cluster.tritons:
         triton.hold()
@@ -164,6 +168,7 @@ async def test_every_replica_tells_the_same_of_every_job(cluster: Cluster) -> No
     assert len(cluster.starts) == len(set(cluster.starts)) == 5
 
 
+@over_both
 async def test_a_killed_dispatcher_that_comes_back_goes_on_at_once(cluster: Cluster) -> None:
     for triton in cluster.tritons:
         triton.hold()
@@ -189,23 +194,63 @@ async def test_a_rolling_restart_of_everything_loses_and_repeats_nothing(
 ) -> None:
     cluster = Cluster(tmp_path, tritons, DRAIN_S="60")
     for triton in tritons:
-        triton.behaviour.step_s = 0.1
+        triton.hold()
     await cluster.start()
     try:
         here, there = (serving.url for serving in cluster.serving)
-        clients = [Survivor(url) for url in (here, there) * 4]
+        clients = [Survivor(url) for url in (here, there) * 3]
         ids = [await client.submit(num_inference_steps=STEPS) for client in clients]
         following = [
             asyncio.create_task(client.follow(task_id))
             for client, task_id in zip(clients, ids, strict=True)
         ]
         await cluster.started(2)
-        for each in (*cluster.serving, *cluster.dispatching):
-            await each.stop()
-            await each.start()
+        for serving in cluster.serving:
+            await serving.stop()
+            await serving.start()
+        for dispatching, triton in zip(cluster.dispatching, tritons, strict=True):
+            async with asyncio.timeout(PATIENCE_S):
+                while not triton.live:
+                    await asyncio.sleep(0.02)
+            given = len(triton.starts)
+            stopping = asyncio.create_task(dispatching.stop())
+            async with asyncio.timeout(PATIENCE_S):
+                while (await generation(here)).get("tritons_ready") != 1:
+                    await asyncio.sleep(0.02)
+            assert not stopping.done()
+            # Its job ends, and it takes no other.
+            triton.release()
+            await stopping
+            assert len(triton.starts) == given
+            triton.hold()
+            await dispatching.start()
+        for triton in tritons:
+            triton.release()
         for events in await asyncio.gather(*following):
             check_log(events, "done")
             assert events[-1]["restarts"] == 0
         assert sorted(cluster.starts) == sorted(f"{task_id}.1" for task_id in ids)
+    finally:
+        await cluster.stop()
+
+
+async def test_what_does_not_end_in_time_begins_anew_uncounted(
+    tmp_path: Path, tritons: list[FakeTriton]
+) -> None:
+    for triton in tritons:
+        triton.hold()
+    cluster = Cluster(tmp_path, tritons, DRAIN_S="0.2")
+    await cluster.start()
+    try:
+        client = Survivor(cluster.serving[0].url)
+        task_id = await client.submit(num_inference_steps=STEPS, retry=False)
+        await cluster.started(1)
+        stopped = next(i for i, each in enumerate(tritons) if each.starts)
+        await cluster.dispatching[stopped].stop()
+        await cluster.started(2)  # at the other one
+        tritons[1 - stopped].release()
+        check_log(await client.follow(task_id), "done")
+        assert sorted(cluster.starts) == [f"{task_id}.1", f"{task_id}.2"]
+        assert tritons[stopped].cut_streams == []
     finally:
         await cluster.stop()

@@ -7,11 +7,13 @@ or `after` its commit, before anybody hears of it. POINT may be empty.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from frontend.cli.console import stop_on_signals
 from frontend.dispatch import dispatcher
 from frontend.http import app
 from frontend.jobs.sql_store import SqlStore
@@ -32,7 +34,8 @@ def main(point: str, lease_s: float) -> None:
     if point:
         name, _, moment = point.partition(".")
         _arm(name, moment)
-    with running(Settings()) as serving:
+    stop_on_signals()
+    with contextlib.suppress(KeyboardInterrupt), running(Settings()) as serving:
         serving.wait()
 
 

@@ -28,7 +28,7 @@ class Heard:
     def __init__(self, driver: SqliteDriver) -> None:
         self.topics: list[str] = []
         self._news = asyncio.Event()
-        driver.listen(self._hear)
+        driver.listen(self._hear, lambda: True)
 
     def _hear(self, topic: str) -> None:
         self.topics.append(topic)
