@@ -216,10 +216,13 @@ class Settings(BaseSettings):
     )
     image_store_bytes: Bytes = Field(
         default=256 * 2**20,
-        description="maximum bytes of the pictures kept for mask requests by image_id",
+        description="maximum bytes of the pictures kept for mask requests by image_id: in the "
+        "store, and once more in the memory of each frontend",
     )
     image_store_ttl_s: Seconds = Field(
-        default=3600.0, description="seconds that such a picture is kept after its last use"
+        default=3600.0,
+        description="seconds that such a picture is kept after its last use, and at most a "
+        "tenth longer",
     )
 
     max_body_bytes: Bytes = Field(default=64 * 2**20, description="maximum bytes of a request body")
@@ -256,6 +259,18 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None
+
+    @field_validator("loading_file", "keys_file", "state_folder")
+    @classmethod
+    def _find_home(cls, value: Path | None) -> Path | None:
+        """Read ~ as a shell does; in a file of settings there is none to do so."""
+        return value and value.expanduser()
+
+    @field_validator("host")
+    @classmethod
+    def _strip_brackets(cls, value: str) -> str:
+        """Take an IPv6 address also as URLs have it."""
+        return value.removeprefix("[").removesuffix("]")
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -311,7 +326,7 @@ class Settings(BaseSettings):
     def reached_from_outside(self) -> bool:
         """Whether others than this machine may reach the server."""
         published = self.published_at.split(",") if self.published_at.strip() else [self.host]
-        return not all(_is_loopback(each.strip()) for each in published)
+        return not all(_is_loopback(each.strip().strip("[]")) for each in published)
 
     @property
     def triton_grpc_urls(self) -> list[str]:

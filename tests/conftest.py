@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Other workers use the other cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Ignored under nohup and in a script's background, which the programs that tests start would
+# inherit. A function as handler is not inherited.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler)
 
 # httpx reads all 140 certificate authorities for each client, 60 ms. No test speaks TLS, so one
 # is enough, here and in the processes that tests start.

@@ -5,6 +5,7 @@ fake tensors. Not included is what a device adds: context, kernels' workspaces, 
 """
 
 import contextlib
+import functools
 import re
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -177,40 +178,63 @@ def _quantised_weights(component: torch.nn.Module) -> int:
 
 
 def measure_peaks(job: EditSizes, *, vae_tiling: bool, step_cache: bool = False) -> Peaks:
-    """Run each stage of a job once on fake tensors.
+    """Run each stage of a job once on fake tensors; what was measured before is not run again.
 
     Args:
         job: the job's sizes.
         vae_tiling: whether the VAE works on tiles.
         step_cache: whether steps are kept; their memory is added, not found.
     """
+    sides = (job.side, *[job.condition_side] * job.conditions)
+    tokens = sum((side // TOKEN_SIDE) ** 2 for side in sides) + TEXT_TOKENS
+    shape = qwen_published.TRANSFORMER
+    width = shape["num_attention_heads"] * shape["attention_head_dim"]
+    kept = KEPT_BY_STEP_CACHE * tokens * width * BYTES
+    return Peaks(
+        encode=_encode_peak(job.condition_side, vae_tiling),
+        step=_step_peak(sides) + int(step_cache) * kept,
+        decode=_decode_peak(job.side, vae_tiling),
+    )
+
+
+@functools.cache
+def _encode_peak(side: int, tiling: bool) -> int:
+    with fake_bfloat16():
+        vae = _vae(tiling)
+        picture = torch.empty(1, 3, 1, side, side)
+        return peak_bytes(vae, lambda: vae.encode(picture))
+
+
+@functools.cache
+def _step_peak(sides: tuple[int, ...]) -> int:
     with fake_bfloat16():
         transformer = QwenImageTransformer2DModel(**qwen_published.TRANSFORMER).eval()
-        vae = AutoencoderKLQwenImage(**qwen_published.VAE).eval()
-        keep_to_pictures(vae)
-        if vae_tiling:
-            work_on_tiles(vae)
-        grids = [
-            (1, side // TOKEN_SIDE, side // TOKEN_SIDE)
-            for side in (job.side, *[job.condition_side] * job.conditions)
-        ]
-        tokens = sum(h * w for _, h, w in grids)
-        kept = KEPT_BY_STEP_CACHE * (tokens + TEXT_TOKENS) * transformer.inner_dim * BYTES
+        grids = [(1, side // TOKEN_SIDE, side // TOKEN_SIDE) for side in sides]
         inputs = {
-            "hidden_states": torch.empty(1, tokens, 64),
+            "hidden_states": torch.empty(1, sum(h * w for _, h, w in grids), 64),
             "encoder_hidden_states": torch.empty(1, TEXT_TOKENS, 3584),
             "encoder_hidden_states_mask": None,
             "timestep": torch.empty(1),
             "img_shapes": [grids],
             "return_dict": False,
         }
-        picture = torch.empty(1, 3, 1, job.condition_side, job.condition_side)
-        latents = torch.empty(1, 16, 1, job.side // 8, job.side // 8)
-        return Peaks(
-            encode=peak_bytes(vae, lambda: vae.encode(picture)),
-            step=peak_bytes(transformer, lambda: transformer(**inputs)) + step_cache * kept,
-            decode=peak_bytes(vae, lambda: vae.decode(latents)),
-        )
+        return peak_bytes(transformer, lambda: transformer(**inputs))
+
+
+@functools.cache
+def _decode_peak(side: int, tiling: bool) -> int:
+    with fake_bfloat16():
+        vae = _vae(tiling)
+        latents = torch.empty(1, 16, 1, side // 8, side // 8)
+        return peak_bytes(vae, lambda: vae.decode(latents))
+
+
+def _vae(tiling: bool) -> Any:
+    vae = AutoencoderKLQwenImage(**qwen_published.VAE).eval()
+    keep_to_pictures(vae)
+    if tiling:
+        work_on_tiles(vae)
+    return vae
 
 
 def peak_bytes(model: Any, run: Callable[[], Any]) -> int:

@@ -64,7 +64,7 @@ class JobLog:
             await self._write(accepted)
 
     async def end(self, event: JobEvent, result: EditResult | None = None) -> bool:
-        """Add the final event; return False if the log has one.
+        """Add the final event; return False if the log has one, or gets that of a cancel.
 
         Raises:
             ClaimLostError: the job is not this process's any more.
@@ -73,7 +73,14 @@ class JobLog:
         async with self._writing:
             if (accepted := follow_up(self._last, event)) is None:
                 return False
-            await self._write(accepted, result)
+            try:
+                await self._write(accepted, result)
+            except ClaimLostError:
+                _, last = await self._store.last(self._claim.job_id)
+                if not last.status.terminal:
+                    raise
+                self._last = last  # a client's cancel came before
+                return False
             return True
 
     async def _write(self, event: JobEvent, result: EditResult | None = None) -> None:

@@ -183,9 +183,9 @@ class Work:
         event = JobEvent(
             status=JobStatus.DONE, total_steps=job.steps, stage=Stage.DONE, at=time.time()
         )
-        await job.log.end(event, result)
+        ended = await job.log.end(event, result)
         self._lanes.learn(job)
-        self._log_end(job, event.status)
+        self._log_end(job, event.status if ended else JobStatus.CANCELLED)
 
     async def _fail(self, job: LiveJob, error: ServingError) -> None:
         if isinstance(error, InvalidInputError):

@@ -5,7 +5,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Request, Security
+from fastapi.security import HTTPBearer
 
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.domain.owners import Owner
@@ -24,6 +25,8 @@ from frontend.pictures.workers import ImageWorkers
 from frontend.settings import Settings
 from frontend.shares import Holdings
 
+# Only for the documentation: `Access` has looked at the key before.
+KEY = [Security(HTTPBearer(auto_error=False))]
 # Documented in place of FastAPI's own 422, which this server never answers.
 REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorBody, "description": "Refused; the detail names the field or the id"},

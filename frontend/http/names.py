@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ANY = "*"
 WRONG_HOST, WRONG_ORIGIN = 421, 403
 MAX_SHOWN_CHARS = 100
-_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?")
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{0,5})?")
 _ORIGIN = re.compile(r"https?://(.*)")
 
 

@@ -63,9 +63,15 @@ class SqlStore:
         # Reads that have begun, by job and number.
         self._reading: dict[str, dict[int, asyncio.Future[tuple[list[Entry], bool]]]] = {}
         self._followers = 0
+        self._hearers: dict[str, Callable[[str], None]] = {}
         self._orphans_due = 0.0
         self._closing = False
         driver.listen(self._wake, lambda: self._followers > 0)
+
+    @property
+    def driver(self) -> Driver:
+        """The database; what else lies in it needs it too."""
+        return self._driver
 
     # --- for clients ---
 
@@ -274,6 +280,22 @@ class SqlStore:
         """See JobStore."""
         return self._listening(_CANCELS)
 
+    async def tell(self, kind: str, text: str) -> None:
+        """Tell other processes something that is no job's; a hint, as all are.
+
+        Args:
+            kind: who is to hear it, see `hear`.
+            text: at most 7,000 bytes in UTF-8, without a NUL.
+
+        Raises:
+            StoreAwayError: it cannot be told now.
+        """
+        await self._driver.write_part(_nothing(), _always(kind + text))
+
+    def hear(self, kind: str, heard: Callable[[str], None]) -> None:
+        """Call `heard` with what other processes tell of this kind, which ends with a colon."""
+        self._hearers[kind] = heard
+
     async def close(self) -> None:
         """See JobStore."""
         self._closing = True
@@ -331,6 +353,9 @@ class SqlStore:
 
     def _wake(self, *topics: str) -> None:
         for topic in topics:
+            kind, colon, text = topic.partition(":")
+            if heard := self._hearers.get(kind + colon):
+                heard(text)
             # What has begun may not see what was just written.
             self._reading.pop(topic, None)
             for woken in self._listeners.get(topic, ()):
@@ -345,6 +370,10 @@ def _always(*topics: str) -> Callable[[object], Sequence[str]]:
 def _freed(job_ids: list[str]) -> Sequence[str]:
     """Return whom it concerns that jobs wait again."""
     return (*job_ids, _WORK, _CHANGES) if job_ids else ()
+
+
+def _nothing() -> Steps[None]:
+    yield from ()
 
 
 async def _wait(event: asyncio.Event, wait_s: float) -> None:

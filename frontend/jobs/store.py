@@ -4,7 +4,8 @@ A store keeps one log per job, and the log obeys `rules.follow_up`. Nothing else
 state, so any process may die at any moment. These rules hold whatever the store is:
 
 1. A write by a claim that no longer holds the job returns False and changes nothing.
-2. Of any number of ends of one job exactly one wins, and nothing is written afterwards.
+2. Of any number of ends of one job exactly one wins, and nothing is written afterwards. After
+   `ask_cancel` only `cancelled` can win.
 3. Entries are numbered from 1 without gaps, and a number never gets another content.
 4. A result and its final event appear together or not at all.
 5. No two claims return one job with one attempt. A job that is to be cancelled is never claimed.
@@ -332,7 +333,10 @@ class JobStore(Protocol):
     async def end(
         self, claim: Claim, seq: int, event: JobEvent, result: EditResult | None = None
     ) -> bool:
-        """Add the final event, and the result beside it if the job is done; see `append`."""
+        """Add the final event, and the result beside it if the job is done; see `append`.
+
+        A job that `ask_cancel` came for before ends as cancelled instead, and this returns False.
+        """
 
     async def give_back(self, claim: Claim, lost: str | None = None) -> bool:
         """Let the job wait again.

@@ -107,17 +107,20 @@ class Submissions:
                 await self._board.look()
         return created.job_id
 
-    async def cancel(self, job_id: str) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def cancel(
+        self, job_id: str
+    ) -> tuple[JobStatus, Callable[[], Coroutine[Any, Any, None]]]:
         """Make sure that a job does not start any more.
 
         A job that has ended stays as it is.
 
         Returns:
-            What brings the job to its end. Answer the client before you call it: the known web
+            The job's state, and what brings it to its end. If it has none yet, it will be
+            `cancelled`. Answer the client before you call it: the known web
             client takes a stream that ends before the answer to its cancel for a failure.
 
         Raises:
             JobNotFoundError: no such job.
         """
-        await self._store.ask_cancel(job_id)
-        return functools.partial(self._board.end_cancelled, job_id)
+        status = await self._store.ask_cancel(job_id)
+        return status, functools.partial(self._board.end_cancelled, job_id)

@@ -263,6 +263,7 @@ def _listed(found: Sequence[Row]) -> list[Listed]:
 
 def ask_cancel(job_id: str) -> Steps[JobStatus]:
     """Note that a job is to be cancelled; see JobStore."""
+    yield from rows("lock")  # an end looks for this, and must not come between
     yield from rows("ask_cancel", job_id)
     return JobStatus((yield from job(job_id))["status"])
 
@@ -270,6 +271,8 @@ def ask_cancel(job_id: str) -> Steps[JobStatus]:
 def end_waiting(job_id: str, status: JobStatus, error: str) -> Steps[bool]:
     """End a job that nobody holds; see JobStore."""
     yield from rows("lock")
+    if (yield from job(job_id))["cancel_asked_at"] is not None:
+        status, error = JobStatus.CANCELLED, rules.CANCELLED_TEXT
     _, newest_event = yield from last(job_id)
     end = rules.end_of(newest_event, status, error, time.time())
     return end is not None and (yield from _end_free(job_id, end))
@@ -344,6 +347,8 @@ def append(held: Claim, seq: int, event: JobEvent, bounds: Bounds) -> Steps[bool
 def end(held: Claim, seq: int, event: JobEvent, result: int, bounds: Bounds) -> Steps[bool]:
     """Add the final event; the result of so many bytes is there already. See JobStore."""
     yield from rows("lock")
+    if event.status is not JobStatus.CANCELLED and (yield from _end_cancelled(held, seq)):
+        return False
     if result:
         yield from make_space(bounds, held.owner, result)
     fence = (held.job_id, held.worker, held.attempt)
@@ -353,6 +358,24 @@ def end(held: Claim, seq: int, event: JobEvent, result: int, bounds: Bounds) -> 
         return False
     yield from _count_finished(found["owner"], found["bytes"])
     yield from rows("delete_all_but", held.job_id, f"{held.attempt}/%")
+    yield from _write(held.job_id, seq, event)
+    return True
+
+
+def _end_cancelled(held: Claim, seq: int) -> Steps[bool]:
+    """End a held job as cancelled if that was asked for; its client was told that it ends so."""
+    found = yield from job(held.job_id)
+    if found["cancel_asked_at"] is None or found["ended_at"] is not None:
+        return False
+    _, newest_event = yield from last(held.job_id)
+    event = rules.end_of(newest_event, JobStatus.CANCELLED, rules.CANCELLED_TEXT, time.time())
+    assert event is not None, "it has not ended"
+    fence = (held.job_id, held.worker, held.attempt)
+    ended = yield from row("end_held", *fence, seq, str(event.status), EVENT_BYTES)
+    if ended is None:
+        return False
+    yield from _count_finished(ended["owner"], ended["bytes"])
+    yield from rows("delete_all_but", held.job_id, "")
     yield from _write(held.job_id, seq, event)
     return True
 

@@ -1,4 +1,4 @@
-"""Owns the pictures that clients may name by image_id instead of sending them again."""
+"""Owns one process's cache of the pictures that clients name by image_id."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ MAX_NAMES = 4096
 class _Entry:
     picture: Picture
     used_at: float
+    told_at: float
 
 
 class ImageStore:
@@ -76,8 +77,22 @@ class ImageStore:
         image_id = self._ids.get((owner, text_digest))
         return None if image_id is None else self.get(owner, image_id)
 
+    def due(self, owner: str, image_id: str, every_s: float) -> bool:
+        """Return whether a use should be told to the store of all processes: again, or at all."""
+        entry = self._entries.get((owner, image_id))
+        return entry is None or self._clock() - entry.told_at >= every_s
+
+    def note_told(self, owner: str, image_id: str) -> None:
+        """Remember that the store of all processes was told of a use just now."""
+        if entry := self._entries.get((owner, image_id)):
+            entry.told_at = self._clock()
+
     def put(self, owner: str, picture: Picture) -> None:
-        """Hold a picture, unless it alone exceeds the bound; this is a use of it."""
+        """Hold a picture, unless it alone exceeds the bound; this is a use of it.
+
+        A new one is in the store of all processes since just now.
+        """
+        before = self._entries.get((owner, picture.image_id))
         self._forget((owner, picture.image_id))
         size = _size(picture)
         if size > self._max_bytes:
@@ -86,7 +101,9 @@ class ImageStore:
             # As if this one were there already.
             largest = max(self._sizes, key=lambda each: self._sizes[each] + size * (each == owner))
             self._forget(next(key for key in self._entries if key[0] == largest))
-        self._entries[owner, picture.image_id] = _Entry(picture, self._clock())
+        now = self._clock()
+        told_at = before.told_at if before else now
+        self._entries[owner, picture.image_id] = _Entry(picture, now, told_at)
         self._ids[owner, picture.text_digest] = picture.image_id
         self._sizes[owner] += size
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import re
 import uuid
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from frontend import loop_time
+from frontend.domain.masks import MAX_ID_CHARS
 from frontend.errors import (
     BackendError,
     ClosingError,
@@ -23,8 +25,10 @@ from frontend.errors import (
     NotCachedError,
     ServingError,
     TritonDownError,
+    UnavailableError,
 )
 from frontend.masks.early_cancels import EarlyCancels, Name
+from frontend.masks.rendezvous import chosen
 from frontend.shares import Holdings, Rotation
 from frontend.supervision import Rounds, supervised_task
 from frontend.triton.loading import outage_error
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
 
     from frontend.domain.masks import MaskPrompts, MaskResult, Picture
     from frontend.domain.models import MaskModelState
+    from frontend.jobs.sql_store import SqlStore
     from frontend.masks.image_store import ImageStore
+    from frontend.masks.pictures import Pictures
     from frontend.pictures.workers import ImageWorkers
     from frontend.settings import Settings
     from frontend.triton.call import InferCall
@@ -47,6 +53,7 @@ log = structlog.get_logger()
 NOTHING_FOUND = "FastSAM did not generate any masks"
 # A cancel may overtake its request on the way to the model, so it is repeated after this time.
 CANCEL_REPEAT_S = 0.02
+_CANCELS = "mask-cancel:"  # what processes tell each other, with owner and request_id
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -81,7 +88,7 @@ class Ticket:
 class MaskService:
     """Gives the model a few requests at a time, and each picture once.
 
-    The model caches what its network found in a picture, and this service keeps the picture. So
+    The model caches what its network found in a picture, and the store keeps the picture. So
     it sends a known picture's id first, and the picture again only if the model has forgotten it.
 
     An asynchronous context manager: Triton is watched only inside it, and all requests have
@@ -89,7 +96,9 @@ class MaskService:
 
     Args:
         settings: bounds and times.
-        store: where accepted pictures are kept.
+        cache: remembers the names by which models know pictures.
+        pictures: where accepted pictures are kept.
+        store: tells the other processes whom to cancel.
         watches: the Tritons that make masks, all with the same bundle; at least one.
         images: read what has to be sent.
     """
@@ -97,12 +106,17 @@ class MaskService:
     def __init__(
         self,
         settings: Settings,
-        store: ImageStore,
+        cache: ImageStore,
+        pictures: Pictures,
+        store: SqlStore,
         watches: Sequence[TritonWatch[MaskModelState]],
         images: ImageWorkers,
     ) -> None:
         self._settings = settings
+        self._cache = cache
+        self._pictures = pictures
         self._store = store
+        store.hear(_CANCELS, self._hear_cancel)
         self._images = images
         self._watches = watches
         self._most_running = settings.max_masks_in_flight * len(watches)
@@ -114,7 +128,7 @@ class MaskService:
         self._clock = asyncio.get_running_loop().time
         # By owner and request_id, in the order of their arrival.
         self._live: dict[Name, Ticket] = {}
-        # Each has the model end a request whose client has left.
+        # Each has the model end a request whose client has left, or has cancelled it elsewhere.
         self._leaving: set[asyncio.Task[None]] = set()
         self._early_cancels = EarlyCancels(self._clock)
         self._closing = False
@@ -225,11 +239,15 @@ class MaskService:
             if mask:
                 rough = await held.enter_async_context(self._images.rough_mask(ticket.owner, mask))
                 prompts = replace(prompts, mask=rough)
-            own = self._store.model_name(ticket.owner, image_id)
-            picture = self._store.get(ticket.owner, image_id) if isinstance(image, str) else image
-            if picture is None and not own:
-                # A model may know it, but this owner has not sent it.
-                raise ImageNotFoundError(image_id)
+            own = self._cache.model_name(ticket.owner, image_id)
+            cached = self._pictures.cached(ticket.owner, image_id)
+            picture = cached if isinstance(image, str) else image
+            if picture is None and own:
+                # The model is asked by name first.
+                self._pictures.use(ticket.owner, image_id)
+            elif picture is None:
+                # A model may know it, but perhaps this owner has not sent it.
+                picture = await self._stored(ticket, image_id)
             # Read before the request has a place at the model, which a slow file must not hold.
             pixels = None
             if picture and not own:
@@ -237,14 +255,21 @@ class MaskService:
             ticket.ready = True
             self._start_waiting()
             await ticket.turn.wait()
+            accept = None
+            if not isinstance(image, str):
+                accept = await held.enter_async_context(self._pictures.writing(ticket.owner, image))
             try:
                 result = await self._find(ticket, prompts, image_id, picture, pixels)
             except InvalidInputError as error:
-                if picture and error.detail.startswith(NOTHING_FOUND):
-                    self._store.put(ticket.owner, picture)
+                if accept and error.detail.startswith(NOTHING_FOUND):
+                    await accept()
                 raise
-        if picture:
-            self._store.put(ticket.owner, picture)
+            finally:
+                self._leave_model(ticket)
+            if accept:
+                await accept()
+        if ticket.end_reason:  # a cancel came while the picture was kept
+            raise ticket.end_reason
         log.info("mask_found", request_id=ticket.request_id, cached=result.cached)
         return result
 
@@ -256,23 +281,44 @@ class MaskService:
     def cancel(self, owner: str, request_id: str) -> Callable[[], Coroutine[Any, Any, None]]:
         """Make sure that the owner's request of that id, if there is one, ends without a mask.
 
-        A request on its way here counts too, if it comes within seconds.
+        A request on its way here counts too, if it comes within seconds. One that another process
+        has, or gets, ends if the store can tell that process.
 
         Returns:
             What has the model stop the request. Answer the client before you call it.
         """
         name = owner, request_id
-        if ticket := self._live.get(name):
-            self._mark(ticket, MaskCancelledError(request_id))
-        else:
-            self._early_cancels.note_cancel(name)
+        here = self._cancel_here(name)
 
         async def finish() -> None:
             # Looked up again: it may have ended meanwhile.
             if ticket := self._live.get(name):
                 await self._end_early(ticket, self._settings.cancel_grace_s)
+            elif not here and len(request_id) <= MAX_ID_CHARS:
+                with contextlib.suppress(UnavailableError):
+                    await self._store.tell(_CANCELS, json.dumps(name))
 
         return finish
+
+    def _cancel_here(self, name: Name) -> bool:
+        """Mark the request of that name, or note the cancel; return whether it is here."""
+        if ticket := self._live.get(name):
+            self._mark(ticket, MaskCancelledError(ticket.request_id))
+            return True
+        self._early_cancels.note_cancel(name)
+        return False
+
+    def _hear_cancel(self, text: str) -> None:
+        """End a request that was cancelled at another process."""
+        owner, request_id = json.loads(text)
+        if self._cancel_here((owner, request_id)):
+            self._end_in_background(self._live[owner, request_id])
+
+    async def _stored(self, ticket: Ticket, image_id: str) -> Picture:
+        """Return the picture that some process has kept for the ticket's owner."""
+        if (picture := await self._pictures.find(ticket.owner, image_id)) is None:
+            raise ImageNotFoundError(image_id)
+        return picture
 
     # --- waiting ---
 
@@ -289,6 +335,11 @@ class MaskService:
             ticket.running = True
             ticket.turn.set()
 
+    def _leave_model(self, ticket: Ticket) -> None:
+        """Give the place at the model to the next one; what is left to do needs only the store."""
+        ticket.ready = ticket.running = False
+        self._start_waiting()
+
     def _mark(self, ticket: Ticket, reason: ServingError) -> None:
         ticket.end_reason = ticket.end_reason or reason
         ticket.turn.set()
@@ -296,6 +347,9 @@ class MaskService:
     def _leave(self, ticket: Ticket) -> None:
         """End the request of a client that has left; do not wait for the model."""
         self._mark(ticket, MaskCancelledError(ticket.request_id))
+        self._end_in_background(ticket)
+
+    def _end_in_background(self, ticket: Ticket) -> None:
         leaving = asyncio.create_task(self._end_unheard(ticket))
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
@@ -316,13 +370,13 @@ class MaskService:
         """
         deadline = self._clock() + self._settings.mask_timeout_s
         # The model may still know a picture that is not held here.
-        name = self._store.model_name(ticket.owner, image_id)
+        name = self._cache.model_name(ticket.owner, image_id)
         if name and pixels is None:
             with contextlib.suppress(NotCachedError):
                 result = await self._ask(ticket, prompts, image_id, name, deadline)
                 return replace(result, image_id=image_id)
         if picture is None:
-            raise ImageNotFoundError(image_id)
+            picture = await self._stored(ticket, image_id)
         async with contextlib.AsyncExitStack() as held:
             held.enter_context(self._sending(ticket, image_id))
             if pixels is None:
@@ -334,16 +388,16 @@ class MaskService:
                 if error.detail.startswith(NOTHING_FOUND):
                     # The model has the picture, though its answer is no mask and so has no name.
                     digest = await asyncio.to_thread(hashlib.sha256, pixels)
-                    self._store.name(ticket.owner, image_id, digest.hexdigest())
+                    self._cache.name(ticket.owner, image_id, digest.hexdigest())
                 raise
             cached = result.cached
             if name is None:
                 # What the model knew from another owner is not this one's to know: of an owner's
                 # requests on a new picture the first is the one that found it.
                 first = self._first.get((ticket.owner, image_id))
-                known = self._store.model_name(ticket.owner, image_id) is not None
+                known = self._cache.model_name(ticket.owner, image_id) is not None
                 cached = first is not ticket and (known or first is not None)
-        self._store.name(ticket.owner, image_id, result.image_id)
+        self._cache.name(ticket.owner, image_id, result.image_id)
         return replace(result, image_id=image_id, cached=cached)
 
     @contextlib.contextmanager
@@ -451,8 +505,8 @@ class MaskService:
 
     def _watch_for(self, image_id: str) -> TritonWatch[MaskModelState]:
         """Return the Triton that caches this picture, the same one while the same ones are up."""
-        ready = self._ready()
-        return ready[int(image_id[:8], 16) % len(ready)]
+        ready = {watch.client.url: watch for watch in self._ready()}
+        return ready[chosen(ready, image_id)]
 
     # --- faults ---
 
@@ -466,7 +520,7 @@ class MaskService:
             await asyncio.sleep(self._settings.ping_interval_s)
             with rounds.one():
                 await self._ping_all()
-                self._store.expire()
+                self._cache.expire()
                 for ticket in self._live.values():
                     if ticket.call and ticket.watch and ticket.watch.requests_lost:
                         ticket.call.cut(TritonDownError(ticket.watch.reason))

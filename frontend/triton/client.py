@@ -45,6 +45,7 @@ class TritonClient:
     """
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self._channel = grpc.aio.insecure_channel(url, options=_CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 

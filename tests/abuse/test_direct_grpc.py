@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .good_client import GoodClient
 
-FEW, MANY = 1_000_000, 8_000_000
+FEW, MANY = 200_000, 8_000_000
 TEXTS = [
     (table.model, spec.name)
     for table in (IMAGE_EDIT, SMART_MASK)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import sys
 import uuid
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 60.0
 PAUSE_S = 0.05
+PAUSED_S = 10.0
+"""A frontend that is silent for longer is asked again, or another one is."""
 
 
 class Frontend:
@@ -82,10 +85,20 @@ class Frontend:
         self._process.kill()
         await self.died()
 
+    def pause(self) -> None:
+        """Let the process stand still."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let the process go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     async def stop(self) -> None:
-        """End the process as a service manager does, if it still runs."""
+        """End the process as Ctrl-C does, if it still runs."""
         if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(signal.SIGINT)
             async with asyncio.timeout(PATIENCE_S):
                 await self._process.wait()
 
@@ -94,25 +107,31 @@ class Survivor:
     """A client that sends again whatever was not answered.
 
     Args:
-        url: of the frontend.
+        urls: of the frontends; each call goes to one of them.
+        rng: chooses it, and when a stream is dropped.
+        drops: how likely it is after an event that the client leaves its stream, and comes back.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, *urls: str, rng: random.Random | None = None, drops: float = 0.0) -> None:
+        self._urls = urls
+        self._rng = rng or random.Random(0)
+        self._drops = drops
         self.log: dict[int, Json] = {}
         """What the stream has told, by number."""
 
-    async def submit(self, **changes: Any) -> str:
+    async def submit(self, key: str = "", **changes: Any) -> str:
         """Submit an edit until there is an answer; return its id."""
-        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        headers = {"Idempotency-Key": key or str(uuid.uuid4())}
         answer = await self._persist("POST", "/api/generate", json=edit(**changes), headers=headers)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["task_id"])
 
-    async def cancel(self, task_id: str) -> None:
-        """Cancel a job until there is an answer."""
+    async def cancel(self, task_id: str) -> str:
+        """Cancel a job until there is an answer; return the job's state in it."""
         answer = await self._persist("POST", f"/api/generate/async/cancel/{task_id}")
         assert answer.status_code == 200, answer.text
+        status: str = answer.json()["status"]
+        return status
 
     async def result(self, task_id: str) -> Json:
         """Return a result."""
@@ -121,13 +140,15 @@ class Survivor:
         body: Json = answer.json()
         return body
 
-    async def follow(self, task_id: str) -> list[Json]:
+    async def follow(self, task_id: str, patience_s: float = PATIENCE_S) -> list[Json]:
         """Follow a job to its end over any number of frontends; return its log."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             while not self.log or self.log[max(self.log)]["status"] not in TERMINAL:
                 with contextlib.suppress(httpx.TransportError, AssertionError):
                     async for event in self._events(task_id):
                         self._keep(event)
+                        if event["status"] not in TERMINAL and self._rng.random() < self._drops:
+                            break
                 await asyncio.sleep(PAUSE_S)
         assert list(self.log) == list(range(1, len(self.log) + 1))
         return list(self.log.values())
@@ -135,7 +156,7 @@ class Survivor:
     async def _events(self, task_id: str) -> AsyncIterator[Json]:
         newest = max(self.log, default=0)
         async with (
-            WebClient(self._url) as client,
+            WebClient(self._rng.choice(self._urls)) as client,
             contextlib.aclosing(client.events(task_id, newest)) as events,
         ):
             async for event in events:
@@ -148,10 +169,11 @@ class Survivor:
                 raise RuntimeError(f"number {event['seq']} is {event} and was {known}")
 
     async def _persist(self, method: str, path: str, **options: Any) -> httpx.Response:
-        async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient(base_url=self._url) as client:
+        async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient(timeout=PAUSED_S) as client:
             while True:
                 with contextlib.suppress(httpx.TransportError):
-                    answer = await client.request(method, path, **options)
+                    url = self._rng.choice(self._urls)
+                    answer = await client.request(method, url + path, **options)
                     if answer.status_code != 503:
                         return answer
                 await asyncio.sleep(PAUSE_S)

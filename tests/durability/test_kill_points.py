@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,9 +22,22 @@ MOMENTS = ("before", "within", "after")
 STEPS = 6
 
 
-@pytest.fixture
-async def frontend(tmp_path: Path, triton: FakeTriton) -> AsyncIterator[Frontend]:
-    made = Frontend(tmp_path, triton.url, MAX_IN_FLIGHT="1")
+def databases(moment: str) -> list[tuple[str, Any]]:
+    """Return the values of `frontend` with their marks.
+
+    Only within a transaction two databases may do different things with it.
+    """
+    return [("sqlite", ()), ("postgres", () if moment == "within" else pytest.mark.soak)]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.soak)])
+async def frontend(
+    tmp_path: Path, triton: FakeTriton, request: pytest.FixtureRequest
+) -> AsyncIterator[Frontend]:
+    settings: dict[str, Any] = {"MAX_IN_FLIGHT": "1"}
+    if request.param == "postgres":
+        settings["STORE_URL"] = request.getfixturevalue("postgres").new_database()
+    made = Frontend(tmp_path, triton.url, **settings)
     yield made
     await made.stop()
 
@@ -35,14 +48,16 @@ async def everybody_sees(frontend: Frontend, task_id: str, events: list[Json]) -
 
 
 @pytest.mark.parametrize(
-    ("step", "moment"),
+    ("frontend", "step", "moment"),
     [
-        (step, moment)
+        pytest.param(database, step, moment, marks=marks)
         for step in ("create", "claim", "append", "end")
         for moment in MOMENTS
         # A worker tries to claim before there is a job.
         if (step, moment) != ("claim", "before")
+        for database, marks in databases(moment)
     ],
+    indirect=["frontend"],
 )
 async def test_an_edit_ends_once_whatever_its_frontend_dies_in(
     frontend: Frontend, triton: FakeTriton, step: str, moment: str
@@ -66,7 +81,15 @@ async def test_an_edit_ends_once_whatever_its_frontend_dies_in(
     assert events[-1]["restarts"] == lost
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    ("frontend", "moment"),
+    [
+        pytest.param(database, moment, marks=marks)
+        for moment in MOMENTS
+        for database, marks in databases(moment)
+    ],
+    indirect=["frontend"],
+)
 @pytest.mark.parametrize("runs", [False, True], ids=["waiting", "running"])
 async def test_a_cancel_is_kept_whatever_its_frontend_dies_in(
     frontend: Frontend, triton: FakeTriton, moment: str, runs: bool

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from frontend.cli.console import stop_on_signals
 from frontend.dispatch import dispatcher
 from frontend.http import app
+from frontend.jobs.postgres import PostgresDriver
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.serving import running
@@ -51,6 +52,7 @@ def _arm(name: str, moment: str) -> None:
 
     write: Callable[..., Any] = SqlStore._write
     drive: Callable[..., Any] = SqliteDriver._drive
+    drive_postgres: Callable[..., Any] = PostgresDriver._drive
 
     async def armed_write(self: SqlStore, steps: Any, *topics: Any, **options: Any) -> Any:
         if moment == "before" and reached(steps):
@@ -66,7 +68,14 @@ def _arm(name: str, moment: str) -> None:
             die()
         return outcome
 
+    async def armed_drive_postgres(self: PostgresDriver, connection: Any, steps: Any) -> Any:
+        outcome = await drive_postgres(self, connection, steps)
+        if moment == "within" and reached(steps, outcome):
+            die()
+        return outcome
+
     SqlStore._write = armed_write  # type: ignore[method-assign]
+    PostgresDriver._drive = armed_drive_postgres  # type: ignore[method-assign]
     SqliteDriver._drive = armed_drive  # type: ignore[method-assign]
 
 

@@ -79,6 +79,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.behaviour = Behaviour()
         self.starts: list[str] = []
         """Ids of the requests, in order: each attempt of a job has one."""
+        self.steps: list[tuple[str, float]] = []
+        """Each step taken: the request's id, and when, by time.monotonic."""
         self.requests: dict[str, dict[str, Any]] = {}
         self.in_band_cancels: list[str] = []
         self.cut_streams: list[str] = []
@@ -233,6 +235,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                 if await self._is_cancelled(task_id):
                     yield error("[CANCELLED] the job was cancelled")
                     return
+                self.steps.append((task_id, time.monotonic()))
                 preview = b"RIFF" if inputs.get("PREVIEW", [False])[0] else b""
                 yield response("denoising", step, steps, 0.9 * step / steps, PREVIEW_IMAGE=preview)
                 if step == self.behaviour.fail_at:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -94,7 +95,8 @@ def test_addresses_of_tritons_are_separated(value: str, urls: list[str]) -> None
         ("127.9.9.9", "", False), ("0.0.0.0", "", True), ("::", "", True), ("", "", True),
         ("192.0.2.1", "", True), ("my-machine", "", True), ("0.0.0.0", "127.0.0.1", False),
         ("0.0.0.0", " 127.0.0.1 , ::1", False), ("0.0.0.0", "127.0.0.1,0.0.0.0", True),
-        ("0.0.0.0", " ", True), ("127.0.0.1", "192.0.2.1", True),
+        ("0.0.0.0", " ", True), ("127.0.0.1", "192.0.2.1", True), ("[::1]", "", False),
+        ("[::]", "", True), ("::", "[::1]", False),
     ],
 )  # fmt: skip
 def test_who_reaches_the_server(host: str, published_at: str, *, reached: bool) -> None:
@@ -106,6 +108,15 @@ def test_an_empty_loading_file_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().loading_file is None
     monkeypatch.setenv("ARTMANCER_LOADING_FILE", "/run/loading")
     assert str(Settings().loading_file) == "/run/loading"
+
+
+def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/you")
+    settings = Settings(keys_file=Path("~/keys"), state_folder=Path("~/state"))
+    assert (str(settings.keys_file), str(settings.state_folder)) == (
+        "/home/you/keys",
+        "/home/you/state",
+    )
 
 
 def test_every_setting_is_described() -> None:

@@ -26,6 +26,7 @@ from frontend.http import sse
 from frontend.http.access import key_name
 from frontend.http.answer_limit import Stored, StoredAnswer
 from frontend.http.dependencies import (
+    KEY,
     NO_RESULT,
     REFUSALS,
     Finished,
@@ -70,7 +71,11 @@ Key = Annotated[
 ]
 
 router = APIRouter(
-    prefix="/api/generate", tags=["generation"], responses=REFUSALS, route_class=JsonRoute
+    prefix="/api/generate",
+    tags=["generation"],
+    dependencies=KEY,
+    responses=REFUSALS,
+    route_class=JsonRoute,
 )
 
 
@@ -238,13 +243,12 @@ async def cancel(task_id: TaskId, services: Services) -> Response:
 
     A job that has ended stays as it is, and the answer says so.
     """
-    _, event = await services.jobs.last(task_id)
-    finish = await services.edits.cancel(task_id)
-    if event.status.terminal:
-        message = f"Async generation task {task_id} had already ended with status {event.status}"
+    status, finish = await services.edits.cancel(task_id)
+    if status.terminal:
+        message = f"Async generation task {task_id} had already ended with status {status}"
     else:
         message = f"Async generation task {task_id} marked for cancellation"
-    body = TaskCancelled(message=message, task_id=task_id, status=event.status)
+    body = TaskCancelled(message=message, task_id=task_id, status=status)
     # In the background, because the known web client shows an error if its stream ends before
     # the answer to its cancel.
     return JSONResponse(body.model_dump(), background=BackgroundTask(finish))
@@ -353,7 +357,7 @@ def _size(request: GenerationRequest, params: EditParams) -> Size | None:
 
 
 async def _forget(task_id: str, services: Services) -> None:
-    finish = await services.edits.cancel(task_id)
+    _, finish = await services.edits.cancel(task_id)
     await finish()
 
 

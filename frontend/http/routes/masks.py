@@ -10,7 +10,7 @@ from starlette.background import BackgroundTask
 from frontend.domain.masks import Picture
 from frontend.domain.owners import Owner
 from frontend.errors import ImageNotFoundError, InvalidInputError, UnsupportedError, quoted
-from frontend.http.dependencies import REFUSALS, RequestOwner, Services
+from frontend.http.dependencies import KEY, REFUSALS, RequestOwner, Services
 from frontend.http.json_route import JsonRoute
 from frontend.http.schemas.masks import (
     DetectAnswer,
@@ -22,7 +22,7 @@ from frontend.http.schemas.masks import (
     SmartMaskRequest,
 )
 
-router = APIRouter(tags=["masks"], responses=REFUSALS, route_class=JsonRoute)
+router = APIRouter(tags=["masks"], dependencies=KEY, responses=REFUSALS, route_class=JsonRoute)
 
 
 @router.post("/api/smart-mask", summary="Find the object that is meant")

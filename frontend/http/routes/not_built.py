@@ -3,9 +3,9 @@
 from fastapi import APIRouter
 
 from frontend.errors import UnsupportedError
-from frontend.http.dependencies import REFUSALS
+from frontend.http.dependencies import KEY, REFUSALS
 
-router = APIRouter(tags=["not built"], responses=REFUSALS)
+router = APIRouter(tags=["not built"], dependencies=KEY, responses=REFUSALS)
 
 _ALL_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 

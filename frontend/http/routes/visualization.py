@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from frontend.http.answer_limit import Stored, StoredAnswer
 from frontend.http.dependencies import (
+    KEY,
     NO_RESULT,
     REFUSALS,
     Finished,
@@ -27,6 +28,7 @@ BEGINNING = 16
 router = APIRouter(
     prefix="/api/visualization/{task_id}",
     tags=["visualization"],
+    dependencies=KEY,
     responses=REFUSALS,
     route_class=WantedRoute,
 )

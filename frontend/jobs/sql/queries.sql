@@ -208,3 +208,52 @@ SELECT DISTINCT b.task_id FROM blobs b
 WHERE b.part = 0 AND b.put_at < store_now() - $1
   AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = b.task_id)
 LIMIT $2
+
+-- name: picture
+SELECT text_digest, blob, bytes, used_at < store_now() - $3 AS due
+FROM pictures WHERE owner = $1 AND image_id = $2 AND used_at >= store_now() - $4
+
+-- name: use_picture
+UPDATE pictures SET used_at = store_now() WHERE owner = $1 AND image_id = $2 RETURNING blob
+
+-- name: add_picture
+INSERT INTO pictures (owner, image_id, text_digest, blob, bytes, used_at)
+VALUES ($1, $2, $3, $4, $5, store_now())
+
+-- name: delete_picture
+DELETE FROM pictures WHERE owner = $1 AND image_id = $2 RETURNING blob, bytes
+
+-- name: expired_pictures
+SELECT owner, image_id FROM pictures WHERE used_at < store_now() - $1 ORDER BY used_at LIMIT $2
+
+-- name: picture_bytes
+SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) AS bytes FROM pictures_of
+
+-- name: count_picture
+INSERT INTO pictures_of (owner, bytes) VALUES ($1, $2)
+ON CONFLICT (owner) DO UPDATE SET bytes = pictures_of.bytes + excluded.bytes
+
+-- name: forget_owner_of_pictures
+DELETE FROM pictures_of WHERE owner = $1 AND bytes <= 0
+
+-- name: owner_of_most_pictures
+SELECT owner FROM pictures_of
+ORDER BY bytes + CASE WHEN owner = $1 THEN CAST($2 AS BIGINT) ELSE 0 END DESC LIMIT 1
+
+-- name: oldest_picture_of
+SELECT image_id FROM pictures WHERE owner = $1 ORDER BY used_at LIMIT 1
+
+-- name: put_picture_part
+INSERT INTO picture_parts (blob, part, data, put_at) VALUES ($1, $2, $3, store_now())
+
+-- name: picture_part
+SELECT data FROM picture_parts WHERE blob = $1 AND part = $2
+
+-- name: delete_picture_parts
+DELETE FROM picture_parts WHERE blob = $1
+
+-- name: picture_orphans
+SELECT b.blob FROM picture_parts b
+WHERE b.part = 0 AND b.put_at < store_now() - $1
+  AND NOT EXISTS (SELECT 1 FROM pictures p WHERE p.blob = b.blob)
+LIMIT $2

@@ -421,7 +421,7 @@ async def test_a_stream_that_breaks_is_an_error(client: WebClient, triton: FakeT
 
 async def test_a_job_has_a_deadline(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.step_s = 5
-    async with serve(job_timeout_s=0.5) as client:
+    async with serve(job_timeout_s=2) as client:
         last = (await client.follow(await client.submit()))[-1]
         assert last["error"] == "500: the model did not finish in time"
         triton.behaviour.step_s = 0.001
@@ -556,8 +556,8 @@ async def test_a_stream_goes_on_at_the_next_frontend(
 async def test_the_jobs_of_a_store_that_was_away_run_again(
     settings: Settings, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "LEASE_S", 0.3)
-    monkeypatch.setattr(app_module, "LEASE_S", 0.3)
+    monkeypatch.setattr(dispatcher, "LEASE_S", 1.0)
+    monkeypatch.setattr(app_module, "LEASE_S", 1.0)
     monkeypatch.setattr(dispatcher, "RENEWAL_S", 0.05)
     monkeypatch.setattr(sweeper, "ROUND_S", 0.05)
     app = create_app(settings)

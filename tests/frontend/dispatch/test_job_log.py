@@ -51,6 +51,17 @@ async def test_writers_take_numbers_in_turn(store: SqlStore, log: JobLog) -> Non
     assert entries[-1][1].progress == 1
 
 
+async def test_an_end_after_a_cancel_at_another_frontend_is_the_cancel_s(
+    store: SqlStore, log: JobLog
+) -> None:
+    await log.append(step(1))
+    await store.ask_cancel("a")
+    assert not await log.end(event("done"), RESULT)
+    assert not await log.end(event("error"))
+    assert await statuses(store, "a") == ["queued", "processing", "cancelled"]
+    assert await result(store, "a") is None
+
+
 async def test_who_has_lost_the_job_is_told(store: SqlStore, log: JobLog) -> None:
     await store.renew([log.claim], -1)
     await store.reap()

@@ -16,6 +16,7 @@ from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from frontend.settings import Settings
     from tests.frontend.conftest import Serve
@@ -112,7 +113,8 @@ async def test_a_picture_s_masks_come_from_one_place_while_that_is_there(
         answer = await client.http.post("/api/smart-mask", json=body)
         assert answer.status_code == 200, answer.text
 
-    pictures = [b64(png((8 + more, 8))) for more in range(8)]
+    # So many that each Triton is sure to get some: its address, with its port, decides.
+    pictures = [b64(png((8 + more, 8))) for more in range(24)]
     for picture in pictures * 2:
         await click(picture)
     asked = [each.masks.requests for each in tritons]
@@ -127,6 +129,25 @@ async def test_a_picture_s_masks_come_from_one_place_while_that_is_there(
         await asyncio.sleep(0.02)
     for picture in pictures:
         await click(picture)
+
+
+async def test_frontends_agree_on_a_picture_s_triton_whatever_the_order_of_their_lists(
+    serve: Serve, tritons: list[FakeTriton], tmp_path: Path
+) -> None:
+    urls = [each.url for each in tritons]
+    folder = tmp_path / "shared"
+    async with (
+        serve(triton_url=",".join(urls), state_folder=folder) as here,
+        serve(triton_url=",".join(reversed(urls)), state_folder=folder) as there,
+    ):
+        for more in range(8):
+            for client in (here, there):
+                body = {"image": b64(png((8 + more, 8))), "points": [[1, 2]]}
+                answer = await client.http.post("/api/smart-mask", json=body)
+                assert answer.status_code == 200, answer.text
+    # Each frontend has sent each picture once, and the second one to where it was known.
+    assert sum(len(each.masks.requests) for each in tritons) == 16
+    assert sum(len(each.masks.known) for each in tritons) == 8
 
 
 async def test_a_job_that_a_lost_triton_never_took_goes_to_another(

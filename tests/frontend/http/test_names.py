@@ -18,6 +18,7 @@ MACHINE = socket.gethostname()
 OURS = [
     *("localhost", "LOCALHOST:8080", "localhost.:80", "app.localhost", MACHINE, f"{MACHINE}:80"),
     *("127.0.0.1", "127.0.0.2:8080", "[::1]:8080", "192.0.2.7", "192.0.2.7:80", "[2001:db8::1]"),
+    *("localhost:", "[::1]:"),
 ]
 STRANGERS = [
     *("evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example"),

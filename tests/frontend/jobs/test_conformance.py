@@ -377,6 +377,45 @@ async def test_a_held_job_ends_only_by_its_claim(store: JobStore) -> None:
     assert await store.end(claim, 2, event("cancelled"))
 
 
+# rule 2
+@pytest.mark.parametrize("end", ["done", "error", "cancelled"])
+async def test_a_cancel_that_came_before_the_end_wins(store: JobStore, end: str) -> None:
+    await created(store)
+    claim = await claimed(store)
+    assert await store.append(claim, 2, step(1))
+    await store.ask_cancel("a")
+    outcome = RESULT if end == "done" else None
+    for _ in range(2):
+        ended = await store.end(claim, 3, event(end, error=None if outcome else "500: no"), outcome)
+        assert ended == (end == "cancelled")
+        if ended:
+            break
+    assert (await store.last("a"))[1].status == "cancelled"
+    assert await result(store, "a") is None
+    assert await store.size_of("a", "image") == 0
+
+
+# rule 2
+async def test_a_cancel_and_an_end_at_one_moment_agree(open_store: OpenStore) -> None:
+    stores = [await open_store() for _ in range(2)]
+    for number in range(12):
+        job_id = await created(stores[0], str(number))
+        claim = await claimed(stores[0])
+        assert await stores[0].append(claim, 2, step(1))
+        status, ended = await asyncio.gather(
+            stores[1].ask_cancel(job_id), stores[0].end(claim, 3, event("done", 4, 1.0), RESULT)
+        )
+        assert ended == (status == "done")
+        assert (await stores[1].last(job_id))[1].status == ("done" if ended else "cancelled")
+
+
+async def test_a_waiting_job_that_is_to_be_cancelled_ends_so(store: JobStore) -> None:
+    await created(store)
+    await store.ask_cancel("a")
+    assert await store.end_waiting("a", JobStatus.ERROR, "503: no Triton")
+    assert (await store.last("a"))[1].status == "cancelled"
+
+
 async def test_a_cancel_that_nobody_finished_is_swept(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,21 @@ async def test_who_waits_is_woken_by_another_process(
         assert seqs(await reader) == [2]
 
 
+async def test_what_one_process_tells_the_others_hear(stores: list[SqlStore], url: str) -> None:
+    here, there = stores
+    heard: dict[str, list[str]] = {"here": [], "there": []}
+    here.hear("kind:", heard["here"].append)
+    there.hear("kind:", heard["there"].append)
+    await listening(url, 2)
+    await here.tell("another:", "nobody hears it")
+    for text in ("a", "b:ü"):
+        await here.tell("kind:", text)
+    async with asyncio.timeout(PATIENCE_S):
+        while len(heard["there"]) < 2:
+            await asyncio.sleep(0.01)
+    assert heard == {"here": [], "there": ["a", "b:ü"]}
+
+
 async def test_a_killed_server_is_an_absent_store_and_loses_nothing(
     stores: list[SqlStore], url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,10 +165,14 @@ class JobLife(RuleBasedStateMachine):
         done = event("done", 4, 1.0)
         seq = (len(model.log) if held else hold.seq) + 1
         result = EditResult(bytes(size), b"{}")
-        assert self.do(self.stores[store].end(hold.claim, seq, done, result)) == held
-        if held:
+        wins = held and not model.cancel
+        assert self.do(self.stores[store].end(hold.claim, seq, done, result)) == wins
+        if held and model.cancel:
+            self.log(model, event("cancelled"))
+            model.held = False
+        elif held:
             self.log(model, done)
-            model.held, model.result = False, bytes(size)
+            model.held, model.overdue, model.result = False, False, bytes(size)
 
     @rule(hold=holds, store=st.integers(0, 1), counts=st.booleans())
     def give_back(self, hold: Hold | None, store: int, counts: bool) -> None:

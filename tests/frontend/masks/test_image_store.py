@@ -132,3 +132,18 @@ def test_the_owner_of_the_most_loses_pictures_first(store: ImageStore) -> None:
     store.put("a third", picture("x"))
     assert store.get("a third", "x")
     assert store.get(ME, "mine")
+
+
+def test_the_store_of_all_processes_hears_of_a_use_after_a_while(
+    store: ImageStore, clock: Clock
+) -> None:
+    assert store.due(ME, "a", 6)
+    store.note_told(ME, "a")  # it has gone meanwhile
+    store.put(ME, picture("a"))
+    clock.now += 5
+    assert not store.due(ME, "a", 6)
+    store.put(ME, picture("a"))
+    clock.now += 1
+    assert store.due(ME, "a", 6)
+    store.note_told(ME, "a")
+    assert not store.due(ME, "a", 6)

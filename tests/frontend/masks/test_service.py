@@ -17,11 +17,18 @@ from frontend.errors import (
     InvalidInputError,
     MaskCancelledError,
     ServingError,
+    StoreAwayError,
     TooMuchError,
     TritonDownError,
     UnavailableError,
 )
+from frontend.jobs.sql_pictures import SqlPictures
+from frontend.jobs.sql_store import SqlStore
+from frontend.jobs.sqlite import SqliteDriver
+from frontend.jobs.statements import rows
+from frontend.jobs.transactions import Bounds
 from frontend.masks.image_store import ImageStore
+from frontend.masks.pictures import Pictures
 from frontend.masks.service import MaskService
 from frontend.triton.client import TritonClient
 from frontend.triton.mask_tensors import SMART_MASK
@@ -31,6 +38,7 @@ from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from frontend.pictures.workers import ImageWorkers
     from frontend.settings import Settings
@@ -69,9 +77,18 @@ class Images:
 class Bench:
     """A service and what it stands between."""
 
-    def __init__(self, masks: MaskService, store: ImageStore, triton: FakeTriton) -> None:
+    def __init__(
+        self,
+        masks: MaskService,
+        cache: ImageStore,
+        store: SqlPictures,
+        driver: SqliteDriver,
+        triton: FakeTriton,
+    ) -> None:
         self.masks = masks
+        self.cache = cache
         self.store = store
+        self.driver = driver
         self.triton = triton
 
     @property
@@ -103,6 +120,44 @@ class Bench:
     async def cancel(self, request_id: str) -> None:
         await self.masks.cancel(ME, request_id)()
 
+    def another_process(self) -> Bench:
+        """Return a bench of the same store and Triton, with a cache of its own."""
+        cache = ImageStore(10**6, ttl_s=60)
+        masks = MaskService(
+            self.masks._settings,
+            cache,
+            Pictures(cache, self.store),
+            SqlStore(self.driver, Bounds(1, 1), 60),
+            self.masks._watches,
+            self.masks._images,
+        )
+        return Bench(masks, cache, self.store, self.driver, self.triton)
+
+    async def parts(self) -> int:
+        """Return how many parts of pictures the store has."""
+        return len(await self.driver.read(rows("parts_of_pictures")))
+
+    async def nothing_kept(self) -> bool:
+        """Return once no part of a picture is left, nor a picture."""
+        async with asyncio.timeout(30):
+            while await self.parts():
+                await asyncio.sleep(0.01)
+        return not await self.store.use(ME, picture().image_id)
+
+    async def used_at(self, image_id: str) -> float:
+        """Return when the store last noted a use of a picture."""
+        [found] = await self.driver.read(rows("used_at", image_id))
+        return float(found["used_at"])
+
+    def lose_store(self, patch: pytest.MonkeyPatch) -> None:
+        """Let nobody reach the store until the patch is undone."""
+
+        def away(*_: object) -> None:
+            raise StoreAwayError("The job store does not answer: it is away")
+
+        for name in ("read", "write", "write_part"):
+            patch.setattr(self.driver, name, away)
+
 
 @pytest.fixture
 def changes() -> dict[str, Any]:
@@ -116,16 +171,26 @@ def with_settings(**changes: Any) -> pytest.MarkDecorator:
 
 @pytest.fixture
 async def bench(
-    triton: FakeTriton, settings: Settings, changes: dict[str, Any]
+    triton: FakeTriton, settings: Settings, tmp_path: Path, changes: dict[str, Any]
 ) -> AsyncIterator[Bench]:
     settings = settings.model_copy(update=changes)
     client = TritonClient(triton.url)
-    store = ImageStore(10**6, ttl_s=60)
+    cache = ImageStore(10**6, ttl_s=60)
+    driver = SqliteDriver(tmp_path / "jobs.db")
+    driver._texts["parts_of_pictures"] = "SELECT part FROM picture_parts"
+    driver._texts["used_at"] = "SELECT used_at FROM pictures WHERE image_id = $1"
+    store = SqlPictures(driver, 10**7, ttl_s=60)
+    jobs = SqlStore(driver, Bounds(10**7, 1), 60)
     watch = TritonWatch(client, SMART_MASK, client.cancel_mask, settings.ping_timeout_s)
-    async with MaskService(settings, store, [watch], cast("ImageWorkers", Images())) as masks:
+    images = cast("ImageWorkers", Images())
+    async with (
+        Pictures(cache, store) as pictures,
+        MaskService(settings, cache, pictures, jobs, [watch], images) as masks,
+    ):
         await eventually(lambda: watch.state)
-        yield Bench(masks, store, triton)
+        yield Bench(masks, cache, store, driver, triton)
         assert (masks.waiting, masks.running) == (0, 0)
+    await driver.close()
     await client.close()
     await eventually(lambda: triton.masks.live == 0)
 
@@ -138,7 +203,7 @@ async def test_a_new_picture_is_sent_and_kept(bench: Bench) -> None:
     assert (found.mask, found.cached, found.score) == (MASK, False, 0.75)
     assert found.image_id == picture().image_id
     assert bench.sent == ["IMAGE"]
-    assert bench.store.get(ME, found.image_id) == picture()
+    assert bench.cache.get(ME, found.image_id) == picture()
 
 
 async def test_a_known_picture_is_named(bench: Bench) -> None:
@@ -159,8 +224,8 @@ async def test_a_picture_that_the_model_forgot_is_sent_again(bench: Bench, by_id
 
 async def test_a_picture_of_its_owner_that_only_the_model_has_is_found(bench: Bench) -> None:
     first = await bench.find()
-    bench.store.put(ME, Picture(bytes(10**6 - 1024), "larger", b""))
-    assert bench.store.get(ME, first.image_id) is None
+    bench.cache.put(ME, Picture(bytes(10**6 - 1024), "larger", b""))
+    assert bench.cache.get(ME, first.image_id) is None
     assert (await bench.find(first.image_id)).cached
     assert bench.sent == ["IMAGE", "IMAGE_ID"]
 
@@ -220,7 +285,7 @@ async def test_a_picture_in_which_nothing_is_found_is_kept(bench: Bench) -> None
     bench.model.behaviour.refuse = (StatusCode.INVALID_ARGUMENT, NOTHING_FOUND)
     with pytest.raises(InvalidInputError, match=r"^FastSAM did not generate any masks: no object"):
         await bench.find()
-    assert bench.store.get(ME, picture().image_id) == picture()
+    assert bench.cache.get(ME, picture().image_id) == picture()
 
 
 @pytest.mark.parametrize(
@@ -238,7 +303,121 @@ async def test_a_picture_that_was_not_accepted_is_not_kept(
     bench.model.behaviour.refuse = (StatusCode.INTERNAL, text)
     with pytest.raises(kind):
         await bench.find()
-    assert len(bench.store) == 0
+    assert len(bench.cache) == 0
+    assert await bench.nothing_kept()
+
+
+# --- pictures in the store ---
+
+
+async def test_another_process_has_the_picture(bench: Bench) -> None:
+    await bench.find()
+    other = bench.another_process()
+    assert other.cache.get(ME, picture().image_id) is None
+    with pytest.raises(ImageNotFoundError):
+        await other.find(picture().image_id, owner="you")
+    first, second = await asyncio.gather(*(other.find(picture().image_id) for _ in range(2)))
+    assert (first.mask, second.image_id) == (MASK, picture().image_id)
+    assert other.cache.get(ME, picture().image_id) == picture()
+    assert bench.sent == ["IMAGE", "IMAGE", "IMAGE"]
+    await other.find(picture().image_id)
+    assert bench.sent[3:] == ["IMAGE_ID"]
+
+
+async def test_what_model_and_cache_have_forgotten_comes_from_the_store(bench: Bench) -> None:
+    first = await bench.find()
+    bench.cache.put(ME, Picture(bytes(10**6 - 1024), "larger", b""))
+    bench.model.known.clear()
+    assert not (await bench.find(first.image_id)).cached
+    assert bench.sent == ["IMAGE", "IMAGE_ID", "IMAGE"]
+
+
+async def test_a_picture_is_written_while_the_network_runs(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 60
+    finding = bench.finding()
+    await eventually(lambda: bench.model.live)
+    async with asyncio.timeout(30):
+        while not await bench.parts():
+            await asyncio.sleep(0.01)
+    assert not await bench.store.use(ME, picture().image_id)
+    bench.model.release()
+    await finding
+    assert await bench.store.get(ME, picture().image_id) == picture()
+
+
+async def test_an_answer_waits_for_the_store(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    going_on = asyncio.Event()
+    write = bench.store.write
+
+    async def slow(written: Picture) -> str:
+        await going_on.wait()
+        return await write(written)
+
+    monkeypatch.setattr(bench.store, "write", slow)
+    finding = bench.finding()
+    await eventually(lambda: bench.sent and not bench.model.live)
+    await eventually(lambda: bench.masks.running == 0)  # others may have its place
+    assert not finding.done()
+    going_on.set()
+    assert await bench.store.get(ME, (await finding).image_id) == picture()
+
+
+async def test_a_cancel_while_the_picture_is_kept_ends_the_request(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on = asyncio.Event()
+
+    async def slow(*_: object) -> None:
+        await going_on.wait()
+
+    monkeypatch.setattr(bench.store, "add", slow)
+    finding = bench.finding(request_id="click")
+    await eventually(lambda: bench.sent and not bench.model.live)
+    finish = bench.masks.cancel(ME, "click")
+    going_on.set()
+    await finish()
+    await cancelled(finding, "click")
+
+
+async def test_what_the_cache_has_is_answered_while_the_store_is_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await bench.find()
+    bench.store.note_s = 0  # every use is due
+    with monkeypatch.context() as away:
+        bench.lose_store(away)
+        for known in (first.image_id, picture()):
+            assert (await bench.find(known)).cached
+        bench.model.known.clear()
+        assert not (await bench.find(first.image_id)).cached
+        for unknown in ("f" * 64, picture("new")):
+            with pytest.raises(StoreAwayError, match="The job store does not answer"):
+                await bench.find(unknown)
+    await bench.find(picture("new"))
+    assert await bench.store.get(ME, picture("new").image_id) == picture("new")
+
+
+async def test_a_picture_in_use_that_the_store_has_forgotten_is_kept_again(bench: Bench) -> None:
+    first = await bench.find()
+    await bench.driver.write(rows("delete_picture", ME, first.image_id))
+    await bench.find(first.image_id)
+    assert not await bench.store.use(ME, first.image_id)  # it is not due yet
+    bench.store.note_s = 0
+    await bench.find(first.image_id)
+    async with asyncio.timeout(30):
+        while await bench.store.get(ME, first.image_id) != picture():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_use_that_only_the_model_saw_is_noted(bench: Bench) -> None:
+    first = await bench.find()
+    bench.cache.put(ME, Picture(bytes(10**6 - 1024), "larger", b""))
+    bench.store.note_s = 0
+    before = await bench.used_at(first.image_id)
+    assert (await bench.find(first.image_id)).cached
+    async with asyncio.timeout(30):
+        while await bench.used_at(first.image_id) == before:
+            await asyncio.sleep(0.01)
 
 
 # --- bounds ---
@@ -305,7 +484,8 @@ async def test_an_abandoned_request_is_cancelled_in_band(bench: Bench) -> None:
     assert len(bench.model.cancels) == 3
     assert len(bench.model.cancelled) == 1
     assert bench.model.cut == []
-    assert len(bench.store) == 0
+    assert len(bench.cache) == 0
+    assert await bench.nothing_kept()
 
 
 async def test_an_abandoned_request_makes_no_second_call(bench: Bench) -> None:
@@ -390,7 +570,8 @@ async def test_a_running_request_is_cancelled_in_band(bench: Bench) -> None:
     await cancelled(finding, "click")
     assert len(bench.model.cancelled) == 1
     assert bench.model.cut == []
-    assert len(bench.store) == 0
+    assert len(bench.cache) == 0
+    assert await bench.nothing_kept()
 
 
 @with_settings(max_masks_in_flight=1)
@@ -486,6 +667,39 @@ async def test_a_cancel_waits_for_its_request(bench: Bench) -> None:
     assert bench.model.requests == []
     await bench.cancel("click")  # repeated, and too late
     await bench.find(request_id="click")
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_cancel_at_another_process_counts_here(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    async def tell(kind: str, text: str) -> None:
+        bench.masks._store._wake(kind + text)  # as a driver does that hears other processes
+
+    other = bench.another_process()
+    monkeypatch.setattr(other.masks._store, "tell", tell)
+    bench.model.behaviour.delay_s = 60
+    if early:
+        await other.cancel("click")
+    finding, yours = (bench.finding(request_id="click", owner=each) for each in (ME, "you"))
+    if not early:
+        await eventually(lambda: bench.model.live == 2)
+        await other.cancel("click")
+    await cancelled(finding, "click")
+    await eventually(lambda: len(bench.model.cancelled) == (not early))
+    assert not yours.done()
+    bench.model.release()
+    await yours
+    await other.cancel("click")  # too late
+    await bench.find(request_id="click")
+
+
+async def test_a_cancel_that_cannot_be_told_is_no_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.lose_store(monkeypatch)
+    await bench.cancel("click")
+    await bench.cancel("x" * 10_000)
 
 
 @with_settings(max_masks_in_flight=4)
@@ -593,7 +807,7 @@ async def test_an_unreadable_answer_is_an_error(bench: Bench) -> None:
     bench.model.behaviour.garbled = True
     with pytest.raises(BackendError, match="not readable"):
         await bench.find()
-    assert len(bench.store) == 0
+    assert len(bench.cache) == 0
 
 
 @with_settings(max_masks_in_flight=1)

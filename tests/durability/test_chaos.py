@@ -1,0 +1,76 @@
+"""Frontends and their database die and stand still at random; no job is lost, none is doubled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from frontend.jobs import places
+from frontend.jobs.postgres import PostgresDriver
+from frontend.jobs.sqlite import SqliteDriver
+from tests.durability.chaos import LEASE_S, Chaos, check_store
+from tests.durability.frontends import Frontend
+from tests.fakes.triton_server import FakeTriton
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from frontend.jobs.driver import Driver
+    from tests.fakes.postgres import PostgresServer
+
+SEED = 18
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize(
+    ("count", "faults", "seed"),
+    [
+        pytest.param(40, 3, SEED, id="small"),
+        pytest.param(300, 30, SEED, id="300", marks=pytest.mark.soak),
+        # Another one each time, unless the environment names one.
+        pytest.param(2000, 200, None, id="2000", marks=pytest.mark.soak),
+    ],
+)
+@pytest.mark.timeout(3600)
+async def test_no_job_is_lost_and_none_is_doubled(
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    database: str,
+    count: int,
+    faults: int,
+    seed: int | None,
+) -> None:
+    if seed is None:
+        seed = int(os.environ.get("SEED") or random.randrange(10**6))
+    print(f"SEED={seed}")  # noqa: T201 (shown if it fails)
+    postgres: PostgresServer | None = None
+    settings = {"STATE_FOLDER": str(tmp_path / "state"), "MAX_IN_FLIGHT": "1"}
+    if database == "postgres":
+        postgres = request.getfixturevalue("postgres")
+        settings["STORE_URL"] = postgres.new_database()
+    async with contextlib.AsyncExitStack() as stack:
+        tritons = [FakeTriton(), FakeTriton()]
+        frontends = []
+        for number, triton in enumerate(tritons):
+            await triton.start()
+            stack.push_async_callback(triton.kill)
+            triton.behaviour.step_s = 0.01
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            frontends.append(Frontend(folder, triton.url, LEASE_S, **settings))
+            stack.push_async_callback(frontends[-1].stop)
+            await frontends[-1].start()
+        chaos = Chaos(frontends, tritons, seed, postgres)
+        await chaos.run(count, faults)
+        await chaos.check()
+    driver: Driver
+    if postgres is None:
+        driver = SqliteDriver(tmp_path / "state" / places.FILE)
+    else:
+        driver = await PostgresDriver.open(settings["STORE_URL"])
+    await check_store(driver, monkeypatch)

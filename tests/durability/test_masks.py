@@ -1,0 +1,116 @@
+"""Frontends that share a store: a picture that one has answered for, any other one has."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.durability.frontends import PATIENCE_S, Frontend
+from tests.fakes.bad_masks import mask_request
+from tests.fakes.mask_model import MASK
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.fakes.postgres import PostgresServer
+    from tests.fakes.triton_server import FakeTriton
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def frontends(
+    tmp_path: Path, triton: FakeTriton, request: pytest.FixtureRequest
+) -> AsyncIterator[list[Frontend]]:
+    """Two frontends on one new store; none is started."""
+    settings: dict[str, Any] = {"STATE_FOLDER": str(tmp_path / "state")}
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        settings = {"STORE_URL": server.new_database()}
+    made = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        made.append(Frontend(tmp_path / name, triton.url, **settings))
+    async with contextlib.AsyncExitStack() as stack:
+        for each in made:
+            stack.push_async_callback(each.stop)
+        yield made
+
+
+async def asked(frontend: Frontend, address: str = "127.0.0.1", **changes: Any) -> httpx.Response:
+    """Ask for a mask, as the client of an address."""
+    transport = httpx.AsyncHTTPTransport(local_address=address)
+    async with httpx.AsyncClient(transport=transport, timeout=PATIENCE_S) as client:
+        return await client.post(f"{frontend.url}/api/smart-mask", json=mask_request(**changes))
+
+
+async def answered(frontend: Frontend, **changes: Any) -> str:
+    """Ask for a mask until the store is there, and return the picture's id."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (answer := await asked(frontend, **changes)).status_code == 503:
+            await asyncio.sleep(0.1)
+    assert answer.status_code == 200, answer.text
+    assert base64.b64decode(answer.json()["mask_base64"]) == MASK
+    image_id: str = answer.json()["image_id"]
+    return image_id
+
+
+async def test_a_picture_outlives_the_frontend_that_took_it(
+    frontends: list[Frontend], triton: FakeTriton
+) -> None:
+    dying, living = frontends
+    await dying.start()
+    known: dict[str, Any] = {"image": None, "image_id": await answered(dying)}
+    await dying.kill()
+    triton.masks.known.clear()
+    await living.start()
+    stranger = await asked(living, "127.0.0.2", **known)
+    assert stranger.status_code == 404
+    assert stranger.json() == {"detail": f"Image ID not found or expired: {known['image_id']}"}
+    assert await answered(living, **known) == known["image_id"]
+    triton.masks.known.clear()
+    await dying.start()
+    assert await answered(dying, **known) == known["image_id"]
+    assert ["IMAGE" in inputs for inputs in triton.masks.requests] == [True] * 3
+
+
+@pytest.mark.parametrize("frontends", ["postgres"], indirect=True)
+async def test_a_request_is_cancelled_at_another_frontend(
+    frontends: list[Frontend], triton: FakeTriton
+) -> None:
+    for each in frontends:
+        await each.start()
+    here, there = frontends
+    triton.masks.behaviour.delay_s = PATIENCE_S
+    asking = asyncio.create_task(asked(here, request_id="click"))
+    async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient() as client:
+        while not triton.masks.live:
+            await asyncio.sleep(0.02)
+        while not asking.done():  # a hint may be lost
+            await client.post(f"{there.url}/api/smart-mask/cancel/click")
+            await asyncio.wait([asking], timeout=1)
+    answer = await asking
+    assert answer.json() == {"detail": "Segmentation request click was cancelled"}
+    assert len(triton.masks.cancelled) == 1
+
+
+@pytest.mark.parametrize("frontends", ["postgres"], indirect=True)
+async def test_without_a_database_only_what_a_frontend_has_is_answered(
+    frontends: list[Frontend], triton: FakeTriton, postgres: PostgresServer
+) -> None:
+    here, there = frontends
+    await here.start()
+    await there.start()
+    known: dict[str, Any] = {"image": None, "image_id": await answered(here)}
+    postgres.kill()
+    assert (await asked(here, **known)).status_code == 200
+    unanswered = await asked(there, **known)
+    assert unanswered.status_code == 503
+    assert unanswered.json()["detail"].startswith("The job store does not answer: ")
+    assert "Retry-After" in unanswered.headers
+    postgres.start()
+    assert await answered(there, **known) == known["image_id"]
