@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What health checks and people ask for before they have a key; nothing here is anybody's.
 OPEN_PATHS = {
     *("/", "/docs", "/redoc", "/openapi.json"),
-    *("/livez", "/ping", "/api/health", "/readyz", "/api/system/health"),
+    *("/livez", "/ping", "/api/health", "/readyz", "/readyz/store", "/api/system/health"),
 }
 # The scripts of /docs.
 OPEN_FOLDER = "/static-offline-docs/"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # What a block may need that this test does not have: ```bash needs=docker,gpu
 NEEDS = {
     "docker": "a Docker engine",
+    "kubernetes": "a Kubernetes cluster",
     "gpu": "an NVIDIA GPU",
     "download": "files from the internet",
     "minutes": "minutes",

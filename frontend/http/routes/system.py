@@ -35,6 +35,13 @@ async def ready(services: Services) -> Health:
     return Health()
 
 
+@router.get("/readyz/store", summary="Ask whether the jobs can be reached")
+async def store_ready(services: Services) -> Health:
+    """Answer whether this frontend reaches its jobs, whatever the Tritons do; if not, 503."""
+    await services.jobs.newest("", limit=1)
+    return Health()
+
+
 @router.get("/api/system/health", summary="Ask how each part is")
 async def system_health(services: Services) -> SystemHealth:
     """Tell how each part is."""

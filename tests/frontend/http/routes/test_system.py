@@ -5,16 +5,44 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from frontend.errors import StoreAwayError
+from frontend.http.app import create_app
+from tests.fakes.web_client import WebClient
+from tests.frontend.conftest import listening
+
 if TYPE_CHECKING:
+    from frontend.settings import Settings
     from tests.fakes.triton_server import FakeTriton
-    from tests.fakes.web_client import WebClient
 
 
-@pytest.mark.parametrize("path", ["/ping", "/livez", "/readyz", "/api/health"])
+@pytest.mark.parametrize("path", ["/ping", "/livez", "/readyz", "/readyz/store", "/api/health"])
 async def test_a_healthy_server_says_so(client: WebClient, path: str) -> None:
     answer = await client.http.get(path)
     assert answer.status_code == 200
     assert answer.json()["status"] == "healthy"
+
+
+async def test_a_store_that_is_away_is_no_matter_of_the_tritons(
+    settings: Settings, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StoreAwayError("The job store does not answer: it is away")
+
+    app = create_app(settings)
+    async with listening(app) as url, WebClient(url) as client:
+        await triton.kill()
+        async with asyncio.timeout(30):
+            while (await client.http.get("/readyz")).status_code == 200:
+                await asyncio.sleep(0.02)
+        assert (await client.http.get("/readyz/store")).status_code == 200
+        await triton.start()
+        with monkeypatch.context() as broken:
+            broken.setattr(app.state.services.jobs.driver, "read", away)
+            answer = await client.http.get("/readyz/store")
+        assert (answer.status_code, answer.json()) == (
+            503,
+            {"detail": "The job store does not answer: it is away"},
+        )
 
 
 async def test_the_system_is_shown_part_by_part(client: WebClient) -> None:
