@@ -12,6 +12,8 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Self
 
+from frontend.supervision import supervised_thread
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
@@ -72,8 +74,8 @@ class Ear:
             heard: what is called.
             followed: whether somebody follows a job, called in any thread.
         """
-        self._thread = threading.Thread(
-            target=self._listen, args=(loop, heard, followed), name="store-ear", daemon=True
+        self._thread = supervised_thread(
+            "store-ear", lambda: self._listen(loop, heard, followed), self._closing.is_set
         )
         self._thread.start()
 

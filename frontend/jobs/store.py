@@ -39,7 +39,7 @@ Entry = tuple[int, JobEvent]
 # A larger piece would hold up every other reader while it is read.
 _PIECE_BYTES = 2**20
 
-ABSENT_S = 5.0
+ABSENT_S = 8.0
 """A worker that has not announced itself for so long is not there."""
 FORMER_S = 2.0
 """The same for one whose name another worker has: it was started anew."""
