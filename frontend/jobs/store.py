@@ -290,7 +290,7 @@ class JobStore(Protocol):
         """Forget what a worker has announced, because it ends."""
 
     async def take_back(self, name: str, worker: str) -> list[str]:
-        """Let the jobs wait again that former workers of a name hold; return their ids.
+        """Forget the former workers of a name, and let their jobs wait again; return these' ids.
 
         Each counts as lost. What a worker holds that has announced itself lately is let alone: two
         may share a name by mistake.

@@ -297,6 +297,7 @@ def take_back(name: str, worker: str, error: str) -> Steps[list[str]]:
     """Let the jobs of a name's former workers wait again; see JobStore."""
     yield from rows("lock")
     found = yield from rows("free_of_former", name, worker, FORMER_S)
+    yield from rows("depart_former", name, worker, FORMER_S)
     for each in found:
         yield from _begin_anew(each["task_id"], error)
     return [each["task_id"] for each in found]

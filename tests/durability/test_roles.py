@@ -168,7 +168,6 @@ async def test_every_replica_tells_the_same_of_every_job(cluster: Cluster) -> No
     assert len(cluster.starts) == len(set(cluster.starts)) == 5
 
 
-@over_both
 async def test_a_killed_dispatcher_that_comes_back_goes_on_at_once(cluster: Cluster) -> None:
     for triton in cluster.tritons:
         triton.hold()

@@ -144,9 +144,18 @@ RETURNING task_id
 SELECT number FROM jobs WHERE lease_until < store_now() LIMIT 1
 
 -- name: of_former
-SELECT number FROM jobs
+SELECT worker FROM jobs
 WHERE worker IS NOT NULL AND worker <> $2
-  AND substr(worker, 1, length(CAST($1 AS TEXT))) = CAST($1 AS TEXT) LIMIT 1
+  AND substr(worker, 1, length(CAST($1 AS TEXT))) = CAST($1 AS TEXT)
+UNION ALL
+SELECT worker FROM workers
+WHERE worker <> $2 AND substr(worker, 1, length(CAST($1 AS TEXT))) = CAST($1 AS TEXT)
+LIMIT 1
+
+-- name: depart_former
+DELETE FROM workers
+WHERE worker <> $2 AND substr(worker, 1, length(CAST($1 AS TEXT))) = CAST($1 AS TEXT)
+  AND seen_at < store_now() - $3
 
 -- name: requeue
 UPDATE jobs SET last_seq = $2, status = 'queued', bytes = bytes + $3 WHERE task_id = $1

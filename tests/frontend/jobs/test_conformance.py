@@ -771,7 +771,9 @@ async def test_one_who_was_started_anew_takes_back_what_its_former_self_had(
     assert not await here.append(lost, 2, step(1))  # if it lives after all
     assert await there.append(mine, 2, step(1))
     assert await here.append(other, 2, step(1))
-    assert [job.job_id for job in (await there.view()).waiting] == ["a", "d"]
+    view = await there.view()
+    assert [job.job_id for job in view.waiting] == ["a", "d"]
+    assert view.tritons == []
     # It counts as an attempt.
     again = await claimed(here, "me/1")
     assert (again.job_id, again.attempt) == ("a", 2)
