@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -65,6 +66,7 @@ class Client:
 
     def __init__(self, url: str, key: str = "") -> None:
         self._url = url
+        self._was_there = False
         if not (key.isascii() and key.isprintable()):
             raise ApiError("the API key has characters that no key has")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -84,13 +86,17 @@ class Client:
     def submit(self, request: Mapping[str, Any]) -> str:
         """Start an edit and return its task id.
 
+        If the answer is lost, ask again by a key, so that there is one edit and no second.
+
         Args:
             request: the fields of GenerationRequest; images in base64.
 
         Raises:
             ApiError: the request was refused.
         """
-        return str(self._call("POST", "/api/generate/async", json=dict(request))["task_id"])
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        path = "/api/generate/async"
+        return str(self._ask("POST", path, json=dict(request), headers=headers)["task_id"])
 
     def follow(self, task_id: str) -> Iterator[JobUpdate]:
         """Yield the job's events, each once and in order; the last one is its end.
@@ -143,7 +149,7 @@ class Client:
             ApiError: the job is not done.
         """
         params = {"debug": str(debug).lower()}
-        return self._call("GET", f"/api/generate/result/{task_id}", params=params)
+        return self._ask("GET", f"/api/generate/result/{task_id}", params=params)
 
     def status(self, task_id: str) -> dict[str, Any]:
         """Return the fields of a job's TaskStatus.
@@ -151,7 +157,7 @@ class Client:
         Raises:
             ApiError: no such job.
         """
-        return self._call("GET", f"/api/generate/status/{task_id}")
+        return self._ask("GET", f"/api/generate/status/{task_id}")
 
     def tasks(self, **query: Any) -> dict[str, Any]:
         """Return a page of jobs, newest first: `tasks` and `next_before`.
@@ -162,7 +168,7 @@ class Client:
         Raises:
             ApiError: the request was refused.
         """
-        return self._call("GET", "/api/generate", params=query)
+        return self._ask("GET", "/api/generate", params=query)
 
     def mask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return a mask: `mask_base64` (PNG), `image_id`, `request_id`, `score` and more.
@@ -196,11 +202,30 @@ class Client:
                 if event.data:  # the event's number comes in a block without data
                     yield event
 
+    def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """Do as `_call`; ask a server again that was there and is away, as `follow` does."""
+        failures = 0
+        while True:
+            try:
+                return self._call(method, path, **options)
+            except ApiError as error:
+                lost = error.__cause__
+                if not isinstance(lost, httpx.TransportError):
+                    raise
+                away = isinstance(lost, (httpx.ConnectError, httpx.ConnectTimeout))
+                self._was_there |= not away
+                failures += 1
+                most = _RESTART_RECONNECTS if away else _RECONNECTS
+                if not self._was_there or failures > most:
+                    raise
+            time.sleep(_RECONNECT_PAUSE_S)
+
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TransportError as error:
             raise ApiError(f"no frontend answers at {self._url}: {error}") from error
+        self._was_there = True
         if response.is_error:
             raise _api_error(response)
         try:

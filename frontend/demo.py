@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from frontend.cli import console as cli
-from frontend.cli import overlay, progress
+from frontend.cli import launching, overlay, progress
 from frontend.client import ApiError, Client
 from frontend.domain.jobs import JobStatus
 from frontend.launcher import ports
@@ -113,8 +113,8 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo-output"),
 ) -> None:
     """Start Triton and the frontend, mask and edit the sample pictures over REST and SSE, stop."""
-    cli.stop_on_signals()
-    settings = cli.read_settings().model_copy(
+    launching.stop_on_signals()
+    settings = launching.read_settings().model_copy(
         update={
             **dict(zip(PORTS, ports.free(len(PORTS)), strict=True)),
             "triton_url": "",
@@ -146,7 +146,7 @@ def main(
             console.print("Stopping...")
             stopping = time.time()
     except LaunchError as error:
-        cli.fail_to_launch(error)
+        launching.fail_to_launch(error)
     except ApiError as error:
         cli.fail(str(error), cli.FAILED)
     except KeyboardInterrupt:

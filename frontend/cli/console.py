@@ -5,23 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 import re
-import signal
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import pydantic
 import typer
 from PIL import Image
-from pydantic_settings import SettingsError
 from rich.console import Console
-
-from frontend.settings import Settings, unknown
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from frontend.launcher.errors import LaunchError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -54,57 +46,10 @@ console = PlainConsole(soft_wrap=True, highlight=False, markup=False)
 stderr = PlainConsole(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
-def read_settings() -> Settings:
-    """Return the settings, or say which variable is wrong and exit.
-
-    A variable that is no setting gets a line and does no harm.
-    """
-    for name, meant in unknown(os.environ).items():
-        hint = f"; {meant} is one" if meant else ""
-        stderr.print(f"artmancer: warning: {name} is no setting and has no effect{hint}")
-    try:
-        return Settings()
-    except SettingsError as error:  # not even JSON
-        stderr.print(f"artmancer: {error}: {error.__cause__}")
-        raise typer.Exit(BAD_INPUT) from error
-    except pydantic.ValidationError as error:
-        for problem in error.errors():
-            variable = f"ARTMANCER_{problem['loc'][0]}".upper()
-            stderr.print(f"artmancer: {variable}: {problem['msg']}")
-        raise typer.Exit(BAD_INPUT) from error
-
-
-def stop_on_signals() -> None:
-    """Make the first SIGINT, SIGTERM or SIGHUP a KeyboardInterrupt, and ignore later ones.
-
-    The stop that follows bounds its own time, and must not be left half done.
-    """
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is
-        numbers.append(signal.SIGHUP)
-
-    def interrupt(_number: int, _frame: object) -> NoReturn:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for number in numbers:
-        signal.signal(number, interrupt)
-
-
 def fail(problem: str, code: int) -> NoReturn:
     """Say what is wrong in one line, and exit."""
     stderr.print(f"artmancer: {problem}")
     raise typer.Exit(code)
-
-
-def fail_to_launch(error: LaunchError) -> NoReturn:
-    """Say why nothing runs, and exit."""
-    if error.log_tail:
-        stderr.print(error.log_tail)
-    for problem in error.problems:
-        stderr.print(f"artmancer: {problem}")
-    raise typer.Exit(FAILED)
 
 
 def read(path: Path) -> bytes:

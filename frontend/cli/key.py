@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from frontend import keys
 from frontend.cli.console import BAD_INPUT, console, fail, stderr
 
 key = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -26,6 +25,8 @@ def new(
     The key is shown this once. Clients send it as `Authorization: Bearer <key>`; artmancer's own
     commands take it from ARTMANCER_API_KEY.
     """
+    from frontend import keys  # with pydantic, a quarter of a command's start
+
     try:
         made, lines = keys.make(name)
     except keys.KeysError as error:

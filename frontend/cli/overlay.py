@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from model_kit.pictures import decode_rgb
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -44,6 +42,8 @@ def draw(
     Returns:
         RGB, of the upright photograph's size.
     """
+    from model_kit.pictures import decode_rgb  # with numpy, a quarter of a command's start
+
     picture = Image.fromarray(decode_rgb(image, MAX_PIXELS))
     with Image.open(io.BytesIO(mask)) as opened:
         cover = opened.convert("L")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from frontend.cli.console import console, fail_to_launch, read_settings, stop_on_signals
-from frontend.launcher import installation
-from frontend.launcher.errors import LaunchError
+from frontend.cli.console import console
 
 
 def serve() -> None:
@@ -13,8 +11,13 @@ def serve() -> None:
     Everything is set by environment variables ARTMANCER_*. Ctrl-C or SIGTERM stops it, with exit
     code 0.
     """
+    # Here, because they build on the whole server, which the clients do without.
+    from frontend.cli.launching import fail_to_launch, read_settings, stop_on_signals
+    from frontend.launcher import installation
+    from frontend.launcher.errors import LaunchError
+
     settings = read_settings()
-    from frontend.serving import running  # builds on the whole server; the clients do without
+    from frontend.serving import running  # after the settings, whose mistakes show at once
 
     try:
         stop_on_signals()

@@ -80,6 +80,10 @@ class Script:
     """Set when the test is over."""
     submitting: threading.Event = field(default_factory=threading.Event)
     """Set once an edit was submitted."""
+    lost_answers: int = 0
+    """To how many submissions and fetches of a result the connection ends without an answer."""
+    keys: list[str | None] = field(default_factory=list)
+    """The Idempotency-Key of each submission, in order."""
     accept: threading.Event | None = None
     """Where set, the answer to a submission waits for it."""
 
@@ -109,6 +113,11 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
+        def loses_its_answer(self) -> bool:
+            script.lost_answers -= 1
+            self.close_connection = script.lost_answers >= 0
+            return self.close_connection
+
         def do_POST(self) -> None:
             script.authorizations.append(self.headers.get("Authorization"))
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -126,7 +135,10 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
                     self.mask()
                     return
                 script.submitted = json.loads(body)
+                script.keys.append(self.headers.get("Idempotency-Key"))
                 script.submitting.set()
+                if self.loses_its_answer():
+                    return
                 if script.accept:
                     script.accept.wait()
                 self.answer(200, json.dumps({"task_id": TASK}).encode())
@@ -136,6 +148,8 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
             if self.path == f"/api/generate/stream/{TASK}":
                 self.stream()
             elif self.path.partition("?")[0] == f"/api/generate/result/{TASK}":
+                if self.loses_its_answer():
+                    return
                 image = base64.b64encode(picture()).decode()
                 self.answer(200, json.dumps({"image": image, "generation_time": 1.25}).encode())
             elif self.path == f"/api/generate/status/{TASK}":

@@ -104,6 +104,38 @@ def test_a_request_goes_out_as_it_is() -> None:
     assert script.submitted == {"prompt": "x", "seed": 1}
 
 
+def test_a_lost_answer_is_asked_for_again_by_one_key() -> None:
+    script = Script(WHOLE_JOB, lost_answers=3)
+    with serving(script) as url, Client(url) as client:
+        assert client.submit({}) == TASK
+    assert len(script.keys) == 4
+    assert len(set(script.keys)) == 1
+    assert script.keys[0]
+
+
+def test_each_edit_has_a_key_of_its_own() -> None:
+    script = Script(WHOLE_JOB)
+    with serving(script) as url, Client(url) as client:
+        for _ in range(2):
+            client.submit({})
+    assert len(set(script.keys)) == 2
+
+
+def test_a_lost_result_is_fetched_again() -> None:
+    script = Script(WHOLE_JOB, lost_answers=2)
+    with serving(script) as url, Client(url) as client:
+        assert client.result(TASK)["image"]
+
+
+def test_answers_that_are_always_lost_are_given_up() -> None:
+    script = Script(WHOLE_JOB, lost_answers=1000)
+    with serving(script) as url, Client(url) as client:
+        for ask in (lambda: client.submit({}), lambda: client.result(TASK)):
+            with pytest.raises(ApiError, match="no frontend answers"):
+                ask()
+    assert len(script.keys) == 6
+
+
 @pytest.mark.parametrize(
     ("answer", "detail"),
     [
