@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from frontend.cli.console import stop_on_signals
+from frontend.cli.launching import stop_on_signals
 from frontend.dispatch import dispatcher
 from frontend.http import app
 from frontend.jobs.postgres import PostgresDriver
