@@ -212,8 +212,18 @@ class Board:
             await self._end_waiting(job.job_id, JobStatus.ERROR, error)
 
     async def _end_waiting(self, job_id: str, status: JobStatus, error: str) -> None:
-        if await self._store.end_waiting(job_id, status, error):
-            log.info("job_ended", task_id=job_id, status=status, error=error)
+        if not await self._store.end_waiting(job_id, status, error):
+            return
+        entries = [event for _, event in await self._store.read(job_id)]
+        log.info(
+            "job_ended",
+            task_id=job_id,
+            status=entries[-1].status,
+            error=entries[-1].error,
+            steps=entries[-1].total_steps,
+            queued_seconds=round(entries[-1].at - entries[0].at, 3),
+            run_seconds=0.0,
+        )
 
     def _as_queued(self, event: JobEvent, place: Place) -> JobEvent:
         """Return a waiting job's event with how it stands now."""
