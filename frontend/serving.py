@@ -74,7 +74,7 @@ def running(settings: Settings) -> Iterator[Serving]:
         _check_door(settings)
         listener = stack.enter_context(_bind(settings.host, settings.port))
         triton = None
-        if not settings.triton_url:
+        if settings.dispatches and not settings.triton_url:
             own = installation.loading_file(settings.triton_grpc_port)
             settings = settings.model_copy(update={"loading_file": settings.loading_file or own})
             triton = stack.enter_context(Supervisor(settings))
@@ -83,7 +83,7 @@ def running(settings: Settings) -> Iterator[Serving]:
             target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True
         )
         thread.start()
-        stack.callback(_stop, server, thread)
+        stack.callback(_stop, server, thread, settings.drain_s)
         while not server.started:
             if not thread.is_alive():
                 raise LaunchError("the HTTP server did not start")
@@ -123,6 +123,8 @@ class _Server(uvicorn.Server):
 
 def _check_door(settings: Settings) -> None:
     """Refuse to serve everybody by mistake, or with a keys file that cannot be used."""
+    if not settings.serves:
+        return  # it has no work to give to anybody
     if settings.keys_file is not None:
         try:
             Keys(settings.keys_file)
@@ -159,6 +161,6 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _stop(server: uvicorn.Server, thread: threading.Thread) -> None:
+def _stop(server: uvicorn.Server, thread: threading.Thread, drain_s: float) -> None:
     server.should_exit = True
-    thread.join(_STOP_TIMEOUT_S)
+    thread.join(_STOP_TIMEOUT_S + drain_s)

@@ -7,7 +7,7 @@ import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ Bytes = Annotated[int, Field(ge=1)]
 
 CHECKOUT = Path(__file__).parents[1]
 PREFIX = "ARTMANCER_"
+SERVE, DISPATCH = "serve", "dispatch"
 # Read by the command line, and by docker-compose.yml.
 OTHER_VARIABLES = {
     *("ARTMANCER_URL", "ARTMANCER_API_KEY", "ARTMANCER_BIND", "ARTMANCER_TAG"),
@@ -168,6 +169,19 @@ class Settings(BaseSettings):
         default=2, ge=1, le=64, description="maximum number of jobs that one Triton has at once"
     )
     result_ttl_s: Seconds = Field(default=3600.0, description="seconds that a finished job is kept")
+    roles: str = Field(
+        default="serve,dispatch",
+        description="what this process does: `serve` answers clients, `dispatch` gives jobs to the "
+        "Tritons; with a comma between: both. All processes need the same jobs: one state folder "
+        "on one machine, or one ARTMANCER_STORE_URL",
+    )
+    drain_s: float = Field(
+        default=0,
+        ge=0,
+        allow_inf_nan=False,
+        description="seconds that the running jobs may take to end when the server stops; those "
+        "that have not ended begin anew at the next start",
+    )
     state_folder: Path | None = Field(
         default=None,
         description="folder of what outlives the frontend: its jobs, in one file of SQLite; on a "
@@ -284,6 +298,29 @@ class Settings(BaseSettings):
         if len(set(urls)) < len(urls):
             raise ValueError("names a Triton twice")
         return ",".join(urls)
+
+    @field_validator("roles")
+    @classmethod
+    def _check_roles(cls, value: str, info: ValidationInfo) -> str:
+        roles = {role.strip() for role in value.split(",")}
+        if not roles <= {SERVE, DISPATCH}:
+            raise ValueError(f"must be {SERVE}, {DISPATCH}, or both with a comma between")
+        if DISPATCH not in roles and not info.data.get("triton_url"):
+            raise ValueError(
+                f"a process that only serves launches no Triton: set {PREFIX}TRITON_URL, where it "
+                "asks for masks"
+            )
+        return ",".join(sorted(roles, reverse=True))
+
+    @property
+    def serves(self) -> bool:
+        """Whether this process answers clients."""
+        return SERVE in self.roles.split(",")
+
+    @property
+    def dispatches(self) -> bool:
+        """Whether this process gives jobs to the Tritons."""
+        return DISPATCH in self.roles.split(",")
 
     @property
     def reached_from_outside(self) -> bool:

@@ -25,7 +25,10 @@ def serve() -> None:
             log = installation.log_file(settings.triton_grpc_port)
             console.print(f"Starting Triton and loading the models; its log is {log}")
         with running(settings) as serving:
-            console.print(f"ArtMancer is ready: {serving.url} (API: {serving.url}/docs)")
+            if settings.serves:
+                console.print(f"ArtMancer is ready: {serving.url} (API: {serving.url}/docs)")
+            else:
+                console.print(f"ArtMancer dispatches; how it stands: {serving.url}/readyz")
             console.print(f"Triton listens for gRPC on {settings.triton_grpc_urls[0]}")
             serving.wait()
     except LaunchError as error:

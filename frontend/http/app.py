@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
@@ -21,9 +22,17 @@ from frontend.http.head import HeadAsGet
 from frontend.http.names import KnownNames
 from frontend.http.refusals import RefusalLog
 from frontend.http.repeats import Repeats
-from frontend.http.routes import generate, masks, not_built, system, visualization
+from frontend.http.routes import (
+    dispatching,
+    generate,
+    masks,
+    not_built,
+    system,
+    visualization,
+)
 from frontend.http.safe_headers import SafeHeaders
 from frontend.jobs import places
+from frontend.jobs.board import Board
 from frontend.jobs.sql_pictures import SqlPictures
 from frontend.jobs.submissions import Submissions
 from frontend.jobs.sweeper import Sweeper
@@ -44,7 +53,8 @@ from frontend.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from fastapi import FastAPI
+    from frontend.jobs.sql_store import SqlStore
+    from frontend.jobs.store import JobStore
 
 MODULES = (generate, masks, visualization, not_built, system)
 TAGS = [
@@ -68,6 +78,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or Settings()
     logs.configure(settings.log_level)
+    if not settings.serves:
+        return _dispatching_app(settings)
     keys = Keys(settings.keys_file) if settings.keys_file else None
 
     @contextlib.asynccontextmanager
@@ -115,47 +127,96 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
+def _dispatching_app(settings: Settings) -> FastAPI:
+    """Build the app of a process that gives jobs to Tritons and serves no client."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _jobs(settings) as jobs, _dispatcher(settings, jobs) as dispatcher:
+            app.state.check_ready = dispatcher.require
+            yield
+
+    app = FastAPI(
+        openapi_url=None,
+        lifespan=lifespan,
+        exception_handlers=answers.HANDLERS,
+        routes=dispatching.router.routes,
+    )
+    app.state.refusals = RefusalLog()
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(CrashAnswer, refusals=app.state.refusals)
+    return app
+
+
 @contextlib.asynccontextmanager
 async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppServices]:
-    clients = [TritonClient(url) for url in settings.triton_grpc_urls]
     images = ImageWorkers(settings)
+    kept = settings.image_store_bytes, settings.image_store_ttl_s
+    cache = ImageStore(*kept)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(images.close)
+        jobs = await stack.enter_async_context(_jobs(settings))
+        if settings.dispatches:
+            await stack.enter_async_context(_dispatcher(settings, jobs))
+        board = await stack.enter_async_context(
+            Board(jobs, settings.max_queue_size, settings.recovery_timeout_s)
+        )
+        clients = await stack.enter_async_context(_clients(settings))
+        timeout_s = settings.ping_timeout_s
+        watches = [
+            TritonWatch(client, SMART_MASK, client.cancel_mask, timeout_s) for client in clients
+        ]
+        pictures = await stack.enter_async_context(Pictures(cache, SqlPictures(jobs.driver, *kept)))
+        masks = await stack.enter_async_context(
+            MaskService(settings, cache, pictures, jobs, watches, images)
+        )
+        yield AppServices(
+            settings,
+            keys,
+            images,
+            jobs,
+            board,
+            Submissions(jobs, board),
+            Repeats(jobs),
+            cache,
+            masks,
+            Holdings("event streams", settings.max_connections // 2, settings.owner_fraction),
+            Displays(images.webp),
+        )
+
+
+@contextlib.asynccontextmanager
+async def _jobs(settings: Settings) -> AsyncIterator[SqlStore]:
+    """Open the store of jobs, and keep it and this process tidy."""
     jobs = await places.open_store(settings)
     housekeeping = (
         supervised_task("sweeper", Sweeper(jobs, LEASE_S).run()),
         supervised_task("memory", memory.run()),
     )
-    kept = settings.image_store_bytes, settings.image_store_ttl_s
-    cache = ImageStore(*kept)
-    timeout_s = settings.ping_timeout_s
-    edit_watches = [
-        TritonWatch(client, IMAGE_EDIT, client.cancel_edit, timeout_s) for client in clients
-    ]
-    mask_watches = [
-        TritonWatch(client, SMART_MASK, client.cancel_mask, timeout_s) for client in clients
-    ]
     try:
-        async with (
-            Dispatcher(settings, jobs, edit_watches) as dispatcher,
-            Pictures(cache, SqlPictures(jobs.driver, *kept)) as pictures,
-            MaskService(settings, cache, pictures, jobs, mask_watches, images) as masks,
-        ):
-            yield AppServices(
-                settings,
-                keys,
-                images,
-                jobs,
-                dispatcher,
-                Submissions(jobs, dispatcher),
-                Repeats(jobs),
-                cache,
-                masks,
-                Holdings("event streams", settings.max_connections // 2, settings.owner_fraction),
-                Displays(images.webp),
-            )
+        yield jobs
     finally:
         for task in housekeeping:
             task.cancel()
-        images.close()
         await jobs.close()
+
+
+@contextlib.asynccontextmanager
+async def _dispatcher(settings: Settings, jobs: JobStore) -> AsyncIterator[Dispatcher]:
+    timeout_s = settings.ping_timeout_s
+    async with _clients(settings) as clients:
+        watches = [
+            TritonWatch(client, IMAGE_EDIT, client.cancel_edit, timeout_s) for client in clients
+        ]
+        async with Dispatcher(settings, jobs, watches) as dispatcher:
+            yield dispatcher
+
+
+@contextlib.asynccontextmanager
+async def _clients(settings: Settings) -> AsyncIterator[list[TritonClient]]:
+    clients = [TritonClient(url) for url in settings.triton_grpc_urls]
+    try:
+        yield clients
+    finally:
         for client in clients:
             await client.close()

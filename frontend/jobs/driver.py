@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from frontend.jobs.statements import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from frontend.jobs.statements import Steps
 
 T = TypeVar("T")
+
+
+Topics = Callable[[T], Sequence[str]]
+"""The outcome of a transaction to the topics that it was about."""
+
+
+def no_topics(_outcome: object) -> Sequence[str]:
+    """Return none."""
+    return ()
 
 
 class StoreRefusedError(Exception):
@@ -52,22 +61,28 @@ class Driver(Protocol):
     A future is a transaction that was begun: it goes on if nobody awaits it any more.
     """
 
-    def write(self, steps: Steps[T], topics: Sequence[str] = ()) -> asyncio.Future[T]:
+    def write(self, steps: Steps[T], topics: Topics[T] = no_topics) -> asyncio.Future[T]:
         """Run a transaction that writes rows; it is on the disk when it returns.
 
         Args:
             steps: the transaction.
-            topics: what other processes are told that it was about, if they can be told.
+            topics: what other processes are told that it was about, by its outcome.
         """
 
-    def write_part(self, steps: Steps[T]) -> asyncio.Future[T]:
-        """Run a transaction that writes a part of a blob; the next `write` brings it to disk."""
+    def write_part(self, steps: Steps[T], topics: Topics[T] = no_topics) -> asyncio.Future[T]:
+        """Do as `write` does, without waiting for the disk: the next `write` does so for both.
+
+        For parts of blobs, which count by what `write` adds, and for what soon changes anyway.
+        """
 
     def read(self, steps: Steps[T]) -> asyncio.Future[T]:
         """Run a transaction that only reads."""
 
-    def listen(self, heard: Callable[[str], None]) -> None:
-        """Call `heard` with the topics of what other processes write, if they can tell.
+    def listen(self, heard: Callable[[str], None], followed: Callable[[], bool]) -> None:
+        """Call `heard` with the topics of what other processes write.
+
+        Where that takes looking for it, it is looked for more often while `followed` says that
+        somebody follows a job.
 
         That is a hint: it may be lost, doubled or early.
         """

@@ -66,7 +66,7 @@ async def try_out(settings: Settings) -> None:
     """
     store = await open_store(settings)
     try:
-        await store.waiting()  # opening reads the first page of a file alone
+        await store.view()  # opening reads the first page of a file alone
     except StoreAwayError as error:
         if settings.store_url:
             raise StoreRefusedError(error.detail) from error

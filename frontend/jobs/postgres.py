@@ -12,13 +12,14 @@ import asyncpg
 
 from frontend.errors import ClosingError, StoreAwayError
 from frontend.jobs import statements
-from frontend.jobs.driver import StoreRefusedError, check_version
+from frontend.jobs.driver import StoreRefusedError, check_version, no_topics
 from frontend.jobs.statements import SCHEMA_VERSION
 from frontend.supervision import supervised_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from frontend.jobs.driver import Topics
     from frontend.jobs.statements import Row, Steps
 
 T = TypeVar("T")
@@ -80,19 +81,23 @@ class PostgresDriver:
             raise
         return cls(url, pool)
 
-    def write(self, steps: Steps[T], topics: Sequence[str] = ()) -> asyncio.Future[T]:
+    def write(self, steps: Steps[T], topics: Topics[T] = no_topics) -> asyncio.Future[T]:
         """Run a transaction that writes rows."""
         return self._begin(steps, topics)
 
-    def write_part(self, steps: Steps[T]) -> asyncio.Future[T]:
+    def write_part(self, steps: Steps[T], topics: Topics[T] = no_topics) -> asyncio.Future[T]:
         """Run a transaction that writes a part of a blob."""
-        return self._begin(steps)
+        return self._begin(steps, topics)
 
     def read(self, steps: Steps[T]) -> asyncio.Future[T]:
         """Run a transaction that only reads; all its statements see one state."""
         return self._begin(steps, isolation="repeatable_read", readonly=True)
 
-    def listen(self, heard: Callable[[str], None]) -> None:
+    def listen(
+        self,
+        heard: Callable[[str], None],
+        followed: Callable[[], bool],  # noqa: ARG002 (nothing has to be looked for)
+    ) -> None:
         """Call `heard` with the topics of what other processes write."""
         self._ear = supervised_task("store-ear", self._listen(heard))
 
@@ -116,7 +121,7 @@ class PostgresDriver:
                 await self._pool.close()
 
     def _begin(
-        self, steps: Steps[T], topics: Sequence[str] = (), **options: Any
+        self, steps: Steps[T], topics: Topics[T] = no_topics, **options: Any
     ) -> asyncio.Future[T]:
         if self._closed:
             raise ClosingError()
@@ -125,14 +130,14 @@ class PostgresDriver:
         task.add_done_callback(self._begun.discard)
         return task
 
-    async def _transact(self, steps: Steps[T], topics: Sequence[str], options: dict[str, Any]) -> T:
+    async def _transact(self, steps: Steps[T], topics: Topics[T], options: dict[str, Any]) -> T:
         with _away():
             async with (
                 self._pool.acquire(timeout=TIMEOUT_S) as connection,
                 connection.transaction(**options),
             ):
                 outcome = await self._drive(connection, steps)
-                for topic in topics:
+                for topic in topics(outcome):
                     await connection.execute(_NOTIFY, CHANNEL, self._name + topic)
         return outcome
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from frontend.domain.edits import EditParams, Stage
 from frontend.domain.jobs import JobEvent, JobStatus
+from frontend.domain.tritons import TritonState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,18 @@ def event_of(data: str, preview: bytes) -> JobEvent:
     if fields["computed_sizes"] is not None:
         fields["computed_sizes"] = tuple(tuple(size) for size in fields["computed_sizes"])
     return JobEvent(**fields, preview=preview)
+
+
+def triton_json(state: TritonState) -> str:
+    """Return how a Triton stands as JSON."""
+    return json.dumps(dataclasses.asdict(state), separators=(",", ":"))
+
+
+def triton_of(data: str) -> TritonState:
+    """Return what `triton_json` has written."""
+    fields: dict[str, Any] = json.loads(data)
+    fields["adapters"] = tuple(fields["adapters"])
+    return TritonState(**fields)
 
 
 def params_json(params: EditParams) -> str:

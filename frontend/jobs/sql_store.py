@@ -15,6 +15,7 @@ from frontend.errors import (
     UnavailableError,
 )
 from frontend.jobs import rules, transactions
+from frontend.jobs.driver import no_topics
 from frontend.jobs.records import params_of, pictures_of
 from frontend.jobs.statements import rows
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
     from frontend.domain.edits import EditParams, EditResult
     from frontend.domain.jobs import JobEvent
-    from frontend.jobs.driver import Driver
+    from frontend.domain.tritons import TritonState
+    from frontend.jobs.driver import Driver, Topics
     from frontend.jobs.statements import Steps
-    from frontend.jobs.store import Claim, Created, Entry, Held, Key, Listed, NewJob, Waiting
+    from frontend.jobs.store import Claim, Created, Entry, Held, Key, Listed, NewJob, View
     from frontend.jobs.transactions import Bounds
 
 T = TypeVar("T")
@@ -40,7 +42,8 @@ ORPHANS_EACH_S = 60.0
 LOOK_S = 1.0
 """Who waits looks so often at what another process may have written."""
 LOST_TEXT = "500: what ran the job was lost, and it is not begun anew"
-_WORK = ""  # the topic of waiting jobs; other topics are job ids
+# Topics; the others are job ids.
+_STANDING = {_WORK := "work", _CHANGES := "changes", _CANCELS := "cancels"}
 
 
 class SqlStore:
@@ -59,10 +62,11 @@ class SqlStore:
         self._listeners: dict[str, set[asyncio.Event]] = {}
         # Reads that have begun, by job and number.
         self._reading: dict[str, dict[int, asyncio.Future[tuple[list[Entry], bool]]]] = {}
+        self._followers = 0
         self._hearers: dict[str, Callable[[str], None]] = {}
         self._orphans_due = 0.0
         self._closing = False
-        driver.listen(self._wake)
+        driver.listen(self._wake, lambda: self._followers > 0)
 
     @property
     def driver(self) -> Driver:
@@ -87,7 +91,8 @@ class SqlStore:
         for name, data in pictures.items():
             await self._put(job.job_id, f"input/{name}", data)
         try:
-            created = await self._write(transactions.create(job, self._bounds, size), _WORK)
+            steps = transactions.create(job, self._bounds, size)
+            created = await self._write(steps, _always(_WORK, _CHANGES))
         except StoreAwayError:
             raise  # the row may be there; if it is not, a sweep takes the pictures
         except ServingError:
@@ -163,17 +168,43 @@ class SqlStore:
 
     async def end_waiting(self, job_id: str, status: JobStatus, error: str) -> bool:
         """See JobStore."""
-        return await self._write(transactions.end_waiting(job_id, status, error), job_id)
+        return await self._write(
+            transactions.end_waiting(job_id, status, error),
+            lambda ended: (job_id, _CHANGES) if ended else (_CANCELS,),
+        )
 
-    async def waiting(self) -> list[Waiting]:
+    async def view(self) -> View:
         """See JobStore."""
-        return await self._driver.read(transactions.waiting())
+        return await self._driver.read(transactions.view())
+
+    def changes(self) -> AbstractContextManager[asyncio.Event]:
+        """See JobStore."""
+        return self._listening(_CHANGES)
 
     # --- for a dispatcher ---
 
+    async def announce(self, worker: str, states: Sequence[TritonState]) -> None:
+        """See JobStore."""
+        # Not waiting for the disk: an idle server does this each second.
+        steps = transactions.announce(worker, states)
+        await self._write(steps, _always(_CHANGES), lasts=False)
+
+    async def depart(self, worker: str) -> None:
+        """See JobStore."""
+        await self._write(transactions.depart(worker), _always(_CHANGES), lasts=False)
+
+    async def take_back(self, name: str, worker: str) -> list[str]:
+        """See JobStore."""
+        if not await self._driver.read(rows("of_former", name, worker)):
+            return []
+        return await self._write(transactions.take_back(name, worker, LOST_TEXT), _freed)
+
     async def claim(self, worker: str, task_types: Collection[str], lease_s: float) -> Claim | None:
         """See JobStore."""
-        return await self._write(transactions.claim(worker, task_types, lease_s))
+        return await self._write(
+            transactions.claim(worker, task_types, lease_s),
+            lambda claim: (_CHANGES,) if claim else (),
+        )
 
     async def params(self, job_id: str) -> EditParams:
         """See JobStore."""
@@ -184,7 +215,8 @@ class SqlStore:
 
     async def append(self, claim: Claim, seq: int, event: JobEvent) -> bool:
         """See JobStore."""
-        return await self._write(transactions.append(claim, seq, event, self._bounds), claim.job_id)
+        steps = transactions.append(claim, seq, event, self._bounds)
+        return await self._write(steps, _always(claim.job_id))
 
     async def end(
         self, claim: Claim, seq: int, event: JobEvent, result: EditResult | None = None
@@ -197,7 +229,7 @@ class SqlStore:
         steps = transactions.end(claim, seq, event, size, self._bounds)
         ended = False
         try:
-            ended = await self._write(steps, claim.job_id)
+            ended = await self._write(steps, _always(claim.job_id, _WORK, _CHANGES))
         finally:
             if result is not None and not ended:
                 with contextlib.suppress(ServingError):
@@ -206,7 +238,8 @@ class SqlStore:
 
     async def give_back(self, claim: Claim, lost: str | None = None) -> bool:
         """See JobStore."""
-        return await self._write(transactions.give_back(claim, lost), claim.job_id, _WORK)
+        steps = transactions.give_back(claim, lost)
+        return await self._write(steps, _always(claim.job_id, _WORK, _CHANGES))
 
     async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[Held]:
         """See JobStore."""
@@ -217,9 +250,9 @@ class SqlStore:
 
     async def reap(self) -> list[str]:
         """See JobStore."""
-        reaped = await self._write(transactions.reap(LOST_TEXT), _WORK)
-        self._wake(*reaped)
-        return reaped
+        if not await self._driver.read(rows("overdue")):
+            return []
+        return await self._write(transactions.reap(LOST_TEXT), _freed)
 
     async def sweep(self) -> None:
         """See JobStore."""
@@ -229,7 +262,7 @@ class SqlStore:
         gone = False
         while found := await self._driver.read(transactions.expired(self._ttl_s)):
             gone = True
-            await self._write(transactions.forget(found), *found)
+            await self._write(transactions.forget(found), _always(*found))
         # Less often, because it looks at every blob that is kept.
         if (now := asyncio.get_running_loop().time()) >= self._orphans_due:
             self._orphans_due = now + ORPHANS_EACH_S
@@ -243,8 +276,12 @@ class SqlStore:
         """See JobStore."""
         return self._listening(_WORK)
 
+    def cancels(self) -> AbstractContextManager[asyncio.Event]:
+        """See JobStore."""
+        return self._listening(_CANCELS)
+
     async def tell(self, kind: str, text: str) -> None:
-        """Tell other processes something that is no job's, if the driver can; a hint, as all are.
+        """Tell other processes something that is no job's; a hint, as all are.
 
         Args:
             kind: who is to hear it, see `hear`.
@@ -253,7 +290,7 @@ class SqlStore:
         Raises:
             StoreAwayError: it cannot be told now.
         """
-        await self._driver.write(_nothing(), (kind + text,))
+        await self._driver.write_part(_nothing(), _always(kind + text))
 
     def hear(self, kind: str, heard: Callable[[str], None]) -> None:
         """Call `heard` with what other processes tell of this kind, which ends with a colon."""
@@ -284,9 +321,17 @@ class SqlStore:
 
     # --- wake-ups: hints, which a process that dies may not give ---
 
-    async def _write(self, steps: Steps[T], *topics: str) -> T:
-        future = self._driver.write(steps, topics)
-        future.add_done_callback(lambda _: self._wake(*topics))
+    async def _write(
+        self, steps: Steps[T], topics: Topics[T] = no_topics, *, lasts: bool = True
+    ) -> T:
+        write = self._driver.write if lasts else self._driver.write_part
+        future = write(steps, topics)
+
+        def wake(done: asyncio.Future[T]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._wake(*topics(done.result()))
+
+        future.add_done_callback(wake)
         # It goes on without its caller, and must wake whom it concerns.
         return await asyncio.shield(future)
 
@@ -297,9 +342,11 @@ class SqlStore:
         woken = asyncio.Event()
         listeners = self._listeners.setdefault(topic, set())
         listeners.add(woken)
+        self._followers += topic not in _STANDING
         try:
             yield woken
         finally:
+            self._followers -= topic not in _STANDING
             listeners.discard(woken)
             if not listeners and self._listeners.get(topic) is listeners:
                 del self._listeners[topic]
@@ -313,6 +360,16 @@ class SqlStore:
             self._reading.pop(topic, None)
             for woken in self._listeners.get(topic, ()):
                 woken.set()
+
+
+def _always(*topics: str) -> Callable[[object], Sequence[str]]:
+    """Return what names these topics whatever the outcome is."""
+    return lambda _: topics
+
+
+def _freed(job_ids: list[str]) -> Sequence[str]:
+    """Return whom it concerns that jobs wait again."""
+    return (*job_ids, _WORK, _CHANGES) if job_ids else ()
 
 
 def _nothing() -> Steps[None]:

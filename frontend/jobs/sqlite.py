@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from frontend.errors import ClosingError, StoreAwayError
 from frontend.jobs import statements
-from frontend.jobs.driver import check_version, refused
+from frontend.jobs.driver import check_version, no_topics, refused
+from frontend.jobs.sqlite_ear import Ear
 from frontend.jobs.statements import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from frontend.jobs.driver import Topics
     from frontend.jobs.statements import Row, Statement, Steps
 
 T = TypeVar("T")
@@ -60,23 +62,20 @@ class SqliteDriver:
                 self._reads = opened.enter_context(_Lane("store-reads", path, "NORMAL"))
                 _prepare(self._rows.connection, path)
                 self._file = _identity(path)
+                self._ear = opened.enter_context(Ear(path))
                 self._opened = opened.pop_all()
         except OSError as error:
             raise refused(path, str(error.strerror)) from error
         except sqlite3.Error as error:
             raise refused(path, str(error)) from error
 
-    def write(
-        self,
-        steps: Steps[T],
-        topics: Sequence[str] = (),  # noqa: ARG002 (a file tells other processes nothing)
-    ) -> asyncio.Future[T]:
+    def write(self, steps: Steps[T], topics: Topics[T] = no_topics) -> asyncio.Future[T]:
         """Run a transaction that writes rows."""
-        return self._run(self._rows, steps, WRITE)
+        return self._run(self._rows, steps, WRITE, topics)
 
-    def write_part(self, steps: Steps[T]) -> asyncio.Future[T]:
+    def write_part(self, steps: Steps[T], topics: Topics[T] = no_topics) -> asyncio.Future[T]:
         """Run a transaction that writes a part of a blob."""
-        return self._run(self._parts, steps, WRITE)
+        return self._run(self._parts, steps, WRITE, topics)
 
     def read(self, steps: Steps[T]) -> asyncio.Future[T]:
         """Run a transaction that only reads."""
@@ -86,8 +85,9 @@ class SqliteDriver:
         """Return how many bytes the file's disk has left."""
         return (await asyncio.to_thread(shutil.disk_usage, self._path.parent)).free
 
-    def listen(self, heard: Callable[[str], None]) -> None:
-        """Hear nothing: other processes look once a second."""
+    def listen(self, heard: Callable[[str], None], followed: Callable[[], bool]) -> None:
+        """Call `heard` with the topics of what other processes write."""
+        self._ear.start(asyncio.get_running_loop(), heard, followed)
 
     async def shrink(self) -> None:
         """Give the file's free pages back to the file system."""
@@ -105,13 +105,19 @@ class SqliteDriver:
         self._closed = True
         await asyncio.to_thread(self._opened.close)
 
-    def _run(self, lane: _Lane, steps: Steps[T], begin: str) -> asyncio.Future[T]:
+    def _run(
+        self, lane: _Lane, steps: Steps[T], begin: str, topics: Topics[T] = no_topics
+    ) -> asyncio.Future[T]:
         if self._closed:
             raise ClosingError()
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(lane.work, self._transact, lane.connection, steps, begin)
+        return loop.run_in_executor(
+            lane.work, self._transact, lane.connection, steps, begin, topics
+        )
 
-    def _transact(self, connection: sqlite3.Connection, steps: Steps[T], begin: str) -> T:
+    def _transact(
+        self, connection: sqlite3.Connection, steps: Steps[T], begin: str, topics: Topics[T]
+    ) -> T:
         # What has no name goes with this process, and a new file of that name would share its log.
         if begin != READ and _identity(self._path) != self._file:
             raise StoreAwayError(
@@ -122,6 +128,7 @@ class SqliteDriver:
             connection.execute(begin)
             try:
                 outcome = self._drive(connection, steps)
+                self._ear.tell(connection, topics(outcome))
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 Row = Mapping[str, Any]
 FOLDER = importlib.resources.files("frontend.jobs") / "sql"
-MIGRATIONS = ("pictures",)
+MIGRATIONS = ("pictures", "workers")
 """Scripts that each make the next version of the tables, from 2 on. A new database runs all."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 """Of the tables that this program writes."""

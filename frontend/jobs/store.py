@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from frontend.domain.edits import EditParams, EditResult
     from frontend.domain.jobs import JobStatus
     from frontend.domain.owners import Owner
+    from frontend.domain.tritons import TritonState
 
 # An event and its number in the log, from 1 without gaps.
 Entry = tuple[int, JobEvent]
@@ -38,6 +39,10 @@ Entry = tuple[int, JobEvent]
 # A larger piece would hold up every other reader while it is read.
 _PIECE_BYTES = 2**20
 
+ABSENT_S = 8.0
+"""A worker that has not announced itself for so long is not there."""
+FORMER_S = 2.0
+"""The same for one whose name another worker has: it was started anew."""
 MAX_ATTEMPTS = 2
 """Of a job whose Triton or dispatcher is lost: the job itself may be the cause."""
 
@@ -95,6 +100,39 @@ class Waiting(NamedTuple):
     """The number of its owner's last turn; 0 if it had none."""
     last: JobEvent
     """The newest entry."""
+
+
+class Running(NamedTuple):
+    """A job that a worker holds."""
+
+    job_id: str
+    owner: str
+    """Its owner's name."""
+    worker: str
+    turn: int
+    """The number of its owner's turn."""
+    last: JobEvent
+    """The newest entry."""
+
+
+class Announced(NamedTuple):
+    """What a worker said of one of its Tritons."""
+
+    worker: str
+    state: TritonState
+    age_s: float
+    """How long ago, in seconds."""
+
+
+class View(NamedTuple):
+    """The jobs that have not ended and who runs them, all at one moment."""
+
+    waiting: list[Waiting]
+    """In the order of their creation."""
+    running: list[Running]
+    """In the order of their start."""
+    tritons: list[Announced]
+    """Of the workers that have announced themselves lately."""
 
 
 class Created(NamedTuple):
@@ -237,10 +275,30 @@ class JobStore(Protocol):
     async def end_waiting(self, job_id: str, status: JobStatus, error: str) -> bool:
         """End a job that no worker holds with `error` or `cancelled`; return whether it did."""
 
-    async def waiting(self) -> list[Waiting]:
-        """Return the jobs that wait for a worker, in the order of their creation."""
+    async def view(self) -> View:
+        """Return the jobs that have not ended, and the workers."""
+
+    def changes(self) -> AbstractContextManager[asyncio.Event]:
+        """Give an event that is set when `view` may have changed; see `work`."""
 
     # --- for a dispatcher ---
+
+    async def announce(self, worker: str, states: Sequence[TritonState]) -> None:
+        """Tell how the Tritons of a worker stand; that holds for ABSENT_S seconds."""
+
+    async def depart(self, worker: str) -> None:
+        """Forget what a worker has announced, because it ends."""
+
+    async def take_back(self, name: str, worker: str) -> list[str]:
+        """Forget the former workers of a name, and let their jobs wait again; return these' ids.
+
+        Each counts as lost. What a worker holds that has announced itself lately is let alone: two
+        may share a name by mistake.
+
+        Args:
+            name: what the ids of all these workers begin with.
+            worker: the one that has the name now.
+        """
 
     async def claim(self, worker: str, task_types: Collection[str], lease_s: float) -> Claim | None:
         """Take the next waiting job of these kinds, see rule 8; None if there is none.
@@ -304,10 +362,13 @@ class JobStore(Protocol):
         """Forget what has expired, and end waiting jobs whose cancel nobody has finished."""
 
     def work(self) -> AbstractContextManager[asyncio.Event]:
-        """Give an event that is set when a job may have begun to wait; it may come too often.
+        """Give an event that is set when a job may have begun to wait.
 
-        A job that another process lets wait need not set it.
+        That is a hint: it may come too often, and of what another process does not at all.
         """
+
+    def cancels(self) -> AbstractContextManager[asyncio.Event]:
+        """Give an event that is set when a job that a worker holds is to end; see `work`."""
 
     async def close(self) -> None:
         """Finish what was begun; those who wait get a ClosingError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 import uuid
@@ -12,7 +13,7 @@ import structlog
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.domain.owners import price
 from frontend.errors import StoreAwayError, UnsupportedError
-from frontend.jobs.store import MAX_ATTEMPTS, NewJob, Waiting
+from frontend.jobs.store import MAX_ATTEMPTS, NewJob
 from frontend.shares import Budgets
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Submissions:
         self._board = board
         self._budgets = Budgets(time.monotonic)
 
-    def admit(self, owner: Owner, task_type: str) -> None:
+    async def admit(self, owner: Owner, task_type: str) -> None:
         """Check that an edit would be accepted now, before any work is put into it.
 
         Raises:
@@ -47,6 +48,7 @@ class Submissions:
             TooMuchError: the owner has as many jobs waiting, or has had as many, as it may.
             UnsupportedError: the loaded bundle cannot run `task_type`.
         """
+        await self._board.look()
         if not any(task_type in state.adapters for state in self._board.require()):
             raise UnsupportedError(f"task_type: the adapter for {task_type} is not installed")
         self._board.check(owner)
@@ -79,7 +81,7 @@ class Submissions:
             UnsupportedError: the loaded bundle cannot run the task.
         """
         # A second time, because the queue may have filled up while the images were decoded.
-        self.admit(owner, params.task_type)
+        await self.admit(owner, params.task_type)
         steps = params.num_inference_steps
         first = JobEvent(status=JobStatus.QUEUED, total_steps=steps, size=size, at=0)
         job = NewJob(
@@ -101,16 +103,8 @@ class Submissions:
                 steps=steps,
                 owner=owner.name,
             )
-            waiting = Waiting(
-                created.number,
-                job.job_id,
-                params.task_type,
-                owner.name,
-                owner.limits.max_running,
-                0,
-                job.event,
-            )
-            self._board.expect(waiting)
+            with contextlib.suppress(StoreAwayError):  # the job is there
+                await self._board.look()
         return created.job_id
 
     async def cancel(

@@ -15,14 +15,34 @@ from frontend.errors import (
     UnavailableError,
 )
 from frontend.jobs import rules
-from frontend.jobs.records import event_json, event_of, params_json, picture_names
+from frontend.jobs.records import (
+    event_json,
+    event_of,
+    params_json,
+    picture_names,
+    triton_json,
+    triton_of,
+)
 from frontend.jobs.statements import row, rows
-from frontend.jobs.store import Claim, Created, Entry, Held, Listed, Waiting
+from frontend.jobs.store import (
+    ABSENT_S,
+    FORMER_S,
+    Announced,
+    Claim,
+    Created,
+    Entry,
+    Held,
+    Listed,
+    Running,
+    View,
+    Waiting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from frontend.domain.owners import Owner
+    from frontend.domain.tritons import TritonState
     from frontend.jobs.statements import Row, Steps
     from frontend.jobs.store import Key, NewJob
 
@@ -32,6 +52,7 @@ FORGET_AT_ONCE = 16
 """Jobs in one transaction, so that others wait for it no longer than for their own."""
 STALE_CANCEL_S = 2.0
 ORPHAN_S = 600.0
+FORGET_WORKER_S = 60.0
 NO_NUMBER = 2**62
 
 
@@ -191,8 +212,27 @@ def newest(
     return sorted(found, key=lambda listed: -listed.number)[:limit]
 
 
-def waiting() -> Steps[list[Waiting]]:
-    """Return the jobs that wait; see JobStore."""
+def view() -> Steps[View]:
+    """Return the jobs that have not ended, and the workers; see JobStore."""
+    waiting = yield from _waiting()
+    running = [
+        Running(
+            each["task_id"],
+            each["owner"],
+            each["worker"],
+            each["turn"],
+            event_of(each["data"], bytes(each["preview"])),
+        )
+        for each in (yield from rows("held"))
+    ]
+    tritons = [
+        Announced(each["worker"], triton_of(each["state"]), each["age"])
+        for each in (yield from rows("workers", ABSENT_S))
+    ]
+    return View(waiting, running, tritons)
+
+
+def _waiting() -> Steps[list[Waiting]]:
     found = yield from rows("waiting")
     return [
         Waiting(
@@ -239,6 +279,28 @@ def end_waiting(job_id: str, status: JobStatus, error: str) -> Steps[bool]:
 
 
 # --- for a dispatcher ---
+
+
+def announce(worker: str, states: Sequence[TritonState]) -> Steps[None]:
+    """Tell how a worker's Tritons stand; see JobStore."""
+    for state in states:
+        yield from rows("announce", worker, state.url, triton_json(state))
+    yield from rows("forget_absent", FORGET_WORKER_S)
+
+
+def depart(worker: str) -> Steps[None]:
+    """Forget what a worker has announced; see JobStore."""
+    yield from rows("depart", worker)
+
+
+def take_back(name: str, worker: str, error: str) -> Steps[list[str]]:
+    """Let the jobs of a name's former workers wait again; see JobStore."""
+    yield from rows("lock")
+    found = yield from rows("free_of_former", name, worker, FORMER_S)
+    yield from rows("depart_former", name, worker, FORMER_S)
+    for each in found:
+        yield from _begin_anew(each["task_id"], error)
+    return [each["task_id"] for each in found]
 
 
 def claim(worker: str, task_types: Collection[str], lease_s: float) -> Steps[Claim | None]:

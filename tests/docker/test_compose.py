@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from frontend import serving
 from frontend.pictures import workers
 from frontend.settings import Settings
 from tests.docs.pages import Block, blocks
@@ -106,7 +107,8 @@ def test_the_frontend_waits_for_models_that_answer() -> None:
     waits = SERVICES["frontend"]["depends_on"]
     # Not required, because no profile has all of them.
     expected = {"condition": "service_healthy", "required": False}
-    assert waits == dict.fromkeys(("triton", "triton-second", "triton-cpu"), expected)
+    others = ("triton", "triton-second", "triton-cpu", "postgres")
+    assert waits == dict.fromkeys(others, expected)
 
 
 def test_only_the_gpu_profile_reserves_a_gpu() -> None:
@@ -147,10 +149,11 @@ def test_the_frontend_reads_where_triton_tells_how_far_its_load_is(name: str) ->
 
 
 def test_every_container_is_read_only_and_has_no_capabilities() -> None:
-    for service in SERVICES.values():
+    for name, service in SERVICES.items():
         assert service["read_only"] is True
-        (temporary,) = service["tmpfs"]
+        temporary, *others = service["tmpfs"]
         assert re.fullmatch(r"/tmp:size=\d+[mg]", temporary)
+        assert others == (["/var/run/postgresql:size=1m"] if name == "postgres" else [])
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
 
@@ -175,7 +178,7 @@ def test_the_frontend_s_memory_holds_what_its_settings_allow() -> None:
 @pytest.mark.parametrize(
     ("name", "dockerfile", "services"),
     [
-        ("PYTHON_IMAGE", "frontend", {"frontend"}),
+        ("PYTHON_IMAGE", "frontend", {"frontend", "frontend-second"}),
         (
             "TRITON_IMAGE",
             "triton",
@@ -188,7 +191,7 @@ def test_a_base_image_reaches_its_build_and_has_one_default(
 ) -> None:
     text = (ROOT / "docker" / f"{dockerfile}.Dockerfile").read_text()
     assert f"ARG {name}={DEFAULTS[name]}\n" in text
-    builds = {service: SERVICES[service]["build"] for service in SERVICES if service != "proxy"}
+    builds = {name: service["build"] for name, service in SERVICES.items() if "build" in service}
     assert {each for each in builds if name in builds[each]["args"]} == services
     assert {builds[each]["dockerfile"] for each in services} == {f"docker/{dockerfile}.Dockerfile"}
 
@@ -198,7 +201,46 @@ def test_up_starts_no_export() -> None:
     assert SERVICES["triton"]["profiles"] == ["gpu"]
     assert SERVICES["triton-second"]["profiles"] == ["second-gpu"]
     assert SERVICES["triton-cpu"]["profiles"] == ["cpu"]
+    assert SERVICES["frontend-second"]["profiles"] == ["postgres"]
+    assert SERVICES["postgres"]["profiles"] == ["postgres"]
     assert SERVICES["export"]["profiles"] == SERVICES["export-cpu"]["profiles"] == ["export"]
+
+
+def test_the_second_frontend_is_as_the_first_and_behind_the_same_name() -> None:
+    first, second = (SERVICES[name].copy() for name in ("frontend", "frontend-second"))
+    assert second["networks"]["outside"]["aliases"] == ["frontend"]
+    assert list(second["networks"]) == first["networks"]
+    for service in (first, second):
+        for key in ("profiles", "networks", "ports"):
+            service.pop(key, None)
+    assert first == second
+    text = (ROOT / "docker" / "nginx.conf").read_text()
+    assert "server frontend:8080;" in text
+    # Nothing keeps a client at one of them.
+    assert not re.search(r"ip_hash|sticky|hash \$", text)
+    assert {"frontend", "frontend-second"} == set(SERVICES["proxy"]["depends_on"])
+
+
+def test_the_database_is_the_frontends_alone_and_named_by_its_address() -> None:
+    database = SERVICES["postgres"]
+    assert database["networks"] == ["store"]
+    assert COMPOSE["networks"]["store"]["internal"] is True
+    users = {name for name, service in SERVICES.items() if "store" in service.get("networks", ())}
+    assert users == {"postgres", "frontend", "frontend-second"}
+    example = (ROOT / ".env.example").read_text()
+    user = database["environment"]["POSTGRES_USER"]
+    url = f"postgresql://{user}:PASSWORD@postgres:5432/{user}"
+    assert url in example
+    assert Settings(store_url=url).store_url == url
+    # It starts with no password that everybody knows.
+    assert database["environment"]["POSTGRES_PASSWORD"] == "${STORE_PASSWORD:-}"
+    assert DEFAULTS["STORE_PASSWORD"] == DEFAULTS["ARTMANCER_STORE_URL"] == ""
+
+
+def test_a_frontend_has_time_to_let_its_jobs_end() -> None:
+    service = SERVICES["frontend"]
+    drain_s = float(DEFAULTS["ARTMANCER_DRAIN_S"])
+    assert seconds(service["stop_grace_period"]) > drain_s + serving._STOP_TIMEOUT_S
 
 
 def test_a_profile_is_one_of_the_entry_points() -> None:

@@ -7,11 +7,13 @@ or `after` its commit, before anybody hears of it. POINT may be empty.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from frontend.cli.launching import stop_on_signals
 from frontend.dispatch import dispatcher
 from frontend.http import app
 from frontend.jobs.postgres import PostgresDriver
@@ -33,7 +35,8 @@ def main(point: str, lease_s: float) -> None:
     if point:
         name, _, moment = point.partition(".")
         _arm(name, moment)
-    with running(Settings()) as serving:
+    stop_on_signals()
+    with contextlib.suppress(KeyboardInterrupt), running(Settings()) as serving:
         serving.wait()
 
 
@@ -51,10 +54,10 @@ def _arm(name: str, moment: str) -> None:
     drive: Callable[..., Any] = SqliteDriver._drive
     drive_postgres: Callable[..., Any] = PostgresDriver._drive
 
-    async def armed_write(self: SqlStore, steps: Any, *topics: str) -> Any:
+    async def armed_write(self: SqlStore, steps: Any, *topics: Any, **options: Any) -> Any:
         if moment == "before" and reached(steps):
             die()
-        outcome = await write(self, steps, *topics)
+        outcome = await write(self, steps, *topics, **options)
         if moment == "after" and reached(steps, outcome):
             die()
         return outcome

@@ -50,6 +50,11 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("log_level", "loud"),
         ("owner_fraction", 0),
         ("owner_fraction", 1.5),
+        ("roles", ""),
+        ("roles", "serve,cook"),
+        ("roles", "serve"),  # it has no Triton to ask for masks
+        ("drain_s", -1),
+        ("drain_s", float("inf")),
         ("triton_url", ","),
         ("triton_url", "triton"),
         ("triton_url", ":8001"),
@@ -126,3 +131,17 @@ def test_a_misspelt_variable_is_found_with_the_one_that_was_meant() -> None:
         "ARTMANCER_RESULT_TTL": "ARTMANCER_RESULT_TTL_S",
         "ARTMANCER_XYZ": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("roles", "serves", "dispatches"),
+    [
+        ("serve,dispatch", True, True),
+        ("dispatch, serve", True, True),
+        ("serve", True, False),
+        (" dispatch ", False, True),
+    ],
+)
+def test_a_process_has_one_role_or_both(roles: str, *, serves: bool, dispatches: bool) -> None:
+    settings = Settings(triton_url="t:8001", roles=roles)
+    assert (settings.serves, settings.dispatches) == (serves, dispatches)

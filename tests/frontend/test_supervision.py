@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from frontend.dispatch.dispatcher import Dispatcher
 from frontend.http.app import create_app
 from frontend.http.connections import BoundedProtocol
+from frontend.jobs import board
 from frontend.loop_time import RunningClock
+from frontend.masks.service import MaskService
 from frontend.supervision import MAX_FAILED_ROUNDS, supervised_task
 from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
-    from frontend.http.dependencies import AppServices
     from frontend.settings import Settings
     from tests.frontend.conftest import Serve
 
@@ -55,27 +57,32 @@ async def test_a_task_that_is_cancelled_ends_alone(ends: list[int]) -> None:
     assert ends == []
 
 
-@pytest.mark.parametrize("part", ["edits", "masks"])
+@pytest.mark.parametrize("part", ["edits", "masks", "board"])
 async def test_a_failing_round_is_survived_and_failing_rounds_are_not(
     settings: Settings, ends: list[int], monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
+    parts: dict[str, tuple[Any, str]] = {
+        "edits": (Dispatcher, "_ping_all"),
+        "masks": (MaskService, "_ping_all"),
+        "board": (board.Board, "look"),
+    }
+    monkeypatch.setattr(board, "LOOK_S", 0.05)
     app = create_app(settings)
     async with app.router.lifespan_context(app):
-        services: AppServices = app.state.services
         left = MAX_FAILED_ROUNDS - 1
         rounds = 0
-        watched: Any = {"edits": services.board, "masks": services.masks}[part]
-        ping_all = watched._ping_all
+        of, name = parts[part]
+        work = getattr(of, name)
 
-        async def fail_sometimes() -> None:
+        async def fail_sometimes(self: Any) -> None:
             nonlocal left, rounds
             rounds += 1
             if left > 0:
                 left -= 1
                 await fail()
-            await ping_all()
+            await work(self)
 
-        monkeypatch.setattr(watched, "_ping_all", fail_sometimes)
+        monkeypatch.setattr(of, name, fail_sometimes)
         await eventually(lambda: rounds > 2 * MAX_FAILED_ROUNDS)
         assert ends == []
         left = MAX_FAILED_ROUNDS

@@ -325,7 +325,7 @@ async def _decoded(
     request: GenerationRequest, services: Services, owner: Owner
 ) -> tuple[EditParams, bytes, Size | None]:
     """Return what `Submissions.submit` takes, if it would accept the edit now."""
-    services.edits.admit(owner, request.resolved_task_type)
+    await services.edits.admit(owner, request.resolved_task_type)
     params, original = await _params(request, services, owner)
     return params, original, _size(request, params)
 

@@ -29,6 +29,7 @@ async def health() -> Health:
 @router.get("/readyz", summary="Ask whether an edit and a mask would be accepted")
 async def ready(services: Services) -> Health:
     """Answer whether Triton would accept an edit and a mask now; if not, 503 with the reason."""
+    await services.board.look()
     services.board.require()
     services.masks.require()
     return Health()

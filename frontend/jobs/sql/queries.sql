@@ -72,6 +72,25 @@ SELECT j.number, j.task_id, j.task_type, j.owner, j.max_running, e.data, e.previ
 FROM jobs j JOIN events e ON e.task_id = j.task_id AND e.seq = j.last_seq
 WHERE j.worker IS NULL AND j.ended_at IS NULL AND j.cancel_asked_at IS NULL ORDER BY j.number
 
+-- name: held
+SELECT j.task_id, j.owner, j.worker, coalesce(j.turn, 0) AS turn, e.data, e.preview
+FROM jobs j JOIN events e ON e.task_id = j.task_id AND e.seq = j.last_seq
+WHERE j.worker IS NOT NULL ORDER BY j.turn
+
+-- name: workers
+SELECT worker, state, store_now() - seen_at AS age FROM workers
+WHERE seen_at >= store_now() - $1 ORDER BY worker, triton_url
+
+-- name: announce
+INSERT INTO workers (worker, triton_url, seen_at, state) VALUES ($1, $2, store_now(), $3)
+ON CONFLICT (worker, triton_url) DO UPDATE SET seen_at = excluded.seen_at, state = excluded.state
+
+-- name: depart
+DELETE FROM workers WHERE worker = $1
+
+-- name: forget_absent
+DELETE FROM workers WHERE seen_at < store_now() - $1
+
 -- name: ask_cancel
 UPDATE jobs SET cancel_asked_at = coalesce(cancel_asked_at, store_now())
 WHERE task_id = $1 AND ended_at IS NULL
@@ -107,6 +126,36 @@ WHERE number IN (
   SELECT number FROM jobs WHERE lease_until < store_now() /*+ FOR UPDATE SKIP LOCKED */
 )
 RETURNING task_id
+
+-- name: free_of_former
+UPDATE jobs SET worker = NULL, lease_until = NULL, turn = NULL, losses = losses + 1
+WHERE number IN (
+  SELECT j.number FROM jobs j
+  WHERE j.worker IS NOT NULL AND j.worker <> $2
+    AND substr(j.worker, 1, length(CAST($1 AS TEXT))) = CAST($1 AS TEXT)
+    AND NOT EXISTS (
+      SELECT 1 FROM workers w WHERE w.worker = j.worker AND w.seen_at >= store_now() - $3
+    )
+  /*+ FOR UPDATE SKIP LOCKED */
+)
+RETURNING task_id
+
+-- name: overdue
+SELECT number FROM jobs WHERE lease_until < store_now() LIMIT 1
+
+-- name: of_former
+SELECT worker FROM jobs
+WHERE worker IS NOT NULL AND worker <> $2
+  AND substr(worker, 1, length(CAST($1 AS TEXT))) = CAST($1 AS TEXT)
+UNION ALL
+SELECT worker FROM workers
+WHERE worker <> $2 AND substr(worker, 1, length(CAST($1 AS TEXT))) = CAST($1 AS TEXT)
+LIMIT 1
+
+-- name: depart_former
+DELETE FROM workers
+WHERE worker <> $2 AND substr(worker, 1, length(CAST($1 AS TEXT))) = CAST($1 AS TEXT)
+  AND seen_at < store_now() - $3
 
 -- name: requeue
 UPDATE jobs SET last_seq = $2, status = 'queued', bytes = bytes + $3 WHERE task_id = $1

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from frontend.http.app import create_app
 from tests.fakes.pictures import b64, png
 from tests.fakes.triton_server import FakeTriton
-from tests.fakes.web_client import check_stream, edit
+from tests.fakes.web_client import WebClient, check_stream, edit
+from tests.frontend.conftest import listening
 from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.fakes.web_client import WebClient
+    from frontend.settings import Settings
     from tests.frontend.conftest import Serve
 
 
@@ -158,3 +160,27 @@ async def test_a_job_that_a_lost_triton_never_took_goes_to_another(
         for task_id in ids:
             check_stream(await client.follow(task_id), 2)
     assert sorted(jobs_of(tritons[1])) == sorted(ids)
+
+
+async def test_a_busy_triton_leaves_a_job_to_an_idle_one_of_another_process(
+    settings: Settings, tritons: list[FakeTriton]
+) -> None:
+    for each in tritons:
+        each.hold()
+    own = [settings.model_copy(update={"triton_url": each.url}) for each in tritons]
+    async with (
+        listening(create_app(own[0])) as here,
+        listening(create_app(own[1])),
+        WebClient(here) as client,
+    ):
+        while (await client.services())["generation"]["tritons"] < 2:
+            await asyncio.sleep(0.02)
+        ids = [await client.submit(edit(num_inference_steps=2)) for _ in range(2)]
+        for each in tritons:
+            await given(each, 1)
+        ids.append(await client.submit(edit(num_inference_steps=2)))
+        await eventually(lambda: sum(len(jobs_of(each)) for each in tritons) == 3)
+        for each in tritons:
+            each.release()
+        for task_id in ids:
+            check_stream(await client.follow(task_id), 2)

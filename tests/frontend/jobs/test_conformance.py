@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-from typing import TYPE_CHECKING
+import uuid
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
+from frontend.domain.tritons import TritonState
 from frontend.errors import (
     ClosingError,
     InvalidInputError,
@@ -17,6 +20,7 @@ from frontend.errors import (
     TooMuchError,
     UnavailableError,
 )
+from frontend.jobs import sql_store, transactions
 from frontend.jobs.sql_store import LOST_TEXT, PART_BYTES
 from frontend.jobs.store import Key, NewJob
 from frontend.jobs.transactions import EVENT_BYTES
@@ -39,6 +43,8 @@ from tests.frontend.jobs.samples import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from frontend.jobs.store import JobStore
     from tests.frontend.jobs.conftest import OpenStore
 
@@ -190,7 +196,7 @@ async def test_claims_go_in_the_order_of_creation(store: JobStore) -> None:
     first, second = await claimed(store), await claimed(store)
     assert (first.job_id, second.job_id) == ("a", "b")
     assert await store.give_back(first)
-    assert [listed.job_id for listed in await store.waiting()] == ["a", "c"]
+    assert [listed.job_id for listed in (await store.view()).waiting] == ["a", "c"]
     again = await claimed(store)
     assert (again.job_id, again.attempt) == ("a", first.attempt + 1)
     assert (await claimed(store)).job_id == "c"
@@ -221,7 +227,7 @@ async def test_a_job_that_is_to_be_cancelled_is_never_claimed(store: JobStore) -
     await created(store)
     assert await store.ask_cancel("a") == "queued"
     assert await store.claim("w", TYPES, LEASE_S) is None
-    assert await store.waiting() == []
+    assert (await store.view()).waiting == []
     assert await store.end_waiting("a", JobStatus.CANCELLED, "no")
     assert await store.ask_cancel("a") == "cancelled"
 
@@ -478,7 +484,7 @@ async def test_bounds_hold_under_concurrent_calls(open_store: OpenStore) -> None
     refused = [answer for answer in answers if isinstance(answer, BaseException)]
     assert len(refused) == 7
     assert {type(answer) for answer in refused} == {UnavailableError}
-    assert len(await stores[0].waiting()) == 5
+    assert len((await stores[0].view()).waiting) == 5
     await claimed(stores[0])
     await created(stores[0], "one more")
 
@@ -574,7 +580,7 @@ async def test_owners_take_turns_and_each_starts_in_order(open_store: OpenStore)
     for job_id in "xy":
         await created(stores[1], job_id, owner=you)
     await created(stores[0], "z", owner=third)
-    listed = await stores[1].waiting()
+    listed = (await stores[1].view()).waiting
     assert [(job.job_id, job.owner, job.last_turn) for job in listed] == [
         *((job_id, "o", 1) for job_id in "bcd"), ("x", "you", 0), ("y", "you", 0), ("z", "third", 0)
     ]  # fmt: skip
@@ -616,7 +622,7 @@ async def test_an_owner_with_enough_jobs_running_loses_its_turn(store: JobStore)
     assert await store.claim("w", TYPES, LEASE_S) is None
     await created(store, "x")
     assert (await claimed(store)).job_id == "x"
-    assert [job.max_running for job in await store.waiting()] == [1, 1]
+    assert [job.max_running for job in (await store.view()).waiting] == [1, 1]
     assert await done(store, first)
     assert (await claimed(store)).job_id == "b"
 
@@ -656,7 +662,7 @@ async def test_an_owner_has_bounds_of_its_own(open_store: OpenStore) -> None:
         await created(store, "f", owner=few)
     await claimed(store)  # a
     await created(store, "b", owner=few)
-    assert [job.job_id for job in await store.waiting()] == ["c", "e", "b"]
+    assert [job.job_id for job in (await store.view()).waiting] == ["c", "e", "b"]
 
 
 async def test_jobs_are_their_owner_s(store: JobStore) -> None:
@@ -679,3 +685,150 @@ async def test_the_owner_of_the_most_loses_results_first(open_store: OpenStore) 
         await asyncio.sleep(0.002)  # the store's clock has to tell the ends apart
     assert await result(store, "first") is not None
     assert [job.job_id for job in await store.newest("you", 10)] == list("fedc")
+
+
+# --- who runs the jobs, and how all stands ---
+
+
+def triton(url: str = "t:8001", **fields: Any) -> TritonState:
+    return TritonState(url=url, places=2, **fields)
+
+
+async def test_what_a_worker_announces_all_see(open_store: OpenStore) -> None:
+    here, there = await open_store(), await open_store()
+    told = triton(
+        reason="Triton is loading the models: ü",
+        loading="ü",
+        bundle="b",
+        adapters=("removal", "insertion"),
+        image_area=2**20,
+        seconds_per_unit=1e-7,
+        taken_by="x",
+        running={"a": 1.5, "b": None},
+    )
+    await here.announce("w", [told, triton("u:8001")])
+    tritons = (await there.view()).tritons
+    assert [(each.worker, each.state) for each in tritons] == [("w", told), ("w", triton("u:8001"))]
+    assert all(0 <= each.age_s < 5 for each in tritons)
+    await here.announce("w", [triton(), triton("u:8001")])
+    await here.announce("v", [triton()])
+    found = (await there.view()).tritons
+    assert [(each.worker, each.state.url) for each in found] == [
+        ("v", "t:8001"), ("w", "t:8001"), ("w", "u:8001"),
+    ]  # fmt: skip
+    assert found[1].state == triton()
+    await here.depart("w")
+    assert [each.worker for each in (await there.view()).tritons] == ["v"]
+
+
+async def test_a_worker_that_says_nothing_more_is_not_there(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.announce("w", [triton()])
+    monkeypatch.setattr(transactions, "ABSENT_S", 0.05)
+    async with asyncio.timeout(30):
+        while (await store.view()).tritons:
+            await asyncio.sleep(0.02)
+    await store.announce("w", [triton()])
+    monkeypatch.undo()
+    assert (await store.view()).tritons
+    # And its row goes once another one announces itself.
+    monkeypatch.setattr(transactions, "FORGET_WORKER_S", -1)
+    await store.announce("w", [triton()])
+    monkeypatch.undo()
+    assert not (await store.view()).tritons
+
+
+async def test_a_view_has_every_job_that_has_not_ended(store: JobStore) -> None:
+    for job_id in "abcd":
+        await created(store, job_id, owner=owner(job_id))
+    for worker in ("v", "w"):
+        await claimed(store, worker)
+    claim = await claimed(store)
+    await store.end(claim, 2, event("cancelled"))
+    view = await store.view()
+    assert [job.job_id for job in view.waiting] == ["d"]
+    assert [(job.job_id, job.owner, job.worker, job.turn) for job in view.running] == [
+        ("a", "a", "v", 1), ("b", "b", "w", 2),
+    ]  # fmt: skip
+    assert view.running[0].last == event("queued")
+
+
+async def test_one_who_was_started_anew_takes_back_what_its_former_self_had(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = await open_store(), await open_store()
+    for job_id in "abcd":
+        await created(here, job_id)
+    lost, other = await claimed(here, "me/1"), await claimed(here, "me:too/1")
+    await here.announce("me/1", [triton()])
+    # As long as it may live, nothing of it is touched.
+    assert await there.take_back("me/", "me/2") == []
+    monkeypatch.setattr(transactions, "FORMER_S", -1)
+    mine = await claimed(there, "me/2")
+    assert await there.take_back("me/", "me/2") == ["a"]
+    assert await there.take_back("me/", "me/2") == []
+    assert not await here.append(lost, 2, step(1))  # if it lives after all
+    assert await there.append(mine, 2, step(1))
+    assert await here.append(other, 2, step(1))
+    view = await there.view()
+    assert [job.job_id for job in view.waiting] == ["a", "d"]
+    assert view.tritons == []
+    # It counts as an attempt.
+    again = await claimed(here, "me/1")
+    assert (again.job_id, again.attempt) == ("a", 2)
+    assert await there.take_back("me/", "me/2") == ["a"]
+    assert (await there.last("a"))[1].error == LOST_TEXT
+
+
+async def test_one_that_never_announced_itself_is_taken_back_from(store: JobStore) -> None:
+    await created(store)
+    await claimed(store, "me/1")
+    assert await store.take_back("me/", "me/2") == ["a"]
+
+
+# --- hints ---
+
+
+async def test_each_hint_comes_where_it_concerns_somebody(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = await open_store(), await open_store()
+    monkeypatch.setattr(sql_store, "LOOK_S", 3600.0)
+
+    async def heard(hint: asyncio.Event, act: Callable[[], Awaitable[object]]) -> None:
+        """Act until a process hears of it: PostgreSQL's ear may not have begun to listen."""
+        hint.clear()
+        async with asyncio.timeout(60):
+            while not hint.is_set():
+                await act()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        await hint.wait()
+
+    async def cancel() -> None:
+        await there.ask_cancel("a")
+        assert not await there.end_waiting("a", JobStatus.CANCELLED, "")
+
+    for listener in (here, there):
+        with listener.work() as work, listener.changes() as changes, listener.cancels() as cancels:
+            await heard(changes, lambda: there.announce("w", [triton()]))
+            assert not work.is_set()
+            await heard(work, lambda: created(there, str(uuid.uuid4())))
+            assert not cancels.is_set()
+            await created(there, "a")
+            while (await there.view()).waiting:
+                await claimed(there)
+            await heard(cancels, cancel)
+
+
+async def test_what_changes_nothing_tells_nobody(store: JobStore) -> None:
+    await created(store)
+    claim = await claimed(store)
+    with store.work() as work, store.changes() as changes:
+        assert await store.claim("w", TYPES, LEASE_S) is None
+        assert await store.reap() == []
+        assert await store.take_back("w/", "w/1") == []
+        await store.renew([claim], LEASE_S)
+        assert not work.is_set()
+        assert not changes.is_set()

@@ -69,7 +69,7 @@ async def test_a_url_names_a_database_of_postgresql(
 ) -> None:
     settings = Settings(store_url=postgres.new_database(), state_folder=tmp_path)
     store = await places.open_store(settings)
-    assert await store.waiting() == []
+    assert (await store.view()).waiting == []
     await store.close()
     assert not (tmp_path / places.FILE).exists()
 

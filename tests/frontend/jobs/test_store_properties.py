@@ -239,7 +239,7 @@ class JobLife(RuleBasedStateMachine):
 
     @invariant()
     def waiting_jobs_are_in_order(self) -> None:
-        waiting = [listed.job_id for listed in self.do(self.stores[1].waiting())]
+        waiting = [listed.job_id for listed in self.do(self.stores[1].view()).waiting]
         assert waiting == [job_id for job_id, model in self.model.items() if model.claimable]
 
 

@@ -38,7 +38,7 @@ async def swept(sweeper: Sweeper, clock: Clock, seconds: float) -> None:
 
 
 async def waits(store: SqlStore) -> bool:
-    return bool(await store.waiting())
+    return bool((await store.view()).waiting)
 
 
 async def test_nobody_is_judged_in_the_first_lease(

@@ -12,7 +12,7 @@ import httpx_sse
 import pytest
 from PIL import Image
 
-from frontend.dispatch.dispatcher import Dispatcher
+from frontend.dispatch.work import Work
 from tests.fakes.pictures import b64, encoded, plain, plain_mask, png
 from tests.fakes.web_client import WebClient, cancel_and_listen, check_stream, edit
 
@@ -61,13 +61,13 @@ async def test_a_job_that_was_taken_is_told_no_place_until_its_log_goes_on(
 ) -> None:
     """A slow store is long between the two."""
     goes_on = asyncio.Event()
-    drive = Dispatcher._drive
+    drive = Work._drive
 
     async def held(*arguments: Any) -> None:
         await goes_on.wait()
         await drive(*arguments)
 
-    monkeypatch.setattr(Dispatcher, "_drive", held)
+    monkeypatch.setattr(Work, "_drive", held)
     async with serve(heartbeat_s=0.01) as client:
         task_id = await client.submit()
         async with asyncio.timeout(30):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Outage:
-    """Follows the pings from one outage to the next.
+    """Follows the looks at the Tritons from one outage to the next.
 
     Args:
         longest_s: how long waiting jobs outlast an outage, in seconds.
@@ -22,7 +22,7 @@ class Outage:
         return self._stages[-1] if self._stages else None
 
     def note(self, now: float, *, down: bool, stage: str | None) -> bool:
-        """Take note of the latest pings.
+        """Take note of the latest look.
 
         Args:
             now: the time in seconds; only differences count.

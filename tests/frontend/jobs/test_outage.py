@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from frontend.dispatch.outage import Outage
+from frontend.jobs.outage import Outage
 
 
 def test_a_stage_is_told_once_though_two_tritons_write_the_same_file() -> None:
