@@ -35,10 +35,12 @@ demo: $(BUNDLES)  ## edit the sample pictures on a real tritonserver; results in
 serve: $(BUNDLES)  ## run the frontend on port 8080 and Triton on 8001 until Ctrl-C
 	$(BIN)/artmancer serve
 
-# Left out: what starts other programs, waits for times to pass, or loads a network's weights.
+# Left out: what starts other programs, waits for times to pass, or loads a network's weights, and
+# three files of tests that take half a minute each.
 check: lint  ## lint, then the fast tests
-	$(PYTEST) -q $(addprefix --ignore=tests/frontend/, cli launcher dispatch/test_faults.py \
-	  pictures/test_killed_workers.py http/test_connections.py http/test_proxy.py) \
+	$(PYTEST) -q $(addprefix --ignore=tests/frontend/, cli launcher dispatch \
+	  pictures/test_killed_workers.py http/test_connections.py http/test_proxy.py \
+	  jobs/test_store_properties.py http/test_access.py http/routes/test_generate.py) \
 	  tests/contract tests/docs tests/frontend tests/model_kit tests/models/edit_conditions
 
 test: lint $(BUNDLES)  ## lint, then all tests but the slow ones
