@@ -16,6 +16,9 @@ MAX_VALUE_CHARS = 4000
 # Lines of other libraries in a window; a flood of them must not hide the rest of the log.
 MAX_FOREIGN_LINES = 10
 WINDOW_S = 1.0
+# What several tasks find each second as long as it is so.
+SELDOM = {"store_away"}
+SELDOM_S = 10.0
 
 
 def configure(level: str) -> None:
@@ -29,6 +32,7 @@ def configure(level: str) -> None:
     """
     structlog.configure(
         processors=[
+            _Seldom(),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -53,6 +57,21 @@ def _shorten(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDic
         if isinstance(value, str) and len(value) > MAX_VALUE_CHARS:
             entry[key] = f"…{value[-MAX_VALUE_CHARS:]}"
     return entry
+
+
+class _Seldom:
+    """Drops what was told in the last SELDOM_S."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+
+    def __call__(self, _logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
+        event, now = str(entry["event"]), time.monotonic()
+        if event in SELDOM:
+            if now - self._told.get(event, -SELDOM_S) < SELDOM_S:
+                raise structlog.DropEvent
+            self._told[event] = now
+        return entry
 
 
 class _Foreign(logging.Handler):
