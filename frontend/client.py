@@ -207,24 +207,23 @@ class Client:
         failures = 0
         while True:
             try:
-                return self._call(method, path, **options)
-            except ApiError as error:
-                lost = error.__cause__
-                if not isinstance(lost, httpx.TransportError):
-                    raise
-                away = isinstance(lost, (httpx.ConnectError, httpx.ConnectTimeout))
+                return self._read(path, self._http.request(method, path, **options))
+            except httpx.TransportError as error:
+                away = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
                 self._was_there |= not away
                 failures += 1
                 most = _RESTART_RECONNECTS if away else _RECONNECTS
                 if not self._was_there or failures > most:
-                    raise
+                    raise self._nobody(error) from error
             time.sleep(_RECONNECT_PAUSE_S)
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
-            response = self._http.request(method, path, **options)
+            return self._read(path, self._http.request(method, path, **options))
         except httpx.TransportError as error:
-            raise ApiError(f"no frontend answers at {self._url}: {error}") from error
+            raise self._nobody(error) from error
+
+    def _read(self, path: str, response: httpx.Response) -> dict[str, Any]:
         self._was_there = True
         if response.is_error:
             raise _api_error(response)
@@ -233,6 +232,9 @@ class Client:
         except json.JSONDecodeError as error:
             raise self._stranger(path) from error
         return answer
+
+    def _nobody(self, error: httpx.TransportError) -> ApiError:
+        return ApiError(f"no frontend answers at {self._url}: {error}")
 
     def _stranger(self, path: str) -> ApiError:
         return ApiError(f"what answers at {self._url} is no ArtMancer: {path}")

@@ -14,7 +14,7 @@ import structlog
 
 from frontend.dispatch.job_log import ClaimLostError, JobLog
 from frontend.dispatch.lanes import Lanes, LiveJob
-from frontend.dispatch.work import Work, known
+from frontend.dispatch.work import Work
 from frontend.domain.tritons import TritonState
 from frontend.errors import (
     BackendError,
@@ -24,10 +24,11 @@ from frontend.errors import (
     TritonDownError,
 )
 from frontend.jobs.rules import CANCELLED_TEXT
-from frontend.jobs.schedule import pixels
+from frontend.jobs.schedule import known, pixels
 from frontend.loop_time import RunningClock
 from frontend.supervision import Rounds, supervised_task
 from frontend.triton.loading import loading_stage, outage_error
+from frontend.waiting import set_within
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
@@ -155,7 +156,7 @@ class Dispatcher:
             self._room.clear()
             with rounds.one(), _store_may_be_away():
                 await self._claim_all()
-            await _set_within(self._room, self._settings.ping_interval_s)
+            await set_within(self._room, self._settings.ping_interval_s)
 
     async def _claim_all(self) -> None:
         for lane, watch in self._watches.items():
@@ -221,7 +222,7 @@ class Dispatcher:
                 if news != self._told or self._clock() >= self._due:
                     self._told, self._due = news, self._clock() + ANNOUNCE_S
                     await self._tell()
-            await _set_within(self._stir, ANNOUNCE_S)
+            await set_within(self._stir, ANNOUNCE_S)
 
     async def _tell(self) -> None:
         with _store_may_be_away():
@@ -268,7 +269,7 @@ class Dispatcher:
             if self._clock() - started_at < LEASE_S:
                 with rounds.one(), _store_may_be_away():
                     await self._take_back()
-            await _set_within(self._cancels, RENEWAL_S)
+            await set_within(self._cancels, RENEWAL_S)
             self._cancels.clear()
             running = [job for job in self._lanes.running.values() if not job.lost]
             with rounds.one():
@@ -370,10 +371,3 @@ def _store_may_be_away() -> Iterator[None]:
         yield
     except StoreAwayError as error:
         log.warning("store_away", reason=error.detail)
-
-
-async def _set_within(event: asyncio.Event, wait_s: float) -> None:
-    """Return once an event is set, or after so many seconds."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(wait_s):
-            await event.wait()

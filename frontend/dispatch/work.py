@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from frontend.errors import (
     UnavailableError,
 )
 from frontend.jobs.rules import CANCELLED_TEXT
+from frontend.jobs.schedule import known
 from frontend.triton.edit_tensors import edit_update, in_field_names
 
 if TYPE_CHECKING:
@@ -237,8 +237,3 @@ class Work:
             log.warning("cancel_unanswered", task_id=job.job_id, reason=repr(error))
             if job.stream is not None:
                 job.stream.cut(reason)
-
-
-def known(seconds: float) -> float | None:
-    """Return seconds as they are told: to the millisecond; None for NaN, which is unknown."""
-    return None if math.isnan(seconds) else round(seconds, 3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import math
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -16,9 +15,10 @@ from frontend.domain.jobs import JobStatus
 from frontend.errors import ClosingError, StoreAwayError, TritonDownError, UnavailableError
 from frontend.jobs.outage import Outage
 from frontend.jobs.rules import CANCELLED_TEXT
-from frontend.jobs.schedule import UNKNOWN_AREA, Place, pixels, places
+from frontend.jobs.schedule import UNKNOWN_AREA, Place, known, pixels, places
 from frontend.jobs.store import View, Waiting
 from frontend.supervision import Rounds, supervised_task
+from frontend.waiting import set_within
 
 if TYPE_CHECKING:
     from frontend.domain.edits import Size
@@ -201,9 +201,7 @@ class Board:
                         await self._end_all_waiting()
                 except StoreAwayError as error:
                     log.warning("store_away", reason=error.detail)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await self._changed.wait()
+            await set_within(self._changed, LOOK_S)
             await asyncio.sleep(GATHER_S)
 
     async def _end_all_waiting(self) -> None:
@@ -227,14 +225,13 @@ class Board:
 
     def _as_queued(self, event: JobEvent, place: Place) -> JobEvent:
         """Return a waiting job's event with how it stands now."""
-        seconds = place.seconds_left
         return dataclasses.replace(
             event,
             queue_position=place.position,
             engine_taken=bool(self._states) and all(state.taken_by for state in self._states),
             triton_down=not self._ready,
             triton_loading=self._outage.stage,
-            eta_seconds=None if math.isnan(seconds) else round(seconds, 3),
+            eta_seconds=known(place.seconds_left),
             at=time.time(),
         )
 

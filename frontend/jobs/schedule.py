@@ -39,8 +39,8 @@ def places(view: View, area: int) -> dict[str, Place]:
         area: pixels that a model computes at most.
     """
     paces = [each.state.seconds_per_unit for each in view.tritons]
-    known = [pace for pace in paces if pace is not None]
-    usual = sum(known) / len(known) if known else math.nan
+    measured = [pace for pace in paces if pace is not None]
+    usual = sum(measured) / len(measured) if measured else math.nan
     working = [
         number for number, each in enumerate(view.tritons) if each.state.ready or each.state.running
     ]
@@ -81,6 +81,11 @@ def pixels(size: Size | None, area: int) -> int:
         area: pixels that the model computes at most.
     """
     return area if size is None else min(area, size[0] * size[1])
+
+
+def known(seconds: float) -> float | None:
+    """Return seconds as they are told: to the millisecond; None for NaN, which is unknown."""
+    return None if math.isnan(seconds) else round(seconds, 3)
 
 
 def _in_turn(view: View) -> Iterator[Waiting]:

@@ -8,8 +8,8 @@ import uuid
 from typing import TYPE_CHECKING
 
 from frontend.domain.masks import Picture
-from frontend.errors import ServingError, UnavailableError
-from frontend.jobs.sql_store import DISK_RESERVE, PART_BYTES
+from frontend.errors import ServingError
+from frontend.jobs.blobs import PART_BYTES, check_disk, parts
 from frontend.jobs.statements import row, rows
 from frontend.jobs.transactions import FORGET_AT_ONCE, ORPHAN_S
 
@@ -75,12 +75,8 @@ class SqlPictures:
         """
         blob = uuid.uuid4().hex
         if self._fits(picture):
-            # Twice, because a database writes its log first.
-            if await self._driver.free_bytes() < DISK_RESERVE + 2 * len(picture.data):
-                raise UnavailableError("The disk of the job store is nearly full")
-            view = memoryview(picture.data)
-            for part, at in enumerate(range(0, len(view), PART_BYTES)):
-                piece = bytes(view[at : at + PART_BYTES])
+            await check_disk(self._driver, len(picture.data))
+            for part, piece in parts(picture.data):
                 await self._driver.write_part(rows("put_picture_part", blob, part, piece))
         return blob
 

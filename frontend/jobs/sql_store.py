@@ -12,12 +12,13 @@ from frontend.errors import (
     JobNotFoundError,
     ServingError,
     StoreAwayError,
-    UnavailableError,
 )
 from frontend.jobs import rules, transactions
+from frontend.jobs.blobs import PART_BYTES, check_disk, parts
 from frontend.jobs.driver import no_topics
 from frontend.jobs.records import params_of, pictures_of
 from frontend.jobs.statements import rows
+from frontend.waiting import set_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PART_BYTES = 2**20
-"""A larger one would hold up every event while it is written."""
-DISK_RESERVE = 64 * 2**20
-"""Free bytes that the disk keeps for the events and results of the jobs that it has."""
 ORPHANS_EACH_S = 60.0
 """So often it is looked for blobs whose jobs never came."""
 LOOK_S = 1.0
@@ -83,10 +80,7 @@ class SqlStore:
         before = await self._driver.read(transactions.look(job, self._bounds, size))
         if before is not None:
             return before
-        # Twice, because a database writes its log first.
-        needed = DISK_RESERVE + 2 * (size + len(job.original))
-        if await self._driver.free_bytes() < needed:
-            raise UnavailableError("The disk of the job store is nearly full")
+        await check_disk(self._driver, size + len(job.original))
         await self._put(job.job_id, "original", job.original)
         for name, data in pictures.items():
             await self._put(job.job_id, f"input/{name}", data)
@@ -117,7 +111,7 @@ class SqlStore:
                 left_s = until - loop.time()
                 if entries or ended or left_s <= 0:
                     return entries
-                await _wait(woken, min(left_s, LOOK_S))
+                await set_within(woken, min(left_s, LOOK_S))
 
     async def _read_once(self, job_id: str, after: int) -> tuple[list[Entry], bool]:
         """Read for all who want the same now: hundreds may follow one job."""
@@ -305,9 +299,7 @@ class SqlStore:
     # --- blobs: parts before the row that makes them count ---
 
     async def _put(self, job_id: str, name: str, data: bytes) -> None:
-        view = memoryview(data)
-        for part, at in enumerate(range(0, len(data), PART_BYTES)):
-            piece = bytes(view[at : at + PART_BYTES])
+        for part, piece in parts(data):
             await self._driver.write_part(rows("put_part", job_id, name, part, piece))
 
     async def _blob(self, job_id: str, name: str) -> bytes:
@@ -374,9 +366,3 @@ def _freed(job_ids: list[str]) -> Sequence[str]:
 
 def _nothing() -> Steps[None]:
     yield from ()
-
-
-async def _wait(event: asyncio.Event, wait_s: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(wait_s):
-            await event.wait()

@@ -33,6 +33,7 @@ from frontend.shares import Holdings, Rotation
 from frontend.supervision import Rounds, supervised_task
 from frontend.triton.loading import outage_error
 from frontend.triton.mask_tensors import in_field_names, mask_result
+from frontend.waiting import set_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -475,9 +476,7 @@ class MaskService:
                 while ticket.call and ticket.watch:
                     if (await ticket.watch.client.cancel_mask(ticket.call_id)).cancelled:
                         break
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(CANCEL_REPEAT_S):
-                            await ticket.ended.wait()
+                    await set_within(ticket.ended, CANCEL_REPEAT_S)
             async with loop_time.timeout(grace_s):
                 await ticket.ended.wait()
         except (TimeoutError, ServingError) as error:

@@ -14,6 +14,7 @@ from frontend.domain.masks import Picture
 from frontend.errors import IMAGE_REFUSED, InvalidInputError, UnavailableError
 from frontend.pictures import codecs
 from frontend.shares import Holdings, Turns
+from frontend.waiting import set_within
 from model_kit.pictures import memory_for, seconds_for
 from model_kit.sandbox import (
     START_S,
@@ -384,10 +385,6 @@ async def _readable(worker: Worker, seconds: float) -> bool:
     said = asyncio.Event()
     loop.add_reader(worker, said.set)
     try:
-        async with asyncio.timeout(seconds):
-            await said.wait()
-    except TimeoutError:
-        return False
+        return await set_within(said, seconds)
     finally:
         loop.remove_reader(worker)
-    return True

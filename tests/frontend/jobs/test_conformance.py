@@ -21,7 +21,8 @@ from frontend.errors import (
     UnavailableError,
 )
 from frontend.jobs import sql_store, transactions
-from frontend.jobs.sql_store import LOST_TEXT, PART_BYTES
+from frontend.jobs.blobs import PART_BYTES
+from frontend.jobs.sql_store import LOST_TEXT
 from frontend.jobs.store import Key, NewJob
 from frontend.jobs.transactions import EVENT_BYTES
 from tests.fakes.owners import owner

@@ -13,8 +13,9 @@ from frontend.domain.masks import Picture
 from frontend.errors import UnavailableError
 from frontend.jobs import driver as driver_module
 from frontend.jobs import postgres, sqlite, statements
+from frontend.jobs.blobs import DISK_RESERVE, PART_BYTES
 from frontend.jobs.sql_pictures import PICTURE_BYTES, SqlPictures
-from frontend.jobs.sql_store import DISK_RESERVE, PART_BYTES, SqlStore
+from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.statements import SCHEMA_VERSION, row, rows
 from frontend.jobs.transactions import ORPHAN_S, Bounds
 from tests.frontend.jobs.samples import created

@@ -12,7 +12,8 @@ import pytest
 from frontend.domain.edits import EditResult
 from frontend.errors import JobNotFoundError, StoreAwayError, UnavailableError
 from frontend.jobs import sqlite, transactions
-from frontend.jobs.sql_store import DISK_RESERVE, SqlStore
+from frontend.jobs.blobs import DISK_RESERVE
+from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.statements import row, rows
 from frontend.jobs.transactions import Bounds
