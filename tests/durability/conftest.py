@@ -15,7 +15,5 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def triton() -> AsyncIterator[FakeTriton]:
     """Provide a healthy stand-in for Triton."""
-    fake = FakeTriton()
-    await fake.start()
-    yield fake
-    await fake.kill()
+    async with FakeTriton() as fake:
+        yield fake

@@ -57,8 +57,7 @@ async def test_no_job_is_lost_and_none_is_doubled(
         tritons = [FakeTriton(), FakeTriton()]
         frontends = []
         for number, triton in enumerate(tritons):
-            await triton.start()
-            stack.push_async_callback(triton.kill)
+            await stack.enter_async_context(triton)
             triton.behaviour.step_s = 0.01
             folder = tmp_path / str(number)
             folder.mkdir()

@@ -72,10 +72,8 @@ over_both = pytest.mark.parametrize("cluster", ["sqlite", "postgres"], indirect=
 
 @pytest.fixture
 async def tritons(triton: FakeTriton) -> AsyncIterator[list[FakeTriton]]:
-    other = FakeTriton()
-    await other.start()
-    yield [triton, other]
-    await other.kill()
+    async with FakeTriton() as other:
+        yield [triton, other]
 
 
 @pytest.fixture

@@ -56,10 +56,8 @@ def clock() -> Clock:
 @pytest.fixture
 async def triton() -> AsyncIterator[FakeTriton]:
     """Provide a healthy stand-in for Triton."""
-    fake = FakeTriton()
-    await fake.start()
-    yield fake
-    await fake.kill()
+    async with FakeTriton() as fake:
+        yield fake
 
 
 @pytest.fixture

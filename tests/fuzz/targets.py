@@ -127,9 +127,7 @@ class Requests:
     async def _open(self, runner: asyncio.Runner, stack: contextlib.ExitStack) -> httpx.AsyncClient:
         opened = contextlib.AsyncExitStack()
         stack.callback(lambda: runner.run(opened.aclose()))
-        triton = FakeTriton()
-        await triton.start()
-        opened.push_async_callback(triton.kill)
+        triton = await opened.enter_async_context(FakeTriton())
         state = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         settings = Settings(
             triton_url=triton.url, log_level="error", result_ttl_s=1, state_folder=state

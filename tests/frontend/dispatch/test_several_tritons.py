@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def tritons(triton: FakeTriton) -> AsyncIterator[list[FakeTriton]]:
-    other = FakeTriton()
-    await other.start()
-    yield [triton, other]
-    await other.kill()
+    async with FakeTriton() as other:
+        yield [triton, other]
 
 
 @pytest.fixture

@@ -21,13 +21,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def hardened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WebClient]:
     """Provide a client of one server that meets the whole table."""
-    triton = FakeTriton()
-    await triton.start()
     state = tmp_path_factory.mktemp("state")
-    app = create_app(Settings(triton_url=triton.url, log_level="error", state_folder=state))
-    async with listening(app) as url, WebClient(url) as client:
-        yield client
-    await triton.kill()
+    async with FakeTriton() as triton:
+        app = create_app(Settings(triton_url=triton.url, log_level="error", state_folder=state))
+        async with listening(app) as url, WebClient(url) as client:
+            yield client
 
 
 @pytest.mark.parametrize("case", BAD_INPUTS, ids=lambda case: case.name)
