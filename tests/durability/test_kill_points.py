@@ -117,7 +117,7 @@ async def test_a_cancel_is_kept_whatever_its_frontend_dies_in(
 
 
 async def test_a_queue_outlives_kills_in_its_order(frontend: Frontend, triton: FakeTriton) -> None:
-    triton.behaviour.step_s = 0.05
+    await triton.engine.acquire()
     await frontend.start()
     clients = [Survivor(frontend.url) for _ in range(4)]
     ids = [await client.submit(num_inference_steps=STEPS) for client in clients]
@@ -125,20 +125,32 @@ async def test_a_queue_outlives_kills_in_its_order(frontend: Frontend, triton: F
         asyncio.create_task(client.follow(task_id))
         for client, task_id in zip(clients, ids, strict=True)
     ]
-    for _ in range(2):
-        begun = {task_of(each) for each in triton.starts}
-        async with asyncio.timeout(30):
-            # One that dies a second time would end.
-            while {task_of(each) for each in triton.starts} <= begun:
-                await asyncio.sleep(0.01)
+    killed: set[str] = set()
+    while len(killed) < 2:
+        task_id = await waiting_at_engine(triton)
+        if task_id in killed:  # one that dies a second time would end
+            await triton.let_one()
+            continue
+        killed.add(task_id)
         await frontend.kill()
+        async with asyncio.timeout(60):
+            while triton.at_engine:
+                await asyncio.sleep(0.01)
         await frontend.start()
-    logs = await asyncio.gather(*following)
-    for events in logs:
+    triton.engine.release()
+    for events in await asyncio.gather(*following):
         check_log(events, "done")
-    first_starts = list(dict.fromkeys(each.rpartition(".")[0] for each in triton.starts))
-    assert sorted(first_starts) == sorted(ids)
-    assert len(triton.starts) <= len(ids) + 2
+    assert list(dict.fromkeys(map(task_of, triton.starts))) == ids
+    assert len(triton.starts) == len(ids) + len(killed)
+
+
+async def waiting_at_engine(triton: FakeTriton) -> str:
+    """Return the job that waits for the engine, as soon as there is one."""
+    async with asyncio.timeout(60):
+        while not triton.at_engine:
+            await asyncio.sleep(0.01)
+    [request_id] = triton.at_engine
+    return task_of(request_id)
 
 
 async def test_a_stopped_frontend_s_edit_goes_on_at_once(

@@ -91,7 +91,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.engine = asyncio.Lock()
         self._running_id = ""
         self._went_on_at = 0.0
-        self._at_engine: set[str] = set()
+        self.at_engine: set[str] = set()
+        """Ids of the requests that wait for `engine`, which runs one edit at a time."""
         self._stepping = asyncio.Event()
         self._stepping.set()
         self._server: Any = None
@@ -136,7 +137,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     async def let_one(self) -> None:
         """Give the engine, which the caller holds, to one edit and take it back at its end."""
-        while not self._at_engine:
+        while not self.at_engine:
             await asyncio.sleep(0.005)
         self.engine.release()
         await self.engine.acquire()
@@ -221,16 +222,16 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             del self._cancelled[task_id]
             if self._running_id == task_id:
                 self._running_id = ""
-            self._at_engine.discard(task_id)
+            self.at_engine.discard(task_id)
 
     async def _stages(
         self, task_id: str, inputs: dict[str, Any], context: Any
     ) -> AsyncIterator[Any]:
         steps = inputs["NUM_INFERENCE_STEPS"][0]
         yield response("loading", 0, steps, 0.0)
-        self._at_engine.add(task_id)
+        self.at_engine.add(task_id)
         async with self.engine:
-            self._at_engine.remove(task_id)
+            self.at_engine.remove(task_id)
             self._running_id, self._went_on_at = task_id, time.monotonic()
             yield response("conditioning", 0, steps, 0.0)
             plan = {
