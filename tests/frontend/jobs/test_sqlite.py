@@ -48,6 +48,8 @@ async def test_the_loop_goes_on_while_another_process_writes(
     driver: SqliteDriver, tmp_path: Path
 ) -> None:
     store = SqlStore(driver, Bounds(10**7, 10), 60)
+    for lane in (driver._rows, driver._parts):
+        lane.connection.execute("PRAGMA busy_timeout = 60000")  # for as long as all below takes
     other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     creating = asyncio.create_task(created(store))
