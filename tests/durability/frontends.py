@@ -7,17 +7,19 @@ import contextlib
 import os
 import random
 import signal
-import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from frontend.launcher import ports
+from tests.durability import victim
+from tests.fakes.forks import FORKS
 from tests.fakes.web_client import TERMINAL, Json, WebClient, edit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from multiprocessing.context import ForkServerProcess
     from pathlib import Path
 
 PATIENCE_S = 180.0
@@ -52,22 +54,18 @@ class Frontend:
             "CANCEL_TIMEOUT_S": "10",
             **settings,
         }
-        self._environment = os.environ | {f"ARTMANCER_{k}": v for k, v in values.items()}
-        self._process: asyncio.subprocess.Process | None = None
+        self._environment = {f"ARTMANCER_{k}": v for k, v in values.items()}
+        self._process: ForkServerProcess | None = None
 
     async def start(self, kill_at: str = "") -> None:
         """Start a process; it answers on return. It kills itself at the point `kill_at`."""
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "tests.durability.victim", kill_at, str(self._lease_s)),
-                env=self._environment,
-                stdout=log,
-                stderr=log,
-            )
+        self._process = FORKS.Process(
+            target=victim.main, args=(self._environment, self._log, kill_at, self._lease_s)
+        )
+        self._process.start()
         async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient() as client:
             while True:
-                assert self._process.returncode is None, self._log.read_text()[-4000:]
+                assert self._process.exitcode is None, self._log.read_text()[-4000:]
                 with contextlib.suppress(httpx.TransportError):
                     if (await client.get(f"{self.url}/readyz")).status_code == 200:
                         return
@@ -75,32 +73,38 @@ class Frontend:
 
     async def died(self) -> None:
         """Return once the process has killed itself."""
-        assert self._process is not None
-        async with asyncio.timeout(PATIENCE_S):
-            assert await self._process.wait() == -signal.SIGKILL, self._log.read_text()[-4000:]
+        assert await self._exit_code() == -signal.SIGKILL, self._log.read_text()[-4000:]
 
     async def kill(self) -> None:
         """Kill the process with no warning."""
-        assert self._process is not None
-        self._process.kill()
+        self._send(signal.SIGKILL)
         await self.died()
 
     def pause(self) -> None:
         """Let the process stand still."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Let the process go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        self._send(signal.SIGCONT)
 
     async def stop(self) -> None:
         """End the process as Ctrl-C does, if it still runs."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGINT)
-            async with asyncio.timeout(PATIENCE_S):
-                await self._process.wait()
+        if self._process is not None and self._process.exitcode is None:
+            self._send(signal.SIGINT)
+            await self._exit_code()
+
+    def _send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    async def _exit_code(self) -> int:
+        assert self._process is not None
+        async with asyncio.timeout(PATIENCE_S):
+            while self._process.exitcode is None:
+                await asyncio.sleep(0.01)
+        return self._process.exitcode
 
 
 class Survivor:

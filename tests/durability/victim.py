@@ -1,8 +1,7 @@
 """Owns a frontend that kills itself at a named point, as a crash of the machine's luck would.
 
-`python -m tests.durability.victim POINT LEASE_S` serves by the environment's settings. A point is
-the name of a store's transaction and a moment: `before` it begins, `within` it, before its commit,
-or `after` its commit, before anybody hears of it. POINT may be empty.
+A point is the name of a store's transaction and a moment: `before` it begins, `within` it, before
+its commit, or `after` its commit, before anybody hears of it.
 """
 
 from __future__ import annotations
@@ -24,13 +23,25 @@ from frontend.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 APPENDS = 3
 """The job has run for so many events when an append kills."""
 
 
-def main(point: str, lease_s: float) -> None:
-    """Serve until the point is reached, or for ever."""
+def main(environment: dict[str, str], log: Path, point: str, lease_s: float) -> None:
+    """Serve until the point is reached, or until a signal stops this process.
+
+    Args:
+        environment: is added to this process's.
+        log: gets what this process prints.
+        point: "" for none.
+        lease_s: seconds until a job counts as lost.
+    """
+    with log.open("ab") as file:
+        for printed in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), printed.fileno())
+    os.environ.update(environment)
     dispatcher.LEASE_S = app.LEASE_S = lease_s  # type: ignore[attr-defined]
     if point:
         name, _, moment = point.partition(".")
@@ -83,7 +94,3 @@ def die() -> NoReturn:
     """End this process at once: nothing is finished, nothing is written."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("it is dead")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
