@@ -441,8 +441,9 @@ async def test_few_run_some_wait_and_the_rest_is_refused(bench: Bench) -> None:
     bench.model.release()
     assert len(await asyncio.gather(*finding)) == 5
     assert bench.model.most_at_once == 2
-    sent = [inputs["IMAGE"][0] for inputs in bench.model.requests]
-    assert sent == [b"shown a", b"shown b", b"shown c", b"shown d", b"shown e"]
+    sent = [inputs["IMAGE"][0].removeprefix(b"shown ") for inputs in bench.model.requests]
+    # Two that begin together are on their way side by side.
+    assert [set(sent[:2]), set(sent[2:4]), set(sent[4:])] == [{b"a", b"b"}, {b"c", b"d"}, {b"e"}]
 
 
 @with_settings(max_masks_in_flight=1)
