@@ -108,7 +108,9 @@ async def test_an_edit_whose_triton_is_killed_makes_the_same_picture(
     assert result["image"] == undisturbed["image"]
 
 
-@pytest.mark.parametrize("model", ["image_edit", "edit_conditions"])
+@pytest.mark.parametrize(
+    "model", ["image_edit", pytest.param("edit_conditions", marks=pytest.mark.slow)]
+)
 async def test_a_stub_killed_is_noticed_and_brought_back(
     fragile_server: Server, model: str
 ) -> None:
@@ -118,6 +120,7 @@ async def test_a_stub_killed_is_noticed_and_brought_back(
     await edit_again(fragile_server)
 
 
+@pytest.mark.slow
 async def test_a_hundred_pictures_go_through_a_cache_that_holds_five(
     fragile_server: Server,
 ) -> None:
@@ -149,7 +152,7 @@ async def test_a_hundred_pictures_go_through_a_cache_that_holds_five(
         assert known == [True, False, True]
 
 
-@pytest.mark.parametrize("model", ["smart_mask", "fastsam"])
+@pytest.mark.parametrize("model", ["smart_mask", pytest.param("fastsam", marks=pytest.mark.slow)])
 async def test_a_mask_stub_killed_under_requests_is_brought_back(
     fragile_server: Server, model: str
 ) -> None:
