@@ -77,6 +77,7 @@ class Listener:
         A process that has never beaten is not silent: its model may know nothing of this.
         """
         before, self._looked_at = self._looked_at, time.monotonic()
+        heard: int | None
         try:
             heard = self._file.stat().st_mtime_ns
         except FileNotFoundError:  # not there yet, or removed: the next beat brings it back
