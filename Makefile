@@ -53,7 +53,7 @@ test-proof: $(BUNDLES)  ## the same tests five times: alone, beside busy process
 	scripts/prove-tests
 
 test-slow: $(BUNDLES)  ## the tests that take minutes
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m "slow and not soak"
 
 soak: $(BUNDLES)  ## thousands of jobs with cancels and faults
 	$(BIN)/pytest -m soak

@@ -44,6 +44,8 @@ log = structlog.get_logger()
 LEASE_S = 10.0
 """How long a job is its dispatcher's without a sign of life from that."""
 RENEWAL_S = 1.0
+LOOK_BACK_S = 0.2
+"""How often a dispatcher that has just started looks whether a former one of its name is silent."""
 ANNOUNCE_S = 1.0
 
 
@@ -266,10 +268,10 @@ class Dispatcher:
         started_at = renewed_at = self._clock()
         while True:
             # Later there is nothing of a former worker's: its leases are over.
-            if self._clock() - started_at < LEASE_S:
+            if starting := self._clock() - started_at < LEASE_S:
                 with rounds.one(), _store_may_be_away():
                     await self._take_back()
-            await set_within(self._cancels, RENEWAL_S)
+            await set_within(self._cancels, LOOK_BACK_S if starting else RENEWAL_S)
             self._cancels.clear()
             running = [job for job in self._lanes.running.values() if not job.lost]
             with rounds.one():

@@ -76,6 +76,7 @@ async def unread(server: Server, good: GoodClient, side: int, pictures: int, rea
         await good.memory_is_back(before)
 
 
+@pytest.mark.slow
 async def test_results_that_nobody_reads(server: Server, good: GoodClient) -> None:
     await unread(server, good, side=1024, pictures=3, readers=16)
 
@@ -111,6 +112,7 @@ async def test_requests_without_end_ahead_of_their_answers(
             await good.memory_is_back(before)
 
 
+@pytest.mark.slow
 async def test_more_idle_connections_than_open_files(tmp_path: Path) -> None:
     with launched(tmp_path / "log", {}, open_files=300) as server:
         async with GoodClient(server) as good:
@@ -133,6 +135,7 @@ async def test_more_event_streams_than_connections(server: Server, good: GoodCli
             await good.worked_on()
 
 
+@pytest.mark.slow
 async def test_a_frontend_that_stands_still_costs_nobody_an_edit(server: Server) -> None:
     server.wait_ready()
     async with WebClient(server.url) as client:

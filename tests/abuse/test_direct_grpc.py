@@ -57,6 +57,7 @@ def sent(channel: grpc.Channel, request: Any) -> str:
         left.set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.soak)])
 async def test_millions_of_empty_texts(server: Server, good: GoodClient, count: int) -> None:
     options = [("grpc.max_send_message_length", -1)]
@@ -89,6 +90,7 @@ def patched(path: Path, place: str, text: str) -> None:
     path.write_text(before + place + text + after)
 
 
+@pytest.mark.slow
 async def test_a_thread_that_is_held_makes_its_model_unready(tmp_path: Path) -> None:
     repository = copied_repository(tmp_path)
     conditions, model = (

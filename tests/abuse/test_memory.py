@@ -39,6 +39,7 @@ def own_bytes(server: Server) -> dict[str, int]:
     return {name: int(psutil.Process(pid).memory_full_info().uss) for name, pid in found.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [4, pytest.param(24, marks=pytest.mark.soak)])
 async def test_large_pictures_leave_nothing_behind(server: Server, count: int) -> None:
     server.wait_ready()

@@ -50,6 +50,7 @@ async def flood(
     return {answer.status_code for answer in answers}
 
 
+@pytest.mark.slow
 async def test_a_queue_full_of_one_client_s_edits(server: Server, good: GoodClient) -> None:
     async with stranger(server) as attacker, good:
         small = edit(num_inference_steps=4, width=256, height=256)
@@ -68,7 +69,12 @@ async def test_a_queue_full_of_one_client_s_edits(server: Server, good: GoodClie
 
 # A hundred whole pictures to click on take two cores for seconds, those of the attacker too.
 @pytest.mark.parametrize(
-    "kind", [pytest.param("clicks", marks=pytest.mark.soak), "cut-outs", "edits that fail"]
+    "kind",
+    [
+        pytest.param("clicks", marks=pytest.mark.soak),
+        pytest.param("cut-outs", marks=pytest.mark.slow),
+        "edits that fail",
+    ],
 )
 async def test_pictures_without_end(server: Server, good: GoodClient, kind: str) -> None:
     photo = base64.b64encode(PHOTO.read_bytes()).decode()

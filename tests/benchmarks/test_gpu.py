@@ -157,6 +157,7 @@ def dry_run(out: Path, *names: str) -> dict[str, dict[str, Any]]:
     return reports(out)
 
 
+@pytest.mark.slow
 def test_a_dry_run_measures_kernels_and_the_vae(tmp_path: Path) -> None:
     found = dry_run(tmp_path, "versions", "multiplications", "vae")
     assert set(found) == {"versions", "multiplications", "vae"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import random
 import signal
@@ -15,6 +14,7 @@ import httpx
 
 from frontend.launcher import ports
 from tests.durability import victim
+from tests.fakes.forks import FORKS
 from tests.fakes.web_client import TERMINAL, Json, WebClient, edit
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ PATIENCE_S = 60.0
 PAUSE_S = 0.05
 PAUSED_S = 10.0
 """A frontend that is silent for longer is asked again, or another one is."""
-
-FORKS = multiprocessing.get_context("forkserver")
-# A frontend that starts by itself spends more time on its imports than most tests take.
-FORKS.set_forkserver_preload([victim.__name__])
 
 
 class Frontend:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SEED = 18
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("count", "faults", "seed"),
     [

@@ -7,6 +7,8 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
+
 import triton_health
 from tests.docker.test_triton_entrypoint import END_TIMEOUT_S, entrypoint, tree
 from tests.fakes.local_triton import echo_settings
@@ -17,6 +19,7 @@ from .server import running
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 async def test_they_serve_together_and_finish_what_runs_before_they_stop(
     tmp_path: Path,
 ) -> None:

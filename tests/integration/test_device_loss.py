@@ -44,6 +44,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield started
 
 
+@pytest.mark.slow
 async def test_every_job_ends_and_the_next_one_works(server: Server) -> None:
     stub = server.stub("image_edit")
     watch = asyncio.create_task(unready(server))

@@ -53,7 +53,15 @@ def test_the_pages_have_examples_of_each_kind() -> None:
     assert len(RUN) >= 15
 
 
-@pytest.mark.parametrize("block", EXAMPLES, ids=place)
+@pytest.mark.parametrize(
+    "block",
+    [
+        # It measures, which takes half a minute.
+        pytest.param(block, marks=pytest.mark.slow) if FETCHED in block.needs else block
+        for block in EXAMPLES
+    ],
+    ids=place,
+)
 def test_the_example_runs(request: pytest.FixtureRequest, tmp_path: Path, block: Block) -> None:
     if missing := [need for need in block.needs if need != FETCHED]:
         needs = " and ".join(NEEDS[need] for need in missing)

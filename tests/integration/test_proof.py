@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Held-out scenes, by size; a step at 512² takes six times as long.
 SCENES = {256: range(6), 512: range(2)}
 STEPS = 4
-SIZES = (256, 512)
+SIZES = (256, pytest.param(512, marks=pytest.mark.slow))
 # Seconds by REST on two idle cores.
 MOST_SECONDS = {256: 3.0, 512: 12.0}
 

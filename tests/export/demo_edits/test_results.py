@@ -49,6 +49,7 @@ def is_worse(flow: Flow, right: float, wrong: float) -> bool:
     return wrong > right + margin if margin > 0 else wrong < right + margin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flow", MEASURES)
 def test_another_adapter_or_none_is_worse(editor: Editor, flow: Flow) -> None:
     right = measured(editor, flow)

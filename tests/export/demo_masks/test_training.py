@@ -108,6 +108,7 @@ training.train(plan, pool, Path(sys.argv[2]), "cpu", lambda step: None)
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_a_checkpoint_that_opens(scenes: Path, tmp_path: Path) -> None:
     running = subprocess.Popen([sys.executable, "-c", RUN, str(scenes), str(tmp_path)])
     checkpoint = tmp_path / CHECKPOINT

@@ -104,6 +104,7 @@ def test_a_step_holds_no_matrix_of_attention_scores() -> None:
     assert larger.step < 8 * small.step  # tokens: 6 times as many; scores: 36 times
 
 
+@pytest.mark.slow
 def test_the_vae_needs_memory_by_area_unless_it_works_on_tiles() -> None:
     small = qwen_memory.measure_peaks(SMALL, vae_tiling=False)
     double = qwen_memory.measure_peaks(qwen_memory.EditSizes(512, 1, 512), vae_tiling=False)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from frontend.cli.main import main
+from tests.fakes.forks import FORKS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from multiprocessing.connection import Connection
 
 ARTMANCER = Path(sys.prefix) / "bin" / "artmancer"
 
@@ -19,15 +25,40 @@ def run(
     *words: object, url: str = "http://127.0.0.1:9", full_disk: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; with `full_disk` it cannot write a byte into a file."""
-    bounded = ("bash", "-c", 'ulimit -f 0; exec "$@"', "-") if full_disk else ()
-    return subprocess.run(
-        [*bounded, ARTMANCER, *map(str, words)],
-        env=os.environ | {"ARTMANCER_URL": url},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    command = [str(ARTMANCER), *map(str, words)]
+    pipes = [FORKS.Pipe(duplex=False) for _ in range(2)]
+    process = FORKS.Process(
+        target=_become,
+        args=(command, os.environ | {"ARTMANCER_URL": url}, full_disk, [pipe[1] for pipe in pipes]),
     )
+    process.start()
+    for _, writer in pipes:
+        writer.close()
+    with ThreadPoolExecutor() as readers:
+        output, errors = readers.map(_read, [reader for reader, _ in pipes])
+    process.join(60)
+    assert process.exitcode is not None
+    return subprocess.CompletedProcess(command, process.exitcode, output, errors)
+
+
+def _become(
+    command: list[str], environment: dict[str, str], full_disk: bool, writers: list[Connection]
+) -> None:
+    for number, writer in enumerate(writers, 1):
+        os.dup2(writer.fileno(), number)
+        writer.close()
+    os.environ.clear()
+    os.environ.update(environment)
+    if full_disk:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    sys.argv = command
+    main()
+
+
+def _read(reader: Connection) -> str:
+    with os.fdopen(os.dup(reader.fileno()), encoding="utf-8") as file:
+        reader.close()
+        return file.read()
 
 
 @contextlib.contextmanager

@@ -193,6 +193,7 @@ def test_what_no_condition_shows_weighs_its_fraction_however_small(
     assert (weights[1:] == 1).all()
 
 
+@pytest.mark.slow
 def test_training_learns_and_adapters_leave_the_base_alone(
     transformer: Any, pool: Pool, tmp_path: Path
 ) -> None:

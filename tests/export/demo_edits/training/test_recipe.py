@@ -79,6 +79,7 @@ def test_every_phase_is_reported_to_its_end(whole: Any) -> None:
         assert fractions[-1] == 1.0
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_as_if_nothing_had_been(whole: Any, tmp_path: Path) -> None:
     workspace = tmp_path / "workspace"
     child = subprocess.Popen(
