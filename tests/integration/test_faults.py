@@ -107,7 +107,9 @@ async def test_an_edit_whose_triton_is_killed_makes_the_same_picture(
     assert result["image"] == undisturbed["image"]
 
 
-@pytest.mark.parametrize("model", ["image_edit", "edit_conditions"])
+@pytest.mark.parametrize(
+    "model", ["image_edit", pytest.param("edit_conditions", marks=pytest.mark.slow)]
+)
 async def test_a_stub_killed_is_noticed_and_brought_back(
     fragile_server: Server, model: str
 ) -> None:
@@ -117,6 +119,7 @@ async def test_a_stub_killed_is_noticed_and_brought_back(
     await edit_again(fragile_server)
 
 
+@pytest.mark.slow
 async def test_jobs_outlive_a_stub_that_gives_no_sign_of_life(tmp_path: Path) -> None:
     with running(tmp_path / "log", STUB_SILENCE_TIMEOUT_S="10") as server:
         async with WebClient(server.url) as client:
@@ -137,6 +140,7 @@ def test_every_python_model_has_a_heartbeat(server: Server) -> None:
         assert len(list(SHARED_MEMORY.glob(f"*-heartbeat-{stub.pid}"))) == 1
 
 
+@pytest.mark.slow
 async def test_a_hundred_pictures_go_through_a_cache_that_holds_five(
     fragile_server: Server,
 ) -> None:
@@ -168,7 +172,7 @@ async def test_a_hundred_pictures_go_through_a_cache_that_holds_five(
         assert known == [True, False, True]
 
 
-@pytest.mark.parametrize("model", ["smart_mask", "fastsam"])
+@pytest.mark.parametrize("model", ["smart_mask", pytest.param("fastsam", marks=pytest.mark.slow)])
 async def test_a_mask_stub_killed_under_requests_is_brought_back(
     fragile_server: Server, model: str
 ) -> None:

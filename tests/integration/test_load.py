@@ -80,6 +80,7 @@ async def test_a_client_with_all_the_jobs_that_one_may_have_is_a_429(client: Web
     await idle(client)
 
 
+@pytest.mark.slow
 async def test_a_large_picture_does_not_stop_the_event_loop(client: WebClient) -> None:
     # Little to send, much to decode, and a small edit, since the engine is shared.
     large = b64(png(np.full((4000, 4000, 3), 255, np.uint8)))

@@ -133,6 +133,7 @@ BETTER: dict[Flow, Callable[[dict[str, float]], float]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flow", BETTER)
 async def test_more_steps_do_not_make_it_worse(client: WebClient, flow: Flow) -> None:
     found = [BETTER[flow](await measured(client, flow, 256, range(3), n)) for n in (2, 4, 12)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.fakes.web_client import WebClient, check_stream, edit, long_edit
 
 from .server import running
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 STEPS = 20
 
 
+@pytest.mark.slow
 async def test_jobs_are_shared_out_and_cancelled_where_they_run(
     server: Server, fragile_server: Server, tmp_path: Path
 ) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from matplotlib.figure import Figure
 
 from benchmarks import versions
 
 if TYPE_CHECKING:
-    import pytest
-
     from .server import Server
 
 
+@pytest.mark.slow
 async def test_a_version_is_measured_beside_itself(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

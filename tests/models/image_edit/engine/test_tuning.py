@@ -98,6 +98,7 @@ def compiled(transformer: Any, tuning: Tuning) -> Graphs:
     return graphs
 
 
+@pytest.mark.slow
 def test_the_engine_s_thread_compiles_every_block_of_every_adapter() -> None:
     transformer = transformer_of(
         BLOCKS, removal=lambda block: 2 + block, insertion=lambda b: 20 - b
