@@ -1,13 +1,15 @@
 """Owns tritonserver in a container: runs it, and ends the container when a model's stub dies.
 
 Triton never restarts a dead stub. It still reports ready, and the clients of that model wait
-for ever. So the container ends, and their streams end with it. Its restart policy starts it again.
+for ever. A stub that gives no sign of life is as good as dead. So the container ends, and their
+streams end with it. Its restart policy starts it again.
 The exit code is tritonserver's, or 128 + n if signal n ended it.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import secrets
 import signal
@@ -18,8 +20,14 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+from model_kit import heartbeat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BAD_PROFILE, STUB_DIED = 2, 1
 WATCH_INTERVAL_S = 0.5
@@ -32,6 +40,10 @@ RESTRICTED = "shared-memory,model-repository,trace,logging"
 # By which the models know each other's requests; see model_kit/internal.py.
 INTERNAL_KEY = "ARTMANCER_INTERNAL_KEY"
 KEY_BYTES = 32
+# How long a stub may give no sign of life; the launcher's setting of this name.
+SILENCE_TIMEOUT = "ARTMANCER_STUB_SILENCE_TIMEOUT_S"
+# Memory that a container may write to, as Triton needs it too.
+SHARED_MEMORY = "/dev/shm"
 # Cards that another profile serves, by the names that operators look for.
 ALIASES = {"a100-80gb": "", "h200": "h100"}
 
@@ -46,13 +58,18 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code.
     """
     options, passed_on = parse(arguments)
-    if problem := profile_problem(options.model_repository, options.profile):
-        print(problem, file=sys.stderr)
+    if wrong := profile_problem(options.model_repository, options.profile):
+        print(wrong, file=sys.stderr)
         return BAD_PROFILE
     stopping = threading.Event()
+    heartbeats = f"{SHARED_MEMORY}/artmancer-{secrets.token_hex(KEY_BYTES)}-heartbeat-"
     server = subprocess.Popen(
         [*command(options), *passed_on],
-        env={**os.environ, INTERNAL_KEY: secrets.token_hex(KEY_BYTES)},
+        env={
+            **os.environ,
+            INTERNAL_KEY: secrets.token_hex(KEY_BYTES),
+            heartbeat.PREFIX_VARIABLE: heartbeats,
+        },
         start_new_session=True,
     )
 
@@ -64,9 +81,15 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     try:
-        return watch(server, f"http://127.0.0.1:{options.http_port}", stopping)
+        return watch(
+            server,
+            f"http://127.0.0.1:{options.http_port}",
+            stopping,
+            lambda stub: heartbeat.Listener(heartbeats, stub, options.stub_silence_timeout_secs),
+        )
     finally:
         kill_group(server)
+        heartbeat.remove_files(heartbeats)
 
 
 def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -85,8 +108,26 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         default=int(os.environ.get("TRITON_EXIT_TIMEOUT_S", "30")),
         help="how long the jobs in flight may take after SIGTERM",
     )
+    parser.add_argument(
+        "--stub-silence-timeout-secs",
+        type=silence_timeout,
+        default=os.environ.get(SILENCE_TIMEOUT, str(heartbeat.TIMEOUT_S)),
+        help="how long a model's process may give no sign of life",
+    )
     parser.add_argument("--http-port", type=int, default=8000)
     return parser.parse_known_args(arguments)
+
+
+def silence_timeout(text: str) -> float:
+    """Return the seconds that a text names.
+
+    Raises:
+        ValueError: it is no number.
+        argparse.ArgumentTypeError: a busy machine would end healthy stubs.
+    """
+    if not heartbeat.MIN_TIMEOUT_S <= (seconds := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"must be {heartbeat.MIN_TIMEOUT_S:.0f} s or more")
+    return seconds
 
 
 def profile_problem(repository: Path, profile: str) -> str | None:
@@ -124,18 +165,24 @@ def command(options: argparse.Namespace) -> list[str]:
     ]
 
 
-def watch(server: subprocess.Popen[bytes], url: str, stopping: threading.Event) -> int:
+def watch(
+    server: subprocess.Popen[bytes],
+    url: str,
+    stopping: threading.Event,
+    listener: Callable[[int], heartbeat.Listener],
+) -> int:
     """Wait for the end of the server, or for a stub's.
 
     Args:
         server: tritonserver.
         url: of its HTTP endpoint.
         stopping: set after SIGTERM was sent to the server, which ends its stubs too.
+        listener: makes what listens to the stub of this process id.
 
     Returns:
         The exit code of this program.
     """
-    stubs: list[psutil.Process] | None = None
+    stubs: dict[psutil.Process, heartbeat.Listener] | None = None
     all_dead_since: float | None = None
     while True:
         try:
@@ -145,7 +192,7 @@ def watch(server: subprocess.Popen[bytes], url: str, stopping: threading.Event) 
         else:
             return code if code >= 0 else 128 - code
         if stopping.is_set():
-            if not stubs or not all(map(is_dead, stubs)):
+            if not stubs or not all(problem(*stub) for stub in stubs.items()):
                 continue
             # Triton waits its whole exit timeout for the jobs of a stub that died.
             now = time.monotonic()
@@ -157,12 +204,13 @@ def watch(server: subprocess.Popen[bytes], url: str, stopping: threading.Event) 
         if stubs is None:
             # Until then a dying stub fails the load of its model, which ends the server.
             if is_ready(url):
-                stubs = stubs_of(server.pid)
+                stubs = {stub: listener(stub.pid) for stub in stubs_of(server.pid)}
                 print(f"Watching {len(stubs)} stubs", file=sys.stderr, flush=True)
             continue
-        for stub in stubs:
-            if is_dead(stub):
-                print(f"Stub {stub.pid} died: ending tritonserver", file=sys.stderr, flush=True)
+        for stub, heard in stubs.items():
+            if found := problem(stub, heard):
+                line = f"Stub {stub.pid} {found}: ending tritonserver"
+                print(line, file=sys.stderr, flush=True)
                 return STUB_DIED
 
 
@@ -182,6 +230,13 @@ def stubs_of(server: int) -> list[psutil.Process]:
         return [child for child in children if "python_backend_stub" in child.name()]
     except psutil.NoSuchProcess:
         return []
+
+
+def problem(stub: psutil.Process, heard: heartbeat.Listener) -> str | None:
+    """Return how a stub has ended, in words; None if it lives."""
+    if is_dead(stub):
+        return "died"
+    return "gave no sign of life" if heard.is_silent() else None
 
 
 def is_dead(process: psutil.Process) -> bool:

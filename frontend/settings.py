@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model_kit import heartbeat
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -133,6 +135,12 @@ class Settings(BaseSettings):
     triton_stop_timeout_s: Seconds = Field(
         default=10.0,
         description="seconds that the launched Triton may take to stop before it is killed",
+    )
+    stub_silence_timeout_s: Seconds = Field(
+        default=heartbeat.TIMEOUT_S,
+        ge=heartbeat.MIN_TIMEOUT_S,
+        description="seconds without a sign of life of a model's process after which Triton is "
+        "killed and started again (in containers give it to Triton)",
     )
     triton_restart_limit: int = Field(
         default=5, ge=0, description="restarts of the launched Triton in a row before giving up"

@@ -25,6 +25,7 @@ from typing import IO
 import psutil
 
 from frontend.launcher import leftovers
+from model_kit import heartbeat
 
 LOG_BYTES = 8 * 1024 * 1024
 LINE_BYTES = 64 * 1024
@@ -64,6 +65,7 @@ def main() -> int:
             f"--id={prefix}",
             f"--backend-config=python,shm-region-prefix-name={prefix}",
         ],
+        env={**os.environ, heartbeat.PREFIX_VARIABLE: leftovers.heartbeats(os.getpid())},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

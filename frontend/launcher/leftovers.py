@@ -1,8 +1,8 @@
 """Owns what a killed tritonserver leaves behind: orphaned processes and shared memory.
 
-All that belongs to one run of tritonserver carries one prefix: shared memory regions in their
-names, tritonserver and its stubs on their command lines. The prefix holds the process id of the
-run's guard, and so shows whether the run still has an owner.
+All that belongs to one run of tritonserver carries one prefix: shared memory regions and the
+stubs' heartbeats in their names, tritonserver and its stubs on their command lines. The prefix
+holds the process id of the run's guard, and so shows whether the run still has an owner.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ _KILL_TIMEOUT_S = 5.0
 def prefix(guard_pid: int) -> str:
     """Return the prefix of the run that the guard with this process id owns."""
     return f"{_RESERVED}artmancer-{guard_pid}-"
+
+
+def heartbeats(guard_pid: int) -> str:
+    """Return the path of the heartbeats of one run's stubs, up to the stub's process id."""
+    return str(_SHARED_MEMORY / f"{prefix(guard_pid)}heartbeat-")
 
 
 def make_private(guard_pid: int) -> None:

@@ -27,9 +27,10 @@ log = structlog.get_logger(__name__)
 class Supervisor:
     """Starts tritonserver, watches it from a thread, and restarts it after a fault.
 
-    A dead stub counts as a fault of the whole server. Triton never starts a stub again, still
-    calls itself ready, and never answers the requests that the stub had. So every fault has one
-    remedy, which also ends every stream: kill the server and start it again.
+    A dead stub counts as a fault of the whole server, and so does one that gives no sign of life.
+    Triton never starts a stub again, still calls itself ready, and never answers the requests that
+    the stub had. So every fault has one remedy, which also ends every stream: kill the server and
+    start it again.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -98,7 +99,9 @@ class Supervisor:
             else:
                 ready_at = time.monotonic()
                 fault = self._wait_for_fault()
-                if time.monotonic() - ready_at > STABLE_AFTER_S:
+                # A stub that falls silent at once is noticed only so much later.
+                noticed_within_s = self._settings.stub_silence_timeout_s
+                if time.monotonic() - ready_at > STABLE_AFTER_S + noticed_within_s:
                     restarts = 0
 
     def _wait_for_fault(self) -> LaunchError | None:

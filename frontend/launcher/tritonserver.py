@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from frontend.launcher import installation, leftovers
 from frontend.launcher.errors import LaunchError
 from frontend.launcher.ports import LOOPBACK
 from frontend.launcher.readiness import Readiness
+from model_kit.heartbeat import Listener
 
 if TYPE_CHECKING:
     import threading
@@ -40,6 +42,13 @@ INTERNAL_KEY = "ARTMANCER_INTERNAL_KEY"
 """Variable by which one launch's models know each other's requests; see model_kit/internal.py."""
 
 
+@dataclass(frozen=True)
+class _Stub:
+    process: psutil.Process
+    model: str
+    heartbeat: Listener
+
+
 class TritonServer:
     """One run of tritonserver; it cannot be started again after its end."""
 
@@ -48,7 +57,8 @@ class TritonServer:
         self._models = models
         self._grpc_port = settings.triton_grpc_port
         self._stop_timeout_s = settings.triton_stop_timeout_s
-        self._stubs: dict[psutil.Process, str] = {}
+        self._silence_timeout_s = settings.stub_silence_timeout_s
+        self._stubs: list[_Stub] = []
         self._guard = subprocess.Popen(
             [
                 *(sys.executable, "-m", leftovers.GUARD_MODULE),
@@ -84,7 +94,7 @@ class TritonServer:
         leftovers.make_private(self._guard.pid)
         try:
             processes = psutil.Process(self._guard.pid).children(recursive=True)
-            self._stubs = {each: _model(each) for each in processes if "stub" in each.name()}
+            self._stubs = [self._stub(each) for each in processes if "stub" in each.name()]
         except psutil.Error as error:
             raise self._error("a process of tritonserver died while starting") from error
 
@@ -93,9 +103,14 @@ class TritonServer:
         code = self._guard.poll()
         if code is not None:
             return self._error(f"tritonserver ended with exit code {code}")
-        for process, model in self._stubs.items():
-            if _is_dead(process):
-                return self._error(f"the Python stub of {model} died")
+        for stub in self._stubs:
+            if _is_dead(stub.process):
+                return self._error(f"the Python stub of {stub.model} died")
+            if stub.heartbeat.is_silent():
+                return self._error(
+                    f"the Python stub of {stub.model} gave no sign of life for "
+                    f"{self._silence_timeout_s:.0f} s"
+                )
         return None
 
     def stop(self) -> None:
@@ -116,6 +131,12 @@ class TritonServer:
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         leftovers.remove(self._guard.pid)  # finds nothing unless the guard itself was killed
+
+    def _stub(self, process: psutil.Process) -> _Stub:
+        heartbeats = leftovers.heartbeats(self._guard.pid)
+        return _Stub(
+            process, _model(process), Listener(heartbeats, process.pid, self._silence_timeout_s)
+        )
 
     def _error(self, problem: str) -> LaunchError:
         tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)

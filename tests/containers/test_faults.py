@@ -35,15 +35,16 @@ async def ends(client: WebClient, jobs: list[str]) -> list[Json]:
 
 
 @pytest.mark.parametrize(
-    ("name", "argument", "code"),
+    ("number", "name", "argument", "code"),
     [
-        ("tritonserver", "", 128 + signal.SIGKILL),
-        (*EDIT_STUB, 1),
-        ("python_backend_stub", "/smart_mask/", 1),
+        (signal.SIGKILL, "tritonserver", "", 128 + signal.SIGKILL),
+        (signal.SIGKILL, *EDIT_STUB, 1),
+        (signal.SIGKILL, "python_backend_stub", "/smart_mask/", 1),
+        (signal.SIGSTOP, *EDIT_STUB, 1),
     ],
 )
-async def test_a_killed_process_brings_the_container_back_and_waiting_edits_are_served(
-    stack: Stack, client: WebClient, name: str, argument: str, code: int
+async def test_a_killed_or_stopped_process_brings_the_container_back_and_waiting_edits_are_served(
+    stack: Stack, client: WebClient, number: int, name: str, argument: str, code: int
 ) -> None:
     container = stack.container("triton-cpu")
     restarts = stack.inspect("triton-cpu")["RestartCount"]
@@ -55,7 +56,7 @@ async def test_a_killed_process_brings_the_container_back_and_waiting_edits_are_
     await until_it_runs(client, taken[0])
     await client.wait_status(taken[1], "processing")
     since = engine.engine_time()
-    await asyncio.to_thread(stack.signal, signal.SIGKILL, name, argument)
+    await asyncio.to_thread(stack.signal, number, name, argument)
     for end in await ends(client, taken):
         assert end["status"] == "error"
         assert end["error"].startswith("503"), end

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from pydantic import ValidationError
+
 import triton_entrypoint
 from frontend.launcher import tritonserver
 from frontend.settings import Settings
@@ -64,6 +67,23 @@ def test_both_restrict_the_same_by_a_key_of_their_own() -> None:
             keys.add(key)
     assert len(keys) == 4
     assert tritonserver.INTERNAL_KEY == triton_entrypoint.INTERNAL_KEY == internal.KEY_VARIABLE
+
+
+def test_both_wait_as_long_for_a_stubs_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    def waits() -> tuple[float, float]:
+        options, _ = triton_entrypoint.parse([])
+        return Settings().stub_silence_timeout_s, options.stub_silence_timeout_secs
+
+    monkeypatch.delenv(triton_entrypoint.SILENCE_TIMEOUT, raising=False)
+    assert waits() == (60, 60)
+    monkeypatch.setenv(triton_entrypoint.SILENCE_TIMEOUT, "5.5")
+    assert waits() == (5.5, 5.5)
+    for refused in ("4.9", "nan", "inf", "soon"):
+        monkeypatch.setenv(triton_entrypoint.SILENCE_TIMEOUT, refused)
+        with pytest.raises(ValidationError):
+            Settings()
+        with pytest.raises(SystemExit):
+            triton_entrypoint.parse([])
 
 
 def test_a_launched_triton_opens_what_it_is_asked_to_open() -> None:

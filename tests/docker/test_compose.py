@@ -23,6 +23,7 @@ TEXT = FILE.read_text()
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 EXIT_TIMEOUT = "TRITON_EXIT_TIMEOUT_S"
+SILENCE_TIMEOUT = "ARTMANCER_STUB_SILENCE_TIMEOUT_S"
 VARIABLE = re.compile(r"\$\{([A-Z_]+):-([^}]*)\}")
 DEFAULTS = dict(VARIABLE.findall(TEXT))
 EXAMPLE = dict(
@@ -243,12 +244,20 @@ def test_a_frontend_has_time_to_let_its_jobs_end() -> None:
     assert seconds(service["stop_grace_period"]) > drain_s + serving._STOP_TIMEOUT_S
 
 
-def test_a_profile_is_one_of_the_entry_points() -> None:
+def test_what_triton_is_told_is_for_the_entry_point() -> None:
     assert SERVICES["triton-cpu"]["environment"]["TRITON_PROFILE"] == "cpu"
     entrypoint = (ROOT / "docker" / "triton_entrypoint.py").read_text()
-    for name in ("TRITON_PROFILE", EXIT_TIMEOUT):
+    for name in ("TRITON_PROFILE", EXIT_TIMEOUT, SILENCE_TIMEOUT):
         assert f'"{name}"' in entrypoint
-        assert name in SERVICES["triton"]["environment"]
+        for service in ("triton", "triton-second", "triton-cpu"):
+            assert name in SERVICES[service]["environment"]
+
+
+def test_waiting_jobs_outlast_a_stub_that_falls_silent() -> None:
+    silence_s = float(DEFAULTS[SILENCE_TIMEOUT])
+    assert silence_s == Settings().stub_silence_timeout_s
+    for recovery_s in (DEFAULTS["ARTMANCER_RECOVERY_TIMEOUT_S"], Settings().recovery_timeout_s):
+        assert float(recovery_s) > 2 * silence_s
 
 
 OVERRIDES = [

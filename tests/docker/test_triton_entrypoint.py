@@ -19,7 +19,8 @@ import pytest
 
 import triton_entrypoint
 from frontend.launcher import installation
-from tests.fakes.local_triton import ECHO_REPOSITORY, SHARED_MEMORY, echo_settings
+from model_kit.heartbeat import Listener
+from tests.fakes.local_triton import ECHO_REPOSITORY, SHARED_MEMORY, echo, echo_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,13 +76,20 @@ def tree(process: subprocess.Popen[str], settings: Settings) -> dict[str, psutil
     raise AssertionError(f"not ready: {process.poll()}")
 
 
+def heartbeats(stub: psutil.Process) -> list[Path]:
+    """Return the files that are a stub's heartbeat."""
+    return list(SHARED_MEMORY.glob(f"artmancer-*-heartbeat-{stub.pid}"))
+
+
 def test_a_signal_ends_it_and_all_its_processes() -> None:
     settings = echo_settings()
     with entrypoint(settings) as process:
         running = tree(process, settings)
+        assert len(heartbeats(running["stub"])) == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait(END_TIMEOUT_S) == 0
         assert all(map(triton_entrypoint.is_dead, running.values()))
+        assert heartbeats(running["stub"]) == []
 
 
 def test_a_dead_stub_ends_it_with_an_error() -> None:
@@ -97,8 +105,33 @@ def test_a_dead_stub_ends_it_with_an_error() -> None:
         assert all(map(triton_entrypoint.is_dead, running.values()))
 
 
-def test_a_stub_that_dies_while_the_server_stops_keeps_nobody_waiting(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("how", ["is stopped", "holds Python's lock"])
+def test_a_stub_without_a_sign_of_life_ends_it_with_an_error(
+    how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(triton_entrypoint.SILENCE_TIMEOUT, "5")
+    settings = echo_settings()
+    with entrypoint(settings) as process, futures.ThreadPoolExecutor() as threads:
+        running = tree(process, settings)
+        if how == "is stopped":
+            running["stub"].send_signal(signal.SIGSTOP)
+        else:
+            request = threads.submit(echo, settings, f"hold 1000 {tmp_path / 'begun'}")
+        _, said = process.communicate(timeout=END_TIMEOUT_S)
+        assert process.returncode == triton_entrypoint.STUB_DIED
+        assert f"Stub {running['stub'].pid} gave no sign of life" in said
+        assert all(map(triton_entrypoint.is_dead, running.values()))
+        assert heartbeats(running["stub"]) == []
+        if how != "is stopped":
+            assert request.exception(END_TIMEOUT_S) is not None
+
+
+@pytest.mark.parametrize("how", ["dies", "falls silent"])
+def test_a_stub_that_ends_while_the_server_stops_keeps_nobody_waiting(
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Triton itself would wait for that stub's jobs; a shell that never ends stands in for it."""
     stub = tmp_path / "triton_python_backend_stub"
@@ -119,13 +152,19 @@ def test_a_stub_that_dies_while_the_server_stops_keeps_nobody_waiting(
     monkeypatch.setattr(triton_entrypoint, "stubs_of", stubs_of)
     monkeypatch.setattr(triton_entrypoint, "is_ready", lambda url: True)
     monkeypatch.setattr(triton_entrypoint, "LINGER_S", 0.1)
+    listener = Listener(f"{tmp_path}/", 0, 0.1)
     with futures.ThreadPoolExecutor() as threads:
         try:
-            code = threads.submit(triton_entrypoint.watch, server, "", stopping)
+            code = threads.submit(
+                triton_entrypoint.watch, server, "", stopping, lambda stub: listener
+            )
             assert found.wait(END_TIMEOUT_S)
             stopping.set()
             server.terminate()
-            stubs[0].kill()
+            if how == "dies":
+                stubs[0].kill()
+            else:
+                (tmp_path / "0").touch()  # one beat, and no other
             assert code.result(END_TIMEOUT_S) == triton_entrypoint.STUB_DIED
         finally:
             triton_entrypoint.kill_group(server)

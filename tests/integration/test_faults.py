@@ -15,7 +15,7 @@ from tests.fakes.processes import alive
 from tests.fakes.web_client import TERMINAL, Json, WebClient, b64, edit, long_edit
 
 from .mask_scenes import enlarged, iou, mask_of, numbered, scene
-from .server import Server, running
+from .server import ROOT, Server, running
 
 if TYPE_CHECKING:
     import psutil
@@ -118,6 +118,27 @@ async def test_a_stub_killed_is_noticed_and_brought_back(
     await kill_in_mid_job(fragile_server, fragile_server.stub(model))
     await watch
     await edit_again(fragile_server)
+
+
+@pytest.mark.slow
+async def test_jobs_outlive_a_stub_that_gives_no_sign_of_life(tmp_path: Path) -> None:
+    with running(tmp_path / "log", STUB_SILENCE_TIMEOUT_S="10") as server:
+        async with WebClient(server.url) as client:
+            server.stub("image_edit").send_signal(signal.SIGSTOP)
+            # Triton has two of them at most.
+            jobs = [await client.submit(edit()) for _ in range(3)]
+            async with asyncio.timeout(300):
+                streams = [await client.follow(job) for job in jobs]
+        assert [events[-1]["status"] for events in streams] == ["done"] * 3
+        assert "image_edit gave no sign of life for 10 s" in server.log.read_text()
+
+
+def test_every_python_model_has_a_heartbeat(server: Server) -> None:
+    models = [path.parents[1].name for path in (ROOT / "model_repository").glob("*/1/model.py")]
+    assert len(models) == 4
+    for model in models:
+        stub = server.stub(model)
+        assert len(list(SHARED_MEMORY.glob(f"*-heartbeat-{stub.pid}"))) == 1
 
 
 @pytest.mark.slow

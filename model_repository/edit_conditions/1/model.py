@@ -21,7 +21,7 @@ from edit_conditions.plan import plan
 from edit_conditions.regions import canvas_of, on_canvas
 from edit_conditions.request import MAX_ELEMENTS, read_conditions_request
 from edit_conditions.settings import ConditionSettings
-from model_kit import internal
+from model_kit import heartbeat, internal
 from model_kit.memory import Returns
 from model_kit.parameters import Parameters
 from model_kit.tensors import read_inputs, text_array
@@ -32,6 +32,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the parameters and load the fill; a bad parameter fails the load."""
+        heartbeat.start(pb_utils.Logger.log_error)
         self._settings = ConditionSettings.from_parameters(Parameters.of_model(args))
         self._returns = Returns()
         self._held = 0

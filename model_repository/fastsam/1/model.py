@@ -12,7 +12,7 @@ except ModuleNotFoundError:
     ) from None
 
 from fastsam.network import Floats, Network
-from model_kit import internal
+from model_kit import heartbeat, internal
 from model_kit.parameters import Parameters
 
 
@@ -21,6 +21,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Compile the bundle's network; a bad parameter or bundle fails the load."""
+        heartbeat.start(pb_utils.Logger.log_error)
         self._network = Network.from_parameters(Parameters.of_model(args))
 
     def execute(

@@ -29,7 +29,7 @@ from image_edit.run import EditRunner
 from image_edit.settings import EditSettings
 from image_edit.wire import EditWire
 from image_edit.work import Work
-from model_kit import deadlines, internal
+from model_kit import deadlines, heartbeat, internal
 from model_kit.collector import making_what_stays
 from model_kit.deadlines import STUCK_S
 from model_kit.parameters import Parameters
@@ -44,6 +44,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the bundle, warm it up and start; any exception fails the load."""
+        heartbeat.start(pb_utils.Logger.log_error)
         self._settings = EditSettings.from_parameters(Parameters.of_model(args))
         self._on_gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if self._on_gpu else "cpu"

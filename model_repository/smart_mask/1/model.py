@@ -14,7 +14,7 @@ except ModuleNotFoundError:
         "in ArtMancer's folder run: pip install --no-deps ."
     ) from None
 
-from model_kit import deadlines, internal
+from model_kit import deadlines, heartbeat, internal
 from model_kit.deadlines import STUCK_S
 from model_kit.laps import Laps
 from model_kit.parameters import Parameters
@@ -33,6 +33,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the parameters and the bundle's manifest; a bad one fails the load."""
+        heartbeat.start(pb_utils.Logger.log_error)
         self._settings = MaskSettings.from_parameters(Parameters.of_model(args))
         log_error = pb_utils.Logger.log_error
         self._network = FastsamClient(_infer, self._settings.image_size, log_error)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -21,8 +22,10 @@ from frontend.launcher.errors import LaunchError
 from frontend.launcher.preflight import check
 from frontend.launcher.supervisor import Supervisor
 from frontend.launcher.tritonserver import TritonServer
+from tests.fakes.clock import Clock
 from tests.fakes.local_triton import (
     ECHO_REPOSITORY,
+    SHARED_MEMORY,
     as_environment,
     echo,
     echo_settings,
@@ -81,6 +84,49 @@ def test_whatever_is_killed_all_is_replaced(victim: str) -> None:
         # What the killed one leaves behind dies on its own.
         assert psutil.wait_procs(old.values(), timeout=60)[1] == []
         assert regions(old["guard"]) == []
+
+
+@pytest.mark.parametrize("how", ["is stopped", "holds Python's lock"])
+def test_a_stub_without_a_sign_of_life_is_replaced(how: str, tmp_path: Path) -> None:
+    settings = echo_settings(stub_silence_timeout_s=5)
+    with Supervisor(settings):
+        old = processes(settings)
+        assert len(list(SHARED_MEMORY.glob(f"*-heartbeat-{old['stub'].pid}"))) == 1
+        client = threading.Thread(target=echo_fails, args=(settings, f"hold 1000 {tmp_path / 'x'}"))
+        if how == "is stopped":
+            old["stub"].send_signal(signal.SIGSTOP)
+        else:
+            client.start()
+        wait_until_back(settings, old)
+        assert psutil.wait_procs(old.values(), timeout=60)[1] == []
+        assert regions(old["guard"]) == []
+        if client.ident is not None:
+            client.join(END_WITHIN_S)
+            assert not client.is_alive()
+
+
+@pytest.mark.parametrize(("lived_s", "gives_up"), [(59, True), (61, False)])
+def test_a_stub_that_falls_silent_soon_after_each_start_is_given_up(
+    lived_s: float, *, gives_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its silence, before it is noticed, is no time in which all was well."""
+    settings = echo_settings(triton_restart_limit=1)
+    supervised = Supervisor(settings)
+    clock = Clock()
+    faults = 0
+
+    def wait_for_fault() -> LaunchError | None:
+        nonlocal faults
+        clock.now += lived_s + settings.stub_silence_timeout_s
+        faults += 1
+        return LaunchError("silent") if faults < 4 else None
+
+    monkeypatch.setattr(supervised, "_start", lambda: None)
+    monkeypatch.setattr(supervised, "_wait_for_fault", wait_for_fault)
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=clock))
+    supervised._watch()
+    assert (supervised.failure is not None) is gives_up
+    assert faults == (2 if gives_up else 4)
 
 
 def test_a_launcher_killed_in_mid_request_leaves_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""Owns the heartbeat of a model's process: who gives it, and when silence counts as an end.
+
+A process that is stopped, or spins in native code while it holds Python's lock, runs no Python.
+None of its own deadlines fires then. So a thread of it touches a file each second, and whoever
+has started Triton watches the file's time.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from model_kit import crash_only
+
+PREFIX_VARIABLE = "ARTMANCER_HEARTBEAT_PREFIX"
+"""Environment variable with the path of the files, up to the process id; without one, none beats.
+
+Each run of Triton needs its own, so that no file of an earlier process is taken for a later one's.
+"""
+INTERVAL_S = 1.0
+TIMEOUT_S = 60.0
+"""By default. Native code that keeps Python's lock for so long, and comes back, is not known."""
+MIN_TIMEOUT_S = 5.0
+"""In less time a busy machine may keep a healthy process from beating."""
+
+
+def start(log_error: Callable[[str], object]) -> None:
+    """Show from now on, from a thread, that this process lives.
+
+    Call it when the model begins to load. The thread goes on while other threads compute: long
+    calls of native code let it run, unless they hold Python's lock.
+
+    Args:
+        log_error: takes the last line of the process, which ends if the thread does.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    prefix = os.environ.get(PREFIX_VARIABLE)
+    if not prefix:
+        return
+    file = _file(prefix, os.getpid())
+    file.touch(0o600)
+
+    def beat() -> None:
+        while True:
+            time.sleep(INTERVAL_S)
+            file.touch(0o600)
+
+    target = crash_only.guarded("heartbeat", beat, lambda: False, log_error)
+    threading.Thread(target=target, name="heartbeat", daemon=True).start()
+
+
+class Listener:
+    """Listens for the heartbeat of one process.
+
+    Silence is counted in looks, because all clocks go on while a machine, or the listener itself,
+    stands still. No look counts for more than `INTERVAL_S`, so look at least that often.
+
+    Args:
+        prefix: what `PREFIX_VARIABLE` says to the process.
+        process_id: the process, by the number that it has for itself.
+        timeout_s: seconds of silence that count as the end of the process.
+    """
+
+    def __init__(self, prefix: str, process_id: int, timeout_s: float) -> None:
+        self._file = _file(prefix, process_id)
+        self._timeout_s = timeout_s
+        self._heard: int | None = None
+        self._looked_at = time.monotonic()
+        self._silent_s = 0.0
+
+    def is_silent(self) -> bool:
+        """Look once; return whether the process has been silent for too long.
+
+        A process that has never beaten is not silent: its model may know nothing of this.
+        """
+        before, self._looked_at = self._looked_at, time.monotonic()
+        heard: int | None
+        try:
+            heard = self._file.stat().st_mtime_ns
+        except FileNotFoundError:  # not there yet, or removed: the next beat brings it back
+            heard = self._heard
+        if heard is None or heard != self._heard:
+            self._heard, self._silent_s = heard, 0.0
+        else:
+            self._silent_s += min(self._looked_at - before, INTERVAL_S)
+        return self._silent_s > self._timeout_s
+
+
+def remove_files(prefix: str) -> None:
+    """Remove the files of a run of Triton that has ended."""
+    path = Path(prefix)
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink(missing_ok=True)
+
+
+def _file(prefix: str, process_id: int) -> Path:
+    return Path(f"{prefix}{process_id}")
