@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from matplotlib.figure import Figure
 
 from benchmarks import step_cache
