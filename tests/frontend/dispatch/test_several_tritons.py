@@ -165,7 +165,12 @@ async def test_a_busy_triton_leaves_a_job_to_an_idle_one_of_another_process(
 ) -> None:
     for each in tritons:
         each.hold()
-    own = [settings.model_copy(update={"triton_url": each.url}) for each in tritons]
+    # As on one machine each has a port: with the same one, either would take what the other holds,
+    # after a while without an announcement, for its own of before a restart.
+    own = [
+        settings.model_copy(update={"triton_url": each.url, "port": settings.port + number})
+        for number, each in enumerate(tritons)
+    ]
     async with (
         listening(create_app(own[0])) as here,
         listening(create_app(own[1])),
