@@ -35,6 +35,8 @@ os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "fakes" / "authority.p
 # No test's jobs outlive its process; servers side by side have folders of their own below it.
 _state = tempfile.TemporaryDirectory(prefix="artmancer-state-")
 os.environ["XDG_STATE_HOME"] = _state.name
+# Launchers delete all but the latest logs there, perhaps those of another test process's servers.
+os.environ["XDG_CACHE_HOME"] = str(Path(_state.name) / "cache")
 
 
 @pytest.fixture(scope="session")

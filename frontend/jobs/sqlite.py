@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -52,6 +53,9 @@ class SqliteDriver:
         self._texts = statements.texts()
         self._closed = False
         self._path = path
+        # Of this process's two writers. SQLite itself lets one look now and then whether the other
+        # is at it: behind a slow disk it would find no gap until its time is over.
+        self._turn = threading.Lock()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600)
@@ -95,7 +99,8 @@ class SqliteDriver:
         def vacuum() -> None:
             sql = f"PRAGMA incremental_vacuum({FREE_PAGES_AT_ONCE})"
             # Not execute, which takes only the first of the statement's steps: one page.
-            self._parts.connection.executescript(sql)
+            with self._turn:
+                self._parts.connection.executescript(sql)
 
         with contextlib.suppress(sqlite3.Error):
             await asyncio.get_running_loop().run_in_executor(self._parts.work, vacuum)
@@ -125,14 +130,15 @@ class SqliteDriver:
                 "ran: it has to be started again"
             )
         try:
-            connection.execute(begin)
-            try:
-                outcome = self._drive(connection, steps)
-                self._ear.tell(connection, topics(outcome))
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
+            with contextlib.nullcontext() if begin == READ else self._turn:
+                connection.execute(begin)
+                try:
+                    outcome = self._drive(connection, steps)
+                    self._ear.tell(connection, topics(outcome))
+                except BaseException:
+                    connection.execute("ROLLBACK")
+                    raise
+                connection.execute("COMMIT")
         except sqlite3.Error as error:
             # A commit that failed leaves its transaction open.
             if connection.in_transaction:

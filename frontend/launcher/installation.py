@@ -131,10 +131,18 @@ def backends() -> Path:
 def log_file(grpc_port: int) -> Path:
     """Return the log of the tritonserver on this port, and delete all but the latest few logs."""
     folder = cache_folder()
-    logs = sorted(folder.glob("triton-*.log*"), key=lambda path: path.stat().st_mtime)
+    logs = sorted(folder.glob("triton-*.log*"), key=_changed_at)
     for path in logs[:-_LOGS_KEPT]:
         path.unlink(missing_ok=True)
     return folder / f"triton-{grpc_port}.log"
+
+
+def _changed_at(path: Path) -> float:
+    """Return when a file was changed; 0 if another launcher has just deleted it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def loading_file(grpc_port: int) -> Path:

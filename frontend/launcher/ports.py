@@ -9,8 +9,9 @@ import socket
 LOOPBACK = "127.0.0.1"
 # Below the ports that systems give to outgoing connections, which would take one away meanwhile.
 _FIRST, _COUNT = 20_000, 12_000
-# Processes that start together begin at ports far apart.
-_numbers = itertools.count(os.getpid() * 97)
+# Processes that start together begin at ports far apart: their ids are neighbours, and steps of the
+# golden section are not. So one asks for hundreds before it comes to those of another.
+_numbers = itertools.count(os.getpid() * 7417)
 
 
 def is_free(port: int) -> bool:

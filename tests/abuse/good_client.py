@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,9 @@ PAUSE_S = 0.1
 # What a user bears. Two shared cores that are busy with the attack take most of it.
 SLOWEST_CLICK_S = 2.0
 SLOWEST_LIVEZ_S = 1.0
+# Or so many times as long as before the attack, on a machine that is busy with something else.
+TIMES_AS_LONG = 10.0
+USUAL_COUNT = 5
 # Of what the frontend had before. Its allocator keeps some of what it was given.
 MAY_KEEP = 1.2
 SETTLES_S = 30.0
@@ -33,7 +37,7 @@ SETTLES_S = 30.0
 class GoodClient:
     """Edits, clicks and asks for /livez, each over and over, while the context lasts.
 
-    At its end each edit has ended `done`, and neither clicks nor /livez were slow.
+    At its end each edit has ended `done`, and neither clicks nor /livez were slow for this machine.
     """
 
     server: Server
@@ -47,7 +51,7 @@ class GoodClient:
     """Why clicks and requests for /livez failed."""
 
     async def __aenter__(self) -> Self:
-        """Begin, and return once each kind of request has been answered."""
+        """Begin, and return once each kind of request has been answered some times."""
         self._rss = self.rss()
         self._leaving = asyncio.Event()
         self._web = WebClient(self.server.url)
@@ -56,11 +60,14 @@ class GoodClient:
             for each in (self._edit, self._click, self._ask)
         ]
         async with asyncio.timeout(120):
-            while not (self.clicks and self.livez and self.ends):
+            while not (min(len(self.clicks), len(self.livez)) >= USUAL_COUNT and self.ends):
                 await asyncio.sleep(0.05)
                 for task in self._tasks:
                     if task.done():
                         task.result()
+        # Medians, because the first of all is slow.
+        self._usual_click_s = statistics.median(self.clicks)
+        self._usual_livez_s = statistics.median(self.livez)
         self.ends.clear()
         self.clicks.clear()
         self.livez.clear()
@@ -75,8 +82,10 @@ class GoodClient:
         self.note(str(self))
         if kind is None:
             assert set(self.ends) == {"done"}, self
-            assert max(self.clicks) < SLOWEST_CLICK_S, self
-            assert max(self.livez) < SLOWEST_LIVEZ_S, self
+            slowest_click_s = max(SLOWEST_CLICK_S, TIMES_AS_LONG * self._usual_click_s)
+            slowest_livez_s = max(SLOWEST_LIVEZ_S, TIMES_AS_LONG * self._usual_livez_s)
+            assert max(self.clicks) < slowest_click_s, self
+            assert max(self.livez) < slowest_livez_s, self
 
     def __str__(self) -> str:
         """Return the figures."""

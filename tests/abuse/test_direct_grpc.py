@@ -75,11 +75,12 @@ async def test_millions_of_empty_texts(server: Server, good: GoodClient, count: 
         await good.worked_on()
 
 
-# Put into edit_conditions: it takes its time over some prompts.
+# Put into edit_conditions: it is at some prompts for as long as a file is there.
 HOLD = """
         for tensor in request.inputs():
             if tensor.name() == "PROMPT" and b"hold" in tensor.as_numpy()[0]:
-                __import__("time").sleep(10)
+                while __import__("os").path.exists({file!r}):
+                    __import__("time").sleep(0.05)
 """
 
 
@@ -96,16 +97,21 @@ async def test_a_thread_that_is_held_makes_its_model_unready(tmp_path: Path) -> 
     conditions, model = (
         repository / name / "1" / "model.py" for name in ("edit_conditions", "image_edit")
     )
-    patched(conditions, "        internal.refuse_clients(request)", HOLD)
+    holding = tmp_path / "holding"
+    holding.touch()
+    hold = HOLD.format(file=str(holding))
+    patched(conditions, "        internal.refuse_clients(request)", hold)
     patched(model, "from model_kit.deadlines import STUCK_S", "\n\ndeadlines.LATE_S = 2.0\n")
     settings = {"MODEL_REPOSITORY": str(repository)}
     with launched(tmp_path / "log", settings) as server:
         async with WebClient(server.url) as client:
             task_id = await client.submit(edit(prompt="hold it"))
-            async with asyncio.timeout(30):
-                while (answer := await client.http.get("/readyz")).status_code == 200:
+            late = "the building of an edit's conditions has not come to an end"
+            async with asyncio.timeout(60):
+                while late not in (answer := await client.http.get("/readyz")).text:
                     await asyncio.sleep(0.1)
-            assert "the building of an edit's conditions has not come to an end" in answer.text
+            assert answer.status_code == 503
+            holding.unlink()
             # Unready is no death: the edit ends, and then the server is ready.
             assert (await client.follow(task_id))[-1]["status"] == "done"
             await asyncio.to_thread(server.wait_ready)

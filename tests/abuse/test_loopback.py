@@ -51,7 +51,7 @@ async def test_a_page_that_was_made_to_lead_here(server: Server, good: GoodClien
     async with good, WebClient(server.url) as victim:
         task_id = await victim.submit(edit(num_inference_steps=20))
         for headers, status in ((REBOUND, 421), (CROSS_SITE, 403)):
-            async with httpx.AsyncClient(base_url=server.url, headers=headers) as page:
+            async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as page:
                 for answer in (
                     await page.get(f"/api/generate/result/{task_id}"),
                     await page.post(f"/api/generate/async/cancel/{task_id}"),

@@ -64,7 +64,7 @@ async def test_large_pictures_leave_nothing_behind(server: Server, count: int) -
 
 async def test_a_flood_of_refused_connections_does_not_flood_the_log(server: Server) -> None:
     before = server.log.stat().st_size
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         for _ in range(300):
             answer = await client.get("/livez", headers={"Host": "evil.example"})
             assert answer.status_code == 421

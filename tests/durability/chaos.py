@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from frontend.jobs.driver import Driver
     from tests.durability.frontends import Frontend
+    from tests.fakes.link import Link
     from tests.fakes.postgres import PostgresServer
     from tests.fakes.triton_server import FakeTriton
     from tests.fakes.web_client import Json
@@ -79,6 +80,7 @@ class Chaos:
     Args:
         frontends: started; each has a Triton of its own.
         tritons: of the frontends, in their order.
+        links: of the frontends to their Tritons and to their database.
         seed: of all that is random.
         postgres: the frontends' database, if it is one.
     """
@@ -87,11 +89,13 @@ class Chaos:
         self,
         frontends: Sequence[Frontend],
         tritons: Sequence[FakeTriton],
+        links: Sequence[Link],
         seed: int,
         postgres: PostgresServer | None,
     ) -> None:
         self._frontends = frontends
         self._tritons = tritons
+        self._links = links
         self._rng = random.Random(seed)
         self._postgres = postgres
         self._urls = [frontend.url for frontend in frontends]
@@ -159,7 +163,9 @@ class Chaos:
 
     async def _nemesis(self, count: int, working: asyncio.Future[Any]) -> None:
         rng = self._draw()
-        kinds: list[Callable[[random.Random], Awaitable[None]]] = [self._kill, self._pause]
+        kinds: list[Callable[[random.Random], Awaitable[None]]] = [
+            *(self._kill, self._pause, self._cut_link, self._hold_link)
+        ]
         if self._postgres is not None:
             kinds.append(self._kill_postgres)
         for kind in itertools.cycle(kinds):
@@ -183,6 +189,23 @@ class Chaos:
             await asyncio.sleep(rng.uniform(0.5, LONGEST_PAUSE_S))
         finally:
             standing.go_on()
+
+    async def _cut_link(self, rng: random.Random) -> None:
+        link = rng.choice(self._links)
+        link.cut()
+        try:
+            await asyncio.sleep(rng.uniform(0.5, LONGEST_PAUSE_S))
+        finally:
+            link.heal()
+
+    async def _hold_link(self, rng: random.Random) -> None:
+        link = rng.choice(self._links)
+        link.stand_still()
+        try:
+            # Sometimes for longer than a lease, as in `_pause`; here the process knows that.
+            await asyncio.sleep(rng.uniform(0.5, LONGEST_PAUSE_S))
+        finally:
+            link.heal()
 
     async def _kill_postgres(self, _rng: random.Random) -> None:
         assert self._postgres is not None

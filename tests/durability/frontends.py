@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
     from pathlib import Path
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 PAUSE_S = 0.05
 PAUSED_S = 10.0
 """A frontend that is silent for longer is asked again, or another one is."""

@@ -1,4 +1,4 @@
-"""Frontends and their database die and stand still at random; no job is lost, none is doubled."""
+"""Frontends, their database and their links fail at random; no job is lost, none is doubled."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from frontend.jobs.postgres import PostgresDriver
 from frontend.jobs.sqlite import SqliteDriver
 from tests.durability.chaos import LEASE_S, Chaos, check_store
 from tests.durability.frontends import Frontend
+from tests.fakes.link import Link
 from tests.fakes.triton_server import FakeTriton
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ SEED = 18
 @pytest.mark.parametrize(
     ("count", "faults", "seed"),
     [
-        pytest.param(40, 3, SEED, id="small"),
+        pytest.param(40, 5, SEED, id="small"),
         pytest.param(300, 30, SEED, id="300", marks=pytest.mark.soak),
         # Another one each time, unless the environment names one.
         pytest.param(2000, 200, None, id="2000", marks=pytest.mark.soak),
@@ -50,26 +51,35 @@ async def test_no_job_is_lost_and_none_is_doubled(
     print(f"SEED={seed}")  # noqa: T201 (shown if it fails)
     postgres: PostgresServer | None = None
     settings = {"STATE_FOLDER": str(tmp_path / "state"), "MAX_IN_FLIGHT": "1"}
+    store_url = ""
     if database == "postgres":
         postgres = request.getfixturevalue("postgres")
-        settings["STORE_URL"] = postgres.new_database()
+        store_url = postgres.new_database()
     async with contextlib.AsyncExitStack() as stack:
         tritons = [FakeTriton(), FakeTriton()]
+        links = []
         frontends = []
         for number, triton in enumerate(tritons):
             await stack.enter_async_context(triton)
             triton.behaviour.step_s = 0.01
             folder = tmp_path / str(number)
             folder.mkdir()
-            frontends.append(Frontend(folder, triton.url, LEASE_S, **settings))
+            links.append(await stack.enter_async_context(Link(triton.port)))
+            triton_url = f"127.0.0.1:{links[-1].port}"
+            if postgres is not None:
+                links.append(await stack.enter_async_context(Link(postgres.port)))
+                settings["STORE_URL"] = store_url.replace(
+                    f":{postgres.port}/", f":{links[-1].port}/"
+                )
+            frontends.append(Frontend(folder, triton_url, LEASE_S, **settings))
             stack.push_async_callback(frontends[-1].stop)
             await frontends[-1].start()
-        chaos = Chaos(frontends, tritons, seed, postgres)
+        chaos = Chaos(frontends, tritons, links, seed, postgres)
         await chaos.run(count, faults)
         await chaos.check()
     driver: Driver
     if postgres is None:
         driver = SqliteDriver(tmp_path / "state" / places.FILE)
     else:
-        driver = await PostgresDriver.open(settings["STORE_URL"])
+        driver = await PostgresDriver.open(store_url)
     await check_store(driver, monkeypatch)

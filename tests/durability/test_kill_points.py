@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.durability.frontends import Frontend, Survivor
+from tests.durability.frontends import PATIENCE_S, Frontend, Survivor
 from tests.durability.logs import check_log
 from tests.fakes.triton_server import task_of
 
@@ -99,7 +99,7 @@ async def test_a_cancel_is_kept_whatever_its_frontend_dies_in(
     client = Survivor(frontend.url)
     first = await client.submit(num_inference_steps=STEPS)
     task_id = first if runs else await client.submit(num_inference_steps=STEPS)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while f"{first}.1" not in triton.starts:
             await asyncio.sleep(0.02)
     cancelling = asyncio.create_task(client.cancel(task_id))
@@ -133,7 +133,7 @@ async def test_a_queue_outlives_kills_in_its_order(frontend: Frontend, triton: F
             continue
         killed.add(task_id)
         await frontend.kill()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while triton.at_engine:
                 await asyncio.sleep(0.01)
         await frontend.start()
@@ -146,7 +146,7 @@ async def test_a_queue_outlives_kills_in_its_order(frontend: Frontend, triton: F
 
 async def waiting_at_engine(triton: FakeTriton) -> str:
     """Return the job that waits for the engine, as soon as there is one."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not triton.at_engine:
             await asyncio.sleep(0.01)
     [request_id] = triton.at_engine
@@ -161,7 +161,7 @@ async def test_a_stopped_frontend_s_edit_goes_on_at_once(
     client = Survivor(frontend.url)
     task_id = await client.submit(num_inference_steps=STEPS)
     following = asyncio.create_task(client.follow(task_id))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not triton.starts:
             await asyncio.sleep(0.02)
     await frontend.stop()

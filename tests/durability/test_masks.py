@@ -106,11 +106,11 @@ async def test_without_a_database_only_what_a_frontend_has_is_answered(
     await here.start()
     await there.start()
     known: dict[str, Any] = {"image": None, "image_id": await answered(here)}
-    postgres.kill()
+    await asyncio.to_thread(postgres.kill)
     assert (await asked(here, **known)).status_code == 200
     unanswered = await asked(there, **known)
     assert unanswered.status_code == 503
     assert unanswered.json()["detail"].startswith("The job store does not answer: ")
     assert "Retry-After" in unanswered.headers
-    postgres.start()
+    await asyncio.to_thread(postgres.start)
     assert await answered(there, **known) == known["image_id"]

@@ -51,7 +51,7 @@ async def frontends(
 
 async def started(triton: FakeTriton, count: int) -> None:
     """Return once Triton was given so many jobs."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while len(triton.starts) < count:
             await asyncio.sleep(0.02)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STEPS = 6
 # So long that only taking back, or leaving well, explains a job that goes on.
-LEASE_S = 120.0
+LEASE_S = 2 * PATIENCE_S
 
 
 class Cluster:
@@ -90,7 +90,7 @@ async def cluster(
 
 
 async def generation(url: str) -> Json:
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as client:
         body: Json = (await client.get("/api/system/health")).json()
     part: Json = body["services"]["generation"]
     return part
@@ -110,7 +110,10 @@ async def test_who_serves_knows_of_each_triton_from_who_dispatches(cluster: Clus
                 await asyncio.sleep(0.05)
     await cluster.dispatching[1].kill()
     serving = cluster.serving[0]
-    async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient(base_url=serving.url) as client:
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        httpx.AsyncClient(base_url=serving.url, timeout=PATIENCE_S) as client,
+    ):
         while (ready := await client.get("/readyz")).status_code == 200:
             await asyncio.sleep(0.05)
         assert ready.json()["detail"] == "No process that runs edits has reported"
@@ -121,7 +124,8 @@ async def test_who_serves_knows_of_each_triton_from_who_dispatches(cluster: Clus
 
 
 async def test_who_dispatches_serves_no_client(cluster: Cluster) -> None:
-    async with httpx.AsyncClient(base_url=cluster.dispatching[0].url) as client:
+    url = cluster.dispatching[0].url
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as client:
         for path, status in (("/livez", 200), ("/readyz", 200), ("/api/generate", 404), ("/", 404)):
             assert (await client.get(path)).status_code == status
         await cluster.tritons[0].kill()
@@ -207,7 +211,8 @@ async def test_a_rolling_restart_of_everything_loses_and_repeats_nothing(
             await serving.start()
         for dispatching, triton in zip(cluster.dispatching, tritons, strict=True):
             async with asyncio.timeout(PATIENCE_S):
-                while not triton.live:
+                # Of one that was just started a server may not have heard yet.
+                while not triton.live or (await generation(here)).get("tritons_ready") != 2:
                     await asyncio.sleep(0.02)
             given = len(triton.starts)
             stopping = asyncio.create_task(dispatching.stop())

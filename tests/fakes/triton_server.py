@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from frontend.launcher import ports
+
 from .mask_model import FakeMaskModel
 from .pictures import png
 from .wire import decode, model_config
@@ -86,7 +88,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.cut_streams: list[str] = []
         self.most_at_once = 0
         self.pings = 0
-        self.port = 0
+        # Of those that no outgoing connection gets while it is killed.
+        [self.port] = ports.free(1)
         self._cancelled: dict[str, asyncio.Event] = {}
         self.engine = asyncio.Lock()
         self._running_id = ""
@@ -107,11 +110,11 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         return len(self._cancelled)
 
     async def start(self) -> None:
-        """Listen, on the same port as before where it did before."""
+        """Listen, on the same port each time."""
         options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 1)]
         self._server = grpc.aio.server(options=options)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
 
     async def __aenter__(self) -> Self:
@@ -175,6 +178,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             yield error(self.behaviour.ping_error)
             return
         found = task_id in self._cancelled
+        # From one edit to the next the engine passes in no time at which it runs none.
+        running = self.engine.locked() or bool(self.at_engine)
         if task_id:
             self.in_band_cancels.append(task_of(task_id))
         if found:
@@ -183,8 +188,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             "cancelled": found,
             "model": "fake",
             "adapters": list(self.behaviour.adapters),
-            "waiting": len(self._cancelled) - self.engine.locked() + self.behaviour.others,
-            "running": int(self.engine.locked()),
+            "waiting": len(self._cancelled) - running + self.behaviour.others,
+            "running": int(running),
             "max_queue_size": 8,
             "image_area": 64,
             "running_id": self._clung_to() or self._running_id,

@@ -201,6 +201,8 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
             script.streaming.set()
             if script.hold:
                 script.cancelled.wait()
+                if script.ended.is_set():  # the server goes, and nobody has cancelled
+                    return
                 end = json.dumps(event("cancelled", error="Generation cancelled by user"))
                 self.wfile.write(b"id: 99\n\ndata: %s\n\n" % end.encode())
 

@@ -9,6 +9,7 @@ import pytest
 from frontend import client as client_module
 from frontend.client import ApiError, Client
 from frontend.domain.jobs import JobStatus
+from frontend.launcher import ports
 from tests.frontend.scripted_server import DROP, TASK, Script, event, serving
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ STATES = [("queued", 0), ("processing", 0), ("processing", 1), ("processing", 2)
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "_RECONNECT_PAUSE_S", 0.01)
+
+
+def nobody() -> str:
+    """Return an address at which nobody listens, nor begins to."""
+    [port] = ports.free(1)
+    return f"http://127.0.0.1:{port}"
 
 
 def follow(script: Script) -> list[tuple[str, int]]:
@@ -86,9 +93,7 @@ def test_a_server_that_starts_again_is_waited_for(
 
 
 def test_a_server_that_was_never_there_is_not() -> None:
-    with serving(Script()) as url:
-        pass
-    with Client(url) as client, pytest.raises(ApiError, match="lost the event stream"):
+    with Client(nobody()) as client, pytest.raises(ApiError, match="lost the event stream"):
         list(client.follow(TASK))
 
 
@@ -167,8 +172,7 @@ def test_an_unknown_job_is_refused_not_retried() -> None:
 
 
 def test_nobody_listens() -> None:
-    with serving(Script()) as url:
-        pass
+    url = nobody()
     with Client(url) as client, pytest.raises(ApiError, match=f"no frontend answers at {url}"):
         client.submit({})
 

@@ -61,7 +61,7 @@ async def test_one_who_leaves_keeps_no_place() -> None:
     await asyncio.wait([given, last])
     assert not last.cancelled()
     assert order[-1] == "d"
-    await asyncio.wait_for(place(turns, "e", order, go_on), 5)
+    await asyncio.wait_for(place(turns, "e", order, go_on), 30)
     assert holdings.sum == 0
 
 

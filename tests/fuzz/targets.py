@@ -129,8 +129,13 @@ class Requests:
         stack.callback(lambda: runner.run(opened.aclose()))
         triton = await opened.enter_async_context(FakeTriton())
         state = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        # Decoding may keep the machine from answering pings for a while.
         settings = Settings(
-            triton_url=triton.url, log_level="error", result_ttl_s=1, state_folder=state
+            triton_url=triton.url,
+            log_level="error",
+            result_ttl_s=1,
+            state_folder=state,
+            ping_timeout_s=10,
         )
         url = await opened.enter_async_context(listening(create_app(settings)))
         return await opened.enter_async_context(httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S))

@@ -131,7 +131,6 @@ CONSTRUCTED: dict[str, Callable[[], bytes]] = {
 }
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", CONSTRUCTED)
 def test_a_file_made_to_harm_is_read_or_refused(name: str) -> None:
     data = CONSTRUCTED[name]()

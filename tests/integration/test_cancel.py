@@ -49,7 +49,7 @@ async def test_cancelling_a_running_job_stops_it_before_its_next_step(client: We
 
 async def test_cancelling_while_conditioning_and_encoding(client: WebClient) -> None:
     for stage in ("conditioning", "encoding"):
-        task_id = await client.submit(edit(num_inference_steps=100, input_quality="resized"))
+        task_id = await client.submit(long_edit())
         async for event in client.events(task_id):
             if event["stage"] == stage:
                 await client.cancel(task_id)

@@ -20,7 +20,7 @@ from .server import ROOT, Server, running
 if TYPE_CHECKING:
     import psutil
 
-END_WITHIN_S = 20.0
+END_WITHIN_S = 60.0
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -92,7 +92,8 @@ async def test_triton_killed_in_mid_job(fragile_server: Server) -> None:
 async def test_an_edit_whose_triton_is_killed_makes_the_same_picture(
     fragile_server: Server,
 ) -> None:
-    request = edit(num_inference_steps=12, width=512, height=512)
+    # So many steps that it is killed before its end on a busy machine too.
+    request = edit(num_inference_steps=40, width=512, height=512)
     async with WebClient(fragile_server.url) as client:
         _, undisturbed = await client.finish(request)
         task_id = await client.submit(request)

@@ -194,6 +194,9 @@ async def attacked(
             assert answer.status_code == 200, answer.text
         await client.wait_status(task_id, "done", timeout_s=300)
         assert (await client.http.get("/readyz")).status_code == 200
+    async with asyncio.timeout(300):
+        while answered <= len(FIELDS) and not any(each.done() for each in attackers):
+            await asyncio.sleep(0.05)
     over.set()
     await asyncio.gather(*attackers)
     return answered, taken

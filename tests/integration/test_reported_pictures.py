@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageOps
 
 from tests.fakes.profiles import profile
-from tests.fakes.web_client import b64
+from tests.fakes.web_client import b64, long_edit
 
 if TYPE_CHECKING:
     from tests.fakes.web_client import WebClient
@@ -394,8 +394,10 @@ async def test_two_edits_at_once_keep_their_own_pictures(client: WebClient) -> N
 # invoke-ai/InvokeAI#6049, Comfy-Org/ComfyUI#2566, replicate/cog#2214: a cancel hits another job
 async def test_a_cancel_ends_the_named_job_alone(client: WebClient) -> None:
     request = removal(scene(), square(), num_inference_steps=3)
+    ahead = await client.submit(long_edit())  # none of the others ends before the cancel
     ids = [await client.submit(request | {"seed": seed}) for seed in range(4)]
     await client.cancel(ids[2])
+    await client.cancel(ahead)
     ends = [(await client.follow(task_id))[-1]["status"] for task_id in ids]
     assert ends == ["done", "done", "cancelled", "done"]
     # Too late for the first, and no business of the next.

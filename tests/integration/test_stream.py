@@ -45,7 +45,7 @@ async def test_resuming_while_the_job_runs_loses_and_repeats_nothing(client: Web
         taken = 0
         async for event in stream:
             received.append(event)
-            last = event["seq"]
+            last = event.get("seq", last)  # a waiting job's place has none
             taken += 1
             if taken == 3:
                 break

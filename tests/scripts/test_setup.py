@@ -192,7 +192,7 @@ class Machine:
             env=self.environment | environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=400,
             check=False,
         )
 
@@ -245,6 +245,8 @@ def bare_machine(tmp_path: Path) -> Machine:
 def machine(bare_machine: Machine, empty_venv: Path, pypi: Index) -> Machine:
     """Provide a clone with an empty .venv, on a machine without a driver that reaches PyPI."""
     shutil.copytree(empty_venv, bare_machine.project / ".venv", symlinks=True)
+    # A busy machine may take longer to start pip than the script waits; pip has a deadline too.
+    bare_machine.put("timeout", 'shift; exec "$@"')
     bare_machine.environment["PIP_INDEX_URL"] = pypi.url
     return bare_machine
 

@@ -114,7 +114,8 @@ def test_a_signal_cancels_the_edit_on_the_server(
 
 
 def test_a_signal_while_the_server_is_away_says_that_the_edit_may_go_on(image: Path) -> None:
-    script = Script([event("queued"), event("processing", 1)])
+    # Held, because a stream that ends again and again is given up after some seconds.
+    script = Script([event("queued"), event("processing", 1)], hold=True)
     options = ("--image", image, "--mask", image)
     with contextlib.ExitStack() as server:
         url = server.enter_context(serving(script))

@@ -166,7 +166,8 @@ def served(settings: Settings) -> Iterator[subprocess.Popen[str]]:
 def test_serve_runs_until_a_signal_and_leaves_nothing(number: signal.Signals) -> None:
     settings = echo_settings()
     with served(settings) as process:
-        assert httpx.get(f"http://127.0.0.1:{settings.port}/livez").status_code == 200
+        url = f"http://127.0.0.1:{settings.port}/livez"
+        assert httpx.get(url, timeout=60).status_code == 200
         assert echo(settings, "hello") == "hello"
         running = processes(settings)
         process.send_signal(number)

@@ -24,6 +24,7 @@ from tests.frontend.conftest import listening
 from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from frontend.http.dependencies import Services
@@ -72,7 +73,8 @@ async def test_the_jobs_of_a_killed_triton_run_again_before_the_waiting_ones(
     triton.hold()
     async with serve() as client:
         ids = [await client.submit(edit(num_inference_steps=20)) for _ in range(4)]
-        await client.wait_status(ids[1], "processing")
+        for task_id in ids[:2]:  # the log of one that is lost has to say that it was begun
+            await client.wait_status(task_id, "processing")
         subscribers = [asyncio.create_task(client.follow(ids[0])) for _ in range(3)]
         await triton.kill()
         assert await wait_ready(client, ready=False) == "Triton is not available"
@@ -93,7 +95,7 @@ async def test_the_jobs_of_a_killed_triton_run_again_before_the_waiting_ones(
             events = await client.follow(waiting)
             check_stream(events, 20)
             assert events[-1]["loading_message"] is None
-        assert [task_of(each) for each in triton.starts] == ids[:2] + ids
+        assert in_pairs(map(task_of, triton.starts)) == in_pairs(ids[:2] + ids)
 
 
 async def test_a_job_that_dies_with_two_tritons_ends(serve: Serve, triton: FakeTriton) -> None:
@@ -112,6 +114,12 @@ async def test_a_job_that_dies_with_two_tritons_ends(serve: Serve, triton: FakeT
         last = (await following)[-1]
         assert (last["status"], last["restarts"]) == ("error", 1)
         assert last["error"] == "503: Triton is not available"
+
+
+def in_pairs(ids: Iterable[str]) -> list[list[str]]:
+    """Return what Triton was given in turn: of two at once, either may arrive first."""
+    listed = list(ids)
+    return [sorted(listed[at : at + 2]) for at in range(0, len(listed), 2)]
 
 
 async def keep(client: WebClient, task_id: str, events: list[dict[str, Any]]) -> None:
@@ -159,9 +167,12 @@ async def test_waiting_jobs_hear_how_far_the_load_is(
         refused = await submit_refused(client)
         assert refused == "Triton is loading the models: loading the pipeline"
         assert (await client.http.get("/readyz")).json()["detail"] == refused
-        # Several pings. None announces a stage again, even one that another Triton has announced.
+        # Nobody announces a stage again, even one that another Triton has announced.
         write_loading_file(file, stages[0])
-        await asyncio.sleep(0.3)
+        told_again = refused.replace(stages[1], stages[0])
+        async with asyncio.timeout(30):
+            while (await client.http.get("/readyz")).json()["detail"] != told_again:
+                await asyncio.sleep(0.02)
         triton.release()
         write_loading_file(file, "")
         await triton.start()
@@ -254,16 +265,15 @@ async def test_a_model_that_answers_an_edit_lives_whatever_its_pings_say(
 ) -> None:
     triton.behaviour.step_s = 0.2
     async with serve(ping_timeout_s=0.5) as client:
-        task_id = await client.submit(edit(num_inference_steps=15))
+        task_id = await client.submit(edit(num_inference_steps=50))
         await client.wait_status(task_id, "processing")
         pings = triton.pings
         triton.behaviour.missed_pings = 1000
-        following = asyncio.create_task(client.follow(task_id))
-        while not following.done():
+        while triton.pings < pings + 4:  # each of three has got no answer
             assert (await client.http.get("/readyz")).status_code == 200
             await asyncio.sleep(0.05)
-        assert triton.pings >= pings + 3
-        check_stream(await following, 15)
+        triton.behaviour.missed_pings, triton.behaviour.step_s = 0, 0.001
+        check_stream(await client.follow(task_id), 50)
 
 
 async def test_a_loop_that_stands_still_costs_nobody_an_edit(
@@ -328,7 +338,7 @@ async def test_who_waits_for_an_ended_job_is_told(serve: Serve, triton: FakeTrit
             states = [await client.status(each) for each in behind[1:]]
             return [state["loading_message"] for state in states]
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await waiting() != [message] * 3:
                 await asyncio.sleep(0.02)
         health = (await client.http.get("/api/system/health")).json()
@@ -420,12 +430,12 @@ async def test_a_stream_that_breaks_is_an_error(client: WebClient, triton: FakeT
 
 
 async def test_a_job_has_a_deadline(serve: Serve, triton: FakeTriton) -> None:
-    triton.behaviour.step_s = 5
-    async with serve(job_timeout_s=2) as client:
+    triton.hold()
+    async with serve(job_timeout_s=5) as client:
         last = (await client.follow(await client.submit()))[-1]
         assert last["error"] == "500: the model did not finish in time"
-        triton.behaviour.step_s = 0.001
-        async with asyncio.timeout(30):
+        triton.release()
+        async with asyncio.timeout(60):
             while last["status"] != "done":
                 last = (await client.follow(await client.submit()))[-1]
 
@@ -485,11 +495,14 @@ async def test_waiting_jobs_do_not_outlast_a_triton_that_stays_away(
     serve: Serve, triton: FakeTriton
 ) -> None:
     triton.hold()
-    async with serve(max_in_flight=1, recovery_timeout_s=0.3) as client:
+    async with serve(max_in_flight=1, recovery_timeout_s=3) as client:
         running, waiting = [await client.submit() for _ in range(2)]
         await client.wait_status(running, "processing")
+        events: list[dict[str, Any]] = []
+        following = asyncio.create_task(keep(client, waiting, events))
+        await eventually(lambda: events)
         await triton.kill()
-        events = await client.follow(waiting)
+        await following
     assert events[-1]["error"] == "503: Triton is not available"
     assert events[0]["loading_message"] is None
     assert events[-2]["loading_message"] == "Waiting for Triton to load the models"
@@ -517,8 +530,9 @@ async def test_a_stopped_frontend_takes_no_more_and_the_next_one_goes_on(
     async with app.router.lifespan_context(app):
         services: Services = app.state.services
         ids = [await services.edits.submit(owner(), params, b"", None) for _ in range(3)]
-        while (await services.jobs.last(ids[0]))[1].status != "processing":
-            await asyncio.sleep(0.01)
+        for task_id in ids[:2]:
+            while (await services.jobs.last(task_id))[1].status != "processing":
+                await asyncio.sleep(0.01)
     with pytest.raises(UnavailableError, match="shutting down"):
         await services.edits.submit(owner(), params, b"", None)
     triton.release()
@@ -527,7 +541,7 @@ async def test_a_stopped_frontend_takes_no_more_and_the_next_one_goes_on(
             last = (await client.follow(task_id))[-1]
             assert (last["status"], last["restarts"]) == ("done", restarts)
     assert triton.cut_streams == []
-    assert [task_of(each) for each in triton.starts] == ids[:2] + ids
+    assert in_pairs(map(task_of, triton.starts)) == in_pairs(ids[:2] + ids)
 
 
 async def test_a_stream_goes_on_at_the_next_frontend(
@@ -556,8 +570,9 @@ async def test_a_stream_goes_on_at_the_next_frontend(
 async def test_the_jobs_of_a_store_that_was_away_run_again(
     settings: Settings, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "LEASE_S", 1.0)
-    monkeypatch.setattr(app_module, "LEASE_S", 1.0)
+    # Longer than some writes to a slow disk, behind which the renewal of a lease may wait.
+    monkeypatch.setattr(dispatcher, "LEASE_S", 4.0)
+    monkeypatch.setattr(app_module, "LEASE_S", 4.0)
     monkeypatch.setattr(dispatcher, "RENEWAL_S", 0.05)
     monkeypatch.setattr(sweeper, "ROUND_S", 0.05)
     app = create_app(settings)
@@ -575,9 +590,9 @@ async def test_the_jobs_of_a_store_that_was_away_run_again(
 
         with monkeypatch.context() as away:
             away.setattr(driver, "write", full)
-            await eventually(lambda: triton.live == 0)
+            await eventually(lambda: triton.live == 0, timeout_s=60)
         triton.release()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             last = (await client.follow(retried))[-1]
             assert (last["status"], last["restarts"]) == ("done", 1)
             last = (await client.follow(not_retried))[-1]
@@ -586,12 +601,14 @@ async def test_the_jobs_of_a_store_that_was_away_run_again(
 
 async def test_many_jobs_cancelled_at_random_all_end_once(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.step_s = 0.002
+    triton.hold()  # no job is done before the first cancel is answered
 
     async def one(client: WebClient, number: int) -> list[dict[str, Any]]:
         task_id = await client.submit(edit(num_inference_steps=5))
         if number % 2:
             await asyncio.sleep(number % 13 / 200)
             await client.cancel(task_id)
+            triton.release()
         return await client.follow(task_id)
 
     async with serve() as client:

@@ -355,7 +355,7 @@ async def test_a_batch_delays_another_owner_by_one_edit(serve: Serve, triton: Fa
             # One of the batch runs. The others take turns, and each is told its true place.
             order = [mine[0], yours, batch[1], mine[1], *batch[2:]]
             owners = {yours: you} | dict.fromkeys(batch, first)
-            async with asyncio.timeout(30):  # places are sent with the pings
+            async with asyncio.timeout(60):  # places are sent with the pings
                 for number, task_id in enumerate(order, 1):
                     while await place(task_id, owners.get(task_id, {})) != number:
                         await asyncio.sleep(0.02)
@@ -387,7 +387,9 @@ async def test_a_key_has_limits_of_its_own(
     )
     async with serve(keys_file=keys_file) as client:
         async with triton.engine:
-            ids = [await submitted(client, bearer(ANN)) for _ in range(3)]
+            ids = [await submitted(client, bearer(ANN))]
+            await eventually(lambda: triton.at_engine)
+            ids += [await submitted(client, bearer(ANN)) for _ in range(2)]
             refused(
                 await client.http.post("/api/generate", json=edit(), headers=bearer(ANN)),
                 "waiting jobs as one may: 2",
@@ -403,15 +405,16 @@ async def test_a_key_has_limits_of_its_own(
 
 
 async def test_a_key_has_a_budget_by_the_minute(serve: Serve, keys_file: Path) -> None:
-    written(keys_file, f"{OF_ANN}per_minute = 0.15\n")
+    written(keys_file, f"{OF_ANN}per_minute = 0.11\n")
     async with serve(keys_file=keys_file) as client:
         # What is refused costs nothing; the smallest edit costs a tenth of a usual one.
         await client.http.post("/api/generate", json=edit(seed=-1), headers=bearer(ANN))
         for _ in range(2):
             await submitted(client, bearer(ANN))
         answer = await client.http.post("/api/generate", json=edit(), headers=bearer(ANN))
-        refused(answer, "0.15 usual edits a minute")
-        assert 10 < int(answer.headers["retry-after"]) <= 22
+        refused(answer, "0.11 usual edits a minute")
+        # Less what has come back since, on a busy machine.
+        assert 10 < int(answer.headers["retry-after"]) <= 52
 
 
 async def test_many_results_cost_another_owner_none(serve: Serve, triton: FakeTriton) -> None:

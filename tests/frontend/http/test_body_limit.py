@@ -205,9 +205,9 @@ async def test_other_protocols_pass() -> None:
 async def test_a_stream_whose_request_never_comes_whole_is_refused(
     client: WebClient, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(body_limit, "PART_TIMEOUT_S", 0.1)
     triton.hold()
     task_id = await client.submit(edit())
+    monkeypatch.setattr(body_limit, "PART_TIMEOUT_S", 0.1)
     async with peer(client) as stranger:
         await stranger.send(
             f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: localhost\r\n"

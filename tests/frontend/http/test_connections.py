@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.frontend.conftest import Serve
 
 HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
-SOON = 0.2  # seconds; the sweep adds one
+SOON = 1.0  # seconds, in which a test sends what it has to; the sweep adds one
 
 
 async def refusal(connected: Peer) -> tuple[int, str]:
@@ -139,8 +139,8 @@ async def test_a_slow_upload_is_no_late_head(serve: Serve) -> None:
             b"POST /api/smart-mask/cancel/x HTTP/1.1\r\n"
             b"Host: localhost\r\nContent-Length: 3\r\n\r\n"
         )
-        for _ in range(3):
-            await asyncio.sleep(1.0)  # more than a sweep and the deadline of a head
+        for _ in range(3):  # together more than a sweep and the deadline of a head
+            await asyncio.sleep(SOON)
             await connected.send(b"x")
         assert (await connected.answer())[0] == 200
 

@@ -23,6 +23,7 @@ from tests.frontend.peer import peer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.fakes.triton_server import FakeTriton
     from tests.frontend.conftest import Serve
 
 CONFIG = Path(__file__).parents[3] / "docker" / "nginx.conf"
@@ -97,8 +98,7 @@ def upstream_of(client: WebClient) -> str:
 async def test_an_edit_goes_through_it_and_strangers_do_not(serve: Serve, tmp_path: Path) -> None:
     async with serve() as frontend:
         upstream = upstream_of(frontend)
-        quick = {"client_header_timeout 10s": "client_header_timeout 1s"}
-        async with proxy(tmp_path, upstream, quick) as client:
+        async with proxy(tmp_path, upstream, {}) as client:
             events, result = await client.finish(edit(num_inference_steps=3))
             check_stream(events, 3)
             shown = await client.http.get(f"/api/generate/result-image/{result['task_id']}")
@@ -113,6 +113,8 @@ async def test_an_edit_goes_through_it_and_strangers_do_not(serve: Serve, tmp_pa
                     status, _, body = await stranger.answer()
                     assert status == expected
                     assert isinstance(body["detail"], str)
+        quick = {"client_header_timeout 10s": "client_header_timeout 1s"}
+        async with proxy(tmp_path, upstream, quick) as client:
             for begun in (b"", b"GET /livez HTTP/1.1\r\n"):
                 async with peer(client) as stranger:
                     await stranger.send(begun)
@@ -121,8 +123,9 @@ async def test_an_edit_goes_through_it_and_strangers_do_not(serve: Serve, tmp_pa
 
 @needs_nginx
 async def test_its_streams_have_a_bound_and_its_users_are_told_apart(
-    serve: Serve, tmp_path: Path
+    serve: Serve, triton: FakeTriton, tmp_path: Path
 ) -> None:
+    triton.hold()
     async with serve() as frontend:
         task_id = await frontend.submit(edit(num_inference_steps=100))
         path = f"/api/generate/stream/{task_id}"

@@ -13,6 +13,7 @@ from tests.fakes.web_client import WebClient, b64, edit, scene, square_mask
 if TYPE_CHECKING:
     import httpx
 
+    from tests.fakes.triton_server import FakeTriton
     from tests.frontend.conftest import Serve
 
 PATHS = [
@@ -72,10 +73,11 @@ async def test_a_result_is_kept_by_its_client_alone_and_as_long_as_by_the_server
 
 
 async def test_the_original_of_a_job_that_runs_is_not_stored(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, triton: FakeTriton
 ) -> None:
+    triton.hold()
     async with serve() as client:
-        task_id = await client.submit(edit(num_inference_steps=100))
+        task_id = await client.submit()
         answer = await client.http.get(f"/api/visualization/{task_id}/original")
         assert answer.headers["cache-control"] == "no-store"
         await client.cancel(task_id)

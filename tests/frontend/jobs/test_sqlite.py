@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,6 +49,8 @@ async def test_the_loop_goes_on_while_another_process_writes(
     driver: SqliteDriver, tmp_path: Path
 ) -> None:
     store = SqlStore(driver, Bounds(10**7, 10), 60)
+    for lane in (driver._rows, driver._parts):
+        lane.connection.execute("PRAGMA busy_timeout = 60000")  # for as long as all below takes
     other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     creating = asyncio.create_task(created(store))
@@ -75,6 +78,24 @@ async def test_a_file_that_stays_locked_is_an_absent_store(
     other.execute("COMMIT")
     other.close()
     assert await created(store) == "a"
+
+
+async def test_a_part_waits_for_a_slow_row_and_needs_no_luck(driver: SqliteDriver) -> None:
+    for lane in (driver._rows, driver._parts):
+        lane.connection.execute("PRAGMA busy_timeout = 0")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> Steps[None]:
+        yield from rows("count_finished", 1)
+        begun.set()
+        go_on.wait(60)
+
+    row_written = driver.write(slow())
+    assert await asyncio.to_thread(begun.wait, 60)
+    part_written = driver.write_part(rows("put_part", "a", "original", 0, b"picture"))
+    await asyncio.wait([part_written], timeout=0.1)
+    go_on.set()
+    await asyncio.gather(row_written, part_written)
 
 
 async def test_a_transaction_that_fails_changes_nothing(driver: SqliteDriver) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -243,6 +244,7 @@ class JobLife(RuleBasedStateMachine):
         assert waiting == [job_id for job_id, model in self.model.items() if model.claimable]
 
 
+@pytest.mark.timeout(3600)  # a slow disk takes minutes for so many commits
 def test_a_store_is_as_its_model(new_database: Callable[[], Connect]) -> None:
     class Life(JobLife):
         def __init__(self) -> None:

@@ -29,7 +29,7 @@ def log(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def guarding(log: Path, script: str, grace_s: float = 1) -> Iterator[subprocess.Popen[bytes]]:
+def guarding(log: Path, script: str, grace_s: float = 60) -> Iterator[subprocess.Popen[bytes]]:
     """Guard a Python script that has said `ready`."""
     process = subprocess.Popen(
         [

@@ -132,3 +132,12 @@ def test_logs_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert path == cache / "triton-20039.log"
     assert len(list(cache.iterdir())) < 20
     assert path.exists()
+
+
+def test_a_log_that_another_launcher_deletes_meanwhile_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache = use_cache_folder(monkeypatch, tmp_path)
+    cache.mkdir()
+    (cache / "triton-20000.log").symlink_to(tmp_path / "gone")  # listed, and then not there
+    assert installation.log_file(20001) == cache / "triton-20001.log"

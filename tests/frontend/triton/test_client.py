@@ -55,7 +55,7 @@ async def updates(stream: InferStream) -> list[Any]:
 async def test_an_edit_streams_to_its_result(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
-    *progress, result = await updates(triton_client.edit("a", params(), 10))
+    *progress, result = await updates(triton_client.edit("a", params(), 60))
     assert isinstance(result, EditResult)
     assert all(isinstance(update, EditProgress) for update in progress)
     assert [update.stage for update in progress].count("denoising") == 3
@@ -76,7 +76,7 @@ async def test_an_error_is_raised_once_triton_has_closed_the_stream(
 ) -> None:
     triton.behaviour.refuse = "[INVALID_ARGUMENT] prompt: no"
     with pytest.raises(InvalidInputError, match="prompt: no"):
-        await updates(triton_client.edit("a", params(), 10))
+        await updates(triton_client.edit("a", params(), 60))
     assert triton.cut_streams == []
 
 
@@ -84,7 +84,7 @@ async def test_a_cut_stream_ends_with_the_first_reason(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
     triton.behaviour.step_s = 60
-    stream = triton_client.edit("a", params(), 10)
+    stream = triton_client.edit("a", params(), 60)
     reading = asyncio.create_task(updates(stream))
     await eventually(lambda: triton.live)
     stream.cut(ModelCancelledError("first"))
@@ -95,7 +95,7 @@ async def test_a_cut_stream_ends_with_the_first_reason(
 
 
 async def test_a_stream_cut_before_it_is_read_says_why(triton_client: TritonClient) -> None:
-    stream = triton_client.edit("a", params(), 10)
+    stream = triton_client.edit("a", params(), 60)
     stream.cut(BackendError("too late"))
     with pytest.raises(BackendError, match="too late"):
         await updates(stream)
@@ -105,7 +105,7 @@ async def test_cancelling_the_reader_is_not_taken_for_a_cut(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
     triton.behaviour.step_s = 60
-    reading = asyncio.create_task(updates(triton_client.edit("a", params(), 10)))
+    reading = asyncio.create_task(updates(triton_client.edit("a", params(), 60)))
     await eventually(lambda: triton.live)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -115,7 +115,7 @@ async def test_cancelling_the_reader_is_not_taken_for_a_cut(
 
 async def test_an_abandoned_stream_is_cut(triton_client: TritonClient, triton: FakeTriton) -> None:
     triton.behaviour.step_s = 60
-    stream = triton_client.edit("a", params(), 10)
+    stream = triton_client.edit("a", params(), 60)
     async with contextlib.aclosing(stream.responses()) as responses:
         await anext(responses)
     await eventually(lambda: triton.live == 0)
@@ -131,7 +131,7 @@ async def test_a_cancel_tells_whether_it_found_its_job(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
     triton.behaviour.step_s = 60
-    reading = asyncio.create_task(updates(triton_client.edit("a", params(), 10)))
+    reading = asyncio.create_task(updates(triton_client.edit("a", params(), 60)))
     await eventually(lambda: triton.live)
     assert not (await triton_client.cancel_edit("b")).cancelled
     assert (await triton_client.cancel_edit("a")).cancelled
@@ -148,8 +148,8 @@ async def test_an_absent_triton_is_away_at_once_and_found_when_it_returns(
         triton_client.cancel_edit(""),
         triton_client.cancel_mask(""),
         triton_client.mismatches(IMAGE_EDIT),
-        triton_client.mask("a", CLICK, b"image", 10).response(),
-        updates(triton_client.edit("a", params(), 10)),
+        triton_client.mask("a", CLICK, b"image", 60).response(),
+        updates(triton_client.edit("a", params(), 60)),
     )
     for call in calls:
         with pytest.raises(TritonDownError):
@@ -205,20 +205,20 @@ async def test_how_a_mask_can_fail(
 ) -> None:
     triton.masks.behaviour.refuse = refuse
     with pytest.raises(kind, match=text):
-        await triton_client.mask("a", CLICK, b"image", 10).response()
+        await triton_client.mask("a", CLICK, b"image", 60).response()
 
 
 async def test_an_unknown_picture_differs_from_an_unknown_model(
     triton_client: TritonClient,
 ) -> None:
     with pytest.raises(NotCachedError):
-        await triton_client.mask("a", CLICK, "0" * 64, 10).response()
+        await triton_client.mask("a", CLICK, "0" * 64, 60).response()
 
 
 async def test_a_dead_process_is_away(triton_client: TritonClient, triton: FakeTriton) -> None:
     triton.masks.behaviour.dead = True
     for call in (
-        triton_client.mask("a", CLICK, b"i", 10).response(),
+        triton_client.mask("a", CLICK, b"i", 60).response(),
         triton_client.cancel_mask(""),
     ):
         with pytest.raises(TritonDownError, match="process has died"):
@@ -236,7 +236,7 @@ async def test_a_cancelled_mask_is_no_cancelled_task(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
     triton.masks.behaviour.delay_s = 60
-    waiting = asyncio.create_task(triton_client.mask("a", CLICK, b"image", 10).response())
+    waiting = asyncio.create_task(triton_client.mask("a", CLICK, b"image", 60).response())
     await eventually(lambda: triton.masks.live)
     assert not (await triton_client.cancel_mask("b")).cancelled
     assert (await triton_client.cancel_mask("a")).cancelled
@@ -249,7 +249,7 @@ async def test_a_cut_mask_ends_with_the_reason(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
     triton.masks.behaviour.delay_s = 60
-    call = triton_client.mask("a", CLICK, b"image", 10)
+    call = triton_client.mask("a", CLICK, b"image", 60)
     waiting = asyncio.create_task(call.response())
     await eventually(lambda: triton.masks.live)
     call.cut(BackendError("first"))
@@ -262,7 +262,7 @@ async def test_a_mask_nobody_waits_for_is_cut(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
     triton.masks.behaviour.delay_s = 60
-    waiting = asyncio.create_task(triton_client.mask("a", CLICK, b"image", 10).response())
+    waiting = asyncio.create_task(triton_client.mask("a", CLICK, b"image", 60).response())
     await eventually(lambda: triton.masks.live)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

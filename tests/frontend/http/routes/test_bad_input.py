@@ -23,7 +23,11 @@ async def hardened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[We
     """Provide a client of one server that meets the whole table."""
     state = tmp_path_factory.mktemp("state")
     async with FakeTriton() as triton:
-        app = create_app(Settings(triton_url=triton.url, log_level="error", state_folder=state))
+        # Decoding may keep the machine from answering pings for a while.
+        settings = Settings(
+            triton_url=triton.url, log_level="error", state_folder=state, ping_timeout_s=10
+        )
+        app = create_app(settings)
         async with listening(app) as url, WebClient(url) as client:
             yield client
 

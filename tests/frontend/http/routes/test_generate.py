@@ -15,6 +15,7 @@ from PIL import Image
 from frontend.dispatch.work import Work
 from tests.fakes.pictures import b64, encoded, plain, plain_mask, png
 from tests.fakes.web_client import WebClient, cancel_and_listen, check_stream, edit
+from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,10 +42,11 @@ async def test_a_subscriber_sees_every_step_once_and_in_order(client: WebClient)
     assert {event["preview_image"] for event in events} == {None}
 
 
-async def test_a_stream_is_framed_as_the_known_client_reads_it(client: WebClient) -> None:
-    task_id = await client.submit()
-    headers = {"Accept": "text/event-stream"}
-    answer = await client.http.get(f"/api/generate/stream/{task_id}", headers=headers)
+async def test_a_stream_is_framed_as_the_known_client_reads_it(serve: Serve) -> None:
+    async with serve(heartbeat_s=60) as client:
+        task_id = await client.submit()
+        headers = {"Accept": "text/event-stream"}
+        answer = await client.http.get(f"/api/generate/stream/{task_id}", headers=headers)
     assert answer.headers["content-type"] == "text/event-stream"
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["x-accel-buffering"] == "no"
@@ -237,8 +239,8 @@ async def test_head_of_a_stream_ends_at_once(client: WebClient, triton: FakeTrit
 async def test_an_edit_whose_client_left_before_its_answer_is_cancelled(
     client: WebClient, triton: FakeTriton
 ) -> None:
-    triton.behaviour.step_s = 0.5
-    body = json.dumps(edit(num_inference_steps=100)).encode()
+    triton.hold()  # nothing but a cancel ends an edit
+    body = json.dumps(edit()).encode()
     url = client.http.base_url
     for _ in range(5):
         _, writer = await asyncio.open_connection(url.host, url.port)
@@ -251,14 +253,15 @@ async def test_an_edit_whose_client_left_before_its_answer_is_cancelled(
         writer.close()
         await writer.wait_closed()
     # This one comes behind whatever they have left.
-    triton.behaviour.step_s = 0
-    await client.finish()
-    async with asyncio.timeout(30):
+    stays = await client.submit()
+    async with asyncio.timeout(60):
         while True:
-            services = (await client.http.get("/api/system/health")).json()["services"]
-            if services["job_manager"]["running"] == services["job_manager"]["waiting"] == 0:
+            jobs = (await client.services())["job_manager"]
+            if jobs["running"] + jobs["waiting"] == 1:
                 break
             await asyncio.sleep(0.01)
+    triton.release()
+    assert (await client.follow(stays))[-1]["status"] == "done"
 
 
 # Comfy-Org/ComfyUI#16204, soliplex/soliplex#685: a retry after a lost answer is a second edit
@@ -307,13 +310,17 @@ async def test_a_key_finds_its_job_while_triton_is_down(
     assert again.json()["task_id"] == first.json()["task_id"]
 
 
-async def test_a_key_is_free_again_once_its_job_has_expired(serve: Serve) -> None:
+async def test_a_key_is_free_again_once_its_job_has_expired(
+    serve: Serve, triton: FakeTriton
+) -> None:
     async with serve(result_ttl_s=0.01) as client:
         key = {"Idempotency-Key": "a"}
         ids = []
         for _ in range(2):
+            triton.hold()  # none expires before its submission is answered
             answer = await client.http.post("/api/generate", json=edit(), headers=key)
             ids.append(answer.json()["task_id"])
+            triton.release()
             path = f"/api/generate/status/{ids[-1]}"
             async with asyncio.timeout(30):
                 while (await client.http.get(path)).status_code == 200:
@@ -522,8 +529,9 @@ async def test_an_unknown_task_is_404(client: WebClient, method: str, path: str)
 async def test_a_running_job_is_cancelled_in_band(client: WebClient, triton: FakeTriton) -> None:
     triton.behaviour.step_s = 0.05
     task_id = await client.submit(edit(num_inference_steps=100))
-    await client.reached(task_id, step=1)
+    await eventually(lambda: triton.steps)  # the log may be far behind
     triton.hold()
+    await client.reached(task_id, step=1)
     answer = await client.cancel(task_id)
     assert answer.status_code == 200
     message = f"Async generation task {task_id} marked for cancellation"
@@ -545,7 +553,9 @@ async def test_a_waiting_job_that_is_cancelled_never_starts(
 ) -> None:
     triton.hold()
     async with serve(max_in_flight=1) as client:
-        running, waiting, behind = [await client.submit() for _ in range(3)]
+        running = await client.submit()
+        await client.wait_status(running, "processing")
+        waiting, behind = [await client.submit() for _ in range(2)]
         assert (await client.status(behind))["queue_position"] == 2
         await client.cancel(waiting)
         assert (await client.wait_status(waiting, "cancelled"))["queue_position"] is None
@@ -620,7 +630,9 @@ async def test_an_adapter_that_is_not_installed_is_501(
 async def test_a_full_queue_is_503_and_loses_nothing(serve: Serve, triton: FakeTriton) -> None:
     async with serve(max_in_flight=1, max_queue_size=2, owner_fraction=1) as client:
         async with triton.engine:
-            accepted = [await client.submit() for _ in range(3)]
+            accepted = [await client.submit()]
+            await eventually(lambda: triton.at_engine)
+            accepted += [await client.submit() for _ in range(2)]
             answer = await client.http.post("/api/generate", json=edit())
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
@@ -637,16 +649,21 @@ async def test_position_and_eta_are_reported(serve: Serve, triton: FakeTriton) -
         await client.finish(edit(num_inference_steps=10))
         took = time.perf_counter() - started
         async with triton.engine:
-            ids = [await client.submit(edit(num_inference_steps=10)) for _ in range(3)]
-            last = await client.status(ids[2])
+            ids = [await client.submit(edit(num_inference_steps=10))]
+            await eventually(lambda: triton.at_engine)
+            ids += [await client.submit(edit(num_inference_steps=10)) for _ in range(2)]
+            async with asyncio.timeout(30):  # until the board has heard of the first edit's pace
+                while (last := await client.status(ids[2]))["eta_seconds"] is None:
+                    await asyncio.sleep(0.02)
+            events: list[dict[str, Any]] = []
+            following = asyncio.create_task(_follow(client, ids[2], events))
+            await eventually(lambda: events)
             started = time.perf_counter()
             await triton.let_one()
-            async with asyncio.timeout(30):  # positions are sent with the pings
-                while (await client.status(ids[2]))["queue_position"] != 1:
-                    await asyncio.sleep(0.02)
+            await eventually(lambda: events[-1]["queue_position"] == 1)
         assert last["queue_position"] == 2
         assert 0.3 < last["eta_seconds"] <= 3 * took
-        events = await client.follow(ids[2])
+        await following
         took = time.perf_counter() - started
     assert [event["queue_position"] for event in events if event["queue_position"]] == [2, 1]
     etas = [event["eta_seconds"] for event in events if event["stage"] == "denoising"]
@@ -731,6 +748,11 @@ async def test_fifty_jobs_at_once_all_end_and_leave_nothing(
         while health["running"]:
             health = (await client.services())["job_manager"]
     assert health["waiting"] == 0
+
+
+async def _follow(client: WebClient, task_id: str, events: list[dict[str, Any]]) -> None:
+    async for event in client.events(task_id):
+        events.append(event)
 
 
 async def _until(

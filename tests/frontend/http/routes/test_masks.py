@@ -12,6 +12,7 @@ import pytest
 from grpc import StatusCode
 from PIL import Image
 
+from frontend.masks import early_cancels
 from tests.fakes.bad_masks import mask_request
 from tests.fakes.mask_model import MASK, NOTHING_FOUND
 from tests.fakes.pictures import b64, encoded, plain, plain_mask, png
@@ -230,8 +231,9 @@ async def test_a_cancelled_request_ends_as_cancelled(
 
 # artokun/comfyui-mcp#1632, Comfy-Org/ComfyUI_frontend#7758: a cancel that overtakes its request
 async def test_a_cancel_that_comes_first_is_kept_for_its_request(
-    client: WebClient, triton: FakeTriton
+    client: WebClient, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(early_cancels, "PATIENCE_S", 60.0)
     assert (await client.http.post("/api/smart-mask/cancel/click-7")).status_code == 200
     answer = await smart_mask(client, request_id="click-7")
     assert answer.status_code == 400

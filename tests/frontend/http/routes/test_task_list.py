@@ -80,9 +80,12 @@ async def test_only_edits_of_the_wanted_status(client: WebClient, triton: FakeTr
         await client.follow(task_id)
 
 
-async def test_an_expired_edit_is_listed_no_more(serve: Serve) -> None:
+async def test_an_expired_edit_is_listed_no_more(serve: Serve, triton: FakeTriton) -> None:
+    triton.hold()
     async with serve(result_ttl_s=0.05) as client:
-        await client.finish()
+        await client.submit()
+        assert (await page(client))["tasks"]
+        triton.release()
         async with asyncio.timeout(30):
             while (await page(client))["tasks"]:
                 await asyncio.sleep(0.01)

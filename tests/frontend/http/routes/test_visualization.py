@@ -35,7 +35,7 @@ async def test_an_edits_pictures_as_files(client: WebClient) -> None:
 async def test_before_the_end_there_is_the_original_only(
     client: WebClient, triton: FakeTriton
 ) -> None:
-    triton.behaviour.step_s = 5
+    triton.hold()
     task_id = await client.submit()
     await client.wait_status(task_id, "processing")
     folder = f"/api/visualization/{task_id}"

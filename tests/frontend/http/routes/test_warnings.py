@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -103,15 +104,18 @@ async def test_a_name_that_is_no_text_is_shown_without_its_bytes(client: WebClie
 async def test_an_edit_that_takes_longer_than_a_job_may_is_told_so(
     serve: Serve, triton: FakeTriton
 ) -> None:
-    triton.behaviour.step_s = 0.05
+    triton.behaviour.step_s = 0.3
     slow = edit(num_inference_steps=100)
     # Above what the measured edit takes, and below what a hundred steps take.
-    async with serve(job_timeout_s=3) as client:
+    async with serve(job_timeout_s=20) as client:
         # Nothing is known of the first, so nothing is said of it.
         first = (await client.http.post("/api/generate", json=slow)).json()
         assert first["warnings"] == []
         await client.cancel(first["task_id"])
         await client.finish(edit(num_inference_steps=2))
-        (warning,) = await warnings(client, "/api/generate", num_inference_steps=100)
-        assert "after 3 s: lower num_inference_steps or width and height" in warning
+        async with asyncio.timeout(60):  # until the board has heard of the edit's pace
+            while not (found := await warnings(client, "/api/generate", num_inference_steps=100)):
+                await asyncio.sleep(0.2)
+        (warning,) = found
+        assert "after 20 s: lower num_inference_steps or width and height" in warning
         assert await warnings(client, "/api/generate", num_inference_steps=2) == []
