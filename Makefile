@@ -35,13 +35,12 @@ demo: $(BUNDLES)  ## edit the sample pictures on a real tritonserver; results in
 serve: $(BUNDLES)  ## run the frontend on port 8080 and Triton on 8001 until Ctrl-C
 	$(BIN)/artmancer serve
 
-# Left out: what starts other programs, waits for times to pass, or loads a network's weights, and
-# three files of tests that take half a minute each.
+# Left out: what starts an app or another program, loads a network's weights, or waits.
 check: lint  ## lint, then the fast tests
-	$(PYTEST) -q $(addprefix --ignore=tests/frontend/, cli launcher dispatch \
-	  pictures/test_killed_workers.py http/test_connections.py http/test_proxy.py \
-	  jobs/test_store_properties.py http/test_access.py http/routes/test_generate.py) \
-	  tests/contract tests/docs tests/frontend tests/model_kit tests/models/edit_conditions
+	$(PYTEST) -q --ignore=tests/frontend/jobs/test_store_properties.py \
+	  --ignore=tests/frontend/pictures/test_killed_workers.py \
+	  tests/contract tests/docs tests/model_kit tests/models/edit_conditions tests/frontend/test_*.py \
+	  $(addprefix tests/frontend/, domain http/schemas jobs masks pictures triton)
 
 test: lint $(BUNDLES)  ## lint, then all tests but the slow ones
 	$(PYTEST)

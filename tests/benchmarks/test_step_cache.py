@@ -2,12 +2,14 @@
 
 import json
 
+import pytest
 from matplotlib.figure import Figure
 
 from benchmarks import step_cache
 from export.demo_edits import bundle as demo_bundle
 
 
+@pytest.mark.slow
 def test_a_threshold_that_skips_all_it_can_shows_in_passes_and_pictures() -> None:
     found = step_cache.measure(
         demo_bundle.SHIPPED, thresholds=(0.0001, 1.0), scenes=1, steps=3, size=64

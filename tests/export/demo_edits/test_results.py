@@ -63,6 +63,7 @@ def test_another_adapter_or_none_is_worse(editor: Editor, flow: Flow) -> None:
         editor.transformer.enable_lora()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flow", MEASURES)
 def test_swapped_conditions_are_worse(editor: Editor, flow: Flow) -> None:
     swapped = {

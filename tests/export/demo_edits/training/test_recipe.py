@@ -70,6 +70,7 @@ def weights(trained: Trained) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.slow
 def test_every_phase_is_reported_to_its_end(whole: Any) -> None:
     _, reports = whole
     assert list(dict.fromkeys(phase for phase, _, _ in reports)) == PHASES
@@ -109,6 +110,7 @@ def test_a_workspace_belongs_to_one_recipe(tmp_path: Path) -> None:
         run(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_bundle_is_small_and_says_how_it_was_made(bundle: Path) -> None:
     found = manifest.verify(bundle)
     assert sum(path.stat().st_size for path in bundle.rglob("*")) < 40_000_000
@@ -119,6 +121,7 @@ def test_the_bundle_is_small_and_says_how_it_was_made(bundle: Path) -> None:
     assert not demo_bundle.is_current(bundle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flow", Flow)
 def test_serving_loads_the_bundle_and_edits(bundle: Path, flow: Flow) -> None:
     editor = Editor(bundle)
