@@ -114,6 +114,7 @@ def test_a_cached_base_and_two_adapters_become_a_bundle_that_serves_two_tasks(
     assert refused.value.code is Code.UNIMPLEMENTED
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_of_the_network(
     hub: Path, tmp_path: Path, sources: dict[str, Path | str]
 ) -> None:

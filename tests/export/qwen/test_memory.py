@@ -71,6 +71,7 @@ def test_the_largest_edit_fits_on_each_gpu(
     assert sum(weights.values()) + most < (usable - 5) * GIB
 
 
+@pytest.mark.slow
 def test_the_vae_keeps_no_features_for_a_next_frame() -> None:
     peaks = qwen_memory.measure_peaks(qwen_memory.EditSizes(1024, 1, 1024), vae_tiling=False)
     # With them it was 1.9 and 3.4 GiB.
@@ -126,6 +127,7 @@ def test_memory_is_counted_while_it_is_held() -> None:
         assert qwen_memory.peak_bytes(model, run) == pytest.approx(2e6, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_command_tells_every_profile(tmp_path: Path) -> None:
     (tmp_path / "config.pbtxt").write_text(
         (IMAGE_EDIT / "config.pbtxt").read_text().replace('"1048576"', '"65536"')
