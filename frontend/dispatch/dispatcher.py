@@ -324,6 +324,10 @@ class Dispatcher:
         await asyncio.gather(*(watch.ping() for watch in self._watches.values()))
 
     async def _react(self) -> None:
+        for lane, watch in self._watches.items():
+            # It may hold the engine for as long as it takes, and no job of ours has its turn yet.
+            if watch.state is not None and _is_for_others(lane, watch.state):
+                lane.turn_at = self._running_clock()
         for silent in self._lanes.silent(self._settings.silence_timeout_s):
             if silent.stream and not self._is_at_work(silent):
                 silent.stream.cut(BackendError("the model stopped responding"))
@@ -339,15 +343,13 @@ class Dispatcher:
         self._stir.set()
 
     def _is_at_work(self, job: LiveJob) -> bool:
-        """Return whether the model has said why it sends nothing of a job."""
+        """Return whether a silent job is only slow: the engine passes from layer to layer."""
         state = self._work.watch_of(job).state
-        if state is None or not state.running:
-            return False
-        if state.running_id == job.request_id:
-            # Slow, unless the engine does not even pass from one layer to the next.
-            return state.quiet_seconds <= self._settings.silence_timeout_s
-        # Another client's edit may hold the engine for as long as it takes.
-        return job.engine_since is None
+        return (
+            state is not None
+            and state.running_id == job.request_id
+            and state.quiet_seconds <= self._settings.silence_timeout_s
+        )
 
     async def _note_work(self) -> None:
         """Tell running jobs, and the log, when an engine works on a job that has ended."""
@@ -364,6 +366,14 @@ class Dispatcher:
                 if job.engine_since is None and job.last is not None:
                     with contextlib.suppress(ClaimLostError):
                         await job.log.append(self._work.running_event(job, job.last))
+
+
+def _is_for_others(lane: Lane, state: EditModelState) -> bool:
+    """Return whether an engine works on an edit that is none of its lane's jobs."""
+    return bool(state.running) and not any(
+        job.engine_since is not None or job.request_id == state.running_id
+        for job in lane.running.values()
+    )
 
 
 @contextlib.contextmanager

@@ -31,7 +31,8 @@ class Lane:
     """One Triton's engine, which runs its jobs one after the other."""
 
     turn_at: float
-    """When a job last left this engine; seconds of the lanes' running clock."""
+    """When a job last left this engine, or another client's edit was last seen on it; seconds of
+    the lanes' running clock."""
     ready: bool = True
     """Whether a job may be started here now."""
     full: bool = False

@@ -44,6 +44,7 @@ class Behaviour:
         clings_to: id of a job that it says it works on, whatever it does.
         deaf: answers neither pings nor cancels.
         missed_pings: number of pings that will get no answer.
+        idle_pings: number of pings that will find the engine between two edits.
         ping_error: error text that pings and cancels are answered with.
         expected_seconds: time that it expects an edit to take.
         others: edits that other clients have waiting.
@@ -64,6 +65,7 @@ class Behaviour:
     clings_to: str = ""
     deaf: bool = False
     missed_pings: int = 0
+    idle_pings: int = 0
     ping_error: str = ""
     others: int = 0
     expected_seconds: float | None = None
@@ -180,6 +182,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         found = task_id in self._cancelled
         # From one edit to the next the engine passes in no time at which it runs none.
         running = self.engine.locked() or bool(self.at_engine)
+        if not task_id and self.behaviour.idle_pings:
+            self.behaviour.idle_pings -= 1
+            running = False
         if task_id:
             self.in_band_cancels.append(task_of(task_id))
         if found:

@@ -372,11 +372,16 @@ async def test_a_job_that_waits_for_a_long_one_is_not_silent(
 async def test_a_job_that_waits_for_another_client_s_edit_is_not_silent(
     serve: Serve, triton: FakeTriton
 ) -> None:
-    async with serve(silence_timeout_s=1) as client:
+    async with serve(silence_timeout_s=2) as client:
         async with triton.engine:
             task_id = await client.submit(edit(num_inference_steps=3))
             await client.wait_status(task_id, "processing")
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(2.5)
+            # Its next edit may be still another client's.
+            triton.behaviour.idle_pings = 1
+            await eventually(lambda: triton.behaviour.idle_pings == 0)
+            pings = triton.pings
+            await eventually(lambda: triton.pings > pings + 2)
             assert (await client.status(task_id))["status"] == "processing"
         check_stream(await client.follow(task_id), 3)
 
