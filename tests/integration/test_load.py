@@ -47,6 +47,7 @@ def resident(server: Server) -> int:
     return sum(process.memory_info().rss for process in processes)
 
 
+@pytest.mark.slow
 async def test_fifty_jobs_at_once_all_end_in_a_picture(server: Server, client: WebClient) -> None:
     await client.finish()
 
