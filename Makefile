@@ -68,7 +68,8 @@ test-containers: $(READY)  ## build the images and try the stack on a Docker eng
 	$(BIN)/pytest -m containers tests/containers
 
 coverage: $(BUNDLES)  ## the fraction of lines that the tests run, without the integration tests
-	$(PYTEST) --ignore=tests/integration --cov --cov-report=term --cov-report=html:reports/coverage
+	$(PYTEST) -m "not soak and not gpu and not containers" --ignore=tests/integration \
+	  --cov --cov-report=term --cov-report=html:reports/coverage
 
 lint: $(READY)  ## ruff, mypy --strict, import directions
 	$(BIN)/ruff check .
