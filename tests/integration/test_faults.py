@@ -92,8 +92,8 @@ async def test_triton_killed_in_mid_job(fragile_server: Server) -> None:
 async def test_an_edit_whose_triton_is_killed_makes_the_same_picture(
     fragile_server: Server,
 ) -> None:
-    # So many steps that it is killed before its end on a busy machine too.
-    request = edit(num_inference_steps=40, width=512, height=512)
+    # A step takes longer than the news of it, so that it is killed before its end.
+    request = edit(num_inference_steps=10, width=384, height=384)
     async with WebClient(fragile_server.url) as client:
         _, undisturbed = await client.finish(request)
         task_id = await client.submit(request)
