@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import sqlite3
 import threading
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from frontend.domain.edits import EditResult
+from frontend.domain.jobs import JobStatus
 from frontend.errors import JobNotFoundError, StoreAwayError, UnavailableError
 from frontend.jobs import sqlite, transactions
 from frontend.jobs.blobs import DISK_RESERVE
@@ -18,6 +20,7 @@ from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.statements import row, rows
 from frontend.jobs.transactions import Bounds
+from tests.fakes.owners import owner
 from tests.frontend.jobs.samples import claimed, created, done, original
 
 if TYPE_CHECKING:
@@ -96,6 +99,49 @@ async def test_a_part_waits_for_a_slow_row_and_needs_no_luck(driver: SqliteDrive
     await asyncio.wait([part_written], timeout=0.1)
     go_on.set()
     await asyncio.gather(row_written, part_written)
+
+
+async def test_what_jobs_cost_does_not_grow_with_those_that_have_ended(driver: SqliteDriver) -> None:
+    store = SqlStore(driver, Bounds(10**9, 100), 10**6)
+    worked = itertools.count()
+    for lane in (driver._rows, driver._parts, driver._reads):
+        lane.connection.set_progress_handler(lambda: next(worked) < 0, 1)
+
+    async def cost(job_id: str) -> int:
+        """Return the steps of SQLite's machine for one job and all that looks at it."""
+        before = next(worked)
+        await created(store, job_id, owner=owner("o", max_running=2))
+        assert [job.job_id for job in (await store.view()).waiting] == [job_id]
+        await store.announce("w", [])
+        claim = await claimed(store)
+        assert [job.job_id for job in (await store.view()).running] == [job_id]
+        await store.renew([claim], 60)
+        assert await done(store, claim)
+        await store.newest("o", 1)
+        await store.newest("o", 1, statuses=[JobStatus.DONE])
+        await store.take_back("w", "w2")
+        await store.reap()
+        await store.sweep()
+        return next(worked) - before
+
+    await cost("first")  # the only one that looks for what never came, a minute long
+    alone = await cost("alone")
+    connection = driver._rows.connection
+    connection.execute("BEGIN")
+    for table, columns in (
+        (
+            "jobs",
+            "task_id, owner, task_type, params, max_attempts, status, last_seq, bytes, input_bytes,"
+            " turn, created_at, ended_at",
+        ),
+        ("events", "task_id, seq, data, preview"),
+    ):
+        copied = columns.replace("task_id", "task_id || $1", 1)
+        for number in range(1000):
+            sql = f"INSERT INTO {table} ({columns}) SELECT {copied} FROM {table} WHERE task_id = $2"
+            connection.execute(sql, {"1": f"-{number}", "2": "alone"})
+    connection.execute("COMMIT")
+    assert await cost("last") < 1.2 * alone
 
 
 async def test_a_transaction_that_fails_changes_nothing(driver: SqliteDriver) -> None:
