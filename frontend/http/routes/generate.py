@@ -150,6 +150,7 @@ async def status(task_id: TaskId, services: Services) -> TaskStatus:
 async def result(
     finished: Finished,
     services: Services,
+    owner: RequestOwner,
     debug: Annotated[
         bool, Query(description="false: debug_info is null, which leaves most of the bytes out")
     ] = True,
@@ -161,7 +162,7 @@ async def result(
     before, behind = result_frame(finished.task_id)
     info: bytes | Stored = Stored(finished.info, start=1)
     if not debug:
-        async with services.parsing:
+        async with services.whole_results.place(owner.name):
             small = await asyncio.to_thread(without_debug, await finished.info.whole())
         info = small[1:]
     return StoredAnswer(

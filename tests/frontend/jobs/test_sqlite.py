@@ -101,7 +101,9 @@ async def test_a_part_waits_for_a_slow_row_and_needs_no_luck(driver: SqliteDrive
     await asyncio.gather(row_written, part_written)
 
 
-async def test_what_jobs_cost_does_not_grow_with_those_that_have_ended(driver: SqliteDriver) -> None:
+async def test_what_a_job_costs_does_not_grow_with_the_finished_ones(
+    driver: SqliteDriver,
+) -> None:
     store = SqlStore(driver, Bounds(10**9, 100), 10**6)
     worked = itertools.count()
     for lane in (driver._rows, driver._parts, driver._reads):
