@@ -242,6 +242,10 @@ class SqlStore:
 
     # --- for whoever sweeps ---
 
+    async def now(self) -> float:
+        """See JobStore."""
+        return await self._driver.read(transactions.now())
+
     async def reap(self) -> list[str]:
         """See JobStore."""
         if not await self._driver.read(rows("overdue")):

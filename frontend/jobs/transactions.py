@@ -413,6 +413,13 @@ def renew(claims: Sequence[Claim], lease_s: float) -> Steps[list[Held]]:
 # --- for whoever sweeps ---
 
 
+def now() -> Steps[float]:
+    """Return the database's time."""
+    found = yield from row("now")
+    assert found is not None
+    return float(found["now"])
+
+
 def reap(error: str) -> Steps[list[str]]:
     """Let the jobs wait again whose leases are over; `error` ends those that may not."""
     yield from rows("lock")
@@ -483,13 +490,13 @@ def _begin_anew(job_id: str, error: str) -> Steps[None]:
     """Let a job that was just freed wait, or end it."""
     found = yield from job(job_id)
     _, newest_event = yield from last(job_id)
-    now = time.time()
+    at = time.time()
     if found["cancel_asked_at"] is not None:
-        event = rules.end_of(newest_event, JobStatus.CANCELLED, rules.CANCELLED_TEXT, now)
+        event = rules.end_of(newest_event, JobStatus.CANCELLED, rules.CANCELLED_TEXT, at)
     elif found["losses"] >= found["max_attempts"]:
-        event = rules.end_of(newest_event, JobStatus.ERROR, error, now)
+        event = rules.end_of(newest_event, JobStatus.ERROR, error, at)
     else:
-        if (event := rules.waiting_again(newest_event, now)) is not None:
+        if (event := rules.waiting_again(newest_event, at)) is not None:
             yield from rows("requeue", job_id, found["last_seq"] + 1, EVENT_BYTES)
             yield from _write(job_id, found["last_seq"] + 1, event)
         return

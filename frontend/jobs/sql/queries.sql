@@ -142,6 +142,9 @@ WHERE number IN (
 )
 RETURNING task_id
 
+-- name: now
+SELECT store_now() AS now
+
 -- name: overdue
 SELECT number FROM jobs WHERE lease_until < store_now() LIMIT 1
 
