@@ -77,7 +77,8 @@ def job(job_id: str) -> Steps[Row]:
     Raises:
         JobNotFoundError: no such job.
     """
-    if (found := (yield from row("job", job_id))) is None:
+    # PostgreSQL takes no NUL, which a path may hold, for text; no id has one.
+    if "\0" in job_id or (found := (yield from row("job", job_id))) is None:
         raise JobNotFoundError(job_id)
     return found
 

@@ -61,6 +61,8 @@ from model_kit.sizes import answer_size
 # Small, so that people can type a drawn seed again.
 DRAWN_SEEDS = 2**32
 MAX_PAGE = 100
+# Of what a database counts with.
+MAX_NUMBER = 2**63 - 1
 
 Key = Annotated[
     str,
@@ -102,7 +104,7 @@ async def tasks(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="jobs on a page")] = 20,
     before: Annotated[
-        int | None, Query(ge=1, description="`next_before` of the page before")
+        int | None, Query(ge=1, le=MAX_NUMBER, description="`next_before` of the page before")
     ] = None,
 ) -> TaskList:
     """Return the caller's jobs that the server keeps, by pages; new jobs shift none."""
