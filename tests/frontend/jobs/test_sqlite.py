@@ -214,6 +214,16 @@ async def test_a_disk_that_is_nearly_full_takes_no_job_but_finishes_those_it_has
     assert await done(store, await claimed(store))
 
 
+async def test_a_full_disk_is_called_full(driver: SqliteDriver) -> None:
+    connection = driver._parts.connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(StoreAwayError, match="disk is full"):
+        await driver.write_part(rows("put_part", "a", "original", 0, bytes(10**5)))
+    connection.execute("PRAGMA max_page_count = 100000")
+    await driver.write_part(rows("put_part", "a", "original", 0, bytes(10**5)))
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_a_file_that_was_taken_away_takes_no_job(
     driver: SqliteDriver, tmp_path: Path, replaced: bool
