@@ -105,8 +105,9 @@ class PostgresDriver:
         """Return infinity: a client does not learn how much room a server's disk has."""
         return math.inf
 
-    async def shrink(self) -> None:
+    async def shrink(self) -> bool:
         """Leave the space to autovacuum."""
+        return False
 
     async def close(self) -> None:
         """Finish what was begun, and let the connections go."""

@@ -62,6 +62,7 @@ class SqlStore:
         self._followers = 0
         self._hearers: dict[str, Callable[[str], None]] = {}
         self._orphans_due = 0.0
+        self._free_space = False
         self._closing = False
         driver.listen(self._wake, lambda: self._followers > 0)
 
@@ -257,7 +258,7 @@ class SqlStore:
         for job_id in await self._driver.read(transactions.stale_cancels()):
             with contextlib.suppress(JobNotFoundError):
                 await self.end_waiting(job_id, JobStatus.CANCELLED, rules.CANCELLED_TEXT)
-        gone = False
+        gone = self._free_space
         while found := await self._driver.read(transactions.expired(self._ttl_s)):
             gone = True
             await self._write(transactions.forget(found), _always(*found))
@@ -268,7 +269,7 @@ class SqlStore:
                 gone = True
                 await self._write(transactions.forget(found))
         if gone:
-            await self._driver.shrink()
+            self._free_space = await self._driver.shrink()
 
     def work(self) -> AbstractContextManager[asyncio.Event]:
         """See JobStore."""

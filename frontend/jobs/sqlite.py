@@ -93,17 +93,21 @@ class SqliteDriver:
         """Call `heard` with the topics of what other processes write."""
         self._ear.start(asyncio.get_running_loop(), heard, followed)
 
-    async def shrink(self) -> None:
-        """Give the file's free pages back to the file system."""
+    async def shrink(self) -> bool:
+        """Give some of the file's free pages back to the file system."""
 
-        def vacuum() -> None:
-            sql = f"PRAGMA incremental_vacuum({FREE_PAGES_AT_ONCE})"
+        def vacuum() -> bool:
+            connection = self._parts.connection
             # Not execute, which takes only the first of the statement's steps: one page.
             with self._turn:
-                self._parts.connection.executescript(sql)
+                connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES_AT_ONCE})")
+            (left,) = connection.execute("PRAGMA freelist_count").fetchone()
+            return bool(left)
 
-        with contextlib.suppress(sqlite3.Error):
-            await asyncio.get_running_loop().run_in_executor(self._parts.work, vacuum)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._parts.work, vacuum)
+        except sqlite3.Error:
+            return True  # another time
 
     async def close(self) -> None:
         """Finish what was begun, and close the file."""
