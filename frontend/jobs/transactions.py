@@ -52,6 +52,8 @@ FORGET_AT_ONCE = 16
 """Jobs in one transaction, so that others wait for it no longer than for their own."""
 STALE_CANCEL_S = 2.0
 ORPHAN_S = 600.0
+ORPHAN_SLACK_S = 60.0
+"""By so much the database's clock may be set."""
 FORGET_WORKER_S = 60.0
 NO_NUMBER = 2**62
 
@@ -442,9 +444,15 @@ def expired(ttl_s: float) -> Steps[list[str]]:
     return [each["task_id"] for each in found]
 
 
-def orphans() -> Steps[list[str]]:
-    """Return ids under which there are blobs and no job."""
-    found = yield from rows("orphans", ORPHAN_S, FORGET_AT_ONCE)
+def orphans(since_s: float) -> Steps[list[str]]:
+    """Return ids under which there are blobs and no job.
+
+    Args:
+        since_s: seconds since they were last looked for. What was old enough then is not looked at
+            again, because there may be a million blobs; infinity: every blob is.
+    """
+    oldest_s = ORPHAN_S + since_s + ORPHAN_SLACK_S
+    found = yield from rows("orphans", ORPHAN_S, FORGET_AT_ONCE, oldest_s)
     return [each["task_id"] for each in found]
 
 

@@ -219,7 +219,7 @@ DELETE FROM blobs WHERE task_id = $1 AND name LIKE $2
 
 -- name: orphans
 SELECT DISTINCT b.task_id FROM blobs b
-WHERE b.part = 0 AND b.put_at < store_now() - $1
+WHERE b.part = 0 AND b.put_at < store_now() - $1 AND b.put_at >= store_now() - $3
   AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = b.task_id)
 LIMIT $2
 
