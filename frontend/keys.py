@@ -28,7 +28,7 @@ KEY_DIGITS = 43
 TOKEN_S = 600
 
 Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Count = Annotated[int, pydantic.Field(ge=1, strict=True)]
+Count = Annotated[int, pydantic.Field(ge=1, le=2**63 - 1, strict=True)]
 
 
 class KeysError(Exception):

@@ -36,7 +36,8 @@ class Settings(BaseSettings):
         pydantic.ValidationError: a variable is out of its range.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    # Without inputs, because that of store_url may hold a password.
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, hide_input_in_errors=True)
 
     host: str = Field(default="127.0.0.1", description="address on which the frontend listens")
     port: Port = Field(default=8080, description="port on which the frontend listens")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import structlog
 
-from frontend.errors import BackendError, StoreAwayError
+from frontend.errors import BackendError, JobNotFoundError, StoreAwayError
 from frontend.jobs.rules import follow_up
 
 if TYPE_CHECKING:
@@ -76,11 +77,12 @@ class JobLog:
             try:
                 await self._write(accepted, result)
             except ClaimLostError:
-                _, last = await self._store.last(self._claim.job_id)
-                if not last.status.terminal:
-                    raise
-                self._last = last  # a client's cancel came before
-                return False
+                with contextlib.suppress(JobNotFoundError):
+                    _, last = await self._store.last(self._claim.job_id)
+                    if last.status.terminal:
+                        self._last = last  # a client's cancel came before
+                        return False
+                raise
             return True
 
     async def _write(self, event: JobEvent, result: EditResult | None = None) -> None:
@@ -108,4 +110,6 @@ class JobLog:
         except StoreAwayError as error:
             log.warning("store_away", task_id=self._claim.job_id, reason=error.detail)
             return False
+        except JobNotFoundError:
+            pass  # a database that failed over may have lost what it had last
         raise ClaimLostError(self._claim.job_id)

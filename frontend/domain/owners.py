@@ -61,12 +61,18 @@ def address_name(address: str) -> str:
         address: as a socket or a trusted proxy gives it; empty for a socket without one.
     """
     try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        parsed = ipaddress.ip_address(unmapped(address).partition("%")[0])
     except ValueError:
         return f"address:{address}"
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return f"address:{parsed.ipv4_mapped}"
-        if not parsed.is_loopback:
-            return f"address:{ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False)}"
+    if isinstance(parsed, ipaddress.IPv6Address) and not parsed.is_loopback:
+        return f"address:{ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False)}"
     return f"address:{parsed}"
+
+
+def unmapped(address: str) -> str:
+    """Return the IPv4 address that an IPv6 address stands for, or else the address."""
+    try:
+        mapped = ipaddress.IPv6Address(address).ipv4_mapped
+    except ValueError:
+        return address
+    return address if mapped is None else str(mapped)

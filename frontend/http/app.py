@@ -42,7 +42,7 @@ from frontend.masks.pictures import Pictures
 from frontend.masks.service import MaskService
 from frontend.pictures.workers import ImageWorkers
 from frontend.settings import Settings
-from frontend.shares import Holdings
+from frontend.shares import Holdings, Turns
 from frontend.supervision import supervised_task
 from frontend.triton.client import TritonClient
 from frontend.triton.edit_tensors import IMAGE_EDIT
@@ -177,11 +177,12 @@ async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppS
             jobs,
             board,
             Submissions(jobs, board),
-            Repeats(jobs),
+            Repeats(jobs, settings.max_pending_body_bytes, settings.owner_fraction),
             cache,
             masks,
             Holdings("event streams", settings.max_connections // 2, settings.owner_fraction),
             Displays(images.webp),
+            Turns(1, Holdings("whole results", settings.max_connections, settings.owner_fraction)),
         )
 
 

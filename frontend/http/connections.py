@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from frontend.domain.owners import address_name, unmapped
 from frontend.errors import RETRY_AFTER_S, UnavailableError
 from frontend.http.refusals import WINDOW_S, Window
 from frontend.http.safe_headers import NEVER_STORED, safe_headers
@@ -54,6 +55,8 @@ KEEP_ALIVE_S = 75.0
 class Addresses:
     """Counts what each address holds; trusted proxies hold it for others, so they have no bound.
 
+    An IPv6 client holds what its whole network does, as `address_name` says.
+
     Args:
         most: for each address.
         most_in_all: for all of them and the trusted proxies.
@@ -73,17 +76,18 @@ class Addresses:
 
     def may_hold(self, address: str) -> bool:
         """Return whether the bound of this address lets it hold one more."""
-        return self._held[address] < self._most or self._is_trusted(address)
+        return self._held[address_name(address)] < self._most or self._is_trusted(address)
 
     def hold(self, address: str) -> None:
         """Count one more."""
-        self._held[address] += 1
+        self._held[address_name(address)] += 1
 
     def release(self, address: str) -> None:
         """Count one less."""
-        self._held[address] -= 1
-        if not self._held[address]:
-            del self._held[address]
+        name = address_name(address)
+        self._held[name] -= 1
+        if not self._held[name]:
+            del self._held[name]
 
     def _is_trusted(self, address: str) -> bool:
         try:
@@ -257,7 +261,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, or refuse it."""
         super().connection_made(transport)
-        self.address = self.client[0] if self.client else ""
+        if self.client:
+            # A socket for both kinds of addresses has an IPv4 client, and so a proxy, as IPv6.
+            self.address = unmapped(self.client[0])
+            self.client = self.address, self.client[1]
         self.since = self._clock()
         if reason := self._connections.enter(self):
             self._refuse(503, reason)

@@ -1,8 +1,7 @@
 """Owns what FastAPI passes to endpoints: the services, and a finished job's result."""
 
-import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Request, Security
@@ -23,7 +22,7 @@ from frontend.masks.image_store import ImageStore
 from frontend.masks.service import MaskService
 from frontend.pictures.workers import ImageWorkers
 from frontend.settings import Settings
-from frontend.shares import Holdings
+from frontend.shares import Holdings, Turns
 
 # Only for the documentation: `Access` has looked at the key before.
 KEY = [Security(HTTPBearer(auto_error=False))]
@@ -54,8 +53,8 @@ class AppServices:
     masks: MaskService
     streams: Holdings
     displays: Displays
-    parsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-    """Held by whoever parses a result of tens of megabytes."""
+    whole_results: Turns
+    """A place for whoever reads tens of megabytes of a result into memory."""
 
 
 async def _services(request: Request) -> AppServices:

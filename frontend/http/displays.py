@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 MAX_BYTES = 64 * 2**20
 
 Encoded = tuple[bytes, str]
 """A picture's file and its media type."""
+Read = Callable[[], Awaitable[bytes]]
+"""Returns the PNG of a result."""
 
 
 class Displays:
     """Keeps the pictures that were asked for last, within MAX_BYTES.
 
     Args:
-        encode: turns a result's PNG into what is displayed, for an owner.
+        encode: turns a result's PNG, which it reads, into what is displayed, for an owner.
     """
 
-    def __init__(self, encode: Callable[[str, bytes], Awaitable[Encoded]]) -> None:
+    def __init__(self, encode: Callable[[str, Read], Awaitable[Encoded]]) -> None:
         self._encode = encode
         self._kept: OrderedDict[str, Encoded] = OrderedDict()
         self._size = 0
         self._encoding: dict[str, asyncio.Task[Encoded]] = {}
 
-    async def of(self, owner: str, task_id: str, read: Callable[[], Awaitable[bytes]]) -> Encoded:
+    async def of(self, owner: str, task_id: str, read: Read) -> Encoded:
         """Return a job's picture for display.
 
         Args:
@@ -37,7 +36,7 @@ class Displays:
             read: returns the PNG of its result, if that is not kept.
 
         Raises:
-            ServingError: as `read` and `encode` do.
+            ServingError: as `encode` does.
         """
         if (known := self._kept.get(task_id)) is not None:
             self._kept.move_to_end(task_id)
@@ -50,11 +49,9 @@ class Displays:
         # Others may wait for it when this client leaves.
         return await asyncio.shield(task)
 
-    async def _make(
-        self, owner: str, task_id: str, read: Callable[[], Awaitable[bytes]]
-    ) -> Encoded:
+    async def _make(self, owner: str, task_id: str, read: Read) -> Encoded:
         try:
-            encoded = await self._encode(owner, await read())
+            encoded = await self._encode(owner, read)
         finally:
             del self._encoding[task_id]
         self._kept[task_id] = encoded

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from frontend.errors import InvalidInputError
 from frontend.jobs.store import Key
+from frontend.shares import Holdings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -20,14 +21,18 @@ MAX_KEY_LENGTH = 255
 class Repeats:
     """Finds jobs by their keys, for as long as the jobs are kept.
 
-    The store remembers the keys. Here are only the submissions that have not reached it.
+    The store remembers the keys. Here are only the submissions that have not reached it. Each
+    holds its body in memory, also when its client has left and no connection counts it any more.
 
     Args:
         jobs: where the jobs live.
+        max_bytes: of the bodies of all these submissions.
+        owner_fraction: of that, for one owner.
     """
 
-    def __init__(self, jobs: JobStore) -> None:
+    def __init__(self, jobs: JobStore, max_bytes: int, owner_fraction: float) -> None:
         self._jobs = jobs
+        self._bytes = Holdings("bytes of submissions", max_bytes, owner_fraction)
         self._submitting: dict[tuple[str, str], tuple[Key, asyncio.Task[str]]] = {}
 
     async def submit(
@@ -49,6 +54,8 @@ class Repeats:
 
         Raises:
             InvalidInputError: the key is too long, or came with another body before.
+            UnavailableError: the submissions that are on their way hold too many bytes.
+            TooMuchError: this owner's do.
             ServingError: as `submit` does.
         """
         if len(key) > MAX_KEY_LENGTH:
@@ -58,9 +65,13 @@ class Repeats:
             return known
         # From here to the new entry nothing is awaited, so that one key decodes once.
         if (entry := self._submitting.get((owner, key))) is None:
+            size = len(body)
+            self._bytes.check(owner, size)
+            self._bytes.add(owner, size)
             task = asyncio.create_task(submit(named))
             entry = self._submitting[owner, key] = named, task
             task.add_done_callback(lambda _: self._submitting.pop((owner, key)))
+            task.add_done_callback(lambda _: self._bytes.add(owner, -size))
             # Else asyncio complains of an error that no client was left to hear.
             task.add_done_callback(lambda task: task.cancelled() or task.exception())
         first, task = entry

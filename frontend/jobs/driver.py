@@ -90,8 +90,11 @@ class Driver(Protocol):
     async def free_bytes(self) -> float:
         """Return how many bytes the database may still grow by; infinity if nobody can tell."""
 
-    async def shrink(self) -> None:
-        """Give back the space of what was deleted."""
+    async def shrink(self) -> bool:
+        """Give back some of the space of what was deleted; return whether there is more.
+
+        So much at once that others wait for it no longer than for their own.
+        """
 
     async def close(self) -> None:
         """Finish what was begun, and let the database go."""

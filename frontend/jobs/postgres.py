@@ -15,6 +15,7 @@ from frontend.jobs import statements
 from frontend.jobs.driver import StoreRefusedError, check_version, no_topics
 from frontend.jobs.statements import SCHEMA_VERSION
 from frontend.supervision import supervised_task
+from frontend.waiting import set_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,8 @@ TIMEOUT_S = 5.0
 CHANNEL = "artmancer"
 _NOTIFY = "SELECT pg_notify($1, $2)"
 RETRY_S = 1.0
+LISTEN_CHECK_S = 10.0
+"""So often the connection that listens is tried."""
 # One for all processes that make or look for the tables.
 _SCHEMA_LOCK = 0x41727473
 # A killed server is any of these to who was talking to it.
@@ -105,8 +108,9 @@ class PostgresDriver:
         """Return infinity: a client does not learn how much room a server's disk has."""
         return math.inf
 
-    async def shrink(self) -> None:
+    async def shrink(self) -> bool:
         """Leave the space to autovacuum."""
+        return False
 
     async def close(self) -> None:
         """Finish what was begun, and let the connections go."""
@@ -171,7 +175,10 @@ class PostgresDriver:
         try:
             connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(CHANNEL, told)
-            await lost.wait()
+            while not await set_within(lost, LISTEN_CHECK_S):
+                # A host that vanished says nothing, and who only listens would wait for ever. To
+                # listen once more changes nothing.
+                await connection.execute(f"LISTEN {CHANNEL}", timeout=TIMEOUT_S)
         finally:
             connection.terminate()
 

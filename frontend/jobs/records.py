@@ -1,4 +1,8 @@
-"""Owns how an event and an edit are written into a store: JSON, and the pictures beside it."""
+"""Owns how an event and an edit are written into a store: JSON, and the pictures beside it.
+
+While processes are upgraded one by one, older ones read what newer ones have written. They leave
+out the fields of events and Tritons that they do not know.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ def event_json(event: JobEvent) -> str:
 
 def event_of(data: str, preview: bytes) -> JobEvent:
     """Return the event that `event_json` has written."""
-    fields: dict[str, Any] = json.loads(data)
+    fields = _known(JobEvent, data)
     fields["status"] = JobStatus(fields["status"])
     if fields["stage"] is not None:
         fields["stage"] = Stage(fields["stage"])
@@ -44,9 +48,14 @@ def triton_json(state: TritonState) -> str:
 
 def triton_of(data: str) -> TritonState:
     """Return what `triton_json` has written."""
-    fields: dict[str, Any] = json.loads(data)
+    fields = _known(TritonState, data)
     fields["adapters"] = tuple(fields["adapters"])
     return TritonState(**fields)
+
+
+def _known(kind: type[JobEvent | TritonState], data: str) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in json.loads(data).items() if name in names}
 
 
 def params_json(params: EditParams) -> str:

@@ -42,6 +42,7 @@ class SqlPictures:
         self.note_s = ttl_s / 10
         """A use is noted again only after so many seconds."""
         self._kept_s = ttl_s + self.note_s
+        self._free_space = False
 
     async def use(self, owner: str, image_id: str) -> bool:
         """Note a use of a picture; return whether it is there."""
@@ -99,7 +100,7 @@ class SqlPictures:
 
     async def sweep(self) -> None:
         """Forget what has expired, and what was written for pictures that never came."""
-        gone = False
+        gone = self._free_space
         while found := await self._driver.read(
             rows("expired_pictures", self._kept_s, FORGET_AT_ONCE)
         ):
@@ -109,7 +110,7 @@ class SqlPictures:
             gone = True
             await self._driver.write(_delete_parts([each["blob"] for each in found]))
         if gone:
-            await self._driver.shrink()
+            self._free_space = await self._driver.shrink()
 
     def _row(self, owner: str, image_id: str) -> Steps[Row | None]:
         return row("picture", owner, image_id, self.note_s, self._kept_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from frontend.domain.jobs import JobStatus
@@ -61,7 +62,8 @@ class SqlStore:
         self._reading: dict[str, dict[int, asyncio.Future[tuple[list[Entry], bool]]]] = {}
         self._followers = 0
         self._hearers: dict[str, Callable[[str], None]] = {}
-        self._orphans_due = 0.0
+        self._orphans_sought_at = -math.inf
+        self._free_space = False
         self._closing = False
         driver.listen(self._wake, lambda: self._followers > 0)
 
@@ -242,6 +244,10 @@ class SqlStore:
 
     # --- for whoever sweeps ---
 
+    async def now(self) -> float:
+        """See JobStore."""
+        return await self._driver.read(transactions.now())
+
     async def reap(self) -> list[str]:
         """See JobStore."""
         if not await self._driver.read(rows("overdue")):
@@ -253,18 +259,18 @@ class SqlStore:
         for job_id in await self._driver.read(transactions.stale_cancels()):
             with contextlib.suppress(JobNotFoundError):
                 await self.end_waiting(job_id, JobStatus.CANCELLED, rules.CANCELLED_TEXT)
-        gone = False
+        gone = self._free_space
         while found := await self._driver.read(transactions.expired(self._ttl_s)):
             gone = True
             await self._write(transactions.forget(found), _always(*found))
-        # Less often, because it looks at every blob that is kept.
-        if (now := asyncio.get_running_loop().time()) >= self._orphans_due:
-            self._orphans_due = now + ORPHANS_EACH_S
-            while found := await self._driver.read(transactions.orphans()):
+        now = asyncio.get_running_loop().time()
+        if (since_s := now - self._orphans_sought_at) >= ORPHANS_EACH_S:
+            while found := await self._driver.read(transactions.orphans(since_s)):
                 gone = True
                 await self._write(transactions.forget(found))
+            self._orphans_sought_at = now
         if gone:
-            await self._driver.shrink()
+            self._free_space = await self._driver.shrink()
 
     def work(self) -> AbstractContextManager[asyncio.Event]:
         """See JobStore."""

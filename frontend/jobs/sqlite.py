@@ -18,7 +18,7 @@ from frontend.jobs.sqlite_ear import Ear
 from frontend.jobs.statements import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from frontend.jobs.driver import Topics
@@ -93,17 +93,21 @@ class SqliteDriver:
         """Call `heard` with the topics of what other processes write."""
         self._ear.start(asyncio.get_running_loop(), heard, followed)
 
-    async def shrink(self) -> None:
-        """Give the file's free pages back to the file system."""
+    async def shrink(self) -> bool:
+        """Give some of the file's free pages back to the file system."""
 
-        def vacuum() -> None:
-            sql = f"PRAGMA incremental_vacuum({FREE_PAGES_AT_ONCE})"
+        def vacuum() -> bool:
+            connection = self._parts.connection
             # Not execute, which takes only the first of the statement's steps: one page.
             with self._turn:
-                self._parts.connection.executescript(sql)
+                connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES_AT_ONCE})")
+            (left,) = connection.execute("PRAGMA freelist_count").fetchone()
+            return bool(left)
 
-        with contextlib.suppress(sqlite3.Error):
-            await asyncio.get_running_loop().run_in_executor(self._parts.work, vacuum)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._parts.work, vacuum)
+        except sqlite3.Error:
+            return True  # another time
 
     async def close(self) -> None:
         """Finish what was begun, and close the file."""
@@ -130,19 +134,11 @@ class SqliteDriver:
                 "ran: it has to be started again"
             )
         try:
-            with contextlib.nullcontext() if begin == READ else self._turn:
-                connection.execute(begin)
-                try:
-                    outcome = self._drive(connection, steps)
-                    self._ear.tell(connection, topics(outcome))
-                except BaseException:
-                    connection.execute("ROLLBACK")
-                    raise
-                connection.execute("COMMIT")
+            turn = contextlib.nullcontext() if begin == READ else self._turn
+            with turn, _transaction(connection, begin):
+                outcome = self._drive(connection, steps)
+                self._ear.tell(connection, topics(outcome))
         except sqlite3.Error as error:
-            # A commit that failed leaves its transaction open.
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
             raise StoreAwayError(f"The job store does not answer: {error}") from error
         return outcome
 
@@ -194,8 +190,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Make the tables, or bring them to this program's version."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(connection, WRITE):
         version = 0
         tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'schema_version'")
         if tables.fetchone() is not None:
@@ -209,7 +204,17 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute("INSERT INTO schema_version VALUES (?)", (SCHEMA_VERSION,))
         elif version < SCHEMA_VERSION:
             connection.execute("UPDATE schema_version SET version = ?", (SCHEMA_VERSION,))
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    """Commit what is done inside, or roll it back if anything is raised."""
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        # Not always: SQLite itself has ended it on a full disk, and the error here would hide that.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")

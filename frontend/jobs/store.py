@@ -355,6 +355,9 @@ class JobStore(Protocol):
 
     # --- for whoever sweeps ---
 
+    async def now(self) -> float:
+        """Return the time by which leases are judged, in seconds since 1970."""
+
     async def reap(self) -> list[str]:
         """Let the jobs wait again whose lease is over, as `give_back` does; return their ids."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -12,8 +11,6 @@ from frontend.errors import StoreAwayError
 from frontend.supervision import Rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from frontend.jobs.store import JobStore
 
 log = structlog.get_logger()
@@ -26,22 +23,20 @@ class Sweeper:
     """Sweeps a store for ever. Every process may do so.
 
     Leases are judged only by who has reached the store without a gap for a whole lease. After the
-    store was away, or this process stood still, all leases look as if they were over.
+    store was away, this process or the machine stood still, or the store's clock was set, all
+    leases look as if they were over. The store's clock shows each of these: a process's own clock
+    stands still while its machine sleeps.
 
     Args:
         store: what to sweep.
         lease_s: seconds of a lease.
-        clock: the time in seconds; only differences count.
     """
 
-    def __init__(
-        self, store: JobStore, lease_s: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, store: JobStore, lease_s: float) -> None:
         self._store = store
         self._lease_s = lease_s
-        self._clock = clock
         self._reached_since: float | None = None
-        self._reached_at = -GAP_S
+        self._reached_at = 0.0
 
     async def run(self) -> None:
         """Sweep until this is cancelled."""
@@ -55,8 +50,8 @@ class Sweeper:
         """Sweep once."""
         try:
             await self._store.sweep()
-            now = self._clock()
-            if self._reached_since is None or now - self._reached_at > GAP_S:
+            now = await self._store.now()
+            if self._reached_since is None or not 0 <= now - self._reached_at <= GAP_S:
                 self._reached_since = now
             self._reached_at = now
             if now - self._reached_since >= self._lease_s:

@@ -52,6 +52,8 @@ FORGET_AT_ONCE = 16
 """Jobs in one transaction, so that others wait for it no longer than for their own."""
 STALE_CANCEL_S = 2.0
 ORPHAN_S = 600.0
+ORPHAN_SLACK_S = 60.0
+"""By so much the database's clock may be set."""
 FORGET_WORKER_S = 60.0
 NO_NUMBER = 2**62
 
@@ -77,7 +79,8 @@ def job(job_id: str) -> Steps[Row]:
     Raises:
         JobNotFoundError: no such job.
     """
-    if (found := (yield from row("job", job_id))) is None:
+    # PostgreSQL takes no NUL, which a path may hold, for text; no id has one.
+    if "\0" in job_id or (found := (yield from row("job", job_id))) is None:
         raise JobNotFoundError(job_id)
     return found
 
@@ -413,6 +416,13 @@ def renew(claims: Sequence[Claim], lease_s: float) -> Steps[list[Held]]:
 # --- for whoever sweeps ---
 
 
+def now() -> Steps[float]:
+    """Return the database's time."""
+    found = yield from row("now")
+    assert found is not None
+    return float(found["now"])
+
+
 def reap(error: str) -> Steps[list[str]]:
     """Let the jobs wait again whose leases are over; `error` ends those that may not."""
     yield from rows("lock")
@@ -434,9 +444,15 @@ def expired(ttl_s: float) -> Steps[list[str]]:
     return [each["task_id"] for each in found]
 
 
-def orphans() -> Steps[list[str]]:
-    """Return ids under which there are blobs and no job."""
-    found = yield from rows("orphans", ORPHAN_S, FORGET_AT_ONCE)
+def orphans(since_s: float) -> Steps[list[str]]:
+    """Return ids under which there are blobs and no job.
+
+    Args:
+        since_s: seconds since they were last looked for. What was old enough then is not looked at
+            again, because there may be a million blobs; infinity: every blob is.
+    """
+    oldest_s = ORPHAN_S + since_s + ORPHAN_SLACK_S
+    found = yield from rows("orphans", ORPHAN_S, FORGET_AT_ONCE, oldest_s)
     return [each["task_id"] for each in found]
 
 
@@ -483,13 +499,13 @@ def _begin_anew(job_id: str, error: str) -> Steps[None]:
     """Let a job that was just freed wait, or end it."""
     found = yield from job(job_id)
     _, newest_event = yield from last(job_id)
-    now = time.time()
+    at = time.time()
     if found["cancel_asked_at"] is not None:
-        event = rules.end_of(newest_event, JobStatus.CANCELLED, rules.CANCELLED_TEXT, now)
+        event = rules.end_of(newest_event, JobStatus.CANCELLED, rules.CANCELLED_TEXT, at)
     elif found["losses"] >= found["max_attempts"]:
-        event = rules.end_of(newest_event, JobStatus.ERROR, error, now)
+        event = rules.end_of(newest_event, JobStatus.ERROR, error, at)
     else:
-        if (event := rules.waiting_again(newest_event, now)) is not None:
+        if (event := rules.waiting_again(newest_event, at)) is not None:
             yield from rows("requeue", job_id, found["last_seq"] + 1, EVENT_BYTES)
             yield from _write(job_id, found["last_seq"] + 1, event)
         return

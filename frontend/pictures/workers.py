@@ -29,7 +29,7 @@ from model_kit.sandbox import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from frontend.settings import Settings
 
@@ -186,12 +186,13 @@ class ImageWorkers:
         """Run `codecs.digest`."""
         return await self._off_loop(len(text), lambda: codecs.digest(text))
 
-    async def webp(self, owner: str, png: bytes) -> tuple[bytes, str]:
+    async def webp(self, owner: str, read: Callable[[], Awaitable[bytes]]) -> tuple[bytes, str]:
         """Run `codecs.webp`.
 
         Args:
             owner: who asks.
-            png: the picture.
+            read: returns the picture. It is called once it is this one's turn, so that only one
+                picture is in memory.
 
         Raises:
             UnavailableError: MAX_DISPLAYS wait already.
@@ -199,7 +200,7 @@ class ImageWorkers:
         """
         async with self._displays.place(owner):
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._display_thread, codecs.webp, png)
+            return await loop.run_in_executor(self._display_thread, codecs.webp, await read())
 
     async def _off_loop(self, size: int, work: Callable[[], T]) -> T:
         if size < FEW_BYTES:

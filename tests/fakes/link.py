@@ -39,6 +39,11 @@ class Link:
         await self._server.wait_closed()
         await asyncio.gather(*self._connections)
 
+    @property
+    def connections(self) -> int:
+        """Number of connections that have come and not ended."""
+        return len(self._connections)
+
     def cut(self) -> None:
         """Reset every connection, and each new one, until `heal`."""
         self._is_cut = True

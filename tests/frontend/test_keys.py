@@ -67,6 +67,7 @@ def test_limits_are_read(path: Path) -> None:
         ("[[key]]\nname = 1", "key.1.name: "),
         (f'[[key]]\nname = "a"\nsha256 = "{A}"\nmax_runing = 1', "key.1.max_runing: "),
         (f'[[key]]\nname = "a"\nsha256 = "{A}"\nmax_waiting = 0', "key.1.max_waiting: "),
+        (f'[[key]]\nname = "a"\nsha256 = "{A}"\nmax_running = {2**63}', "key.1.max_running: "),
         (f'[[key]]\nname = "a"\nsha256 = "{A}"\nper_minute = inf', "key.1.per_minute: "),
         ('[[key]]\nname = "a"\nsha256 = "am_secret"', "key.1.sha256: "),
         (f'[[key]]\nname = "a"\nsha256 = "{A}"\n' * 2, "twice"),

@@ -61,6 +61,8 @@ from model_kit.sizes import answer_size
 # Small, so that people can type a drawn seed again.
 DRAWN_SEEDS = 2**32
 MAX_PAGE = 100
+# Of what a database counts with.
+MAX_NUMBER = 2**63 - 1
 
 Key = Annotated[
     str,
@@ -102,7 +104,7 @@ async def tasks(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="jobs on a page")] = 20,
     before: Annotated[
-        int | None, Query(ge=1, description="`next_before` of the page before")
+        int | None, Query(ge=1, le=MAX_NUMBER, description="`next_before` of the page before")
     ] = None,
 ) -> TaskList:
     """Return the caller's jobs that the server keeps, by pages; new jobs shift none."""
@@ -150,6 +152,7 @@ async def status(task_id: TaskId, services: Services) -> TaskStatus:
 async def result(
     finished: Finished,
     services: Services,
+    owner: RequestOwner,
     debug: Annotated[
         bool, Query(description="false: debug_info is null, which leaves most of the bytes out")
     ] = True,
@@ -161,7 +164,7 @@ async def result(
     before, behind = result_frame(finished.task_id)
     info: bytes | Stored = Stored(finished.info, start=1)
     if not debug:
-        async with services.parsing:
+        async with services.whole_results.place(owner.name):
             small = await asyncio.to_thread(without_debug, await finished.info.whole())
         info = small[1:]
     return StoredAnswer(

@@ -2,6 +2,7 @@
 
 import asyncio
 import zipfile
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -13,6 +14,7 @@ from frontend.http.dependencies import (
     NO_RESULT,
     REFUSALS,
     Finished,
+    RequestOwner,
     Services,
     TaskId,
     seconds_left,
@@ -67,6 +69,7 @@ async def download(
     task_id: TaskId,
     finished: Finished,
     services: Services,
+    owner: RequestOwner,
     format: Annotated[  # noqa: A002 (the contract's name)
         Literal["zip"], Query(description="of the archive")
     ] = "zip",
@@ -77,8 +80,8 @@ async def download(
         f"original.{image_format(await picture.piece(0, BEGINNING))}": picture,
         "generated.png": finished.image,
     }
-    files = {name: await blob.whole() for name, blob in blobs.items()}
-    frame = await asyncio.to_thread(_archive_without, files)
+    async with services.whole_results.place(owner.name):
+        frame = await _frame(blobs)
     stored = {name: Stored(blob) for name, blob in blobs.items()}
     headers = {"Content-Disposition": f'attachment; filename="{task_id}.{format}"'}
     return StoredAnswer(
@@ -86,6 +89,12 @@ async def download(
         "application/zip",
         headers | private_for(finished.seconds_left),
     )
+
+
+async def _frame(blobs: Mapping[str, StoredBlob]) -> list[bytes | str]:
+    """Return what `_archive_without` does of blobs, which are in memory only meanwhile."""
+    files = {name: await blob.whole() for name, blob in blobs.items()}
+    return await asyncio.to_thread(_archive_without, files)
 
 
 def _archive_without(files: dict[str, bytes]) -> list[bytes | str]:

@@ -1,5 +1,7 @@
 -- The statements of every SQL store. Only what stands in comments /*+ ... */ differs: PostgreSQL
 -- gets it, SQLite needs none of it, because one transaction writes at a time there.
+-- `owner || ''` and `+ turn` keep SQLite from an index that holds the finished jobs too. It knows
+-- no statistics, and would read all jobs of an owner, or of all, to find the few that it needs.
 
 -- name: lock
 SELECT version FROM schema_version /*+ FOR UPDATE */
@@ -16,7 +18,7 @@ FROM jobs WHERE ended_at IS NULL
 
 -- name: unfinished_of
 SELECT count(*) FILTER (WHERE worker IS NULL) AS waiting, CAST(coalesce(sum(bytes), 0) AS BIGINT) AS bytes
-FROM jobs WHERE ended_at IS NULL AND owner = $1
+FROM jobs WHERE ended_at IS NULL AND owner || '' = $1
 
 -- name: finished_bytes
 SELECT bytes FROM finished
@@ -75,7 +77,7 @@ WHERE j.worker IS NULL AND j.ended_at IS NULL AND j.cancel_asked_at IS NULL ORDE
 -- name: held
 SELECT j.task_id, j.owner, j.worker, coalesce(j.turn, 0) AS turn, e.data, e.preview
 FROM jobs j JOIN events e ON e.task_id = j.task_id AND e.seq = j.last_seq
-WHERE j.worker IS NOT NULL ORDER BY j.turn
+WHERE j.worker IS NOT NULL ORDER BY + j.turn
 
 -- name: workers
 SELECT worker, state, store_now() - seen_at AS age FROM workers
@@ -103,7 +105,7 @@ WHERE number = (
   WHERE j.worker IS NULL AND j.ended_at IS NULL AND j.cancel_asked_at IS NULL
     AND $3 LIKE '%,' || j.task_type || ',%'
     AND (j.max_running IS NULL OR j.max_running > (
-      SELECT count(*) FROM jobs r WHERE r.worker IS NOT NULL AND r.owner = j.owner
+      SELECT count(*) FROM jobs r WHERE r.worker IS NOT NULL AND r.owner || '' = j.owner
     ))
   ORDER BY coalesce((SELECT max(t.turn) FROM jobs t WHERE t.owner = j.owner), 0), j.number
   LIMIT 1 /*+ FOR UPDATE OF j SKIP LOCKED */
@@ -139,6 +141,9 @@ WHERE number IN (
   /*+ FOR UPDATE SKIP LOCKED */
 )
 RETURNING task_id
+
+-- name: now
+SELECT store_now() AS now
 
 -- name: overdue
 SELECT number FROM jobs WHERE lease_until < store_now() LIMIT 1
@@ -214,7 +219,7 @@ DELETE FROM blobs WHERE task_id = $1 AND name LIKE $2
 
 -- name: orphans
 SELECT DISTINCT b.task_id FROM blobs b
-WHERE b.part = 0 AND b.put_at < store_now() - $1
+WHERE b.part = 0 AND b.put_at < store_now() - $1 AND b.put_at >= store_now() - $3
   AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = b.task_id)
 LIMIT $2
 

@@ -10,6 +10,7 @@ from frontend.dispatch.job_log import ClaimLostError, JobLog
 from frontend.errors import BackendError, StoreAwayError
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
+from frontend.jobs.statements import rows
 from frontend.jobs.transactions import Bounds
 from tests.frontend.jobs.samples import (
     RESULT,
@@ -70,6 +71,14 @@ async def test_who_has_lost_the_job_is_told(store: SqlStore, log: JobLog) -> Non
     with pytest.raises(ClaimLostError):
         await log.end(event("error"))
     assert await statuses(store, "a") == ["queued"]
+
+
+async def test_a_job_that_a_failover_has_lost_is_nobody_s(store: SqlStore, log: JobLog) -> None:
+    await store.driver.write(rows("delete_job", "a"))
+    with pytest.raises(ClaimLostError):
+        await log.append(step(1))
+    with pytest.raises(ClaimLostError):
+        await log.end(event("error"))
 
 
 @pytest.mark.parametrize("arrives", [False, True])

@@ -5,21 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import socket
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
 
 from frontend.http.connections import (
     MAX_HEAD_BYTES,
     MAX_PIPELINED,
     RESERVED_FILES,
+    Addresses,
+    Connections,
     raise_file_limit,
 )
 from frontend.settings import Settings
 from tests.fakes.web_client import WebClient, edit
+from tests.frontend.eventually import eventually
 from tests.frontend.peer import Peer, peer
 
 if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
     from tests.fakes.triton_server import FakeTriton
     from tests.frontend.conftest import Serve
 
@@ -204,6 +213,46 @@ async def test_an_address_has_a_bound_and_a_trusted_proxy_has_none(serve: Serve)
         for _ in range(10):
             await stack.enter_async_context(peer(client))
         assert (await client.http.get("/livez")).status_code == 200
+
+
+def test_a_network_of_ipv6_is_one_address() -> None:
+    addresses = Addresses(2, 100, ("2001:db8:2::1/128",))
+    for held in ("2001:db8:1::1", "2001:db8:1::2"):
+        assert addresses.may_hold(held)
+        addresses.hold(held)
+    assert not addresses.may_hold("2001:db8:1::3")
+    assert addresses.may_hold("2001:db8:2::1")
+    assert addresses.may_hold("192.0.2.1")
+    addresses.release("2001:db8:1::1")
+    assert addresses.may_hold("2001:db8:1::3")
+
+
+async def test_a_proxy_is_trusted_at_a_socket_for_both_kinds_of_addresses() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await PlainTextResponse(scope["client"][0])(scope, receive, send)
+
+    with socket.socket(socket.AF_INET6) as listener:
+        listener.bind(("::", 0))
+        settings = Settings()
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http=Connections(settings, 100).protocol,
+                log_config=None,
+                forwarded_allow_ips=list(settings.trusted_proxies),
+            )
+        )
+        serving = asyncio.create_task(server.serve([listener]))
+        try:
+            await eventually(lambda: server.started)
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            async with httpx.AsyncClient() as client:
+                answer = await client.get(url, headers={"X-Forwarded-For": "192.0.2.1"})
+            assert answer.text == "192.0.2.1"
+        finally:
+            server.should_exit = True
+            await serving
 
 
 async def test_streams_have_a_bound_for_the_address_that_the_proxy_names(

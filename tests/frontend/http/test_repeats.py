@@ -7,7 +7,7 @@ import pytest
 
 from frontend.domain.edits import EditParams
 from frontend.domain.jobs import JobEvent, JobStatus
-from frontend.errors import InvalidInputError, UnavailableError
+from frontend.errors import InvalidInputError, TooMuchError, UnavailableError
 from frontend.http.repeats import Repeats
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
@@ -30,6 +30,10 @@ async def jobs(tmp_path: Path) -> AsyncIterator[SqlStore]:
     await store.close()
 
 
+def repeats(jobs: SqlStore) -> Repeats:
+    return Repeats(jobs, max_bytes=10, owner_fraction=0.5)
+
+
 def submission(jobs: SqlStore, job_id: str) -> Callable[[Key], Coroutine[None, None, str]]:
     """What submits a job under this id, unless its key has one."""
 
@@ -45,7 +49,7 @@ def submission(jobs: SqlStore, job_id: str) -> Callable[[Key], Coroutine[None, N
 
 # Comfy-Org/ComfyUI#16204: a client that left before its answer tries again
 async def test_a_submission_goes_on_without_its_client_and_is_found_again(jobs: SqlStore) -> None:
-    found = Repeats(jobs)
+    found = repeats(jobs)
     begun, gate = asyncio.Event(), asyncio.Event()
 
     async def slow(key: Key) -> str:
@@ -66,7 +70,7 @@ async def test_a_submission_goes_on_without_its_client_and_is_found_again(jobs: 
 
 
 async def test_what_was_refused_is_tried_anew(jobs: SqlStore) -> None:
-    found = Repeats(jobs)
+    found = repeats(jobs)
 
     async def refused(_: Key) -> str:
         raise UnavailableError("The queue is full")
@@ -77,11 +81,34 @@ async def test_what_was_refused_is_tried_anew(jobs: SqlStore) -> None:
 
 
 async def test_the_next_process_knows_the_keys(jobs: SqlStore, tmp_path: Path) -> None:
-    assert await Repeats(jobs).submit("me", "key", BODY, submission(jobs, "first")) == "first"
+    assert await repeats(jobs).submit("me", "key", BODY, submission(jobs, "first")) == "first"
     await jobs.close()
     again = SqlStore(SqliteDriver(tmp_path / "jobs.db"), Bounds(2**20, 10), 60)
-    found = Repeats(again)
+    found = repeats(again)
     assert await found.submit("me", "key", BODY, submission(again, "second")) == "first"
     with pytest.raises(InvalidInputError, match="Idempotency-Key"):
         await found.submit("me", "key", b"other", submission(again, "third"))
     await again.close()
+
+
+async def test_bodies_whose_clients_have_left_are_bounded(jobs: SqlStore) -> None:
+    found = repeats(jobs)
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(key: Key) -> str:
+        begun.set()
+        await gate.wait()
+        return await submission(jobs, "first")(key)
+
+    client = asyncio.create_task(found.submit("me", "key", bytes(4), slow))
+    await begun.wait()
+    client.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await client
+    with pytest.raises(TooMuchError, match="bytes of submissions"):
+        await found.submit("me", "other", bytes(4), submission(jobs, "second"))
+    again = asyncio.create_task(found.submit("me", "key", bytes(4), slow))  # the same one
+    assert await found.submit("you", "yours", bytes(4), submission(jobs, "yours")) == "yours"
+    gate.set()
+    assert await again == "first"
+    assert await found.submit("me", "other", bytes(4), submission(jobs, "second")) == "second"

@@ -107,6 +107,11 @@ async def test_unknown_jobs_are_not_found(store: JobStore) -> None:
             await call
 
 
+async def test_a_nul_is_in_no_id(store: JobStore) -> None:
+    with pytest.raises(JobNotFoundError):
+        await store.owner("a\0")
+
+
 # --- the log ---
 
 

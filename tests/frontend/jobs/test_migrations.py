@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from frontend.domain.tritons import TritonState
 from frontend.jobs import statements
 from frontend.jobs.postgres import PostgresDriver
 from frontend.jobs.sql_store import SqlStore
@@ -52,6 +53,20 @@ async def goes_on(driver: Driver) -> None:
     assert claim.job_id == "old"
     assert await done(store, claim)
     await store.announce("w", [])
+    await store.close()
+
+
+async def test_what_a_newer_process_says_more_is_left_out(tmp_path: Path) -> None:
+    driver = SqliteDriver(tmp_path / "jobs.db")
+    store = SqlStore(driver, Bounds(10**7, 10), 60)
+    await created(store)
+    await store.announce("w", [TritonState(url="triton:8001", places=1)])
+    for table, column in (("events", "data"), ("workers", "state")):
+        sql = f"UPDATE {table} SET {column} = json_set({column}, '$.later', 1)"
+        driver._rows.connection.execute(sql)
+    view = await store.view()
+    assert [job.last.status for job in view.waiting] == ["queued"]
+    assert [each.state.url for each in view.tritons] == ["triton:8001"]
     await store.close()
 
 

@@ -84,6 +84,9 @@ async def test_a_url_needs_what_talks_to_postgresql(monkeypatch: pytest.MonkeyPa
 def test_a_url_of_another_database_is_refused() -> None:
     with pytest.raises(ValidationError, match="must start with postgresql://"):
         Settings(store_url="mysql://127.0.0.1/jobs")
+    with pytest.raises(ValidationError) as refused:
+        Settings(store_url="postgres://me:secret@127.0.0.1/jobs")
+    assert "secret" not in str(refused.value)
     assert "secret" not in repr(Settings(store_url="postgresql://me:secret@127.0.0.1/jobs"))
 
 

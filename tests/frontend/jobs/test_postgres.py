@@ -19,6 +19,8 @@ from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.statements import SCHEMA_VERSION
 from frontend.jobs.transactions import Bounds
 from frontend.launcher import ports
+from frontend.waiting import set_within
+from tests.fakes.link import Link
 from tests.frontend.jobs.samples import claimed, created, done, event, seqs, step
 
 if TYPE_CHECKING:
@@ -132,6 +134,34 @@ async def test_a_killed_server_is_an_absent_store_and_loses_nothing(
         reader = asyncio.create_task(there.read("a", 3, wait_s=3600))
         assert await here.append(claim, 4, step(3))
         assert seqs(await reader) == [4]
+
+
+async def test_who_listens_to_a_server_that_vanished_listens_anew(
+    url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_module, "LISTEN_CHECK_S", 0.5)
+    async with Link(postgres.port) as link, opened(url) as there:
+        through = url.replace(f":{postgres.port}/", f":{link.port}/")
+        assert through != url
+        async with opened(through) as here:
+            heard = asyncio.Event()
+            here.hear("kind:", lambda _: heard.set())
+
+            async def told() -> None:
+                heard.clear()
+                while not await set_within(heard, 0.1):
+                    await there.tell("kind:", "news")
+
+            async with asyncio.timeout(PATIENCE_S):
+                await told()
+                link.stand_still()
+                with monkeypatch.context() as patched:
+                    patched.setattr(postgres_module, "TIMEOUT_S", 0.1)
+                    known = link.connections
+                    while link.connections == known:  # it has given that one up
+                        await asyncio.sleep(0.01)
+                link.heal()
+                await told()
 
 
 async def test_a_statement_that_takes_too_long_is_an_absent_store(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import sqlite3
 import threading
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from frontend.domain.edits import EditResult
+from frontend.domain.jobs import JobStatus
 from frontend.errors import JobNotFoundError, StoreAwayError, UnavailableError
-from frontend.jobs import sqlite, transactions
+from frontend.jobs import sql_store, sqlite, transactions
 from frontend.jobs.blobs import DISK_RESERVE
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.statements import row, rows
 from frontend.jobs.transactions import Bounds
+from tests.fakes.owners import owner
 from tests.frontend.jobs.samples import claimed, created, done, original
 
 if TYPE_CHECKING:
@@ -98,6 +101,54 @@ async def test_a_part_waits_for_a_slow_row_and_needs_no_luck(driver: SqliteDrive
     await asyncio.gather(row_written, part_written)
 
 
+async def test_what_a_job_costs_does_not_grow_with_the_finished_ones(
+    driver: SqliteDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_store, "ORPHANS_EACH_S", 0.0)
+    store = SqlStore(driver, Bounds(10**9, 100), 10**6)
+    worked = itertools.count()
+    for lane in (driver._rows, driver._parts, driver._reads):
+        lane.connection.set_progress_handler(lambda: next(worked) < 0, 1)
+
+    async def cost(job_id: str) -> int:
+        """Return the steps of SQLite's machine for one job and all that looks at it."""
+        before = next(worked)
+        await created(store, job_id, owner=owner("o", max_running=2))
+        assert [job.job_id for job in (await store.view()).waiting] == [job_id]
+        await store.announce("w", [])
+        claim = await claimed(store)
+        assert [job.job_id for job in (await store.view()).running] == [job_id]
+        await store.renew([claim], 60)
+        assert await done(store, claim)
+        await store.newest("o", 1)
+        await store.newest("o", 1, statuses=[JobStatus.DONE])
+        await store.take_back("w", "w2")
+        await store.reap()
+        await store.sweep()
+        return next(worked) - before
+
+    await cost("first")  # it looks at every blob
+    alone = await cost("alone")
+    connection = driver._rows.connection
+    connection.execute("BEGIN")
+    for table, columns in (
+        (
+            "jobs",
+            "task_id, owner, task_type, params, max_attempts, status, last_seq, bytes, input_bytes,"
+            " turn, created_at, ended_at",
+        ),
+        ("events", "task_id, seq, data, preview"),
+        ("blobs", "task_id, name, part, data, put_at"),
+    ):
+        copied = columns.replace("task_id", "task_id || $1", 1)
+        for number in range(1000):
+            sql = f"INSERT INTO {table} ({columns}) SELECT {copied} FROM {table} WHERE task_id = $2"
+            connection.execute(sql, {"1": f"-{number}", "2": "alone"})
+    connection.execute("UPDATE blobs SET put_at = 0")
+    connection.execute("COMMIT")
+    assert await cost("last") < 1.2 * alone
+
+
 async def test_a_transaction_that_fails_changes_nothing(driver: SqliteDriver) -> None:
     def broken() -> Steps[None]:
         yield from rows("count_finished", 5)
@@ -113,7 +164,7 @@ async def test_a_transaction_that_fails_changes_nothing(driver: SqliteDriver) ->
 async def test_the_file_shrinks_once_its_jobs_have_expired(
     driver: SqliteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "FREE_PAGES_AT_ONCE", 10**6)
+    monkeypatch.setattr(sqlite, "FREE_PAGES_AT_ONCE", 1000)
     store = SqlStore(driver, Bounds(10**8, 10), ttl_s=0)
     for number in range(3):
         await created(store, str(number), image=bytes(2 * 10**6))
@@ -129,6 +180,9 @@ async def test_the_file_shrinks_once_its_jobs_have_expired(
     assert size() > 12 * 10**6
     await asyncio.sleep(0.01)  # the jobs have to be over by the store's clock
     await store.sweep()
+    assert size() > 6 * 10**6  # no more than a piece at once
+    for _ in range(4):
+        await store.sweep()
     assert size() < 10**6
     for table in ("jobs", "events", "blobs"):
         found = driver._rows.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
@@ -146,10 +200,14 @@ async def test_what_was_put_for_a_job_that_never_came_is_swept(
     await store.sweep()
     assert len(await driver.read(rows("parts", "lost", "original"))) == 1
     monkeypatch.setattr(transactions, "ORPHAN_S", -1)
+    monkeypatch.setattr(sql_store, "ORPHANS_EACH_S", 0.0)
     store = SqlStore(driver, Bounds(10**7, 10), 60)  # one that has not looked for any yet
     await created(store)
     await store.sweep()
     assert await driver.read(rows("parts", "lost", "original")) == []
+    await driver.write_part(rows("put_part", "lost too", "original", 0, b"picture"))
+    await store.sweep()
+    assert await driver.read(rows("parts", "lost too", "original")) == []
     assert await original(store, "a") == b"original"
 
 
@@ -164,6 +222,16 @@ async def test_a_disk_that_is_nearly_full_takes_no_job_but_finishes_those_it_has
         await created(store, "b")
     assert await driver.read(rows("parts", "b", "original")) == []
     assert await done(store, await claimed(store))
+
+
+async def test_a_full_disk_is_called_full(driver: SqliteDriver) -> None:
+    connection = driver._parts.connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(StoreAwayError, match="disk is full"):
+        await driver.write_part(rows("put_part", "a", "original", 0, bytes(10**5)))
+    connection.execute("PRAGMA max_page_count = 100000")
+    await driver.write_part(rows("put_part", "a", "original", 0, bytes(10**5)))
 
 
 @pytest.mark.parametrize("replaced", [False, True])

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from frontend.errors import StoreAwayError
+from frontend.jobs import sqlite
+from frontend.jobs.sql_store import SqlStore
+from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.sweeper import GAP_S, Sweeper
+from frontend.jobs.transactions import Bounds
 from tests.frontend.jobs.samples import claimed, created
 
 if TYPE_CHECKING:
-    from frontend.jobs.sql_store import SqlStore
+    from pathlib import Path
+
     from frontend.jobs.store import Claim
     from tests.fakes.clock import Clock
 
@@ -24,9 +30,16 @@ async def claim(store: SqlStore) -> Claim:
 
 
 @pytest.fixture
-async def sweeper(store: SqlStore, clock: Clock, claim: Claim) -> Sweeper:
-    """Of a store with that job."""
-    return Sweeper(store, lease_s=10, clock=clock)
+async def sweeper(
+    store: SqlStore, clock: Clock, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> Sweeper:
+    """Of a store with that job, which goes by the test's clock."""
+
+    async def now() -> float:
+        return clock()
+
+    monkeypatch.setattr(store, "now", now)
+    return Sweeper(store, lease_s=10)
 
 
 async def swept(sweeper: Sweeper, clock: Clock, seconds: float) -> None:
@@ -50,15 +63,37 @@ async def test_nobody_is_judged_in_the_first_lease(
     assert await waits(store)
 
 
-async def test_a_process_that_stood_still_begins_anew(
-    store: SqlStore, sweeper: Sweeper, clock: Clock
+@pytest.mark.parametrize("jump", [GAP_S, 3600, -3600])
+async def test_who_stood_still_or_whose_clock_was_set_begins_anew(
+    store: SqlStore, sweeper: Sweeper, clock: Clock, jump: float
 ) -> None:
     await swept(sweeper, clock, 9)
-    clock.now += GAP_S
+    clock.now += jump
     await swept(sweeper, clock, 10)
     assert not await waits(store)
     await swept(sweeper, clock, 1)
     assert await waits(store)
+
+
+async def test_a_machine_that_slept_takes_no_job_from_its_own_dispatcher(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "time", SimpleNamespace(time=clock))
+    store = SqlStore(SqliteDriver(tmp_path / "jobs.db"), Bounds(10**7, 10), ttl_s=10**6)
+    await created(store)
+    claim, sweeper = await claimed(store, lease_s=10), Sweeper(store, lease_s=10)
+    for _ in range(20):
+        clock.now += 1
+        await store.renew([claim], 10)
+        await sweeper.sweep()
+    clock.now += 3600  # the sweeper wakes before the dispatcher
+    await sweeper.sweep()
+    assert await store.renew([claim], 10)
+    await swept(sweeper, clock, 9)
+    assert not await waits(store)
+    await swept(sweeper, clock, 2)  # it gave no sign of life since
+    assert await waits(store)
+    await store.close()
 
 
 async def test_an_outage_of_the_store_begins_anew(

@@ -36,6 +36,12 @@ async def test_displays_wait_apart_and_not_without_bound(
     workers: ImageWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
+    in_memory = 0
+
+    async def read() -> bytes:
+        nonlocal in_memory
+        in_memory += 1
+        return b""
 
     def slow(png: bytes) -> tuple[bytes, str]:
         begun.set()
@@ -43,10 +49,11 @@ async def test_displays_wait_apart_and_not_without_bound(
         return png, "made"
 
     monkeypatch.setattr(codecs, "webp", slow)
-    waiting = [asyncio.create_task(workers.webp("me", b"")) for _ in range(1 + MAX_DISPLAYS)]
+    waiting = [asyncio.create_task(workers.webp("me", read)) for _ in range(1 + MAX_DISPLAYS)]
     await asyncio.to_thread(begun.wait, 60)
     with pytest.raises(UnavailableError, match="busy with pictures"):
-        await workers.webp("me", b"")
+        await workers.webp("me", read)
+    assert in_memory == 1
     async with workers.edit("me") as images:  # nobody's edit waits for them
         assert (await images.original("field", b64(png())))[1] == png()
     go_on.set()

@@ -92,7 +92,11 @@ async def test_an_expired_edit_is_listed_no_more(serve: Serve, triton: FakeTrito
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=101", "limit=x", "before=0", "before=x", "status=finished"]
+    "query",
+    [
+        *("limit=0", "limit=101", "limit=x", "before=0", "before=x", "status=finished"),
+        *(f"before={2**63}", f"before={10**400}"),
+    ],
 )
 async def test_a_wrong_query_is_refused_by_its_name(client: WebClient, query: str) -> None:
     answer = await client.http.get(f"/api/generate?{query}")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import zipfile
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from frontend.jobs.store import StoredBlob
 from tests.fakes.pictures import b64, encoded
 from tests.fakes.web_client import WebClient, edit
 
@@ -30,6 +32,29 @@ async def test_an_edits_pictures_as_files(client: WebClient) -> None:
             "original.jpeg": sent,
             "generated.png": generated.content,
         }
+
+
+async def test_one_result_at_a_time_is_in_memory(
+    client: WebClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, result = await client.finish()
+    reading = most = 0
+    whole = StoredBlob.whole
+
+    async def counted(blob: StoredBlob) -> bytes:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        read = await whole(blob)
+        reading -= 1
+        return read
+
+    monkeypatch.setattr(StoredBlob, "whole", counted)
+    task_id = result["request_id"]
+    paths = (f"visualization/{task_id}/download", f"generate/result/{task_id}?debug=false")
+    answers = await asyncio.gather(*(client.http.get(f"/api/{path}") for path in paths * 4))
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    assert most == 1
 
 
 async def test_before_the_end_there_is_the_original_only(
