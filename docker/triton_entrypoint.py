@@ -40,6 +40,8 @@ RESTRICTED = "shared-memory,model-repository,trace,logging"
 # By which the models know each other's requests; see model_kit/internal.py.
 INTERNAL_KEY = "ARTMANCER_INTERNAL_KEY"
 KEY_BYTES = 32
+# How long the jobs in flight may take after SIGTERM, in whole seconds.
+EXIT_TIMEOUT = "TRITON_EXIT_TIMEOUT_S"
 # How long a stub may give no sign of life; the launcher's setting of this name.
 SILENCE_TIMEOUT = "ARTMANCER_STUB_SILENCE_TIMEOUT_S"
 # Memory that a container may write to, as Triton needs it too.
@@ -104,8 +106,8 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument(
         "--exit-timeout-secs",
-        type=int,
-        default=int(os.environ.get("TRITON_EXIT_TIMEOUT_S", "30")),
+        type=exit_timeout,
+        default=os.environ.get(EXIT_TIMEOUT, "30"),
         help="how long the jobs in flight may take after SIGTERM",
     )
     parser.add_argument(
@@ -118,15 +120,33 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(arguments)
 
 
+def exit_timeout(text: str) -> int:
+    """Return the whole seconds that a text names.
+
+    Raises:
+        argparse.ArgumentTypeError: it names none, as tritonserver would find only at its start.
+    """
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{EXIT_TIMEOUT}: must be whole seconds, not {text!r}")
+    return int(text)
+
+
 def silence_timeout(text: str) -> float:
     """Return the seconds that a text names.
 
     Raises:
-        ValueError: it is no number.
-        argparse.ArgumentTypeError: a busy machine would end healthy stubs.
+        argparse.ArgumentTypeError: it names none, or so few that a busy machine would end healthy
+            stubs.
     """
-    if not heartbeat.MIN_TIMEOUT_S <= (seconds := float(text)) < math.inf:
-        raise argparse.ArgumentTypeError(f"must be {heartbeat.MIN_TIMEOUT_S:.0f} s or more")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not heartbeat.MIN_TIMEOUT_S <= seconds < math.inf:
+        least = f"{heartbeat.MIN_TIMEOUT_S:.0f}"
+        raise argparse.ArgumentTypeError(
+            f"{SILENCE_TIMEOUT}: must be {least} seconds or more, not {text!r}"
+        )
     return seconds
 
 

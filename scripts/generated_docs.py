@@ -172,12 +172,15 @@ def _values(field: FieldInfo) -> str:
         for name in ("gt", "ge", "le")
         if getattr(each, name, None) is not None
     }
-    if "gt" in bounds:
-        return f"above {bounds['gt']}"
-    if "le" in bounds:
-        return f"{bounds['ge']} to {bounds['le']}"
-    if "ge" in bounds:
-        return f"{bounds['ge']} or more"
+    match bounds:
+        case {"ge": least, "le": most}:
+            return f"{least:g} to {most:g}"
+        case {"ge": least}:
+            return f"{least:g} or more"
+        case {"gt": below, "le": most}:
+            return f"above {below:g}, at most {most:g}"
+        case {"gt": below}:
+            return f"above {below:g}"
     return _cell(", ".join(getattr(field.annotation, "__args__", ()))) if _is_choice(field) else ""
 
 

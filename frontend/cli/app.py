@@ -37,6 +37,9 @@ def artmancer(
 ) -> None:
     """Edit pictures and find masks on an ArtMancer server, or run one.
 
+    The commands take the server's address from ARTMANCER_URL, and an API key, which a server may
+    ask for, from ARTMANCER_API_KEY.
+
     Exit codes: 0 done; 1 the server or the edit failed; 2 bad input; 130 after Ctrl-C, 143 after
     SIGTERM, 129 after SIGHUP.
     """

@@ -29,7 +29,10 @@ def jobs(
     ] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """List the edits that the server keeps, newest first, one a line."""
+    """List your edits that the server keeps, newest first, one a line.
+
+    Yours are those of your API key or, without one, those of your address.
+    """
     query = {"status": [each.value for each in status or ()], "limit": limit, "before": before}
     options = {name: f"--{name}" for name in query}
     with session(url, options) as (client, _):

@@ -8,8 +8,8 @@ from frontend.cli.console import console
 def serve() -> None:
     """Run the frontend, over a Triton of its own unless ARTMANCER_TRITON_URL names one.
 
-    Everything is set by environment variables ARTMANCER_*. Ctrl-C or SIGTERM stops it, with exit
-    code 0.
+    Everything is set by environment variables ARTMANCER_*, which docs/settings.md explains. Ctrl-C
+    or SIGTERM stops it, with exit code 0.
     """
     # Here, because they build on the whole server, which the clients do without.
     from frontend.cli.launching import fail_to_launch, read_settings, stop_on_signals

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from frontend.cli.console import BAD_INPUT, FAILED, fail, stderr
 from frontend.client import ApiError, Client
 
+KEY_VARIABLE = "ARTMANCER_API_KEY"
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import FrameType
@@ -96,12 +98,15 @@ def session(url: str, options: Mapping[str, str] | None = None) -> Iterator[Sess
     """
     with Interrupts() as interrupts:
         try:
-            with Client(url, os.environ.get("ARTMANCER_API_KEY", "").strip()) as client:
+            with Client(url, os.environ.get(KEY_VARIABLE, "").strip()) as client:
                 yield Session(client, interrupts)
         except ApiError as error:
             # A client that has too much in work has made no mistake.
             blamed = error.status not in (None, 429) and 400 <= error.status < 500
-            fail(by_options(str(error), options or {}), BAD_INPUT if blamed else FAILED)
+            text = by_options(str(error), options or {})
+            if error.status == 401:
+                text = f"{text} (the commands take it from {KEY_VARIABLE})"
+            fail(text, BAD_INPUT if blamed else FAILED)
 
 
 def by_options(text: str, options: Mapping[str, str]) -> str:

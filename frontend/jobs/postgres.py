@@ -78,7 +78,10 @@ class PostgresDriver:
             pool.terminate()
             # Without its text, which may quote a password.
             if isinstance(error, ValueError):
-                raise StoreRefusedError("ARTMANCER_STORE_URL is no URL of a database") from None
+                raise StoreRefusedError(
+                    "ARTMANCER_STORE_URL is no URL of a database, or its sslmode needs a root "
+                    "certificate that is not there: name the file as sslrootcert"
+                ) from None
             if isinstance(error, _AWAY):
                 raise StoreRefusedError(f"ARTMANCER_STORE_URL: {_reason(error)}") from error
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ from frontend.jobs.postgres import PostgresDriver
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.transactions import Bounds
 from frontend.settings import Settings
+from tests.docs.pages import blocks
 from tests.frontend.jobs.samples import claimed, created, done
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ VERSION = "1.34"
 KUSTOMIZED = sorted(FOLDER.rglob("kustomization.yaml"))
 # What `kubectl apply -k` takes.
 APPLIED = [*sorted((FOLDER / "overlays").iterdir()), FOLDER / "base", FOLDER / "export"]
-APPLIED += [FOLDER / "export-cpu"]
+APPLIED += [FOLDER / "export-cpu", FOLDER / "weights"]
+PAGE = ROOT / "docs" / "kubernetes.md"
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -59,6 +62,8 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
     for (kind, name), each in resources().items():
         if kind in ("Deployment", "StatefulSet", "Job"):
             yield name, each["spec"]["template"]["spec"]
+        if kind == "Pod":
+            yield name, each["spec"]
 
 
 def container(workload: str, name: str) -> dict[str, Any]:
@@ -68,6 +73,26 @@ def container(workload: str, name: str) -> dict[str, Any]:
 
 def environment(of: dict[str, Any]) -> dict[str, str | None]:
     return {each["name"]: each.get("value") for each in of["env"]}
+
+
+def configuration() -> dict[str, str]:
+    """Return what all frontends and dispatchers have in common."""
+    data: dict[str, str] = resources()["ConfigMap", "artmancer"]["data"]
+    return data
+
+
+def put_together(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return what `kubectl apply -k` sends, by kind and name."""
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {}
+    for each in YAML(typ="safe").load_all(done.stdout):
+        if not each["apiVersion"].startswith("keda.sh/"):
+            kubernetes_validate.validate(each, VERSION, strict=True)
+        found[each["kind"], each["metadata"]["name"]] = each
+    return found
 
 
 def test_each_resource_is_one_of_kubernetes() -> None:
@@ -99,16 +124,46 @@ def test_every_file_is_used_and_there() -> None:
     assert all(path.exists() for path in used)
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+needs_kubectl = pytest.mark.skipif(
+    shutil.which("kubectl") is None, reason="kubectl is not installed"
+)
+
+
+@needs_kubectl
 @pytest.mark.parametrize("folder", APPLIED, ids=lambda folder: str(folder.relative_to(FOLDER)))
 def test_it_is_put_together_and_still_of_kubernetes(folder: Path) -> None:
-    done = subprocess.run(
-        ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False
+    for (kind, _), each in put_together(folder).items():
+        assert kind == "Namespace" or each["metadata"]["namespace"] == "artmancer"
+
+
+@needs_kubectl
+@pytest.mark.parametrize("scaled", [False, True], ids=["fixed", "keda"])
+def test_the_kustomization_of_the_docs_reaches_what_it_names(
+    tmp_path: Path, *, scaled: bool
+) -> None:
+    (block,) = (each for each in blocks(PAGE) if each.text.startswith("# mine/kustomization.yaml"))
+    text = block.text
+    if scaled:
+        text = text.replace("# components:", "components:")
+    mine = tmp_path / "mine" / "kustomization.yaml"
+    mine.parent.mkdir()
+    mine.write_text(text)
+    shutil.copytree(FOLDER, tmp_path / "artmancer" / "deploy" / "kubernetes")
+    found = put_together(mine.parent)
+    frontend, triton = (
+        found["Deployment", name]["spec"]["template"]["spec"] for name in ("frontend", "triton")
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    for each in YAML(typ="safe").load_all(done.stdout):
-        kubernetes_validate.validate(each, VERSION, strict=True)
-        assert each["kind"] == "Namespace" or each["metadata"]["namespace"] == "artmancer"
+    images = [each["image"] for pod in (frontend, triton) for each in pod["containers"]]
+    assert images == [
+        f"registry.example/artmancer-{name}:v1" for name in ("frontend", "triton", "frontend")
+    ]
+    host = found["Ingress", "frontend"]["spec"]["rules"][0]["host"]
+    assert host in found["ConfigMap", "artmancer"]["data"]["ARTMANCER_ALLOWED_HOSTS"]
+    assert host not in (FOLDER / "base" / "config.yaml").read_text()
+    for claim in ("bundles", "engines"):
+        assert found["PersistentVolumeClaim", claim]["spec"]["storageClassName"] == "shared"
+    assert (("ScaledObject", "triton") in found) is scaled
+    assert ("replicas" in found["Deployment", "triton"]["spec"]) is not scaled
 
 
 def test_no_container_has_more_than_it_needs() -> None:
@@ -132,9 +187,9 @@ def test_every_setting_exists_and_suits(
     monkeypatch: pytest.MonkeyPatch, workload: str, name: str, role: str
 ) -> None:
     of = container(workload, name)
-    values = environment(of)
-    if "envFrom" in of:
-        values |= resources()["ConfigMap", "artmancer"]["data"]
+    # All of them read the same, because whoever opens the store also bounds and tidies it.
+    assert of["envFrom"] == [{"configMapRef": {"name": "artmancer"}}]
+    values = configuration() | environment(of)
     for variable, value in values.items():
         assert variable.removeprefix("ARTMANCER_").lower() in Settings.model_fields, variable
         if value is not None:
@@ -149,6 +204,44 @@ def test_jobs_in_flight_are_finished() -> None:
     assert grace > int(environment(container("triton", "triton"))["TRITON_EXIT_TIMEOUT_S"] or 0)
     assert grace > int(environment(container("triton", "dispatcher"))["ARTMANCER_DRAIN_S"] or 0)
     assert "livenessProbe" not in container("triton", "triton")
+
+
+def test_waiting_jobs_outlast_a_triton_that_ends_and_one_that_starts() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text()
+    (load_s,) = set(re.findall(r"\$\{ARTMANCER_RECOVERY_TIMEOUT_S:-(\d+)\}", compose))
+    end_s = resources()["Deployment", "triton"]["spec"]["template"]["spec"][
+        "terminationGracePeriodSeconds"
+    ]
+    assert int(configuration()["ARTMANCER_RECOVERY_TIMEOUT_S"]) >= end_s + int(load_s)
+
+
+def test_the_ingress_leads_to_a_name_that_the_frontend_answers_to() -> None:
+    (rule,) = resources()["Ingress", "frontend"]["spec"]["rules"]
+    assert rule["host"] in configuration()["ARTMANCER_ALLOWED_HOSTS"]
+
+
+def test_export_has_the_files_that_an_operator_names() -> None:
+    spec = resources()["Job", "export"]["spec"]["template"]["spec"]
+    (each,) = spec["containers"]
+    mounted = {each["name"]: each["mountPath"] for each in each["volumeMounts"]}
+    example = (ROOT / ".env.example").read_text()
+    assert f"{mounted['weights']}/FastSAM-s.pt" in example
+    claims = {
+        each["persistentVolumeClaim"]["claimName"]
+        for each in spec["volumes"]
+        if "persistentVolumeClaim" in each
+    }
+    assert claims == {"bundles", "engines", "weights"}
+    for claim in claims:
+        assert ("PersistentVolumeClaim", claim) in resources()
+    (pod,) = resources()["Pod", "weights"]["spec"]["containers"]
+    assert pod["volumeMounts"] == [{"name": "weights", "mountPath": mounted["weights"]}]
+
+
+def test_the_number_of_pods_is_whose_who_scales() -> None:
+    scaler = resources()["HorizontalPodAutoscaler", "frontend"]["spec"]
+    assert scaler["scaleTargetRef"]["name"] == "frontend"
+    assert "replicas" not in resources()["Deployment", "frontend"]["spec"]
 
 
 def test_only_frontends_reach_triton() -> None:
@@ -175,5 +268,4 @@ async def test_keda_counts_the_jobs_that_have_not_ended(postgres: PostgresServer
         connection = await asyncpg.connect(url)
         stack.push_async_callback(connection.close)
         assert await connection.fetchval(trigger["metadata"]["query"]) == 2
-    in_flight = resources()["ConfigMap", "artmancer"]["data"]["ARTMANCER_MAX_IN_FLIGHT"]
-    assert trigger["metadata"]["targetQueryValue"] == in_flight
+    assert trigger["metadata"]["targetQueryValue"] == configuration()["ARTMANCER_MAX_IN_FLIGHT"]

@@ -223,6 +223,29 @@ def test_an_unknown_profile_is_refused_before_anything_starts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("variable", "value", "wrong"),
+    [
+        (triton_entrypoint.EXIT_TIMEOUT, "30m", "must be whole seconds, not '30m'"),
+        (triton_entrypoint.EXIT_TIMEOUT, "-1", "must be whole seconds, not '-1'"),
+        (triton_entrypoint.SILENCE_TIMEOUT, "1m", "must be 5 seconds or more, not '1m'"),
+        (triton_entrypoint.SILENCE_TIMEOUT, "4.9", "must be 5 seconds or more, not '4.9'"),
+    ],
+)
+def test_a_wrong_variable_is_named(
+    variable: str,
+    value: str,
+    wrong: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit) as refused:
+        triton_entrypoint.parse([])
+    assert refused.value.code == triton_entrypoint.BAD_PROFILE
+    assert f"{variable}: {wrong}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("profile", "config"), [("", ""), ("cpu", "cpu"), ("a100-80gb", ""), ("h200", "h100")]
 )
 def test_a_known_profile_is_passed_on(profile: str, config: str) -> None:

@@ -30,6 +30,15 @@ def test_the_page_of_settings_has_every_setting() -> None:
         assert f"| `ARTMANCER_{field.upper()}` |" in page
 
 
+def test_the_page_of_settings_has_both_bounds_of_a_number() -> None:
+    rows = [line.split(" | ") for line in generated_docs.settings_page().splitlines()]
+    values = {row[0]: row[2] for row in rows if len(row) == 4}
+    assert values["| `ARTMANCER_STUB_SILENCE_TIMEOUT_S`"] == "5 or more"
+    assert values["| `ARTMANCER_OWNER_FRACTION`"] == "above 0, at most 1"
+    assert values["| `ARTMANCER_MAX_QUEUE_SIZE`"] == "1 to 512"
+    assert values["| `ARTMANCER_MASK_TIMEOUT_S`"] == "above 0"
+
+
 def test_the_page_of_tensors_is_the_models() -> None:
     assert generated_docs.TENSORS.read_text() == generated_docs.tensors_page(), STALE
 

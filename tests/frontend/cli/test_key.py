@@ -67,9 +67,13 @@ def test_a_key_that_no_header_can_carry_is_not_repeated(with_key: RunEdit) -> No
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(401, 2), (429, 1)], ids=["a wrong key", "too much in work"]
+    ("status", "code", "hint"),
+    [(401, 2, " (the commands take it from ARTMANCER_API_KEY)"), (429, 1, "")],
+    ids=["a wrong key", "too much in work"],
 )
-def test_a_refusal_says_whose_fault_it_is(with_key: RunEdit, status: int, code: int) -> None:
+def test_a_refusal_says_whose_fault_it_is(
+    with_key: RunEdit, status: int, code: int, hint: str
+) -> None:
     done = with_key(Script(refusal=(status, b'{"detail": "so it is"}')), KEY)
     assert done.returncode == code
-    assert done.stderr == "artmancer: so it is\n"
+    assert done.stderr == f"artmancer: so it is{hint}\n"

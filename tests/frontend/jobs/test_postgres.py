@@ -216,12 +216,17 @@ async def test_what_a_newer_program_has_written_is_refused(url: str) -> None:
         await PostgresDriver.open(url)
 
 
-async def test_a_refusal_tells_no_password(postgres: PostgresServer) -> None:
+async def test_a_refusal_tells_no_password(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     [closed] = ports.free(1)
+    # As in the frontend's image, where nobody has put a certificate.
+    monkeypatch.setenv("HOME", str(tmp_path))
     for place, reason in (
         (f"me:secret@127.0.0.1:{closed}/jobs", "refused|Connect"),
         (f"postgres:secret@127.0.0.1:{postgres.port}/none", '"none" does not exist'),
         ("me:secret/word@127.0.0.1/jobs", "no URL of a database"),
+        (f"me:secret@127.0.0.1:{closed}/jobs?sslmode=verify-full", "as sslrootcert"),
     ):
         with pytest.raises(StoreRefusedError, match=reason) as refused:
             await PostgresDriver.open(f"postgresql://{place}")
