@@ -88,7 +88,9 @@ class Settings(BaseSettings):
         description="maximum number of open connections; half of them may be event streams",
     )
     max_connections_per_address: int = Field(
-        default=256, ge=1, description="maximum number of open connections of one address"
+        default=256,
+        ge=1,
+        description="maximum number of open connections of one address, or of one /64 of IPv6",
     )
     head_timeout_s: Seconds = Field(
         default=10.0, description="seconds that the head of a request may take to come"
