@@ -16,8 +16,8 @@ MAX_VALUE_CHARS = 4000
 # Lines of other libraries in a window; a flood of them must not hide the rest of the log.
 MAX_FOREIGN_LINES = 10
 WINDOW_S = 1.0
-# What several tasks find each second as long as it is so.
-SELDOM = {"store_away"}
+# What tasks find each second, or each request does, as long as it is so.
+SELDOM = {"store_away", "picture_not_kept", "decoding_failed"}
 SELDOM_S = 10.0
 
 

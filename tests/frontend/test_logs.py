@@ -34,19 +34,20 @@ def test_the_level_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("lasting", ["store_away", "picture_not_kept", "decoding_failed"])
 def test_what_many_tasks_find_is_told_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    lasting: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("frontend.logs.time.monotonic", lambda: now)
     logs.configure("info")
     log = structlog.get_logger()
     for _ in range(30):
-        log.warning("store_away", reason="it is away")
+        log.warning(lasting, reason="it is so")
         log.info("job_ended")
         now += 1.0
     events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
-    assert events.count("store_away") == 3
+    assert events.count(lasting) == 3
     assert events.count("job_ended") == 30
 
 
