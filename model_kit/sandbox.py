@@ -276,7 +276,8 @@ class Sandbox:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env={
-                    **os.environ,
+                    # Without the program's own: a password of its database is none of a parser's.
+                    **{name: os.environ[name] for name in os.environ if not _is_own(name)},
                     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                     # A thread for each core would not survive the fork.
                     "OPENBLAS_NUM_THREADS": "1",
@@ -316,6 +317,10 @@ def shared(module: str) -> Sandbox:
     sandbox = Sandbox(module)
     atexit.register(sandbox.close)
     return sandbox
+
+
+def _is_own(variable: str) -> bool:
+    return variable.startswith("ARTMANCER_")
 
 
 def _python() -> str:

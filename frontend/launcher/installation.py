@@ -64,6 +64,8 @@ def environment() -> dict[str, str]:
     system's without help.
     """
     variables = dict(os.environ)
+    # A password of the database is none of Triton's, which anybody's gRPC may reach.
+    variables.pop("ARTMANCER_STORE_URL", None)
     variables["PATH"] = os.pathsep.join(
         [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     )

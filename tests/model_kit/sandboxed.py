@@ -44,3 +44,7 @@ def who(data: bytes) -> list[bytes]:
 
 def warm_up() -> None:
     """Have nothing to load."""
+
+
+def environment() -> list[bytes]:
+    return [Path("/proc/self/environ").read_bytes()]

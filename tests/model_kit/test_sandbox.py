@@ -71,6 +71,14 @@ def test_every_piece_of_work_has_a_process_of_its_own(sandbox: Sandbox) -> None:
     wait_until(lambda: all(gone(int(pid)) for pid in found))
 
 
+def test_a_parser_learns_no_setting(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTMANCER_STORE_URL", "postgresql://me:secret@127.0.0.1/jobs")
+    monkeypatch.setenv("ANOTHER", "is passed on")
+    (environment,) = sandbox.run(work("environment"))
+    assert b"is passed on" in environment
+    assert b"secret" not in environment
+
+
 def test_a_refusal_comes_back_in_its_words(sandbox: Sandbox) -> None:
     with pytest.raises(RefusedError, match=r"^not a picture$"):
         sandbox.run(work("refuse", b"a picture"))

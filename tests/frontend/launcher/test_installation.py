@@ -103,6 +103,11 @@ def test_the_stub_finds_this_python_first(monkeypatch: pytest.MonkeyPatch) -> No
     assert path == [str(Path(sys.executable).parent), "/somewhere"]
 
 
+def test_triton_learns_no_password_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTMANCER_STORE_URL", "postgresql://me:secret@127.0.0.1/jobs")
+    assert "secret" not in str(installation.environment())
+
+
 def test_a_python_with_its_own_shared_library_gets_that_one_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
