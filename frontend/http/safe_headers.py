@@ -47,7 +47,7 @@ def private_for(seconds: float) -> dict[str, str]:
     return {
         "Cache-Control": f"private, max-age={int(seconds)}",
         # What a proxy with authentication lets one user see is not another's.
-        "Vary": "Authorization, Cookie",
+        "Vary": "Authorization, X-API-Key, Cookie",
     }
 
 

@@ -69,7 +69,7 @@ async def test_a_result_is_kept_by_its_client_alone_and_as_long_as_by_the_server
         monkeypatch.setattr(time, "time", lambda: now() + 60)
         answer = await client.http.get(path)
         assert 10 < max_age(answer) < 40
-        assert answer.headers["vary"].startswith("Authorization, Cookie")
+        assert answer.headers["vary"].startswith("Authorization, X-API-Key, Cookie")
 
 
 async def test_the_original_of_a_job_that_runs_is_not_stored(
