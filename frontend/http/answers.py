@@ -82,7 +82,9 @@ def _sentence(error: dict[str, Any]) -> str:
         return f"{place}: not JSON: {error['ctx']['error']} at character {path[0]}"
     if not path:
         return f"{place}: must be a JSON object sent as application/json"
-    return f"{'.'.join(map(str, path))}: {error['msg']}"
+    # Without pydantic's own names of a field's possible types, such as `list[int]`.
+    names = [str(each) for each in path if "[" not in str(each)]
+    return f"{'.'.join(names)}: {error['msg']}"
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {

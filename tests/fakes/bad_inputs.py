@@ -149,6 +149,8 @@ BAD_INPUTS = [
     _field("task_type", ""),
     _field("input_quality", "best"),
     _field("mask_tool_type", "pen"),
+    _field("region", "half"),
+    _field("region", [0, 0, 0.5, 1]),
     _field("conditional_images", b64(png()), "conditional_images is no list"),
     _field("conditional_images", [None]),
     _field("conditional_images", [b64(png())] * 5, "conditional_images: five"),
