@@ -1,7 +1,8 @@
 """Owns how an event and an edit are written into a store: JSON, and the pictures beside it.
 
 While processes are upgraded one by one, older ones read what newer ones have written. They leave
-out the fields of events and Tritons that they do not know.
+out the fields of events and Tritons that they do not know. Of an edit they leave out those that its
+client has not set: an edit that asks for what they cannot do fails.
 """
 
 from __future__ import annotations
@@ -87,10 +88,19 @@ def params_of(data: str, pictures: Mapping[str, bytes]) -> EditParams:
     Args:
         data: the JSON.
         pictures: as `pictures_of` returned them.
+
+    Raises:
+        TypeError: it asks for what only a newer program can do.
     """
     written = json.loads(data)
     conditions = tuple(pictures[name] for name in written["pictures"] if "/" in name)
     single: dict[str, Any] = {
         name: pictures[name] for name in written["pictures"] if "/" not in name
     }
-    return EditParams(**written["fields"], **single, conditional_images=conditions)
+    names = {field.name for field in dataclasses.fields(EditParams)}
+    fields = {
+        name: value
+        for name, value in written["fields"].items()
+        if name in names or value is not None
+    }
+    return EditParams(**fields, **single, conditional_images=conditions)

@@ -15,7 +15,7 @@ from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.statements import SCHEMA_VERSION
 from frontend.jobs.transactions import Bounds
-from tests.frontend.jobs.samples import claimed, created, done
+from tests.frontend.jobs.samples import claimed, created, done, params
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +67,19 @@ async def test_what_a_newer_process_says_more_is_left_out(tmp_path: Path) -> Non
     view = await store.view()
     assert [job.last.status for job in view.waiting] == ["queued"]
     assert [each.state.url for each in view.tritons] == ["triton:8001"]
+    await store.close()
+
+
+async def test_an_edit_that_asks_for_nothing_newer_is_run(tmp_path: Path) -> None:
+    driver = SqliteDriver(tmp_path / "jobs.db")
+    store = SqlStore(driver, Bounds(10**7, 10), 60)
+    await created(store)
+    sql = "UPDATE jobs SET params = json_set(params, '$.fields.later', json(?))"
+    driver._rows.connection.execute(sql, ("null",))
+    assert await store.params("a") == params()
+    driver._rows.connection.execute(sql, ("true",))
+    with pytest.raises(TypeError, match="later"):
+        await store.params("a")
     await store.close()
 
 
