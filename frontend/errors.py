@@ -139,7 +139,16 @@ class ClosingError(UnavailableError):
 
 
 class StoreAwayError(UnavailableError):
-    """The store of jobs cannot be reached, or its disk is full."""
+    """The store of jobs cannot be reached, or its disk is full.
+
+    Args:
+        detail: what a stranger may know.
+        reason: what the log is told, such as addresses and users; empty: the detail.
+    """
+
+    def __init__(self, detail: str, reason: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason or detail
 
 
 class TritonDownError(UnavailableError):

@@ -278,7 +278,7 @@ class Dispatcher:
                 try:
                     held = await self._store.renew([job.log.claim for job in running], LEASE_S)
                 except StoreAwayError as error:
-                    log.warning("store_away", reason=error.detail)
+                    log.warning("store_away", reason=error.reason)
                     # Another process may begin them now.
                     if self._clock() - renewed_at > LEASE_S:
                         self._in_background(*(self._work.abandon(job) for job in running))
@@ -382,4 +382,4 @@ def _store_may_be_away() -> Iterator[None]:
     try:
         yield
     except StoreAwayError as error:
-        log.warning("store_away", reason=error.detail)
+        log.warning("store_away", reason=error.reason)

@@ -108,7 +108,7 @@ class JobLog:
             if written or (seq, event) in await self._store.read(self._claim.job_id, seq - 1):
                 return True
         except StoreAwayError as error:
-            log.warning("store_away", task_id=self._claim.job_id, reason=error.detail)
+            log.warning("store_away", task_id=self._claim.job_id, reason=error.reason)
             return False
         except JobNotFoundError:
             pass  # a database that failed over may have lost what it had last

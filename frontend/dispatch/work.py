@@ -86,7 +86,7 @@ class Work:
                 await self.abandon(job)
             except StoreAwayError as error:
                 # Its lease will be over, and then it waits again.
-                log.warning("store_away", reason=error.detail)
+                log.warning("store_away", reason=error.reason)
             finally:
                 self._lanes.leave(job)
                 self._left()

@@ -200,7 +200,7 @@ class Board:
                     if self._outlasted:
                         await self._end_all_waiting()
                 except StoreAwayError as error:
-                    log.warning("store_away", reason=error.detail)
+                    log.warning("store_away", reason=error.reason)
             await set_within(self._changed, LOOK_S)
             await asyncio.sleep(GATHER_S)
 

@@ -69,8 +69,8 @@ async def try_out(settings: Settings) -> None:
         await store.view()  # opening reads the first page of a file alone
     except StoreAwayError as error:
         if settings.store_url:
-            raise StoreRefusedError(error.detail) from error
-        raise refused(state_folder(settings) / FILE, error.detail) from error
+            raise StoreRefusedError(error.reason) from error
+        raise refused(state_folder(settings) / FILE, error.reason) from error
     finally:
         await store.close()
 

@@ -212,7 +212,8 @@ def _away() -> Iterator[None]:
     try:
         yield
     except _AWAY as error:
-        raise StoreAwayError(f"The job store does not answer: {_reason(error)}") from error
+        kind = type(error).__name__
+        raise StoreAwayError(f"The job store does not answer: {kind}", _reason(error)) from error
 
 
 def _reason(error: BaseException) -> str:

@@ -130,4 +130,4 @@ class Submissions:
             await self._board.end_cancelled(job_id)
         except StoreAwayError as error:
             # The client has its answer, and the cancel is kept: whoever sweeps brings the end.
-            log.warning("store_away", task_id=job_id, reason=error.detail)
+            log.warning("store_away", task_id=job_id, reason=error.reason)

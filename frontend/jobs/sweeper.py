@@ -59,4 +59,4 @@ class Sweeper:
                     log.warning("job_reaped", task_id=job_id)
         except StoreAwayError as error:
             self._reached_since = None
-            log.warning("store_away", reason=error.detail)
+            log.warning("store_away", reason=error.reason)

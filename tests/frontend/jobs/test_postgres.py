@@ -136,6 +136,13 @@ async def test_a_killed_server_is_an_absent_store_and_loses_nothing(
         assert seqs(await reader) == [4]
 
 
+def test_where_the_database_is_stays_in_the_log() -> None:
+    with pytest.raises(StoreAwayError) as away, postgres_module._away():
+        raise ConnectionRefusedError(111, "Connect call failed ('192.0.2.1', 5432)")
+    assert away.value.detail == "The job store does not answer: ConnectionRefusedError"
+    assert "192.0.2.1" in away.value.reason
+
+
 async def test_who_listens_to_a_server_that_vanished_listens_anew(
     url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
