@@ -105,6 +105,7 @@ class PostgresDriver:
         followed: Callable[[], bool],  # noqa: ARG002 (nothing has to be looked for)
     ) -> None:
         """Call `heard` with the topics of what other processes write."""
+        assert self._ear is None, "nobody would stop the first one's task"
         self._ear = supervised_task("store-ear", self._listen(heard))
 
     async def free_bytes(self) -> float:

@@ -74,6 +74,7 @@ class Ear:
             heard: what is called.
             followed: whether somebody follows a job, called in any thread.
         """
+        assert self._thread is None, "nobody would join the first one's thread"
         self._thread = supervised_thread(
             "store-ear", lambda: self._listen(loop, heard, followed), self._closing.is_set
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import shutil
 import sqlite3
 import threading
@@ -201,7 +202,7 @@ async def test_what_was_put_for_a_job_that_never_came_is_swept(
     assert len(await driver.read(rows("parts", "lost", "original"))) == 1
     monkeypatch.setattr(transactions, "ORPHAN_S", -1)
     monkeypatch.setattr(sql_store, "ORPHANS_EACH_S", 0.0)
-    store = SqlStore(driver, Bounds(10**7, 10), 60)  # one that has not looked for any yet
+    store._orphans_sought_at = -math.inf  # as if it had not looked for any yet
     await created(store)
     await store.sweep()
     assert await driver.read(rows("parts", "lost", "original")) == []

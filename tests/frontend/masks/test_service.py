@@ -121,18 +121,21 @@ class Bench:
     async def cancel(self, request_id: str) -> None:
         await self.masks.cancel(ME, request_id)()
 
-    def another_process(self) -> Bench:
-        """Return a bench of the same store and Triton, with a cache of its own."""
+    @contextlib.asynccontextmanager
+    async def another_process(self) -> AsyncIterator[Bench]:
+        """Provide a bench of the same file and Triton, with a cache of its own."""
         cache = ImageStore(10**6, ttl_s=60)
+        driver = SqliteDriver(self.driver._path)
         masks = MaskService(
             self.masks._settings,
             cache,
             Pictures(cache, self.store),
-            SqlStore(self.driver, Bounds(1, 1), 60),
+            SqlStore(driver, Bounds(1, 1), 60),
             self.masks._watches,
             self.masks._images,
         )
-        return Bench(masks, cache, self.store, self.driver, self.triton)
+        yield Bench(masks, cache, self.store, driver, self.triton)
+        await driver.close()
 
     async def parts(self) -> int:
         """Return how many parts of pictures the store has."""
@@ -319,16 +322,16 @@ async def test_a_picture_that_was_not_accepted_is_not_kept(
 
 async def test_another_process_has_the_picture(bench: Bench) -> None:
     await bench.find()
-    other = bench.another_process()
-    assert other.cache.get(ME, picture().image_id) is None
-    with pytest.raises(ImageNotFoundError):
-        await other.find(picture().image_id, owner="you")
-    first, second = await asyncio.gather(*(other.find(picture().image_id) for _ in range(2)))
-    assert (first.mask, second.image_id) == (MASK, picture().image_id)
-    assert other.cache.get(ME, picture().image_id) == picture()
-    assert bench.sent == ["IMAGE", "IMAGE", "IMAGE"]
-    await other.find(picture().image_id)
-    assert bench.sent[3:] == ["IMAGE_ID"]
+    async with bench.another_process() as other:
+        assert other.cache.get(ME, picture().image_id) is None
+        with pytest.raises(ImageNotFoundError):
+            await other.find(picture().image_id, owner="you")
+        first, second = await asyncio.gather(*(other.find(picture().image_id) for _ in range(2)))
+        assert (first.mask, second.image_id) == (MASK, picture().image_id)
+        assert other.cache.get(ME, picture().image_id) == picture()
+        assert bench.sent == ["IMAGE", "IMAGE", "IMAGE"]
+        await other.find(picture().image_id)
+        assert bench.sent[3:] == ["IMAGE_ID"]
 
 
 async def test_what_model_and_cache_have_forgotten_comes_from_the_store(bench: Bench) -> None:
@@ -690,22 +693,22 @@ async def test_a_cancel_at_another_process_counts_here(
     async def tell(kind: str, text: str) -> None:
         bench.masks._store._wake(kind + text)  # as a driver does that hears other processes
 
-    other = bench.another_process()
-    monkeypatch.setattr(other.masks._store, "tell", tell)
-    bench.model.behaviour.delay_s = 60
-    if early:
-        await other.cancel("click")
-    finding, yours = (bench.finding(request_id="click", owner=each) for each in (ME, "you"))
-    if not early:
-        await eventually(lambda: bench.model.live == 2)
-        await other.cancel("click")
-    await cancelled(finding, "click")
-    await eventually(lambda: len(bench.model.cancelled) == (not early))
-    assert not yours.done()
-    bench.model.release()
-    await yours
-    await other.cancel("click")  # too late
-    await bench.find(request_id="click")
+    async with bench.another_process() as other:
+        monkeypatch.setattr(other.masks._store, "tell", tell)
+        bench.model.behaviour.delay_s = 60
+        if early:
+            await other.cancel("click")
+        finding, yours = (bench.finding(request_id="click", owner=each) for each in (ME, "you"))
+        if not early:
+            await eventually(lambda: bench.model.live == 2)
+            await other.cancel("click")
+        await cancelled(finding, "click")
+        await eventually(lambda: len(bench.model.cancelled) == (not early))
+        assert not yours.done()
+        bench.model.release()
+        await yours
+        await other.cancel("click")  # too late
+        await bench.find(request_id="click")
 
 
 async def test_a_cancel_that_cannot_be_told_is_no_error(
