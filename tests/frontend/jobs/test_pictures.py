@@ -249,7 +249,7 @@ async def test_the_tables_of_version_1_are_brought_forward(
             earlier.setattr(module, "SCHEMA_VERSION", 1)
         store = SqlStore(await connect(), Bounds(10**7, 10), 60)
         await created(store)
-        with pytest.raises(Exception, match="no such table: pictures|UndefinedTableError"):
+        with pytest.raises(Exception, match=r"no such table: pictures|UndefinedTableError"):
             await SqlPictures(store.driver, 10**6, TTL_S).use(ME, "a")
         await store.close()
     # Several processes may be the first.
