@@ -228,7 +228,8 @@ class Chaos:
             check_log(job.logs[0], end["status"])  # I2, I4
             ends[end["status"]] += 1
             if end["status"] == "error":
-                assert end["error"].startswith("500: "), end
+                # Its second loss was its process, or the link to its Triton.
+                assert end["error"].startswith(("500: ", "503: Triton is not available")), end
                 assert len(self._starts(job)) <= 2
             if job.cancel_answer:  # I7
                 ended = job.cancel_answer in TERMINAL

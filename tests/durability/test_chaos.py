@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 SEED = 18
 
 
-@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
 @pytest.mark.parametrize(
     ("count", "faults", "seed"),
     [
-        pytest.param(40, 5, SEED, id="small"),
+        pytest.param(40, 5, SEED, id="small", marks=pytest.mark.slow),
         pytest.param(300, 30, SEED, id="300", marks=pytest.mark.soak),
         # Another one each time, unless the environment names one.
         pytest.param(2000, 200, None, id="2000", marks=pytest.mark.soak),
