@@ -37,8 +37,8 @@ serve: $(BUNDLES)  ## run the frontend on port 8080 and Triton on 8001 until Ctr
 
 # Left out: what starts an app or another program, loads a network's weights, or waits.
 check: lint  ## lint, then the fast tests
-	$(PYTEST) -q --ignore=tests/frontend/jobs/test_store_properties.py \
-	  --ignore=tests/frontend/pictures/test_killed_workers.py \
+	$(PYTEST) -q $(addprefix --ignore=tests/frontend/, pictures/test_killed_workers.py \
+	  $(addprefix jobs/test_, conformance.py pictures.py postgres.py store_properties.py)) \
 	  tests/contract tests/docs tests/model_kit tests/models/edit_conditions tests/frontend/test_*.py \
 	  $(addprefix tests/frontend/, domain http/schemas jobs masks pictures triton)
 
