@@ -63,12 +63,21 @@ def _arm(name: str, moment: str) -> None:
 
     write: Callable[..., Any] = SqlStore._write
     drive: Callable[..., Any] = SqliteDriver._drive
+    transact: Callable[..., Any] = SqliteDriver._transact
     drive_postgres: Callable[..., Any] = PostgresDriver._drive
 
     async def armed_write(self: SqlStore, steps: Any, *topics: Any, **options: Any) -> Any:
         if moment == "before" and reached(steps):
             die()
         outcome = await write(self, steps, *topics, **options)
+        # Of PostgreSQL alone: it has no thread through which the next transaction goes.
+        postgres = isinstance(self.driver, PostgresDriver)
+        if moment == "after" and postgres and reached(steps, outcome):
+            die()
+        return outcome
+
+    def armed_transact(self: SqliteDriver, connection: Any, steps: Any, *rest: Any) -> Any:
+        outcome = transact(self, connection, steps, *rest)
         if moment == "after" and reached(steps, outcome):
             die()
         return outcome
@@ -88,6 +97,7 @@ def _arm(name: str, moment: str) -> None:
     SqlStore._write = armed_write  # type: ignore[method-assign]
     PostgresDriver._drive = armed_drive_postgres  # type: ignore[method-assign]
     SqliteDriver._drive = armed_drive  # type: ignore[method-assign]
+    SqliteDriver._transact = armed_transact  # type: ignore[method-assign, assignment]
 
 
 def die() -> NoReturn:
