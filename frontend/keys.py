@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 import structlog
 
+from frontend.domain.jobs import MAX_NUMBER
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -28,7 +30,7 @@ KEY_DIGITS = 43
 TOKEN_S = 600
 
 Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Count = Annotated[int, pydantic.Field(ge=1, le=2**63 - 1, strict=True)]
+Count = Annotated[int, pydantic.Field(ge=1, le=MAX_NUMBER, strict=True)]
 
 
 class KeysError(Exception):

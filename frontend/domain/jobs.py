@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from frontend.domain.edits import Size, Stage
 
 
+MAX_NUMBER = 2**63 - 1
+"""The largest number that every store counts with."""
+
+
 class JobStatus(StrEnum):
     """Where a job is; `done`, `error` and `cancelled` are final."""
 

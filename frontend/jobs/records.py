@@ -55,8 +55,12 @@ def triton_of(data: str) -> TritonState:
 
 
 def _known(kind: type[JobEvent | TritonState], data: str) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(kind)}
+    names = _names(kind)
     return {name: value for name, value in json.loads(data).items() if name in names}
+
+
+def _names(kind: type[JobEvent | TritonState | EditParams]) -> frozenset[str]:
+    return frozenset(field.name for field in dataclasses.fields(kind))
 
 
 def params_json(params: EditParams) -> str:
@@ -97,7 +101,7 @@ def params_of(data: str, pictures: Mapping[str, bytes]) -> EditParams:
     single: dict[str, Any] = {
         name: pictures[name] for name in written["pictures"] if "/" not in name
     }
-    names = {field.name for field in dataclasses.fields(EditParams)}
+    names = _names(EditParams)
     fields = {
         name: value
         for name, value in written["fields"].items()

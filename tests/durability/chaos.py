@@ -163,9 +163,8 @@ class Chaos:
 
     async def _nemesis(self, count: int, working: asyncio.Future[Any]) -> None:
         rng = self._draw()
-        kinds: list[Callable[[random.Random], Awaitable[None]]] = [
-            *(self._kill, self._pause, self._cut_link, self._hold_link)
-        ]
+        kinds: list[Callable[[random.Random], Awaitable[None]]]
+        kinds = [self._kill, self._pause, self._cut_link, self._hold_link]
         if self._postgres is not None:
             kinds.append(self._kill_postgres)
         for kind in itertools.cycle(kinds):
@@ -183,29 +182,15 @@ class Chaos:
 
     async def _pause(self, rng: random.Random) -> None:
         standing = rng.choice(self._frontends)
-        standing.pause()
-        try:
-            # Sometimes for longer than a lease: somebody else then has its jobs.
-            await asyncio.sleep(rng.uniform(0.5, LONGEST_PAUSE_S))
-        finally:
-            standing.go_on()
+        await _for_a_while(rng, standing.pause, standing.go_on)
 
     async def _cut_link(self, rng: random.Random) -> None:
         link = rng.choice(self._links)
-        link.cut()
-        try:
-            await asyncio.sleep(rng.uniform(0.5, LONGEST_PAUSE_S))
-        finally:
-            link.heal()
+        await _for_a_while(rng, link.cut, link.heal)
 
     async def _hold_link(self, rng: random.Random) -> None:
         link = rng.choice(self._links)
-        link.stand_still()
-        try:
-            # Sometimes for longer than a lease, as in `_pause`; here the process knows that.
-            await asyncio.sleep(rng.uniform(0.5, LONGEST_PAUSE_S))
-        finally:
-            link.heal()
+        await _for_a_while(rng, link.stand_still, link.heal)
 
     async def _kill_postgres(self, _rng: random.Random) -> None:
         assert self._postgres is not None
@@ -278,6 +263,17 @@ class Chaos:
                     overlap = min(max(first), max(second)) - max(min(first), min(second))
                     # A process that stands still cannot stop what its Triton does.
                     assert overlap <= LONGEST_PAUSE_S - LEASE_S + 2, task_id
+
+
+async def _for_a_while(
+    rng: random.Random, begin: Callable[[], None], end: Callable[[], None]
+) -> None:
+    begin()
+    try:
+        # Sometimes for longer than a lease: somebody else then has the jobs.
+        await asyncio.sleep(rng.uniform(0.5, LONGEST_PAUSE_S))
+    finally:
+        end()
 
 
 async def check_store(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from starlette.background import BackgroundTask
 from starlette.types import Receive, Scope, Send
 
 from frontend.domain.edits import EditParams, Size
-from frontend.domain.jobs import JobEvent, JobStatus
+from frontend.domain.jobs import MAX_NUMBER, JobEvent, JobStatus
 from frontend.domain.owners import Owner
 from frontend.errors import (
     AccessError,
@@ -61,8 +61,6 @@ from model_kit.sizes import answer_size
 # Small, so that people can type a drawn seed again.
 DRAWN_SEEDS = 2**32
 MAX_PAGE = 100
-# Of what a database counts with.
-MAX_NUMBER = 2**63 - 1
 
 Key = Annotated[
     str,

@@ -47,9 +47,8 @@ def submission(jobs: SqlStore, job_id: str) -> Callable[[Key], Coroutine[None, N
     return submit
 
 
-# Comfy-Org/ComfyUI#16204: a client that left before its answer tries again
-async def test_a_submission_goes_on_without_its_client_and_is_found_again(jobs: SqlStore) -> None:
-    found = repeats(jobs)
+async def left_behind(jobs: SqlStore, found: Repeats, body: bytes) -> asyncio.Event:
+    """Submit `first` for a client that leaves; return what lets the submission go on."""
     begun, gate = asyncio.Event(), asyncio.Event()
 
     async def slow(key: Key) -> str:
@@ -57,11 +56,18 @@ async def test_a_submission_goes_on_without_its_client_and_is_found_again(jobs: 
         await gate.wait()
         return await submission(jobs, "first")(key)
 
-    client = asyncio.create_task(found.submit("me", "key", BODY, slow))
+    client = asyncio.create_task(found.submit("me", "key", body, slow))
     await begun.wait()
     client.cancel()
     with pytest.raises(asyncio.CancelledError):
         await client
+    return gate
+
+
+# Comfy-Org/ComfyUI#16204: a client that left before its answer tries again
+async def test_a_submission_goes_on_without_its_client_and_is_found_again(jobs: SqlStore) -> None:
+    found = repeats(jobs)
+    gate = await left_behind(jobs, found, BODY)
     again = asyncio.create_task(found.submit("me", "key", BODY, submission(jobs, "second")))
     gate.set()
     assert await again == "first"
@@ -93,21 +99,11 @@ async def test_the_next_process_knows_the_keys(jobs: SqlStore, tmp_path: Path) -
 
 async def test_bodies_whose_clients_have_left_are_bounded(jobs: SqlStore) -> None:
     found = repeats(jobs)
-    begun, gate = asyncio.Event(), asyncio.Event()
-
-    async def slow(key: Key) -> str:
-        begun.set()
-        await gate.wait()
-        return await submission(jobs, "first")(key)
-
-    client = asyncio.create_task(found.submit("me", "key", bytes(4), slow))
-    await begun.wait()
-    client.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await client
+    gate = await left_behind(jobs, found, bytes(4))
     with pytest.raises(TooMuchError, match="bytes of submissions"):
         await found.submit("me", "other", bytes(4), submission(jobs, "second"))
-    again = asyncio.create_task(found.submit("me", "key", bytes(4), slow))  # the same one
+    same = found.submit("me", "key", bytes(4), submission(jobs, "another"))
+    again = asyncio.create_task(same)
     assert await found.submit("you", "yours", bytes(4), submission(jobs, "yours")) == "yours"
     gate.set()
     assert await again == "first"

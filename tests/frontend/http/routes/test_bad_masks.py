@@ -3,35 +3,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 
-from frontend.http.app import create_app
-from frontend.settings import Settings
 from tests.fakes.bad_masks import BAD_EXTRACTS, BAD_MASKS, BadMask, mask_request
-from tests.fakes.triton_server import FakeTriton
-from tests.fakes.web_client import WebClient
-from tests.frontend.conftest import listening
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from tests.fakes.web_client import WebClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CASES = [*BAD_MASKS, *BAD_EXTRACTS]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def hardened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WebClient]:
-    """Provide a client of one server that meets the whole table."""
-    state = tmp_path_factory.mktemp("state")
-    async with FakeTriton() as triton:
-        # Decoding may keep the machine from answering pings for a while.
-        settings = Settings(
-            triton_url=triton.url, log_level="error", state_folder=state, ping_timeout_s=10
-        )
-        app = create_app(settings)
-        async with listening(app) as url, WebClient(url) as client:
-            yield client
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
