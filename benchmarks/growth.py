@@ -70,8 +70,8 @@ async def measure(*, sizes: Sequence[int], rounds: int) -> dict[str, Any]:
     found: dict[str, Any] = {"rounds": rounds, "rows_of_a_job": 1 + len(_LOG) + 3}
     with tempfile.TemporaryDirectory() as folder:
         files = {size: Path(folder) / str(size) / places.FILE for size in sizes}
-        found["SQLite"] = await _calls([_in_file(file) for file in files.values()], sizes, rounds)
-        found["file"] = await _expiry(files[max(sizes)])
+        found["SQLite"] = await _calls([in_file(file) for file in files.values()], sizes, rounds)
+        found["file"] = await expiry(files[max(sizes)])
     if not postgres.installed():
         return found | {"PostgreSQL": NOT_INSTALLED}
     with postgres.PostgresServer() as server:
@@ -83,7 +83,9 @@ async def measure(*, sizes: Sequence[int], rounds: int) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def _in_file(path: Path) -> AsyncIterator[Place]:
+async def in_file(path: Path) -> AsyncIterator[Place]:
+    """Open a store in a file of SQLite, whose folder is made if it is missing."""
+
     def script(sql: str) -> None:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.executescript(sql)
@@ -272,8 +274,8 @@ def grown(by_jobs: dict[int, list[float]]) -> float:
 # --- the file's bytes ---
 
 
-async def _expiry(path: Path) -> list[dict[str, Any]]:
-    """Let all jobs of a file expire; return MB of it at each moment."""
+async def expiry(path: Path) -> list[dict[str, Any]]:
+    """Let all jobs of a store in a file expire; return the MB of its files at each moment."""
     moments: list[dict[str, Any]] = []
     started = time.perf_counter()
 

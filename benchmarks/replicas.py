@@ -90,15 +90,21 @@ async def measure(
         outages_s: seconds that the store is away.
 
     Returns:
-        Of each store, `first_event_ms`: submission sent to first event received, by a client of the
-        frontend that was asked and by one of the other frontend. `event_ms`: the model sends a
-        step's response to a client receives its event, at the frontend that dispatches the job and
-        at the other one; so the way from Triton to the dispatcher is in it. `cancel_ms`: cancel
-        sent to the frontend that does not dispatch the job until Triton's model has it.
-        `cancelled_ms`: until a client there has the event. `subscribers`: as that benchmark has
-        them. `runs_again_s`: the frontend that runs a job is killed, until a client of the other
-        one is told that it runs again; `started_again` is started at once, `gone` is not, so that
-        the other one takes the job when its lease is over. `outages`: what they do to an edit.
+        Of each store:
+
+        - `submission_ms`: submission sent to answered. `first_event_ms`: to the first event
+          received, by a client of the frontend that was asked and by one of the other; both ask
+          for the events after the answer.
+        - `event_ms`: the model sends a step's response to a client receives its event, at the
+          frontend that dispatches the job and at the other one. Triton's way to the dispatcher is
+          in both.
+        - `cancel_ms`: cancel sent to the frontend that does not dispatch the job until Triton's
+          model has it. `cancelled_ms`: until a client there has the event.
+        - `subscribers`: as that benchmark has them.
+        - `runs_again_s`: the frontend that dispatches a job is killed until a client of the other
+          one is told that the job runs again. `started_again` is started at once. `gone` is not,
+          so that the other one takes the job when its lease is over.
+        - `outages`: what they do to an edit of ten seconds. `attempts` above 1 are repeats.
     """
     found: dict[str, Any] = {"runs": runs, "size": SIZE, "step_ms": 1000 * STEP_S}
 
@@ -153,10 +159,13 @@ def milliseconds(seconds: Sequence[float]) -> dict[str, Any]:
 async def _follow(pair: Pair, runs: int) -> dict[str, Any]:
     first: dict[str, list[float]] = {"where_submitted": [], "at_the_other": []}
     way: dict[str, list[float]] = {"where_dispatched": [], "at_the_other": []}
+    answered: list[float] = []
+    request = rest.edit_request(SIZE, steps=10)
     for run in range(runs):
         asked = run % 2
         sent = time.perf_counter()
-        task_id = await rest.submit(pair.clients[asked], rest.edit_request(SIZE, steps=10))
+        task_id = await rest.submit(pair.clients[asked], request)
+        answered.append(time.perf_counter() - sent)
         finding = asyncio.create_task(pair.holder(task_id))
         received = await asyncio.gather(*(rest.follow(each, task_id) for each in pair.clients))
         holder = await finding
@@ -167,6 +176,7 @@ async def _follow(pair: Pair, runs: int) -> dict[str, Any]:
         way["where_dispatched"] += ways(steps, received[holder])
         way["at_the_other"] += ways(steps, received[1 - holder])
     return {
+        "submission_ms": milliseconds(answered),
         "first_event_ms": {where: milliseconds(times) for where, times in first.items()},
         "event_ms": {where: milliseconds(times) for where, times in way.items()},
     }
