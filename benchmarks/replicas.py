@@ -33,6 +33,8 @@ from tests.fakes.triton_server import FakeTriton, task_of
 
 SIZE = 256
 STEP_S = 0.05
+# With hundreds of subscribers: what the demo's network takes.
+FOLLOWED_STEP_S = 0.15
 # An edit of so many steps lasts until it is cancelled.
 ENDLESS = 100
 STEPS_BEFORE_CANCEL = 3
@@ -161,6 +163,8 @@ async def _follow(pair: Pair, runs: int) -> dict[str, Any]:
     way: dict[str, list[float]] = {"where_dispatched": [], "at_the_other": []}
     answered: list[float] = []
     request = rest.edit_request(SIZE, steps=10)
+    for client in pair.clients:  # warm
+        await rest.follow(client, await rest.submit(client, request))
     for run in range(runs):
         asked = run % 2
         sent = time.perf_counter()
@@ -202,6 +206,7 @@ async def _cancel(pair: Pair, runs: int) -> dict[str, Any]:
 
 
 async def _subscribe(pair: Pair, followers: int) -> dict[str, Any]:
+    pair.triton.behaviour.step_s = FOLLOWED_STEP_S
     pair.triton.hold()
     task_id = await rest.submit(pair.clients[0], rest.edit_request(SIZE, steps=20))
     async with asyncio.timeout(PATIENCE_S):
@@ -217,6 +222,7 @@ async def _subscribe(pair: Pair, followers: int) -> dict[str, Any]:
         ]
         await connected.wait()
         pair.triton.release()
+    pair.triton.behaviour.step_s = STEP_S
     received = [task.result() for task in tasks]
     live_from = 1 + next(e.number for e in received[0] if e.message["stage"] == Stage.ENCODING)
     spreads = subscribers.receipt_spreads(received, live_from)
