@@ -9,6 +9,7 @@ if __name__ == "__main__" and sys.argv[1:2] == ["gpu"]:
     sys.exit(measure_gpu(sys.argv[2:]))
 
 import asyncio
+import functools
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -20,11 +21,13 @@ from rich.console import Console
 from benchmarks import (
     edits,
     engine,
+    growth,
     latency,
     masks,
     overhead,
     perf_analyzer,
     regions,
+    replicas,
     report,
     runtimes,
     step_cache,
@@ -52,12 +55,12 @@ class Name(StrEnum):
     RUNTIMES = "runtimes"
     STEP_CACHE = "step-cache"
     ENGINE = "engine"
+    REPLICAS = "replicas"
+    GROWTH = "growth"
     ALL = "all"
 
 
-Measure = Callable[[Endpoints, Path], dict[str, Any]]
-
-BENCHMARKS: dict[Name, tuple[Measure, report.Draw]] = {
+SERVED: dict[Name, tuple[Callable[[Endpoints, Path], dict[str, Any]], report.Draw]] = {
     Name.EDITS: (
         lambda server, _: asyncio.run(
             edits.measure(server.rest, scenes={256: 12, 512: 6}, steps=8)
@@ -110,19 +113,30 @@ BENCHMARKS: dict[Name, tuple[Measure, report.Draw]] = {
         ),
         perf_analyzer.draw,
     ),
-    # This one starts its own server, which serves a network of FastSAM-s size.
-    Name.MASKS: (lambda _, __: masks.measure(pairs=21, throughput_s=8), masks.draw),
-    Name.RUNTIMES: (
-        lambda _, __: runtimes.measure(MASK_BUNDLE, rounds=21),
-        runtimes.draw,
-    ),
+}
+
+# These start what they need. A server beside them would want the same cores.
+ALONE: dict[Name, tuple[Callable[[Path], dict[str, Any]], report.Draw]] = {
+    # Its server has a network of FastSAM-s size.
+    Name.MASKS: (lambda _: masks.measure(pairs=21, throughput_s=8), masks.draw),
+    Name.RUNTIMES: (lambda _: runtimes.measure(MASK_BUNDLE, rounds=21), runtimes.draw),
     Name.STEP_CACHE: (
-        lambda _, bundle: step_cache.measure(
+        lambda bundle: step_cache.measure(
             bundle, thresholds=(0.05, 0.1, 0.2, 0.3), scenes=3, steps=20, size=SIZE
         ),
         step_cache.draw,
     ),
-    Name.ENGINE: (lambda _, bundle: engine.measure(bundle, rounds=7, size=SIZE), engine.draw),
+    Name.ENGINE: (lambda bundle: engine.measure(bundle, rounds=7, size=SIZE), engine.draw),
+    Name.REPLICAS: (
+        lambda _: asyncio.run(
+            replicas.measure(runs=20, followers=200, deaths=2, outages_s=(5.0, 30.0))
+        ),
+        replicas.draw,
+    ),
+    Name.GROWTH: (
+        lambda _: asyncio.run(growth.measure(sizes=(10, 1000, 100_000), rounds=50)),
+        growth.draw,
+    ),
 }
 
 
@@ -145,16 +159,26 @@ def main(
 ) -> None:
     """Measure a server, print what was found, and write dated JSON and plots to reports/."""
     console = Console()
-    # The mask network alone is not for clients; a benchmark measures it all the same.
-    running = Endpoints(url, triton_url) if url else None
-    with serving(running, TRITON_UNRESTRICTED="true") as server:
-        for each in BENCHMARKS if name is Name.ALL else [name]:
-            measure, draw = BENCHMARKS[each]
-            where = report.machine()
-            with console.status(each):
-                results = measure(server, bundle)
-            console.rule(each)
-            report.publish(console, each, where, results, draw, keep=keep)
+
+    def publish(each: Name, measure: Callable[[], dict[str, Any]], draw: report.Draw) -> None:
+        where = report.machine()
+        with console.status(each):
+            results = measure()
+        console.rule(each)
+        report.publish(console, each, where, results, draw, keep=keep)
+
+    chosen = [each for each in Name if name in (each, Name.ALL)]
+    if served := [each for each in SERVED if each in chosen]:
+        # The mask network alone is not for clients; a benchmark measures it all the same.
+        running = Endpoints(url, triton_url) if url else None
+        with serving(running, TRITON_UNRESTRICTED="true") as server:
+            for each in served:
+                measure, draw = SERVED[each]
+                publish(each, functools.partial(measure, server, bundle), draw)
+    for each in ALONE:
+        if each in chosen:
+            measure_alone, draw = ALONE[each]
+            publish(each, functools.partial(measure_alone, bundle), draw)
 
 
 if __name__ == "__main__":

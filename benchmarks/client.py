@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ async def submit(client: httpx.AsyncClient, request: dict[str, Any]) -> str:
     return task_id
 
 
-async def events(client: httpx.AsyncClient, task_id: str) -> AsyncIterator[Event]:
+async def events(client: httpx.AsyncClient, task_id: str) -> AsyncGenerator[Event, None]:
     """Follow a job until the server closes its stream."""
     async with aconnect_sse(client, "GET", f"/api/generate/stream/{task_id}") as source:
         source.response.raise_for_status()

@@ -45,6 +45,15 @@ def summary(samples: Sequence[float]) -> dict[str, Any]:
     }
 
 
+def p95(samples: Sequence[float]) -> float:
+    """Return what 95 % of the samples do not exceed, interpolated, rounded to 4 decimals.
+
+    Raises:
+        statistics.StatisticsError: fewer than two samples.
+    """
+    return round(statistics.quantiles(samples, n=20, method="inclusive")[-1], 4)
+
+
 def machine() -> dict[str, Any]:
     """Return cores, CPU model, memory and present load of this machine."""
     return {

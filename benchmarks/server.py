@@ -32,59 +32,101 @@ class Endpoints:
     """Triton's host:port."""
 
 
+class Server:
+    """An `artmancer serve` on its own ports, which can die and come back.
+
+    Args:
+        folder: for its log, and for its jobs unless a setting names another one.
+        checkout: the folder of this project, maybe of another version, that it is started from.
+        settings: by name without the ARTMANCER_ prefix.
+    """
+
+    def __init__(self, folder: Path, checkout: Path = ROOT, **settings: str) -> None:
+        self.port, grpc = ports.free(2)
+        self.endpoints = Endpoints(f"http://127.0.0.1:{self.port}", f"127.0.0.1:{grpc}")
+        self._checkout = checkout
+        self._log = folder / "log"
+        self._environment = {
+            "ARTMANCER_STATE_FOLDER": str(folder),  # its jobs are no other server's
+            **os.environ,
+            "PYTHONPATH": str(checkout),
+            "ARTMANCER_PORT": str(self.port),
+            "ARTMANCER_TRITON_GRPC_PORT": str(grpc),
+            **{f"ARTMANCER_{name}": value for name, value in settings.items()},
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it is ready on return.
+
+        Raises:
+            RuntimeError: it ended or was not ready in time; the text holds the end of its log.
+        """
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", START, "serve"],
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                cwd=self._checkout,
+            )
+        if not self._becomes_ready(self._process):
+            end = self._log.read_bytes()[-4000:].decode(errors="replace")
+            raise RuntimeError(f"artmancer serve is not ready\n{end}")
+
+    def kill(self) -> None:
+        """Kill it with no warning; it has ended on return."""
+        assert self._process is not None, "it was started"
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End it as Ctrl-C does, if it still runs.
+
+        Raises:
+            subprocess.TimeoutExpired: it did not end in time, and was killed.
+        """
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+    def _becomes_ready(self, process: subprocess.Popen[bytes]) -> bool:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        with httpx.Client(base_url=self.endpoints.rest) as client:
+            while time.monotonic() < deadline and process.poll() is None:
+                with contextlib.suppress(httpx.TransportError):
+                    if client.get("/readyz").is_success:
+                        return True
+                time.sleep(0.1)
+        return False
+
+
 @contextlib.contextmanager
 def serving(
     endpoints: Endpoints | None, checkout: Path = ROOT, **settings: str
 ) -> Iterator[Endpoints]:
-    """Yield the given endpoints, or those of an `artmancer serve` that ends with the block.
+    """Yield the given endpoints, or those of a `Server` that ends with the block.
 
     Args:
         endpoints: endpoints of a running server; None: a server is started.
-        checkout: the folder of this project, maybe of another version, that it is started from.
-        settings: settings of the started server, by name without the ARTMANCER_ prefix.
+        checkout: see `Server`.
+        settings: see `Server`.
 
     Raises:
-        RuntimeError: the server ended or was not ready in time; the text holds the end of its log.
+        RuntimeError: see `Server.start`.
     """
     if endpoints is not None:
         yield endpoints
         return
-    rest, grpc = ports.free(2)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(checkout),
-        "ARTMANCER_PORT": str(rest),
-        "ARTMANCER_TRITON_GRPC_PORT": str(grpc),
-        **{f"ARTMANCER_{name}": value for name, value in settings.items()},
-    }
-    command = [sys.executable, "-c", START, "serve"]
-    with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory() as state:
-        # Its jobs are no other server's.
-        environment.setdefault("ARTMANCER_STATE_FOLDER", state)
-        process = subprocess.Popen(command, env=environment, cwd=checkout, stdout=log, stderr=log)
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder), checkout, **settings)
         try:
-            started = Endpoints(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}")
-            if not _becomes_ready(started, process):
-                log.seek(0)
-                raise RuntimeError(
-                    f"artmancer serve is not ready\n{log.read()[-4000:].decode(errors='replace')}"
-                )
-            yield started
+            server.start()
+            yield server.endpoints
         finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-
-
-def _becomes_ready(endpoints: Endpoints, process: subprocess.Popen[bytes]) -> bool:
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    with httpx.Client(base_url=endpoints.rest) as client:
-        while time.monotonic() < deadline and process.poll() is None:
-            with contextlib.suppress(httpx.TransportError):
-                if client.get("/readyz").is_success:
-                    return True
-            time.sleep(0.1)
-    return False
+            server.stop()

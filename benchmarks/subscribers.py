@@ -27,7 +27,7 @@ async def measure(url: str, *, subscribers: int, steps: int, size: int) -> dict[
         connected, ended = asyncio.Barrier(subscribers + 1), asyncio.Barrier(subscribers)
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_subscribe(client, task_id, connected, ended))
+                group.create_task(subscribe(client, task_id, connected, ended))
                 for _ in range(subscribers)
             ]
             await connected.wait()
@@ -44,6 +44,29 @@ async def measure(url: str, *, subscribers: int, steps: int, size: int) -> dict[
         "missed_or_repeated": sum(map(out_of_sequence, received)),
         "spread_ms": summary([1000 * spread for spread in spreads]),
     }
+
+
+async def subscribe(
+    client: httpx.AsyncClient, task_id: str, connected: asyncio.Barrier, ended: asyncio.Barrier
+) -> list[Event]:
+    """Follow a job to its end beside others, all of whom wait for each other twice.
+
+    Args:
+        client: of the server.
+        task_id: the job.
+        connected: is passed with the first event.
+        ended: is passed with the last event.
+    """
+    received: list[Event] = []
+    async for event in rest.events(client, task_id):
+        received.append(event)
+        if len(received) == 1:
+            await connected.wait()
+        if event.terminal:
+            # Closing a connection costs this client more than an event does. So all note the
+            # time of the last event before anyone closes.
+            await ended.wait()
+    return received
 
 
 def out_of_sequence(events: Sequence[Event]) -> int:
@@ -80,18 +103,3 @@ def draw(axes: Axes, results: dict[str, Any]) -> None:
         ylabel="first to last receipt (ms)",
         ylim=(0, None),
     )
-
-
-async def _subscribe(
-    client: httpx.AsyncClient, task_id: str, connected: asyncio.Barrier, ended: asyncio.Barrier
-) -> list[Event]:
-    received: list[Event] = []
-    async for event in rest.events(client, task_id):
-        received.append(event)
-        if len(received) == 1:
-            await connected.wait()
-        if event.terminal:
-            # Closing a connection costs this client more than an event does. So all note the
-            # time of the last event before anyone closes.
-            await ended.wait()
-    return received

@@ -28,11 +28,16 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 5.0
 READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
-FREE_PAGES_AT_ONCE = 4096  # of 4 KiB: what is given back to the file system in one go
+SHRINK_S = 0.03
+"""How long free pages are given back one by one, until others have their turn."""
+LIVE_PAGES_AT_ONCE = 2048
+"""Of 4 KiB: so few are written anew instead, in one go that leaves no free ones."""
 _SETTINGS = (
     "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
     "PRAGMA foreign_keys = ON",
+    # What is written anew needs space twice, and the disk may be full.
+    "PRAGMA temp_store = MEMORY",
 )
 
 
@@ -95,19 +100,39 @@ class SqliteDriver:
 
     async def shrink(self) -> bool:
         """Give some of the file's free pages back to the file system."""
-
-        def vacuum() -> bool:
-            connection = self._parts.connection
-            # Not execute, which takes only the first of the statement's steps: one page.
-            with self._turn:
-                connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES_AT_ONCE})")
-            (left,) = connection.execute("PRAGMA freelist_count").fetchone()
-            return bool(left)
-
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._parts.work, vacuum)
+            return await asyncio.get_running_loop().run_in_executor(self._parts.work, self._shrink)
         except sqlite3.Error:
             return True  # another time
+
+    def _shrink(self) -> bool:
+        connection = self._parts.connection
+        free, live = self._pages()
+        # A page may take a thousand times as long as another one: SQLite looks for the file's last
+        # page in the list of its free ones, from one end.
+        count, until = 1, time.monotonic() + SHRINK_S
+        while free:
+            started = time.monotonic()
+            # Not execute, which takes only the first of the statement's steps: one page.
+            with self._turn:
+                connection.executescript(f"PRAGMA incremental_vacuum({count})")
+            free, live = self._pages()
+            now = time.monotonic()
+            if now >= until:
+                break
+            if now + 2 * (now - started) < until:
+                count *= 2
+        if not free or live > LIVE_PAGES_AT_ONCE:
+            return free > 0
+        with self._turn:
+            connection.execute("VACUUM")
+        return False
+
+    def _pages(self) -> tuple[int, int]:
+        """Return the numbers of the file's pages that are free and that are not."""
+        (free,) = self._parts.connection.execute("PRAGMA freelist_count").fetchone()
+        (pages,) = self._parts.connection.execute("PRAGMA page_count").fetchone()
+        return free, pages - free
 
     async def close(self) -> None:
         """Finish what was begun, and close the file."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks import latency, perf_analyzer, report, subscribers
+from benchmarks import growth, latency, perf_analyzer, replicas, report, subscribers
 from benchmarks.client import Event
 
 RESULTS = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*.json"))
@@ -33,6 +33,11 @@ def test_summary_of_samples() -> None:
     }
 
 
+def test_95_of_100_samples_are_within_the_95th_percentile() -> None:
+    assert report.p95([float(number) for number in range(101)]) == 95.0
+    assert report.p95([2.0, 1.0]) == 1.95
+
+
 def test_a_step_lasts_from_the_first_event_of_one_count_to_that_of_the_next() -> None:
     # Step 0 ends no step; the repeated event of step 2 does not count; 3 to 4 is not seen.
     ends = [(0, 0.0), (1, 1.0), (2, 1.5), (2, 1.7), (3, 3.5), (5, 9.0)]
@@ -55,6 +60,21 @@ def test_spread_is_over_all_subscribers_and_leaves_replays_out() -> None:
 )
 def test_every_gap_and_repetition_is_counted(numbers: list[int], expected: int) -> None:
     assert subscribers.out_of_sequence([event(n, 0.0) for n in numbers]) == expected
+
+
+def test_an_events_way_is_from_its_sending_to_the_first_event_of_its_step() -> None:
+    steps = [("a.1", 1.0), ("b.1", 5.0), ("a.1", 2.0), ("a.2", 3.0)]
+    assert replicas.step_times(steps, "a") == [1.0, 2.0, 3.0]
+    # Step 0 ends none, and another event of step 2 is that of a later stage.
+    received = [event(1, 0.5, 0), event(2, 1.25, 1), event(3, 2.5, 2), event(4, 2.75, 2)]
+    assert replicas.ways([1.0, 2.0], received) == [0.25, 0.5]
+    with pytest.raises(KeyError):
+        replicas.ways([1.0, 2.0, 3.0], received)
+
+
+def test_growth_is_compared_within_a_round() -> None:
+    by_jobs = {10: [1.0, 2.0, 4.0], 100_000: [2.0, 2.0, 6.0], 1000: [9.0, 9.0, 9.0]}
+    assert growth.grown(by_jobs) == 1.5
 
 
 def test_perf_analyzers_report_is_read() -> None:

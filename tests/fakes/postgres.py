@@ -25,6 +25,15 @@ START_S = 60.0
 PAUSE_S = 0.05
 
 
+def installed() -> bool:
+    """Return whether there is a server to run."""
+    return bool(_initdbs())
+
+
+def _initdbs() -> list[Path]:
+    return sorted(PROGRAMS.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+
+
 class PostgresServer:
     """A server on a free port of this machine, which has a database of no tables.
 
@@ -32,10 +41,9 @@ class PostgresServer:
     """
 
     def __init__(self) -> None:
-        found = sorted(PROGRAMS.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-        if not found:
+        if not installed():
             pytest.skip("PostgreSQL is not installed: its tests do not run")
-        self._programs = found[-1].parent
+        self._programs = _initdbs()[-1].parent
         # Not pytest's folder, which no other user may enter.
         self._folder = Path(tempfile.mkdtemp(prefix="artmancer-postgres-"))
         self._log = self._folder / "log"

@@ -86,7 +86,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.steps: list[tuple[str, float]] = []
         """Each step taken: the request's id, and when, by time.monotonic."""
         self.requests: dict[str, dict[str, Any]] = {}
-        self.in_band_cancels: list[str] = []
+        self.cancels: list[tuple[str, float]] = []
+        """Each cancel that came: the job's id, and when, by time.monotonic."""
         self.cut_streams: list[str] = []
         self.most_at_once = 0
         self.pings = 0
@@ -110,6 +111,11 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     def live(self) -> int:
         """Number of edits it has."""
         return len(self._cancelled)
+
+    @property
+    def in_band_cancels(self) -> list[str]:
+        """Ids of the jobs that it was told to cancel, in order."""
+        return [task_id for task_id, _ in self.cancels]
 
     async def start(self) -> None:
         """Listen, on the same port each time."""
@@ -186,7 +192,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             self.behaviour.idle_pings -= 1
             running = False
         if task_id:
-            self.in_band_cancels.append(task_of(task_id))
+            self.cancels.append((task_of(task_id), time.monotonic()))
         if found:
             self._cancelled[task_id].set()
         info = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 import shutil
@@ -162,35 +163,57 @@ async def test_a_transaction_that_fails_changes_nothing(driver: SqliteDriver) ->
     assert found["bytes"] == 0
 
 
-async def test_the_file_shrinks_once_its_jobs_have_expired(
-    driver: SqliteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "FREE_PAGES_AT_ONCE", 1000)
+def file_size(path: Path) -> int:
+    """Return the bytes of a file of SQLite, once all is in it."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path.stat().st_size
+
+
+async def expired_jobs(driver: SqliteDriver) -> SqlStore:
+    """Return a store whose three finished jobs, of 12 MB, are over; a fourth one waits."""
     store = SqlStore(driver, Bounds(10**8, 10), ttl_s=0)
     for number in range(3):
         await created(store, str(number), image=bytes(2 * 10**6))
         assert await done(store, await claimed(store), EditResult(bytes(4 * 10**6), b"{}"))
-    file = tmp_path / "jobs.db"
-
-    def size() -> int:
-        with sqlite3.connect(file) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.close()
-        return file.stat().st_size
-
-    assert size() > 12 * 10**6
+    await created(store, "waits")
     await asyncio.sleep(0.01)  # the jobs have to be over by the store's clock
+    return store
+
+
+async def test_the_file_shrinks_once_its_jobs_have_expired(
+    driver: SqliteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LIVE_PAGES_AT_ONCE", 0)
+    monkeypatch.setattr(sqlite, "SHRINK_S", 0.0)
+    store = await expired_jobs(driver)
+    assert (before := file_size(tmp_path / "jobs.db")) > 12 * 10**6
     await store.sweep()
-    assert size() > 6 * 10**6  # no more than a piece at once
-    for _ in range(4):
-        await store.sweep()
-    assert size() < 10**6
-    for table in ("jobs", "events", "blobs"):
+    # One page, because no time is left for another.
+    assert before - 4 * 4096 < file_size(tmp_path / "jobs.db") < before
+    monkeypatch.setattr(sqlite, "SHRINK_S", 60.0)
+    await store.sweep()
+    assert file_size(tmp_path / "jobs.db") < 10**6
+    assert await driver.shrink() is False
+    for table, count in (("jobs", 1), ("events", 1), ("blobs", 2)):
         found = driver._rows.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-        assert found[0] == 0
+        assert found[0] == count
     finished = await driver.read(row("finished_bytes"))
     assert finished is not None
     assert finished["bytes"] == 0
+
+
+async def test_a_file_with_little_left_in_it_shrinks_in_one_go(
+    driver: SqliteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "SHRINK_S", 0.0)
+    store = await expired_jobs(driver)
+    await store.sweep()
+    assert file_size(tmp_path / "jobs.db") < 10**6
+    assert await original(store, "waits") == b"original"
+    mode = driver._rows.connection.execute("PRAGMA auto_vacuum").fetchone()
+    assert mode[0] == 2  # it can still give back pages one by one
+    assert await done(store, await claimed(store))
 
 
 async def test_what_was_put_for_a_job_that_never_came_is_swept(
