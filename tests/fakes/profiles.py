@@ -1,4 +1,4 @@
-"""Owns small ICC profiles and hand-made PNG files: what strangers' pictures carry."""
+"""Owns small ICC profiles and hand-made files: what strangers' pictures carry."""
 
 from __future__ import annotations
 
@@ -86,6 +86,33 @@ def raw_png(
         + png_chunk(b"IDAT", zlib.compress(rows))
         + png_chunk(b"IEND", b"")
     )
+
+
+def raw_tiff(
+    size: tuple[int, int], bits: int, photometric: int, rows: bytes, **tags: tuple[int, ...]
+) -> bytes:
+    """Make a TIFF of a kind that Pillow cannot write: little-endian, not compressed, one strip.
+
+    Args:
+        size: width and height.
+        bits: of a sample.
+        photometric: 0 grey with white as 0, 1 grey with black as 0, 2 RGB.
+        rows: the pixels.
+        tags: further numbers, by tag: `t338=(1,)` says that there is alpha, already applied.
+    """
+    entries = {
+        **{256: size[:1], 257: size[1:], 258: (bits,), 259: (1,), 262: (photometric,)},
+        **{273: (0,), 277: (1,), 278: size[1:], 279: (len(rows),)},
+        **{int(name[1:]): values for name, values in tags.items()},
+    }
+    start = 8 + 2 + 12 * len(entries) + 4
+    entries[273] = (start,)
+    table = b""
+    for tag, values in sorted(entries.items()):
+        # Short numbers, of which two find room in the entry.
+        table += struct.pack("<HHI", tag, 3, len(values))
+        table += struct.pack(f"<{len(values)}H", *values).ljust(4, b"\0")
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(4) + rows
 
 
 def _fixed(value: float) -> bytes:
