@@ -126,6 +126,8 @@ def edit(
     asked = prompts.read(point, negative_point, box)
     prompted = bool(asked.inside or asked.box)
     _check_place(task, mask=mask, prompted=prompted)
+    if reference and task is not Task.INSERTION:
+        fail(f"{task} takes no --reference: only an insertion does", BAD_INPUT)
     if not prompted and (border is not None or mask_out):
         fail("--border and --mask-out need --point or --box", BAD_INPUT)
     if reference_mask and not reference:

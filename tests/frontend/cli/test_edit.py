@@ -246,6 +246,10 @@ def test_a_reference_means_an_insertion(
         (("--task", "insertion"), "say where to insert: --mask FILE, --point X,Y or"),
         (("--mask", "IN", "--point", "1,1"), "give --mask, or --point and --box, not both"),
         (("--task", "white-balance", "--mask", "IN"), "white-balance takes no --mask"),
+        (
+            ("--task", "removal", "--mask", "IN", "--reference", "IN"),
+            "removal takes no --reference",
+        ),
         (("--mask", "IN", "--border", "3"), "--border and --mask-out need --point or --box"),
         (("--mask", "IN", "--mask-out", "m.png"), "--border and --mask-out need --point or"),
         (("--mask", "IN", "--reference-mask", "IN"), "--reference-mask needs --reference"),
