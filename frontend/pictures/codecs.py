@@ -11,12 +11,13 @@ import hashlib
 import io
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image, ImageChops
 
 from frontend.errors import IMAGE_REFUSED, InvalidInputError
 from model_kit import raster
 from model_kit.colour import tagged_png
-from model_kit.masks import EmptyMaskError, MaskError
+from model_kit.masks import NOTHING_SET, THRESHOLD, EmptyMaskError, MaskError
 from model_kit.pictures import (
     ImageRefusedError,
     UndecodableError,
@@ -186,7 +187,7 @@ def extract(image: bytes, mask: bytes, max_pixels: int) -> list[bytes]:
 
     Raises:
         InvalidInputError: one is not a whole image of FORMATS within the bounds, or the mask
-            is empty.
+            is empty, perhaps only once it is stretched.
     """
     try:
         picture = decode(_from_base64("image", image), max_pixels)
@@ -201,6 +202,10 @@ def extract(image: bytes, mask: bytes, max_pixels: int) -> list[bytes]:
     cut = Image.fromarray(picture.in_srgb())
     if alpha.size != cut.size:
         alpha = alpha.resize(cut.size, Image.Resampling.NEAREST)
+        if np.asarray(alpha).max() <= THRESHOLD:
+            raise InvalidInputError(
+                "{}: nothing of it is left at {}x{} pixels".format(NOTHING_SET, *cut.size)
+            )
     if picture.alpha is not None:
         # What was see-through stays so.
         alpha = ImageChops.multiply(alpha, Image.fromarray(picture.alpha))
