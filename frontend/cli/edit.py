@@ -204,7 +204,9 @@ def _border(picture: bytes) -> int:
     try:
         with opened(picture) as header:
             side = max(header.size)
-    except OSError:  # the server says what is wrong with it
+    except Exception:
+        # Damaged files make Pillow's parsers raise whatever they stumble over, and so does one of
+        # too many pixels. The server says what is wrong with it.
         side = 0
     return min(MAX_BORDER, max(MIN_BORDER, round(side * BORDER_FRACTION)))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from tests.fakes.bad_inputs import claimed_png
 from tests.frontend.scripted_server import DROP, TASK, Script, event, picture, serving
 
 from .command import run, started
@@ -222,6 +223,17 @@ def test_a_signal_cancels_the_search_for_a_mask(image: Path) -> None:
     assert process.returncode == 143
     assert errors == "artmancer: interrupted: the request was cancelled on the server\n"
     assert not script.submitting.is_set()
+
+
+def test_the_server_judges_a_picture_that_claims_too_much(tmp_path: Path) -> None:
+    image = tmp_path / "in.png"
+    image.write_bytes(claimed_png(30_000, 30_000))
+    script = Script(DONE)
+    with serving(script) as url:
+        options = ("--image", image, "--point", "1,1", "--out", tmp_path / "out.png")
+        done = edit(url, *options)
+    assert done.returncode == 0, done.stderr
+    assert script.masks[0]["border_adjustment"] == 20
 
 
 @pytest.mark.parametrize(
