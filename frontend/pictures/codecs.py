@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +53,8 @@ WEBP_METHOD = 6
 # Higher levels take several times as long and hardly make a photograph smaller.
 EXTRACT_COMPRESS_LEVEL = 1
 
+# As browsers find it (https://fetch.spec.whatwg.org/#data-url-processor).
+_MARKER = re.compile(rb"; *base64 *,", re.IGNORECASE)
 _BLANKS = b" \t\n\v\f\r"
 _STARTS = (
     (b"\x89PNG", "png"),
@@ -226,9 +229,10 @@ def _base64_bytes(text: bytes) -> bytes:
     text = text.strip()
     if text[:5].lower() == b"data:":
         # At the marker, because a parameter before it may hold a comma in quotes.
-        _, marker, text = text.partition(b";base64,")
+        marker = _MARKER.search(text)
         if not marker:
             raise ValueError("a data URL without ;base64,")
+        text = text[marker.end() :]
     # Some encoders break lines. Any other byte outside the alphabet is an error.
     return base64.b64decode(text.translate(None, _BLANKS), validate=True)
 

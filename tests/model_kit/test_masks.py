@@ -93,6 +93,8 @@ def test_strokes_are_as_soft_as_they_are_opaque() -> None:
         (Image.new("RGBA", (SIDE, SIDE)), "transparent everywhere"),
         (canvas("RGBA", (0, 0, 0, 0), (255, 255, 255, 100)), "brightest pixel is 100 of 255"),
         (canvas("RGBA", (0, 0, 0, 0), (90, 90, 90, 255)), "read in two ways"),
+        # All but the object, painted in red: it is no picture with a hole.
+        (canvas("RGBA", (255, 0, 0, 200), (0, 0, 0, 0)), "read in two ways"),
         (Image.open("examples/photo.jpg"), "looks like a photograph"),
     ],
 )

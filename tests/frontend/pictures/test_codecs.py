@@ -193,6 +193,8 @@ def test_a_cut_out_says_that_it_is_srgb() -> None:
     [
         "data:image/png;base64,{}",
         "DATA:image/png;base64,{}",
+        "DATA:IMAGE/PNG;BASE64,{}",
+        "data:image/png; base64,{}",
         " \n data:image/png;base64,{} \n",
         'data:image/png;name="a,b.png";base64,{}',
         "data:;charset=utf-8;base64,{}",
