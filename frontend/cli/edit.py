@@ -21,6 +21,7 @@ from frontend.cli.console import (
     numbers,
     opened,
     read,
+    stderr,
 )
 from frontend.cli.output import Output
 from frontend.cli.session import Interrupted, Session, by_options, session
@@ -225,9 +226,12 @@ def _run(talk: Session, request: dict[str, Any]) -> str:
     try:
         interrupts.left_behind = ": `artmancer jobs` shows whether the server took the edit"
         with interrupts.held("the server to take the edit"):
-            task_id = client.submit(request)
+            submitted = client.submit(request)
+            task_id = submitted.task_id
             interrupts.left_behind = f": stop the edit by `artmancer cancel {task_id}`"
         console.print(f"task {task_id}")
+        for warning in submitted.warnings:
+            stderr.print(f"artmancer: {warning}")
         last = progress.show(client.follow(task_id), request["task_type"], console)
     except Interrupted as interrupted:
         if not task_id:

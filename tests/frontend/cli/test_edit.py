@@ -225,6 +225,14 @@ def test_a_signal_cancels_the_search_for_a_mask(image: Path) -> None:
     assert not script.submitting.is_set()
 
 
+def test_the_server_s_doubts_are_shown_before_the_edit_ends(image: Path, tmp_path: Path) -> None:
+    warning = "this edit may take 900 s, and a job ends with an error after 600 s"
+    with serving(Script(DONE, warnings=[warning])) as url:
+        done = edit(url, "--image", image, "--mask", image, "--out", tmp_path / "out.png")
+    assert done.returncode == 0
+    assert done.stderr == f"artmancer: {warning}\n"
+
+
 def test_the_server_judges_a_picture_that_claims_too_much(tmp_path: Path) -> None:
     image = tmp_path / "in.png"
     image.write_bytes(claimed_png(30_000, 30_000))
