@@ -12,6 +12,8 @@ COLOURED = 48
 """Difference of a pixel's channels from which it is a colour, not a grey that JPEG has touched."""
 WHITE = 245
 """From it on, of all three channels, a stroke is white. A light ground is darker somewhere."""
+OPAQUE = 250
+"""Alpha from which on a pixel is opaque: resizing and lossy formats lose some levels."""
 NEARLY_ALL = 0.98
 PAINT = 128
 """Difference of a colour's channels from which one flat colour is a brush's, not a ground's."""
@@ -49,7 +51,7 @@ def read_mask(pixels: Pixels) -> Pixels:
         EmptyMaskError: nothing of it is above THRESHOLD.
         MaskError: it can be read in two ways.
     """
-    if pixels.shape[2] == 3 or pixels[..., 3].min() == 255:
+    if pixels.shape[2] == 3 or pixels[..., 3].min() >= OPAQUE:
         mask = _opaque(pixels[..., :3])
     else:
         mask = _transparent(pixels)

@@ -54,6 +54,7 @@ RIGHT = np.asarray(canvas("L", 0, 255)) > 127
         with_hole((0, 0, 0), seed=3),
         canvas("RGB", (0, 0, 0), (255, 255, 255)),
         canvas("L", 0, 200),
+        canvas("RGBA", (0, 0, 0, 255), (255, 255, 255, 251)),
         # A label map, and a coloured brush on black.
         canvas("RGB", (0, 0, 0), (128, 0, 0)),
         canvas("RGB", (0, 0, 0), (0, 0, 64)),
