@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from model_kit import structure
-from model_kit.colour import profile_of, shown_in_srgb, to_srgb
+from model_kit.colour import is_two_way, profile_of, shown_in_srgb, to_srgb
 from model_kit.image_bounds import FORMATS, MAX_PIXELS, reason_to_refuse
 from model_kit.jpeg import without_end
 from model_kit.masks import read_mask
@@ -53,7 +53,13 @@ class Picture:
     alpha: Pixels | None
     """uint8 [height, width], 255 = opaque; None: opaque everywhere."""
     profile: bytes | None
-    """ICC profile of `native`; None: sRGB."""
+    """ICC profile of `native`, into which an edit can be converted; None: sRGB."""
+
+    def writable(self) -> Picture:
+        """Return the picture, or its sRGB if its profile only leads away from it."""
+        if self.profile is None or is_two_way(self.profile):
+            return self
+        return Picture(self.in_srgb(), self.alpha, None)
 
     def in_srgb(self) -> Pixels:
         """Return the colours, what is transparent not applied: sRGB uint8 [height, width, 3]."""
@@ -112,7 +118,8 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     - Samples of 12 and 16 bits keep their upper 8. A palette's colours and transparency are
       applied, and so is a transparent colour.
     - Grey and CMYK come as sRGB, by their profile where they have one. An RGB picture keeps its
-      pixels and its profile. A profile that cannot be used, or fits other pixels, is passed over.
+      pixels and its profile, or comes as sRGB if nothing can be converted into that profile, as
+      into many scanners'. A profile that cannot be used, or fits other pixels, is passed over.
     - A JPEG without its end marker is taken where all its pixels are there.
 
     Args:
@@ -240,7 +247,8 @@ def _taken(picture: Image.Image) -> Picture:
             flat, profile = shown_in_srgb(flat, profile), None
         except ImageCms.PyCMSError:
             profile = None
-    return Picture(np.asarray(flat if flat.mode == "RGB" else flat.convert("RGB")), alpha, profile)
+    native = np.asarray(flat if flat.mode == "RGB" else flat.convert("RGB"))
+    return Picture(native, alpha, profile).writable()
 
 
 def _flat(picture: Image.Image) -> Image.Image:

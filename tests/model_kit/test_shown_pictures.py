@@ -20,6 +20,7 @@ from tests.fakes.profiles import (
     profile,
     raw_png,
     raw_tiff,
+    scanner_profile,
 )
 
 LIMIT = 2**20
@@ -72,6 +73,19 @@ def test_what_the_file_holds_is_kept_beside_what_is_shown() -> None:
     back = from_srgb(picture.shown(), p3).astype(int)
     inside = np.abs(picture.shown().astype(int) - 127).max(axis=2) < 120  # not clipped by sRGB
     assert np.abs(back - pixels)[inside].max() <= 3
+
+
+def test_a_profile_that_leads_one_way_comes_as_srgb() -> None:
+    red = Image.new("RGB", TILE, (255, 0, 0))
+    picture = decode(encoded(red, icc_profile=scanner_profile()), LIMIT)
+    assert picture.profile is None
+    r, g, b = (int(value) for value in picture.native[0, 0])
+    assert b > 60 + max(r, g)
+    with_alpha = red.copy()
+    with_alpha.putalpha(100)
+    found = decode(encoded(with_alpha, icc_profile=scanner_profile()), LIMIT)
+    assert found.native[0, 0].tolist() == [r, g, b]
+    assert found.alpha is not None
 
 
 def test_a_profile_that_says_srgb_changes_nothing() -> None:
