@@ -53,6 +53,16 @@ class JobUpdate:
     """What happens before the first step, in words."""
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """An edit that the server has taken."""
+
+    task_id: str
+    """For `follow`, `result` and `cancel`."""
+    warnings: list[str]
+    """What the server ignored or doubts in the request, a sentence each."""
+
+
 class Client:
     """A connection to one frontend.
 
@@ -83,8 +93,8 @@ class Client:
         """Close the connection."""
         self._http.close()
 
-    def submit(self, request: Mapping[str, Any]) -> str:
-        """Start an edit and return its task id.
+    def submit(self, request: Mapping[str, Any]) -> Submitted:
+        """Start an edit.
 
         If the answer is lost, ask again by a key, so that there is one edit and no second.
 
@@ -96,7 +106,8 @@ class Client:
         """
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         path = "/api/generate/async"
-        return str(self._ask("POST", path, json=dict(request), headers=headers)["task_id"])
+        answer = self._ask("POST", path, json=dict(request), headers=headers)
+        return Submitted(answer["task_id"], answer["warnings"])
 
     def follow(self, task_id: str) -> Iterator[JobUpdate]:
         """Yield the job's events, each once and in order; the last one is its end.

@@ -187,7 +187,7 @@ def _mask(client: Client, out: Path) -> tuple[Phase, Strip]:
 def _edit(client: Client, example: Example, out: Path) -> tuple[Phase, Strip]:
     """Run one edit, and write its picture."""
     started = time.perf_counter()
-    task_id = client.submit(example.request())
+    task_id = client.submit(example.request()).task_id
     last = progress.show(client.follow(task_id), f"{example.task:13}", console)
     if last.status is not JobStatus.DONE:
         raise ApiError(f"{example.task} ended as {last.status}: {last.error}")

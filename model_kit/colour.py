@@ -75,6 +75,15 @@ def from_srgb(pixels: Pixels, profile: bytes) -> Pixels:
     return np.asarray(_converted(Image.fromarray(pixels), _SRGB, _opened(profile)))
 
 
+def is_two_way(profile: bytes) -> bool:
+    """Return whether `from_srgb` can use an RGB profile; a scanner's own often leads one way."""
+    try:
+        from_srgb(np.zeros((1, 1, 3), np.uint8), profile)
+    except ImageCms.PyCMSError:
+        return False
+    return True
+
+
 def tagged_png(png: bytes, profile: bytes | None) -> bytes:
     """Say in a PNG what its pixels mean: sRGB, or a profile (PNG specification, 11.3.3)."""
     if profile is None:

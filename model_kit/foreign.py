@@ -105,4 +105,4 @@ def _read(data: bytes, max_pixels: int) -> Picture:
     if not raster.is_raster(data):
         return pictures.decode(data, max_pixels)
     plain = _picture(data, max_pixels)
-    return replace(plain, profile=plain.profile and usable(plain.profile, "RGB"))
+    return replace(plain, profile=plain.profile and usable(plain.profile, "RGB")).writable()

@@ -11,6 +11,7 @@ MAX_PIXELS = 2**27
 # JPEG and GIF can say no more; in the other formats Pillow keeps a list entry for each row.
 MAX_SIDE = 65_535
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
+_SUBFILE_TYPE, _REDUCED = 254, 1  # TIFF 6.0, section 8
 
 
 def reason_to_refuse(image: Image.Image, max_pixels: int) -> str | None:
@@ -24,6 +25,9 @@ def reason_to_refuse(image: Image.Image, max_pixels: int) -> str | None:
     if isinstance(image, TiffImageFile):
         # A tile is decoded whole, however little of it the picture shows.
         sizes.append((image.tag_v2.get(_TILE_WIDTH, 0), image.tag_v2.get(_TILE_LENGTH, 0)))
+        if image.tag_v2.get(_SUBFILE_TYPE, 0) & _REDUCED:
+            # Cameras' raw files are TIFFs that begin with a thumbnail.
+            return "its first picture is a small copy of another, as in a camera's raw file"
     for width, height in sizes:
         if reason := too_large(width, height, max_pixels):
             return reason

@@ -12,7 +12,13 @@ COLOURED = 48
 """Difference of a pixel's channels from which it is a colour, not a grey that JPEG has touched."""
 WHITE = 245
 """From it on, of all three channels, a stroke is white. A light ground is darker somewhere."""
+OPAQUE = 250
+"""Alpha from which on a pixel is opaque: resizing and lossy formats lose some levels."""
 NEARLY_ALL = 0.98
+PAINT = 128
+"""Difference of a colour's channels from which one flat colour is a brush's, not a ground's."""
+FLAT = 24
+"""Levels by which a brush's pixels differ at most from their middle one, after a lossy format."""
 NOTHING_SET = "No object found in mask (no white pixels)"
 """As clients know it."""
 MAX_LABELS = 32
@@ -45,7 +51,7 @@ def read_mask(pixels: Pixels) -> Pixels:
         EmptyMaskError: nothing of it is above THRESHOLD.
         MaskError: it can be read in two ways.
     """
-    if pixels.shape[2] == 3 or pixels[..., 3].min() == 255:
+    if pixels.shape[2] == 3 or pixels[..., 3].min() >= OPAQUE:
         mask = _opaque(pixels[..., :3])
     else:
         mask = _transparent(pixels)
@@ -97,6 +103,15 @@ def _colours(pixels: Pixels) -> int:
     return MAX_LABELS + 1 if found is None else len(found)
 
 
+def _painted(shown: Pixels) -> bool:
+    """Return whether RGB pixels, uint8 [n, 3], are those of one strong colour."""
+    # A part of them tells, and takes no memory.
+    some = shown[:: 1 + len(shown) // 100_000]
+    middle = np.median(some, axis=0)
+    differences = np.abs(some - middle).max(axis=1)
+    return bool(np.ptp(middle) >= PAINT and (differences <= FLAT).mean() >= NEARLY_ALL)
+
+
 def _transparent(pixels: Pixels) -> Pixels:
     alpha = pixels[..., 3]
     if not alpha.any():
@@ -113,7 +128,7 @@ def _transparent(pixels: Pixels) -> Pixels:
     bright = float((high > THRESHOLD).mean())
     if rim <= 0.25 and bright >= 0.9:
         return alpha
-    if rim >= 0.5 and dark + white < NEARLY_ALL:
+    if rim >= 0.5 and dark + white < NEARLY_ALL and not _painted(shown):
         return np.uint8(255) - alpha
     raise MaskError(
         f"the mask can be read in two ways: {1 - opaque.mean():.0%} of it is transparent, and of "

@@ -10,14 +10,19 @@ from io import BytesIO
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from model_kit import structure
-from model_kit.colour import profile_of, shown_in_srgb, to_srgb
+from model_kit.colour import is_two_way, profile_of, shown_in_srgb, to_srgb
 from model_kit.image_bounds import FORMATS, MAX_PIXELS, reason_to_refuse
 from model_kit.jpeg import without_end
 from model_kit.masks import read_mask
 
 Pixels = npt.NDArray[np.uint8]
+
+_PNG_BITS = 24  # place of the byte that says how many bits a sample of a PNG has
+_ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
+_WHITE_IS_ZERO = 0
 
 MAX_READS = 1_000_000
 """Of one file; 64 MiB of PNG take some 30,000. Parsers in Python take a microsecond for each."""
@@ -48,7 +53,13 @@ class Picture:
     alpha: Pixels | None
     """uint8 [height, width], 255 = opaque; None: opaque everywhere."""
     profile: bytes | None
-    """ICC profile of `native`; None: sRGB."""
+    """ICC profile of `native`, into which an edit can be converted; None: sRGB."""
+
+    def writable(self) -> Picture:
+        """Return the picture, or its sRGB if its profile only leads away from it."""
+        if self.profile is None or is_two_way(self.profile):
+            return self
+        return Picture(self.in_srgb(), self.alpha, None)
 
     def in_srgb(self) -> Pixels:
         """Return the colours, what is transparent not applied: sRGB uint8 [height, width, 3]."""
@@ -102,10 +113,13 @@ class _Bounded(BytesIO):
 def decode(data: bytes, max_pixels: int) -> Picture:
     """Decode one encoded picture.
 
-    - The EXIF orientation is applied. An animation gives its first frame.
-    - 16-bit samples keep their upper 8 bits. A palette's colours and transparency are applied.
+    - The EXIF orientation is applied, one that only XMP has is not. An animation gives its first
+      frame.
+    - Samples of 12 and 16 bits keep their upper 8. A palette's colours and transparency are
+      applied, and so is a transparent colour.
     - Grey and CMYK come as sRGB, by their profile where they have one. An RGB picture keeps its
-      pixels and its profile. A profile that cannot be used, or fits other pixels, is passed over.
+      pixels and its profile, or comes as sRGB if nothing can be converted into that profile, as
+      into many scanners'. A profile that cannot be used, or fits other pixels, is passed over.
     - A JPEG without its end marker is taken where all its pixels are there.
 
     Args:
@@ -161,6 +175,8 @@ def decode_mask(data: bytes, max_pixels: int) -> Pixels:
 
 
 def _loaded(picture: Image.Image, data: bytes) -> Image.Image:
+    # Pillow turns a TIFF while it loads it, also by an orientation that only its XMP has.
+    picture.info.pop("xmp", None)
     try:
         picture.load()
     except OSError:
@@ -168,21 +184,51 @@ def _loaded(picture: Image.Image, data: bytes) -> Image.Image:
         if whole is None:
             raise
         return whole
+    if picture.format == "PNG":
+        _scale_transparent_colour(picture, data[_PNG_BITS])
     return picture
+
+
+def _scale_transparent_colour(picture: Image.Image, bits: int) -> None:
+    """Bring a PNG's transparent colour to 8 bits, as Pillow has brought the pixels."""
+    colour = picture.info.get("transparency")
+    if picture.mode == "L" and isinstance(colour, int):
+        most = 2**bits - 1
+        picture.info["transparency"] = (colour & most) * 255 // most
+    elif picture.mode == "RGB" and isinstance(colour, tuple) and bits == 16:
+        picture.info["transparency"] = tuple(sample >> 8 for sample in colour)
 
 
 def _upright(picture: Image.Image) -> Image.Image:
     # The pixels are whole; like a browser, do without an EXIF block that cannot be read.
     with contextlib.suppress(Exception):
-        # In place: else it copies also what lies right already.
-        ImageOps.exif_transpose(picture, in_place=True)
+        exif = Image.Exif()
+        exif.load(picture.info.get("exif", b""))
+        # Programs that turn a picture and drop its EXIF often leave the orientation in its XMP.
+        # Browsers do not read that one, and Pillow does.
+        if _ORIENTATION in exif:
+            # In place: else it copies also what lies right already.
+            ImageOps.exif_transpose(picture, in_place=True)
     return picture
+
+
+def _sixteen_bits(picture: Image.Image) -> npt.NDArray[np.uint16]:
+    """Return samples that span all 16 bits, 0 = black: uint16 [height, width]."""
+    samples = np.asarray(picture).astype(np.uint16)
+    if isinstance(picture, TiffImageFile):
+        # Pillow leaves these two to its caller.
+        samples <<= 16 - picture.tag_v2[_BITS_PER_SAMPLE][0]
+        if picture.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            samples = ~samples
+    return samples
 
 
 def _taken(picture: Image.Image) -> Picture:
     alpha = None
+    if picture.mode == "La":
+        picture = picture.convert("LA")
     if picture.mode.startswith("I;16"):
-        samples = np.asarray(picture)
+        samples = _sixteen_bits(picture)
         grey = Image.fromarray((samples >> 8).astype(np.uint8))
         grey.info = dict(picture.info)
         # Pillow would compare it with eight bits of each sample.
@@ -201,14 +247,15 @@ def _taken(picture: Image.Image) -> Picture:
             flat, profile = shown_in_srgb(flat, profile), None
         except ImageCms.PyCMSError:
             profile = None
-    return Picture(np.asarray(flat if flat.mode == "RGB" else flat.convert("RGB")), alpha, profile)
+    native = np.asarray(flat if flat.mode == "RGB" else flat.convert("RGB"))
+    return Picture(native, alpha, profile).writable()
 
 
 def _flat(picture: Image.Image) -> Image.Image:
     """Drop what is transparent: a picture of mode RGB, L or CMYK, its profile kept."""
     if picture.mode in ("RGB", "L", "CMYK"):
         return picture
-    if picture.mode in ("1", "LA", "La"):
+    if picture.mode in ("1", "LA"):
         flat = picture.convert("L")
     elif picture.has_transparency_data:
         # Through RGBA, because Pillow would lay a palette's transparent colours on black.

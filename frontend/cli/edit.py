@@ -21,6 +21,7 @@ from frontend.cli.console import (
     numbers,
     opened,
     read,
+    stderr,
 )
 from frontend.cli.output import Output
 from frontend.cli.session import Interrupted, Session, by_options, session
@@ -126,6 +127,8 @@ def edit(
     asked = prompts.read(point, negative_point, box)
     prompted = bool(asked.inside or asked.box)
     _check_place(task, mask=mask, prompted=prompted)
+    if reference and task is not Task.INSERTION:
+        fail(f"{task} takes no --reference: only an insertion does", BAD_INPUT)
     if not prompted and (border is not None or mask_out):
         fail("--border and --mask-out need --point or --box", BAD_INPUT)
     if reference_mask and not reference:
@@ -202,7 +205,9 @@ def _border(picture: bytes) -> int:
     try:
         with opened(picture) as header:
             side = max(header.size)
-    except OSError:  # the server says what is wrong with it
+    except Exception:
+        # Damaged files make Pillow's parsers raise whatever they stumble over, and so does one of
+        # too many pixels. The server says what is wrong with it.
         side = 0
     return min(MAX_BORDER, max(MIN_BORDER, round(side * BORDER_FRACTION)))
 
@@ -221,9 +226,12 @@ def _run(talk: Session, request: dict[str, Any]) -> str:
     try:
         interrupts.left_behind = ": `artmancer jobs` shows whether the server took the edit"
         with interrupts.held("the server to take the edit"):
-            task_id = client.submit(request)
+            submitted = client.submit(request)
+            task_id = submitted.task_id
             interrupts.left_behind = f": stop the edit by `artmancer cancel {task_id}`"
         console.print(f"task {task_id}")
+        for warning in submitted.warnings:
+            stderr.print(f"artmancer: {warning}")
         last = progress.show(client.follow(task_id), request["task_type"], console)
     except Interrupted as interrupted:
         if not task_id:

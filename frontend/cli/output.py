@@ -10,6 +10,15 @@ from PIL import Image
 
 from frontend.cli.console import BAD_INPUT, FAILED, fail, opened
 
+# Others cannot hold a colour profile or transparency, or change the size as .ico does.
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
 # Pillow's own choice is 75, which shows.
 LOSSY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"quality": 95}}
 
@@ -28,14 +37,15 @@ class Output:
         # A link stays a link.
         self._target = Path(os.path.realpath(path))
         self._part = self._target.with_name(f".{self._target.name}.{os.getpid()}.part")
-        Image.init()
-        self._format = Image.registered_extensions().get(path.suffix.lower(), "")
+        self._format = FORMATS.get(path.suffix.lower(), "")
         if problem := self._problem():
             fail(f"cannot write {path}: {problem}", BAD_INPUT)
 
     def _problem(self) -> str | None:
-        if self._format not in Image.SAVE:
-            return f"unknown file extension: {self.path.suffix!r}; .png, .jpg and .webp are known"
+        if not self._format:
+            *names, last = FORMATS
+            known = f"{', '.join(names)} and {last} are known"
+            return f"unknown file extension: {self.path.suffix!r}; {known}"
         if not self._target.parent.is_dir():
             return f"there is no folder {self.path.parent}"
         if self._target.exists():

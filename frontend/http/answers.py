@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from frontend.errors import (
     RETRY_AFTER_S,
@@ -70,7 +71,19 @@ async def _answer_http_exception(request: Request, error: Exception) -> JSONResp
         # FastAPI raised it: the JSON is nested too deeply, or a number has too many digits.
         return _json_error(request, error.status_code, "body: not readable as JSON", failed=False)
     failed = error.status_code >= 500
-    return _json_error(request, error.status_code, error.detail, error.headers, failed=failed)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return _json_error(request, error.status_code, error.detail, headers, failed=failed)
+
+
+def _allowed(request: Request) -> str:
+    """Return the methods of all routes of a path: Starlette names those of its first one."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    if "GET" in methods:
+        methods.add("HEAD")
+    return ", ".join(sorted(methods))
 
 
 def _sentence(error: dict[str, Any]) -> str:

@@ -91,7 +91,8 @@ class BodyLimit:
                 # Unbounded: the application now waits for the client to disconnect.
                 return await receive()
             self._check_size(declared)
-            if (encoding := headers.get("content-encoding", "identity")) != "identity":
+            encoding = headers.get("content-encoding", "")
+            if encoding.strip().lower() not in ("", "identity"):
                 raise HTTPException(
                     415,
                     f"Content-Encoding: {encoding[:20]} is not supported, send the body as it is",

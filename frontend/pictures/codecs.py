@@ -9,14 +9,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image, ImageChops
 
 from frontend.errors import IMAGE_REFUSED, InvalidInputError
 from model_kit import raster
 from model_kit.colour import tagged_png
-from model_kit.masks import EmptyMaskError, MaskError
+from model_kit.masks import NOTHING_SET, THRESHOLD, EmptyMaskError, MaskError
 from model_kit.pictures import (
     ImageRefusedError,
     UndecodableError,
@@ -51,6 +53,8 @@ WEBP_METHOD = 6
 # Higher levels take several times as long and hardly make a photograph smaller.
 EXTRACT_COMPRESS_LEVEL = 1
 
+# As browsers find it (https://fetch.spec.whatwg.org/#data-url-processor).
+_MARKER = re.compile(rb"; *base64 *,", re.IGNORECASE)
 _BLANKS = b" \t\n\v\f\r"
 _STARTS = (
     (b"\x89PNG", "png"),
@@ -186,7 +190,7 @@ def extract(image: bytes, mask: bytes, max_pixels: int) -> list[bytes]:
 
     Raises:
         InvalidInputError: one is not a whole image of FORMATS within the bounds, or the mask
-            is empty.
+            is empty, perhaps only once it is stretched.
     """
     try:
         picture = decode(_from_base64("image", image), max_pixels)
@@ -201,6 +205,10 @@ def extract(image: bytes, mask: bytes, max_pixels: int) -> list[bytes]:
     cut = Image.fromarray(picture.in_srgb())
     if alpha.size != cut.size:
         alpha = alpha.resize(cut.size, Image.Resampling.NEAREST)
+        if np.asarray(alpha).max() <= THRESHOLD:
+            raise InvalidInputError(
+                "{}: nothing of it is left at {}x{} pixels".format(NOTHING_SET, *cut.size)
+            )
     if picture.alpha is not None:
         # What was see-through stays so.
         alpha = ImageChops.multiply(alpha, Image.fromarray(picture.alpha))
@@ -221,9 +229,10 @@ def _base64_bytes(text: bytes) -> bytes:
     text = text.strip()
     if text[:5].lower() == b"data:":
         # At the marker, because a parameter before it may hold a comma in quotes.
-        _, marker, text = text.partition(b";base64,")
+        marker = _MARKER.search(text)
         if not marker:
             raise ValueError("a data URL without ;base64,")
+        text = text[marker.end() :]
     # Some encoders break lines. Any other byte outside the alphabet is an error.
     return base64.b64decode(text.translate(None, _BLANKS), validate=True)
 

@@ -1,4 +1,4 @@
-"""Owns small ICC profiles and hand-made PNG files: what strangers' pictures carry."""
+"""Owns small ICC profiles and hand-made files: what strangers' pictures carry."""
 
 from __future__ import annotations
 
@@ -44,6 +44,32 @@ def profile(primaries: Primaries = DISPLAY_P3, gamma: float = 2.2, space: bytes 
     else:
         tags += zip((b"rXYZ", b"gXYZ", b"bXYZ"), map(xyz, primaries), strict=True)
         tags += [(name, curve) for name in (b"rTRC", b"gTRC", b"bTRC")]
+    return _assembled(tags, b"mntr", space, b"XYZ ")
+
+
+def scanner_profile() -> bytes:
+    """Make a profile that leads from RGB to Lab by a table, and not back; its red shows as blue."""
+    text = b"text\0\0\0\0x\0\0\0"
+    ramp = struct.pack(">2H", 0, 0xFFFF)
+    # Lightness, a and b of each corner of the cube, the last channel the fastest.
+    lightness, even, blue = (0x0000, 0x4000, 0xC000, 0xFF00), 0x8000, 0x3000
+    corners = b"".join(
+        struct.pack(">3H", lightness[r + g + b], even, blue if r and not g and not b else even)
+        for r in (0, 1)
+        for g in (0, 1)
+        for b in (0, 1)
+    )
+    unit = b"".join(_fixed(value) for value in (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    table = b"mft2\0\0\0\0" + bytes([3, 3, 2, 0]) + unit + struct.pack(">HH", 2, 2)
+    table += ramp * 3 + corners + ramp * 3
+    white = b"XYZ \0\0\0\0" + _fixed(0.9642) + _fixed(1) + _fixed(0.8249)
+    tags = [(b"desc", text), (b"cprt", text), (b"wtpt", white), (b"A2B0", table)]
+    return _assembled(tags, b"scnr", b"RGB ", b"Lab ")
+
+
+def _assembled(
+    tags: list[tuple[bytes, bytes]], device: bytes, space: bytes, connection: bytes
+) -> bytes:
     start, table, body = 132 + 12 * len(tags), struct.pack(">I", len(tags)), b""
     for name, data in tags:
         table += name + struct.pack(">II", start + len(body), len(data))
@@ -53,9 +79,9 @@ def profile(primaries: Primaries = DISPLAY_P3, gamma: float = 2.2, space: bytes 
         128 + len(table) + len(body),
         b"none",
         0x02400000,
-        b"mntr",
+        device,
         space,
-        b"XYZ ",
+        connection,
     )
     white = _fixed(0.9642) + _fixed(1) + _fixed(0.8249)
     return head + bytes(12) + b"acsp" + bytes(28) + white + bytes(48) + table + body
@@ -86,6 +112,33 @@ def raw_png(
         + png_chunk(b"IDAT", zlib.compress(rows))
         + png_chunk(b"IEND", b"")
     )
+
+
+def raw_tiff(
+    size: tuple[int, int], bits: int, photometric: int, rows: bytes, **tags: tuple[int, ...]
+) -> bytes:
+    """Make a TIFF of a kind that Pillow cannot write: little-endian, not compressed, one strip.
+
+    Args:
+        size: width and height.
+        bits: of a sample.
+        photometric: 0 grey with white as 0, 1 grey with black as 0, 2 RGB.
+        rows: the pixels.
+        tags: further numbers, by tag: `t338=(1,)` says that there is alpha, already applied.
+    """
+    entries = {
+        **{256: size[:1], 257: size[1:], 258: (bits,), 259: (1,), 262: (photometric,)},
+        **{273: (0,), 277: (1,), 278: size[1:], 279: (len(rows),)},
+        **{int(name[1:]): values for name, values in tags.items()},
+    }
+    start = 8 + 2 + 12 * len(entries) + 4
+    entries[273] = (start,)
+    table = b""
+    for tag, values in sorted(entries.items()):
+        # Short numbers, of which two find room in the entry.
+        table += struct.pack("<HHI", tag, 3, len(values))
+        table += struct.pack(f"<{len(values)}H", *values).ljust(4, b"\0")
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(4) + rows
 
 
 def _fixed(value: float) -> bytes:

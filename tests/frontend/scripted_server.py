@@ -53,6 +53,8 @@ class Script:
     hold: bool = False
     """Keep the stream open after the last scripted event until the job is cancelled, and a mask
     request without an answer."""
+    warnings: list[str] = field(default_factory=list)
+    """What the answer to a submission says of it."""
     points_missed: list[int] = field(default_factory=list)
     """What the answer to a mask request says of its points."""
     submitted: dict[str, Any] = field(default_factory=dict)
@@ -141,7 +143,8 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
                     return
                 if script.accept:
                     script.accept.wait()
-                self.answer(200, json.dumps({"task_id": TASK}).encode())
+                answer = {"task_id": TASK, "warnings": script.warnings}
+                self.answer(200, json.dumps(answer).encode())
 
         def do_GET(self) -> None:
             script.authorizations.append(self.headers.get("Authorization"))

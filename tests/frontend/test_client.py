@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from frontend import client as client_module
-from frontend.client import ApiError, Client
+from frontend.client import ApiError, Client, Submitted
 from frontend.domain.jobs import JobStatus
 from frontend.launcher import ports
 from tests.frontend.scripted_server import DROP, TASK, Script, event, serving
@@ -105,14 +105,14 @@ def test_drops_with_progress_between_them_are_not() -> None:
 def test_a_request_goes_out_as_it_is() -> None:
     script = Script()
     with serving(script) as url, Client(url) as client:
-        assert client.submit({"prompt": "x", "seed": 1}) == TASK
+        assert client.submit({"prompt": "x", "seed": 1}) == Submitted(TASK, [])
     assert script.submitted == {"prompt": "x", "seed": 1}
 
 
 def test_a_lost_answer_is_asked_for_again_by_one_key() -> None:
     script = Script(WHOLE_JOB, lost_answers=3)
     with serving(script) as url, Client(url) as client:
-        assert client.submit({}) == TASK
+        assert client.submit({}).task_id == TASK
     assert len(script.keys) == 4
     assert len(set(script.keys)) == 1
     assert script.keys[0]

@@ -11,7 +11,7 @@ from model_kit.errors import CodedError
 from model_kit.masks import EmptyMaskError
 from model_kit.pictures import ImageRefusedError
 from tests.fakes.pictures import encoded, grey, plain, plain_mask
-from tests.fakes.profiles import ADOBE_RGB, profile
+from tests.fakes.profiles import ADOBE_RGB, RED_AND_BLUE_SWAPPED, profile, scanner_profile
 
 LIMIT = 10_000
 SHADES = np.random.default_rng(0).integers(0, 256, (6, 9, 4), np.uint8)
@@ -78,6 +78,15 @@ def test_an_empty_mask_is_refused_in_every_form() -> None:
 def test_a_profile_beside_plain_pixels_is_a_strangers() -> None:
     hostile = b"".join(map(bytes, raster.write(SHADES[..., :3], None, b"\xff" * 200)))
     assert foreign.decode(hostile, LIMIT).profile is None
+
+
+def test_a_profile_that_leads_one_way_comes_as_srgb_in_every_form() -> None:
+    red = np.full((4, 4, 3), (255, 0, 0), np.uint8)
+    for given in (profile(RED_AND_BLUE_SWAPPED), scanner_profile()):
+        sent = b"".join(map(bytes, raster.write(red, None, given)))
+        found = foreign.decode(sent, LIMIT)
+        assert (found.profile is None) == (given == scanner_profile())
+        assert int(found.shown()[0, 0, 2]) > 60 + int(found.shown()[0, 0, :2].max())
 
 
 @pytest.mark.parametrize("function", [foreign.decode, foreign.decode_rgb, foreign.decode_mask])

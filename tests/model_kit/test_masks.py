@@ -54,6 +54,7 @@ RIGHT = np.asarray(canvas("L", 0, 255)) > 127
         with_hole((0, 0, 0), seed=3),
         canvas("RGB", (0, 0, 0), (255, 255, 255)),
         canvas("L", 0, 200),
+        canvas("RGBA", (0, 0, 0, 255), (255, 255, 255, 251)),
         # A label map, and a coloured brush on black.
         canvas("RGB", (0, 0, 0), (128, 0, 0)),
         canvas("RGB", (0, 0, 0), (0, 0, 64)),
@@ -93,6 +94,8 @@ def test_strokes_are_as_soft_as_they_are_opaque() -> None:
         (Image.new("RGBA", (SIDE, SIDE)), "transparent everywhere"),
         (canvas("RGBA", (0, 0, 0, 0), (255, 255, 255, 100)), "brightest pixel is 100 of 255"),
         (canvas("RGBA", (0, 0, 0, 0), (90, 90, 90, 255)), "read in two ways"),
+        # All but the object, painted in red: it is no picture with a hole.
+        (canvas("RGBA", (255, 0, 0, 200), (0, 0, 0, 0)), "read in two ways"),
         (Image.open("examples/photo.jpg"), "looks like a photograph"),
     ],
 )

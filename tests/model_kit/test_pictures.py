@@ -139,6 +139,13 @@ def test_one_bit_and_16_bit_grey_span_the_whole_range() -> None:
         assert decoded[0, :, 1].tolist() == [0, 1, 128, 255]
 
 
+def test_the_thumbnail_of_a_raw_file_is_not_taken_for_the_picture() -> None:
+    thumbnail = encode(noise(16, 12), "TIFF", tiffinfo={254: 1})
+    assert "camera's raw file" in refusal(thumbnail)
+    first_page = encode(noise(16, 12), "TIFF", tiffinfo={254: 2})
+    assert decode(first_page).shape == (12, 16, 3)
+
+
 def test_samples_without_a_known_range_are_refused() -> None:
     data = encode(Image.fromarray(np.zeros((2, 2), dtype=np.float32)), "TIFF")
     assert "32-bit samples" in refusal(data)

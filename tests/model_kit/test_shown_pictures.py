@@ -8,13 +8,28 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from model_kit.colour import from_srgb, tagged_png
 from model_kit.pictures import ImageRefusedError, decode, decode_rgb
-from tests.fakes.profiles import ADOBE_RGB, DISPLAY_P3, RED_AND_BLUE_SWAPPED, profile, raw_png
+from tests.fakes.profiles import (
+    ADOBE_RGB,
+    DISPLAY_P3,
+    RED_AND_BLUE_SWAPPED,
+    png_chunk,
+    profile,
+    raw_png,
+    raw_tiff,
+    scanner_profile,
+)
 
 LIMIT = 2**20
 TILE = (48, 40)
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/">
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>
+</rdf:RDF></x:xmpmeta>"""
+GREY_ALPHA = {"t258": (8, 8), "t277": (2,), "t338": (1,)}
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -58,6 +73,19 @@ def test_what_the_file_holds_is_kept_beside_what_is_shown() -> None:
     back = from_srgb(picture.shown(), p3).astype(int)
     inside = np.abs(picture.shown().astype(int) - 127).max(axis=2) < 120  # not clipped by sRGB
     assert np.abs(back - pixels)[inside].max() <= 3
+
+
+def test_a_profile_that_leads_one_way_comes_as_srgb() -> None:
+    red = Image.new("RGB", TILE, (255, 0, 0))
+    picture = decode(encoded(red, icc_profile=scanner_profile()), LIMIT)
+    assert picture.profile is None
+    r, g, b = (int(value) for value in picture.native[0, 0])
+    assert b > 60 + max(r, g)
+    with_alpha = red.copy()
+    with_alpha.putalpha(100)
+    found = decode(encoded(with_alpha, icc_profile=scanner_profile()), LIMIT)
+    assert found.native[0, 0].tolist() == [r, g, b]
+    assert found.alpha is not None
 
 
 def test_a_profile_that_says_srgb_changes_nothing() -> None:
@@ -148,6 +176,72 @@ def test_a_transparent_shade_of_sixteen_bits_is_compared_with_all_of_them() -> N
     assert np.array_equal(samples[found.alpha == 0], [300])
     samples[samples == 300] = 301
     assert decode(encoded(Image.fromarray(samples), transparency=300), LIMIT).alpha is None
+
+
+# optipng and others write grey pictures with as few bits as they need.
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("transparent", ["white", "black"])
+def test_a_transparent_shade_of_few_bits_is_found(bits: int, transparent: str) -> None:
+    most = 2**bits - 1
+    white, black = bytes([0, most << 8 - bits]), bytes(2)
+    shade = png_chunk(b"tRNS", struct.pack(">H", most if transparent == "white" else 0))
+    found = decode(raw_png((1, 2), bits, 0, white + black, shade), LIMIT)
+    assert found.native[:, 0, 0].tolist() == [255, 0]
+    assert found.alpha is not None
+    assert found.alpha[:, 0].tolist() == ([0, 255] if transparent == "white" else [255, 0])
+
+
+def test_a_transparent_colour_of_sixteen_bits_is_compared_by_their_upper_eight() -> None:
+    clear, other = (0x1234, 0x5678, 0x9ABC), (0x3434, 0x7878, 0xBCBC)
+    row = b"\0" + struct.pack(">6H", *clear, *other)
+    colour = png_chunk(b"tRNS", struct.pack(">3H", *clear))
+    found = decode(raw_png((2, 1), 16, 2, row, colour), LIMIT)
+    assert found.alpha is not None
+    assert found.alpha.tolist() == [[0, 255]]
+
+
+def test_grey_of_a_scanner_spans_the_whole_range() -> None:
+    twelve = decode(raw_tiff((2, 1), 12, 1, b"\xff\xf8\x00"), LIMIT)
+    assert twelve.native[0, :, 0].tolist() == [255, 128]
+    inverted = decode(raw_tiff((3, 1), 16, 0, struct.pack("<3H", 0, 0x7FFF, 0xFFFF)), LIMIT)
+    assert inverted.native[0, :, 0].tolist() == [255, 128, 0]
+
+
+def test_grey_with_its_alpha_applied_gets_its_own_shade_back() -> None:
+    found = decode(raw_tiff((2, 1), 8, 1, bytes([64, 128, 255, 255]), **GREY_ALPHA), LIMIT)
+    assert found.native[0, :, 0].tolist() == [127, 255]
+    assert found.alpha is not None
+    assert found.alpha.tolist() == [[128, 255]]
+
+
+# ImageMagick's -auto-orient turns the pixels and the EXIF tag, and leaves the XMP as it was.
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("with_exif", [False, True], ids=["xmp", "exif-and-xmp"])
+def test_an_orientation_that_only_xmp_has_is_not_applied(kind: str, with_exif: bool) -> None:
+    options: dict[str, Any] = {"xmp": XMP}
+    if with_exif:
+        options["exif"] = Image.Exif()
+        options["exif"][0x0131] = "a program"
+    if kind == "PNG":
+        del options["xmp"]
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP.decode())
+    if kind == "TIFF":
+        del options["xmp"]
+        options["tiffinfo"] = {700: XMP}
+    data = encoded(Image.new("RGB", TILE), kind, **options)
+    assert b"tiff:Orientation" in data
+    assert decode(data, LIMIT).native.shape == (TILE[1], TILE[0], 3)
+
+
+def test_an_orientation_in_the_text_of_a_png_is_not_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    block = exif.tobytes()
+    text = PngInfo()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n")
+    data = encoded(Image.new("RGB", TILE), pnginfo=text)
+    assert decode(data, LIMIT).native.shape == (TILE[1], TILE[0], 3)
 
 
 # python-pillow/Pillow#2717: complete scans without an end marker show whole in browsers.

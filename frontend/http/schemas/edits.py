@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -95,7 +96,10 @@ class GenerationRequest(JsonRequest):
     ]
     conditional_images: Annotated[
         list[str] | None,
-        Field(description="the first is the mask (white = edit), the rest are extra conditions"),
+        Field(
+            description="the first is the mask (white = edit), the rest are extra conditions;"
+            " white-balance uses none of them"
+        ),
     ] = None
     reference_image: Annotated[str | None, Field(description="the object to insert")] = None
     reference_mask_r: Annotated[
@@ -164,6 +168,20 @@ class GenerationRequest(JsonRequest):
             " out, on the server too"
         ),
     ] = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """As JsonRequest has them, and one for each picture that the edit has no use for."""
+        return [*super().warnings, *self._unused()]
+
+    def _unused(self) -> Iterator[str]:
+        task = self.resolved_task_type
+        if task == "white-balance" and self.conditional_images:
+            yield "conditional_images: white-balance uses none; region says what is changed"
+        if task != "insertion" and self.reference_image:
+            yield f"reference_image: {task} uses none; task_type insertion does"
+        elif self.reference_mask_r and len(self.conditional_images or ()) > 1:
+            yield "conditional_images: beside reference_mask_R only the first, the mask, is used"
 
     @property
     def resolved_task_type(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from tests.fakes.bad_inputs import claimed_png
 from tests.frontend.scripted_server import DROP, TASK, Script, event, picture, serving
 
 from .command import run, started
@@ -224,6 +225,25 @@ def test_a_signal_cancels_the_search_for_a_mask(image: Path) -> None:
     assert not script.submitting.is_set()
 
 
+def test_the_server_s_doubts_are_shown_before_the_edit_ends(image: Path, tmp_path: Path) -> None:
+    warning = "this edit may take 900 s, and a job ends with an error after 600 s"
+    with serving(Script(DONE, warnings=[warning])) as url:
+        done = edit(url, "--image", image, "--mask", image, "--out", tmp_path / "out.png")
+    assert done.returncode == 0
+    assert done.stderr == f"artmancer: {warning}\n"
+
+
+def test_the_server_judges_a_picture_that_claims_too_much(tmp_path: Path) -> None:
+    image = tmp_path / "in.png"
+    image.write_bytes(claimed_png(30_000, 30_000))
+    script = Script(DONE)
+    with serving(script) as url:
+        options = ("--image", image, "--point", "1,1", "--out", tmp_path / "out.png")
+        done = edit(url, *options)
+    assert done.returncode == 0, done.stderr
+    assert script.masks[0]["border_adjustment"] == 20
+
+
 @pytest.mark.parametrize(
     ("options", "task"), [((), "removal"), (("--reference", "in.png"), "insertion")]
 )
@@ -246,6 +266,10 @@ def test_a_reference_means_an_insertion(
         (("--task", "insertion"), "say where to insert: --mask FILE, --point X,Y or"),
         (("--mask", "IN", "--point", "1,1"), "give --mask, or --point and --box, not both"),
         (("--task", "white-balance", "--mask", "IN"), "white-balance takes no --mask"),
+        (
+            ("--task", "removal", "--mask", "IN", "--reference", "IN"),
+            "removal takes no --reference",
+        ),
         (("--mask", "IN", "--border", "3"), "--border and --mask-out need --point or --box"),
         (("--mask", "IN", "--mask-out", "m.png"), "--border and --mask-out need --point or"),
         (("--mask", "IN", "--reference-mask", "IN"), "--reference-mask needs --reference"),

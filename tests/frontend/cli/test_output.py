@@ -4,11 +4,13 @@ import io
 import os
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import typer
 from PIL import Image
 
-from frontend.cli.output import Output
+from frontend.cli.output import FORMATS, Output
+from tests.fakes.profiles import profile
 from tests.frontend.scripted_server import picture
 
 if TYPE_CHECKING:
@@ -27,6 +29,31 @@ def test_transparency_becomes_white_in_a_jpeg(tmp_path: Path) -> None:
     Output(tmp_path / "out.jpg").write(buffer.getvalue())
     with Image.open(tmp_path / "out.jpg") as written:
         assert (written.format, written.getpixel((4, 4))) == ("JPEG", (255, 255, 255))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_keeps_the_size_the_colours_and_their_profile(
+    tmp_path: Path, suffix: str
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (300, 200), (200, 60, 40)).save(buffer, "PNG", icc_profile=profile())
+    path = tmp_path / f"out{suffix}"
+    Output(path).write(buffer.getvalue())
+    with Image.open(path) as written:
+        assert (written.format, written.size) == (FORMATS[suffix], (300, 200))
+        assert written.info["icc_profile"] == profile()
+        pixels = np.asarray(written).astype(int)
+    assert np.abs(pixels - (200, 60, 40)).max() <= 4
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".gif", ".ico", ".xyz", ""])
+def test_a_format_that_would_lose_something_is_refused_at_once(
+    tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as exit_code:
+        Output(tmp_path / f"out{suffix}")
+    assert exit_code.value.exit_code == 2
+    assert ".png, .jpg, .jpeg, .webp, .tif and .tiff are known" in capsys.readouterr().err
 
 
 def test_a_file_that_is_there_is_replaced_and_a_link_stays_one(tmp_path: Path) -> None:

@@ -83,6 +83,31 @@ async def test_a_browser_may_read_a_crash(settings: Settings) -> None:
         assert answer.headers["access-control-allow-origin"] == "http://web"
 
 
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+async def test_a_body_that_is_said_to_be_as_it_is_is_read(client: WebClient, encoding: str) -> None:
+    answer = await client.http.post(
+        "/api/generate", json=edit(), headers={"Content-Encoding": encoding}
+    )
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/api/generate", "GET, HEAD, POST"),
+        ("/api/generate/async", "POST"),
+        ("/api/generate/status/nobody", "GET, HEAD"),
+        ("/openapi.json", "GET, HEAD"),
+    ],
+)
+async def test_a_wrong_method_is_told_all_right_ones(
+    client: WebClient, path: str, methods: str
+) -> None:
+    for wrong in ("PUT", "OPTIONS"):
+        answer = await client.http.request(wrong, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+
+
 # BerriAI/litellm#41567: SDKs compress large bodies.
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
 async def test_a_compressed_body_is_refused_by_name(client: WebClient, encoding: str) -> None:

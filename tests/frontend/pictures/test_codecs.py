@@ -193,6 +193,8 @@ def test_a_cut_out_says_that_it_is_srgb() -> None:
     [
         "data:image/png;base64,{}",
         "DATA:image/png;base64,{}",
+        "DATA:IMAGE/PNG;BASE64,{}",
+        "data:image/png; base64,{}",
         " \n data:image/png;base64,{} \n",
         'data:image/png;name="a,b.png";base64,{}',
         "data:;charset=utf-8;base64,{}",
@@ -242,6 +244,13 @@ def test_an_empty_mask_has_no_object(value: int) -> None:
     with pytest.raises(InvalidInputError) as caught:
         extract(written(pixels(0, 4, 4, 3)), mask)
     assert caught.value.detail.startswith("No object found in mask (no white pixels)")
+
+
+def test_a_mask_of_which_the_picture_s_size_leaves_nothing_has_no_object() -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[1, 1] = 255
+    with pytest.raises(InvalidInputError, match=r"^No object found .* nothing .* at 4x4 pixels"):
+        extract(written(pixels(0, 4, 4, 3)), written(mask))
 
 
 def test_one_bright_pixel_is_an_object() -> None:

@@ -76,11 +76,11 @@ def test_a_box_s_window_covers_its_pixels() -> None:
     assert mask[Box(3, 2, 5, 4).window].sum() == mask.sum()
 
 
-def test_boxes_begin_above_128() -> None:
+def test_boxes_begin_above_127() -> None:
     mask = mask_with(20, 10, (3, 2, 5, 4))
     assert object_box(mask) == Box(3, 2, 5, 4)
-    assert object_box(np.where(mask, 129, 0).astype(np.uint8)) == Box(3, 2, 5, 4)
-    assert object_box(np.where(mask, 128, 0).astype(np.uint8)) is None
+    assert object_box(np.where(mask, 128, 0).astype(np.uint8)) == Box(3, 2, 5, 4)
+    assert object_box(np.where(mask, 127, 0).astype(np.uint8)) is None
 
 
 def test_regions_are_4_connected_and_not_too_small() -> None:

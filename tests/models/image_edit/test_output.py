@@ -131,6 +131,20 @@ def test_what_is_transparent_stays_so_unless_something_is_inserted(task_type: st
     assert set(found[mask == 255][:, 3]) == {255 if task_type == "insertion" else 0}
 
 
+def test_the_soft_edge_of_what_is_inserted_takes_no_hidden_colour() -> None:
+    hidden_black = np.zeros((1, 3, 4), np.uint8)
+    opaque_black = np.dstack([hidden_black[..., :3], np.full((1, 3), 255, np.uint8)])
+    mask = np.array([[0, 128, 255]], np.uint8)
+    red = np.full((32, 32, 3), (200, 0, 0), np.uint8)
+    found = {}
+    for name, source in (("hidden", hidden_black), ("opaque", opaque_black)):
+        region = region_of(source, paste_mask=mask)
+        of_it = of(source, regions=(region,), composited=True, task_type="insertion")
+        found[name] = finish([red], of_it)[0, :, [0, 3]].T.tolist()
+    assert found["hidden"] == [[0, 0], [200, 128], [200, 255]]
+    assert found["opaque"] == [[0, 255], [100, 255], [200, 255]]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (64, 48)])
 def test_png_is_lossless_and_says_srgb(size: tuple[int, int]) -> None:
     pixels = picture(*size)

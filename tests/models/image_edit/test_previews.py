@@ -6,6 +6,7 @@ from PIL import Image
 
 from image_edit.conditions import Box, Pixels
 from image_edit.previews import MAX_SIDE, MIN_SIDE, Previews
+from tests.fakes.profiles import RED_AND_BLUE_SWAPPED, profile
 
 from .edits import conditions_of, picture, region_of
 
@@ -52,6 +53,16 @@ def test_a_crop_is_shown_in_its_place() -> None:
     scale = found.shape[1] / 1600
     assert found[round(632 * scale), round(832 * scale), 0] < 120
     assert np.abs(found[:60] - 200).max() < 10
+
+
+def test_a_crop_is_shown_in_the_colours_that_a_browser_shows() -> None:
+    source, swapped = grey(160, 120, 0), profile(RED_AND_BLUE_SWAPPED)
+    source[...] = (200, 60, 40)
+    found = drawn(in_place(source, Box(64, 40, 16, 16), profile=swapped), grey(8, 8, 30))
+    assert np.abs(found[:20] - (35, 57, 202)).max() <= 12
+    clear = np.dstack([source, np.full((120, 160), 0, np.uint8)])
+    found = drawn(in_place(clear, Box(64, 40, 16, 16)), grey(8, 8, 30))
+    assert found[:20].min() >= 250
 
 
 def test_a_preview_never_grows_beyond_its_bound() -> None:

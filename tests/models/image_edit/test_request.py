@@ -1,5 +1,6 @@
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from image_edit.request import EditRequest, read_edit_request
@@ -50,6 +51,13 @@ def test_what_a_client_says() -> None:
     assert request.preview is True
     assert request.debug is False
     assert request.has_reference_image is True
+
+
+@pytest.mark.parametrize("scale", [0.55, 3.3, 4.1, 14.999])
+def test_a_scale_is_the_number_that_was_sent(scale: float) -> None:
+    held = float(np.float32(scale))
+    assert held != scale
+    assert read(TRUE_CFG_SCALE=held, GUIDANCE_SCALE=held).true_cfg_scale == scale
 
 
 def test_a_flag_overrides_the_configured_schedule_both_ways() -> None:

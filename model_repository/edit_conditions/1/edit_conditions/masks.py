@@ -7,10 +7,8 @@ import numpy as np
 
 from edit_conditions.images import Pixels
 
-# Above it a soft mask counts as set for the fill, dilation and the shadow.
+# Above it a soft mask counts as set; a brush of half opacity gives 128.
 HARD_THRESHOLD = 127
-# Above it a pixel belongs to a region or an object whose box is taken.
-REGION_THRESHOLD = 128
 
 
 class Box(NamedTuple):
@@ -94,15 +92,15 @@ def feathered(hard: Pixels, radius: int) -> Pixels:
 
 
 def object_box(mask: Pixels) -> Box | None:
-    """Return the box around all pixels above REGION_THRESHOLD; None if there are none."""
-    left, top, width, height = cv2.boundingRect(binarise(mask, REGION_THRESHOLD))
+    """Return the box around all pixels above HARD_THRESHOLD; None if there are none."""
+    left, top, width, height = cv2.boundingRect(binarise(mask, HARD_THRESHOLD))
     return Box(left, top, width, height) if width else None
 
 
 def region_boxes(mask: Pixels, min_area: int) -> list[Box]:
-    """Box the 4-connected regions above REGION_THRESHOLD with min_area pixels or more."""
+    """Box the 4-connected regions above HARD_THRESHOLD with min_area pixels or more."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(
-        binarise(mask, REGION_THRESHOLD), connectivity=4
+        binarise(mask, HARD_THRESHOLD), connectivity=4
     )
     # Row 0 is the background; the columns are left, top, width, height, area.
     large = stats[1:][stats[1:, cv2.CC_STAT_AREA] >= min_area]

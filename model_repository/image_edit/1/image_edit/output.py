@@ -7,7 +7,7 @@ import numpy as np
 
 from image_edit.colours import fit
 from image_edit.conditions import Conditions, Pixels, Region
-from image_edit.paste import blended, resized
+from image_edit.paste import blended, laid_over, resized
 from model_kit.colour import from_srgb, tagged_png, to_srgb
 
 WHITE_BALANCE = "white-balance"
@@ -19,7 +19,8 @@ def finish(generated: Sequence[Pixels], conditions: Conditions) -> Pixels:
     - A white balance that was generated smaller than its picture, or of a region, gives a smooth
       change of colours, which is applied to the picture: its detail stays.
     - A composited edit is laid over the picture through its feathered masks; elsewhere the
-      picture's own values stay, in the picture's own profile.
+      picture's own values stay, in the picture's own profile. What is inserted where the picture
+      is transparent keeps its own colour, also at its soft edge.
     - Any other edit is the generated frame.
 
     Args:
@@ -36,13 +37,12 @@ def finish(generated: Sequence[Pixels], conditions: Conditions) -> Pixels:
         below = picture[window]
         colours = below[..., :3]
         result = _result(patch, colours, region, conditions)
+        mask = region.paste_mask
+        if below.shape[2] == 4 and mask is not None and _adds(conditions):
+            picture[window][..., 3], mask = laid_over(below[..., 3], mask)
         picture[window][..., :3] = (
-            result
-            if region.paste_mask is None or not conditions.composited
-            else blended(colours, result, region.paste_mask)
+            result if mask is None or not conditions.composited else blended(colours, result, mask)
         )
-        if below.shape[2] == 4 and region.paste_mask is not None and _adds(conditions):
-            picture[window][..., 3] = np.maximum(below[..., 3], region.paste_mask)
     return resized(framed(picture, conditions.square), conditions.size)
 
 

@@ -29,3 +29,22 @@ def blended(picture: Pixels, patch: Pixels, mask: Pixels) -> Pixels:
     mixed = below + mask[..., np.newaxis] / np.float32(255) * (above - below)
     result: Pixels = np.rint(mixed).astype(np.uint8)
     return result
+
+
+def laid_over(below: Pixels, above: Pixels) -> tuple[Pixels, Pixels]:
+    """Lay one transparency over another (Porter and Duff, 1984, "over").
+
+    What is see-through below has no colour to mix with: its hidden one, often black, would show
+    as a dark seam around what is laid over it.
+
+    Args:
+        below: alpha of the picture, uint8 [height, width], 255 = opaque.
+        above: alpha of the patch, of the same shape.
+
+    Returns:
+        The alpha of both together, and the patch's part of their colour for `blended`.
+    """
+    own = above.astype(np.float32)
+    both = own + below * (1 - own / np.float32(255))
+    part = 255 * own / np.maximum(both, 1)
+    return np.rint(both).astype(np.uint8), np.rint(part).astype(np.uint8)

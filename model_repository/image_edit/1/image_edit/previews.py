@@ -9,6 +9,7 @@ from PIL import Image
 from image_edit.conditions import Box, Conditions, Pixels, Region
 from image_edit.output import framed
 from image_edit.paste import blended, resized
+from model_kit.pictures import Picture
 
 # Fast rather than small: a preview is looked at for the length of one step.
 WEBP_METHOD = 0
@@ -32,7 +33,10 @@ class Previews:
             scale = min(1.0, longest / max(width, height))
         self._scale = scale
         size = self._small(width), self._small(height)
-        self._picture = resized(conditions.picture, size)[..., :3]
+        small = resized(conditions.picture, size)
+        alpha = small[..., 3] if small.shape[2] == 4 else None
+        # A preview is tagged with nothing, and opaque.
+        self._picture = Picture(small[..., :3], alpha, conditions.profile).shown()
 
     def draw(self, predicted: Sequence[Pixels]) -> bytes:
         """Draw one step.

@@ -110,7 +110,8 @@ def _number(tensors: Tensors, name: str, low: Number, high: Number) -> Number | 
     value: Number = tensors[name][0]
     if not low <= value <= high:  # also true of NaN
         raise invalid(name, f"must be {low} to {high}, not {value}")
-    return value
+    # To the digits that FP32 holds, so that the report says 4.1 and not 4.099999904632568.
+    return round(value, 6)
 
 
 def _flag(tensors: Tensors, name: str, default: bool) -> bool:

@@ -106,6 +106,42 @@ def test_a_whole_number_may_be_written_with_a_point(field: str) -> None:
             parse(**{field: value})
 
 
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({}, []),
+        ({"conditional_images": ["m", "x"]}, []),
+        ({"task_type": "white-balance", "conditional_images": None}, []),
+        ({"task_type": "white-balance", "conditional_images": []}, []),
+        ({"task_type": "white-balance"}, ["conditional_images"]),
+        (
+            {"task_type": "white-balance", "reference_image": "r"},
+            ["conditional_images", "reference_image"],
+        ),
+        ({"task_type": "removal", "reference_image": "r"}, ["reference_image"]),
+        (
+            {"task_type": "removal", "reference_image": "r", "reference_mask_R": "m"},
+            ["reference_image"],
+        ),
+        ({"task_type": None, "reference_image": "r", "conditional_images": ["m", "x"]}, []),
+        ({"task_type": None, "reference_image": "r", "reference_mask_R": "m"}, []),
+        (
+            {
+                "task_type": "insertion",
+                "reference_image": "r",
+                "reference_mask_R": "m",
+                "conditional_images": ["m", "x"],
+            },
+            ["conditional_images"],
+        ),
+    ],
+)
+def test_a_picture_that_the_task_has_no_use_for_is_named(
+    fields: dict[str, Any], named: list[str]
+) -> None:
+    assert [each.partition(":")[0] for each in parse(**fields).warnings] == named
+
+
 def test_unknown_fields_are_ignored() -> None:
     request = parse(mask_image="legacy", enable_debug=True, refine_mask_with_birefnet=True)
     assert "mask_image" not in request.model_dump()
