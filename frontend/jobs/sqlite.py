@@ -33,6 +33,9 @@ _SETTINGS = (
     "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
     "PRAGMA foreign_keys = ON",
+    # Debian's SQLite writes zeros over all that is deleted: over 16 results of 20 MB for 2.8 s, in
+    # which nobody else writes.
+    "PRAGMA secure_delete = FAST",
 )
 
 

@@ -193,6 +193,19 @@ async def test_the_file_shrinks_once_its_jobs_have_expired(
     assert finished["bytes"] == 0
 
 
+async def test_to_delete_a_result_is_not_to_write_it_once_more(
+    driver: SqliteDriver, tmp_path: Path
+) -> None:
+    store = SqlStore(driver, Bounds(10**8, 10), ttl_s=0)
+    await created(store)
+    assert await done(store, await claimed(store), EditResult(bytes(8 * 10**6), b"{}"))
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    await driver.write(transactions.forget(["a"]))
+    assert (tmp_path / "jobs.db-wal").stat().st_size < 10**6
+
+
 async def test_what_was_put_for_a_job_that_never_came_is_swept(
     driver: SqliteDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
