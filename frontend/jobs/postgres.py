@@ -112,9 +112,8 @@ class PostgresDriver:
         """Return infinity: a client does not learn how much room a server's disk has."""
         return math.inf
 
-    async def shrink(self) -> bool:
+    async def shrink(self, *, freed: bool) -> None:
         """Leave the space to autovacuum."""
-        return False
 
     async def close(self) -> None:
         """Finish what was begun, and let the connections go."""

@@ -55,6 +55,7 @@ class SqliteDriver:
     def __init__(self, path: Path) -> None:
         self._texts = statements.texts()
         self._closed = False
+        self._may_shrink = False
         self._path = path
         # Of this process's two writers. SQLite itself lets one look now and then whether the other
         # is at it: behind a slow disk it would find no gap until its time is over.
@@ -96,8 +97,11 @@ class SqliteDriver:
         """Call `heard` with the topics of what other processes write."""
         self._ear.start(asyncio.get_running_loop(), heard, followed)
 
-    async def shrink(self) -> bool:
+    async def shrink(self, *, freed: bool) -> None:
         """Give some of the file's free pages back to the file system."""
+        self._may_shrink |= freed
+        if not self._may_shrink:
+            return
 
         def vacuum() -> bool:
             connection = self._parts.connection
@@ -107,10 +111,10 @@ class SqliteDriver:
             (left,) = connection.execute("PRAGMA freelist_count").fetchone()
             return bool(left)
 
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._parts.work, vacuum)
-        except sqlite3.Error:
-            return True  # another time
+        with contextlib.suppress(sqlite3.Error):  # another time
+            self._may_shrink = await asyncio.get_running_loop().run_in_executor(
+                self._parts.work, vacuum
+            )
 
     async def close(self) -> None:
         """Finish what was begun, and close the file."""

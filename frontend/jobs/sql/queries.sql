@@ -217,11 +217,13 @@ DELETE FROM blobs WHERE task_id = $1 AND name <> 'original' AND name NOT LIKE $2
 -- name: delete_results
 DELETE FROM blobs WHERE task_id = $1 AND name LIKE $2
 
--- name: orphans
-SELECT DISTINCT b.task_id FROM blobs b
-WHERE b.part = 0 AND b.put_at < store_now() - $1 AND b.put_at >= store_now() - $3
-  AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = b.task_id)
-LIMIT $2
+-- name: old_blobs
+SELECT b.put_at, b.task_id AS id, b.name,
+  NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = b.task_id) AS lost
+FROM blobs b
+WHERE b.part = 0 AND b.put_at >= $1 AND (b.put_at, b.task_id, b.name) > ($1, $2, $3)
+  AND b.put_at < $4
+ORDER BY b.put_at, b.task_id, b.name LIMIT $5
 
 -- name: picture
 SELECT text_digest, blob, bytes, used_at < store_now() - $3 AS due
@@ -266,8 +268,10 @@ SELECT data FROM picture_parts WHERE blob = $1 AND part = $2
 -- name: delete_picture_parts
 DELETE FROM picture_parts WHERE blob = $1
 
--- name: picture_orphans
-SELECT b.blob FROM picture_parts b
-WHERE b.part = 0 AND b.put_at < store_now() - $1
-  AND NOT EXISTS (SELECT 1 FROM pictures p WHERE p.blob = b.blob)
-LIMIT $2
+-- name: old_picture_parts
+SELECT b.put_at, b.blob AS id, '' AS name,
+  NOT EXISTS (SELECT 1 FROM pictures p WHERE p.blob = b.blob) AS lost
+FROM picture_parts b
+WHERE b.part = 0 AND b.put_at >= $1 AND (b.put_at, b.blob, '') > ($1, $2, $3)
+  AND b.put_at < $4
+ORDER BY b.put_at, b.blob LIMIT $5

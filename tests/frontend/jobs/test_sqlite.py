@@ -15,7 +15,7 @@ import pytest
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
 from frontend.errors import JobNotFoundError, StoreAwayError, UnavailableError
-from frontend.jobs import sql_store, sqlite, transactions
+from frontend.jobs import sqlite, sweeping, transactions
 from frontend.jobs.blobs import DISK_RESERVE
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
@@ -105,7 +105,7 @@ async def test_a_part_waits_for_a_slow_row_and_needs_no_luck(driver: SqliteDrive
 async def test_what_a_job_costs_does_not_grow_with_the_finished_ones(
     driver: SqliteDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_store, "ORPHANS_EACH_S", 0.0)
+    monkeypatch.setattr(sweeping, "ORPHANS_EACH_S", 0.0)
     store = SqlStore(driver, Bounds(10**9, 100), 10**6)
     worked = itertools.count()
     for lane in (driver._rows, driver._parts, driver._reads):
@@ -213,9 +213,9 @@ async def test_what_was_put_for_a_job_that_never_came_is_swept(
     await driver.write_part(rows("put_part", "lost", "original", 0, b"picture"))
     await store.sweep()
     assert len(await driver.read(rows("parts", "lost", "original"))) == 1
-    monkeypatch.setattr(transactions, "ORPHAN_S", -1)
-    monkeypatch.setattr(sql_store, "ORPHANS_EACH_S", 0.0)
-    store._orphans_sought_at = -math.inf  # as if it had not looked for any yet
+    monkeypatch.setattr(sweeping, "ORPHAN_S", -1)
+    monkeypatch.setattr(sweeping, "ORPHANS_EACH_S", 0.0)
+    store._orphans._due = -math.inf  # as if it had not looked for any yet
     await created(store)
     await store.sweep()
     assert await driver.read(rows("parts", "lost", "original")) == []
