@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from frontend.launcher.errors import LaunchError
+from model_kit import children
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBPYTHON = f"libpython{PYTHON}.so.1.0"
@@ -63,9 +64,7 @@ def environment() -> dict[str, str]:
     Python that has its own (pyenv, conda, uv) must get exactly that one, Debian's finds the
     system's without help.
     """
-    variables = dict(os.environ)
-    # A password of the database is none of Triton's, which anybody's gRPC may reach.
-    variables.pop("ARTMANCER_STORE_URL", None)
+    variables = children.environment()
     variables["PATH"] = os.pathsep.join(
         [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     )

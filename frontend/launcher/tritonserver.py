@@ -164,7 +164,6 @@ def _environment(settings: Settings) -> dict[str, str]:
     variables = installation.environment()
     if settings.loading_file is not None:
         variables["ARTMANCER_LOADING_FILE"] = str(settings.loading_file.resolve())
-    variables.pop(INTERNAL_KEY, None)
     if not settings.triton_unrestricted:
         variables[INTERNAL_KEY] = secrets.token_hex(_KEY_BYTES)
     return variables
