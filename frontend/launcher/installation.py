@@ -16,6 +16,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+from frontend.launcher import leftovers
 from frontend.launcher.errors import LaunchError
 from model_kit import children
 
@@ -130,11 +131,17 @@ def backends() -> Path:
 
 
 def log_file(grpc_port: int) -> Path:
-    """Return the log of the tritonserver on this port, and delete all but the latest few logs."""
+    """Return the log of the tritonserver on this port, and delete all but the latest few logs.
+
+    Those of servers that run stay, however long they have written nothing.
+    """
     folder = cache_folder()
+    used = leftovers.logs_in_use()
     logs = sorted(folder.glob("triton-*.log*"), key=_changed_at)
     for path in logs[:-_LOGS_KEPT]:
-        path.unlink(missing_ok=True)
+        # The guard has renamed what it wrote first.
+        if path.with_name(path.name.removesuffix(".1")) not in used:
+            path.unlink(missing_ok=True)
     return folder / f"triton-{grpc_port}.log"
 
 

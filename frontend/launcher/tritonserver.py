@@ -62,7 +62,7 @@ class TritonServer:
         self._guard = subprocess.Popen(
             [
                 *(sys.executable, "-m", leftovers.GUARD_MODULE),
-                *("--log", self._log, "--grace", str(self._stop_timeout_s)),
+                *(leftovers.LOG_OPTION, self._log, "--grace", str(self._stop_timeout_s)),
                 *_command(settings),
             ],
             env=_environment(settings),
