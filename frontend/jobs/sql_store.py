@@ -251,7 +251,7 @@ class SqlStore:
 
     async def reap(self) -> list[str]:
         """See JobStore."""
-        if not await self._driver.read(rows("overdue")):
+        if not await self._driver.read(rows("overdue", transactions.LONGEST_LEASE_S)):
             return []
         return await self._write(transactions.reap(LOST_TEXT), _freed)
 

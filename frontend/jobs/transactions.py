@@ -51,6 +51,8 @@ EVENT_BYTES = 1024
 FORGET_AT_ONCE = 16
 """Jobs in one transaction, so that others wait for it no longer than for their own."""
 STALE_CANCEL_S = 2.0
+LONGEST_LEASE_S = 120.0
+"""A lease that ends later than this was given before the clock was set back."""
 FORGET_WORKER_S = 60.0
 NO_NUMBER = 2**62
 
@@ -428,7 +430,7 @@ def now() -> Steps[float]:
 def reap(error: str) -> Steps[list[str]]:
     """Let the jobs wait again whose leases are over; `error` ends those that may not."""
     yield from rows("lock")
-    found = yield from rows("free_overdue")
+    found = yield from rows("free_overdue", LONGEST_LEASE_S)
     for each in found:
         yield from _begin_anew(each["task_id"], error)
     return [each["task_id"] for each in found]
