@@ -78,11 +78,11 @@ class Driver(Protocol):
     def read(self, steps: Steps[T]) -> asyncio.Future[T]:
         """Run a transaction that only reads."""
 
-    def listen(self, heard: Callable[[str], None], followed: Callable[[], bool]) -> None:
+    def listen(self, heard: Callable[[str], None], busy: Callable[[], bool]) -> None:
         """Call `heard` with the topics of what other processes write.
 
-        Where that takes looking for it, it is looked for more often while `followed` says that
-        somebody follows a job.
+        Where that takes looking for it, it is looked for more often while `busy` says that somebody
+        follows or runs a job.
 
         That is a hint: it may be lost, doubled or early.
         """

@@ -102,7 +102,7 @@ class PostgresDriver:
     def listen(
         self,
         heard: Callable[[str], None],
-        followed: Callable[[], bool],  # noqa: ARG002 (nothing has to be looked for)
+        busy: Callable[[], bool],  # noqa: ARG002 (nothing has to be looked for)
     ) -> None:
         """Call `heard` with the topics of what other processes write."""
         assert self._ear is None, "nobody would stop the first one's task"

@@ -59,10 +59,11 @@ class SqlStore:
         # Reads that have begun, by job and number.
         self._reading: dict[str, dict[int, asyncio.Future[tuple[list[Entry], bool]]]] = {}
         self._followers = 0
+        self._holds = False
         self._hearers: dict[str, Callable[[str], None]] = {}
         self._orphans = Orphans(driver, "old_blobs")
         self._closing = False
-        driver.listen(self._wake, lambda: self._followers > 0)
+        driver.listen(self._wake, lambda: self._followers > 0 or self._holds)
 
     @property
     def driver(self) -> Driver:
@@ -195,10 +196,12 @@ class SqlStore:
 
     async def claim(self, worker: str, task_types: Collection[str], lease_s: float) -> Claim | None:
         """See JobStore."""
-        return await self._write(
+        claim = await self._write(
             transactions.claim(worker, task_types, lease_s),
             lambda claim: (_CHANGES,) if claim else (),
         )
+        self._holds |= claim is not None
+        return claim
 
     async def params(self, job_id: str) -> EditParams:
         """See JobStore."""
@@ -240,6 +243,7 @@ class SqlStore:
 
     async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[Held]:
         """See JobStore."""
+        self._holds = bool(claims)
         # Every second of an idle server, too.
         return await self._write(transactions.renew(claims, lease_s)) if claims else []
 

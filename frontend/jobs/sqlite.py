@@ -93,9 +93,9 @@ class SqliteDriver:
         """Return how many bytes the file's disk has left."""
         return (await asyncio.to_thread(shutil.disk_usage, self._path.parent)).free
 
-    def listen(self, heard: Callable[[str], None], followed: Callable[[], bool]) -> None:
+    def listen(self, heard: Callable[[str], None], busy: Callable[[], bool]) -> None:
         """Call `heard` with the topics of what other processes write."""
-        self._ear.start(asyncio.get_running_loop(), heard, followed)
+        self._ear.start(asyncio.get_running_loop(), heard, busy)
 
     async def shrink(self, *, freed: bool) -> None:
         """Give some of the file's free pages back to the file system."""

@@ -25,7 +25,7 @@ from tests.fakes.owners import owner
 from tests.frontend.jobs.samples import claimed, created, done, original
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from frontend.jobs.statements import Steps
@@ -191,6 +191,29 @@ async def test_the_file_shrinks_once_its_jobs_have_expired(
     finished = await driver.read(row("finished_bytes"))
     assert finished is not None
     assert finished["bytes"] == 0
+
+
+async def test_it_listens_more_often_while_somebody_follows_or_runs_a_job(
+    driver: SqliteDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Callable[[], bool]] = []
+    monkeypatch.setattr(driver, "listen", lambda _, busy: given.append(busy))
+    store = SqlStore(driver, Bounds(10**7, 10), 60)
+    [busy] = given
+    with store.work(), store.changes(), store.cancels():
+        await created(store)
+        assert not busy()
+        claim = await claimed(store)
+        assert busy()
+        await store.renew([claim], 60)
+        assert busy()
+        following = asyncio.create_task(store.read("a", after=1, wait_s=60))
+        await asyncio.sleep(0)
+        await store.renew([], 60)
+        assert busy()
+        assert await done(store, claim)
+        await following
+        assert not busy()
 
 
 async def test_to_delete_a_result_is_not_to_write_it_once_more(
