@@ -307,15 +307,25 @@ async def expiry(path: Path) -> list[dict[str, Any]]:
     driver = SqliteDriver(path)
     # None is kept for longer than a moment.
     store = SqlStore(driver, BOUNDS, ttl_s=0.001)
-    await store.sweep()
-    await note("a sweep has forgotten them")
-    sweeps = 1
-    while await driver.shrink():
-        sweeps += 1
-    await note(f"{sweeps} more sweeps have shrunk the file")
+    forgetting = shrinking = 0
+    while await store.newest(OWNER.name, 1):
+        await store.sweep()
+        forgetting += 1
+    await note(f"{forgetting} sweeps have forgotten them")
+    while free_pages(path):
+        await store.sweep()
+        shrinking += 1
+    await note(f"{shrinking} more have shrunk the file")
     await store.close()
     await note("the server has stopped")
     return moments
+
+
+def free_pages(path: Path) -> int:
+    """Return how many pages of an SQLite file hold nothing."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (count,) = connection.execute("PRAGMA freelist_count").fetchone()
+    return int(count)
 
 
 def megabytes(path: Path) -> float:

@@ -16,7 +16,7 @@ from frontend.http.app import create_app
 from frontend.http.connections import Connections, raise_file_limit
 from frontend.jobs import places
 from frontend.jobs.driver import StoreRefusedError
-from frontend.keys import Keys, KeysError
+from frontend.keys import KeysError
 from frontend.launcher import installation
 from frontend.launcher.errors import LaunchError
 from frontend.launcher.supervisor import Supervisor
@@ -70,15 +70,19 @@ def running(settings: Settings) -> Iterator[Serving]:
         asyncio.run(places.try_out(settings))
     except StoreRefusedError as error:
         raise LaunchError(str(error)) from error
+    _check_door(settings)
     with contextlib.ExitStack() as stack:
-        _check_door(settings)
         listener = stack.enter_context(_bind(settings.host, settings.port))
-        triton = None
-        if settings.dispatches and not settings.triton_url:
+        launches = settings.dispatches and not settings.triton_url
+        if launches:
             own = installation.loading_file(settings.triton_grpc_port)
             settings = settings.model_copy(update={"loading_file": settings.loading_file or own})
-            triton = stack.enter_context(Supervisor(settings))
-        server = _Server(server_config(create_app(settings), settings))
+        try:
+            app = create_app(settings)  # before the models are loaded, which takes minutes
+        except KeysError as error:
+            raise LaunchError(f"ARTMANCER_KEYS_FILE: {error}") from error
+        triton = stack.enter_context(Supervisor(settings)) if launches else None
+        server = _Server(server_config(app, settings))
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True
         )
@@ -122,15 +126,10 @@ class _Server(uvicorn.Server):
 
 
 def _check_door(settings: Settings) -> None:
-    """Refuse to serve everybody by mistake, or with a keys file that cannot be used."""
-    if not settings.serves:
-        return  # it has no work to give to anybody
-    if settings.keys_file is not None:
-        try:
-            Keys(settings.keys_file)
-        except KeysError as error:
-            raise LaunchError(f"ARTMANCER_KEYS_FILE: {error}") from error
-    elif settings.reached_from_outside and not settings.allow_anonymous:
+    """Refuse to serve everybody by mistake."""
+    if not settings.serves or settings.keys_file is not None:
+        return  # it has no work to give to anybody, or only to those with a key
+    if settings.reached_from_outside and not settings.allow_anonymous:
         where = (
             f"ARTMANCER_PUBLISHED_AT={settings.published_at}"
             if settings.published_at

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from model_kit import children
 from model_kit.collector import making_what_stays
 
 if TYPE_CHECKING:
@@ -276,8 +277,7 @@ class Sandbox:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env={
-                    # Without the program's own: a password of its database is none of a parser's.
-                    **{name: os.environ[name] for name in os.environ if not _is_own(name)},
+                    **children.environment(),
                     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                     # A thread for each core would not survive the fork.
                     "OPENBLAS_NUM_THREADS": "1",
@@ -317,10 +317,6 @@ def shared(module: str) -> Sandbox:
     sandbox = Sandbox(module)
     atexit.register(sandbox.close)
     return sandbox
-
-
-def _is_own(variable: str) -> bool:
-    return variable.startswith("ARTMANCER_")
 
 
 def _python() -> str:

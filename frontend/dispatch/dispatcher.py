@@ -271,7 +271,9 @@ class Dispatcher:
             if starting := self._clock() - started_at < LEASE_S:
                 with rounds.one(), _store_may_be_away():
                     await self._take_back()
-            await set_within(self._cancels, LOOK_BACK_S if starting else RENEWAL_S)
+            hinted = await set_within(self._cancels, LOOK_BACK_S if starting else RENEWAL_S)
+            if starting and not hinted and self._clock() - renewed_at < RENEWAL_S:
+                continue
             self._cancels.clear()
             running = [job for job in self._lanes.running.values() if not job.lost]
             with rounds.one():

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.cors import CORSMiddleware
 
 from frontend import logs, memory
 from frontend.dispatch.dispatcher import LEASE_S, Dispatcher
@@ -15,6 +14,7 @@ from frontend.http import answers
 from frontend.http.access import Access
 from frontend.http.answer_limit import AnswerLimit
 from frontend.http.body_limit import BodyLimit
+from frontend.http.cors import Cors
 from frontend.http.crashes import CrashAnswer
 from frontend.http.dependencies import AppServices
 from frontend.http.displays import Displays
@@ -116,7 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(HeadAsGet)
     app.add_middleware(CrashAnswer, refusals=app.state.refusals)
     app.add_middleware(
-        CORSMiddleware,
+        Cors,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "HEAD", "POST"],
         allow_headers=["*"],

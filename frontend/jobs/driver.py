@@ -78,11 +78,11 @@ class Driver(Protocol):
     def read(self, steps: Steps[T]) -> asyncio.Future[T]:
         """Run a transaction that only reads."""
 
-    def listen(self, heard: Callable[[str], None], followed: Callable[[], bool]) -> None:
+    def listen(self, heard: Callable[[str], None], busy: Callable[[], bool]) -> None:
         """Call `heard` with the topics of what other processes write.
 
-        Where that takes looking for it, it is looked for more often while `followed` says that
-        somebody follows a job.
+        Where that takes looking for it, it is looked for more often while `busy` says that somebody
+        follows or runs a job.
 
         That is a hint: it may be lost, doubled or early.
         """
@@ -90,10 +90,11 @@ class Driver(Protocol):
     async def free_bytes(self) -> float:
         """Return how many bytes the database may still grow by; infinity if nobody can tell."""
 
-    async def shrink(self) -> bool:
-        """Give back some of the space of what was deleted; return whether there is more.
+    async def shrink(self, *, freed: bool) -> None:
+        """Give back some of the space of what was deleted.
 
-        So much at once that others wait for it no longer than for their own.
+        So much at once that others wait for it no longer than for their own. Nothing is done once
+        all is given back, until something is `freed`: what was deleted since the last call.
         """
 
     async def close(self) -> None:

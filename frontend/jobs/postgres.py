@@ -102,7 +102,7 @@ class PostgresDriver:
     def listen(
         self,
         heard: Callable[[str], None],
-        followed: Callable[[], bool],  # noqa: ARG002 (nothing has to be looked for)
+        busy: Callable[[], bool],  # noqa: ARG002 (nothing has to be looked for)
     ) -> None:
         """Call `heard` with the topics of what other processes write."""
         assert self._ear is None, "nobody would stop the first one's task"
@@ -112,9 +112,8 @@ class PostgresDriver:
         """Return infinity: a client does not learn how much room a server's disk has."""
         return math.inf
 
-    async def shrink(self) -> bool:
+    async def shrink(self, *, freed: bool) -> None:
         """Leave the space to autovacuum."""
-        return False
 
     async def close(self) -> None:
         """Finish what was begun, and let the connections go."""

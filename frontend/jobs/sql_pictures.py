@@ -11,7 +11,8 @@ from frontend.domain.masks import Picture
 from frontend.errors import ServingError
 from frontend.jobs.blobs import PART_BYTES, check_disk, parts
 from frontend.jobs.statements import row, rows
-from frontend.jobs.transactions import FORGET_AT_ONCE, ORPHAN_S
+from frontend.jobs.sweeping import Orphans, Piece, sweep
+from frontend.jobs.transactions import FORGET_AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +43,7 @@ class SqlPictures:
         self.note_s = ttl_s / 10
         """A use is noted again only after so many seconds."""
         self._kept_s = ttl_s + self.note_s
-        self._free_space = False
+        self._orphans = Orphans(driver, "old_picture_parts")
 
     async def use(self, owner: str, image_id: str) -> bool:
         """Note a use of a picture; return whether it is there."""
@@ -90,8 +91,10 @@ class SqlPictures:
             blob: what `write` returned.
         """
         if self._fits(picture):
-            steps = _add(owner, picture, blob, self._max_bytes)
-            await asyncio.shield(self._driver.write(steps))
+            added = False
+            while not added:
+                steps = _add(owner, picture, blob, self._max_bytes)
+                added = await asyncio.shield(self._driver.write(steps))
 
     async def drop(self, blob: str) -> None:
         """Delete what was written for a picture that is not to be kept."""
@@ -100,17 +103,21 @@ class SqlPictures:
 
     async def sweep(self) -> None:
         """Forget what has expired, and what was written for pictures that never came."""
-        gone = self._free_space
-        while found := await self._driver.read(
-            rows("expired_pictures", self._kept_s, FORGET_AT_ONCE)
-        ):
-            gone = True
+        expired_gone = await sweep(self._forget_expired)
+        orphans_gone = await sweep(self._forget_orphans)
+        await self._driver.shrink(freed=expired_gone or orphans_gone)
+
+    async def _forget_expired(self) -> Piece:
+        found = await self._driver.read(rows("expired_pictures", self._kept_s, FORGET_AT_ONCE))
+        if found:
             await self._driver.write(_forget(found))
-        while found := await self._driver.read(rows("picture_orphans", ORPHAN_S, FORGET_AT_ONCE)):
-            gone = True
-            await self._driver.write(_delete_parts([each["blob"] for each in found]))
-        if gone:
-            self._free_space = await self._driver.shrink()
+        return Piece(bool(found), len(found) == FORGET_AT_ONCE)
+
+    async def _forget_orphans(self) -> Piece:
+        lost, more = await self._orphans.look()
+        if lost:
+            await self._driver.write(_delete_parts(lost))
+        return Piece(bool(lost), more)
 
     def _row(self, owner: str, image_id: str) -> Steps[Row | None]:
         return row("picture", owner, image_id, self.note_s, self._kept_s)
@@ -128,12 +135,13 @@ def _use(owner: str, image_id: str) -> Steps[bool]:
     return (yield from row("use_picture", owner, image_id)) is not None
 
 
-def _add(owner: str, picture: Picture, blob: str, max_bytes: int) -> Steps[None]:
+def _add(owner: str, picture: Picture, blob: str, max_bytes: int) -> Steps[bool]:
+    """Add a picture; return False if more than a few others have to go first: then begin anew."""
     if (yield from _use(owner, picture.image_id)):
         yield from _delete_parts([blob])
-        return
+        return True
     size = _size(picture)
-    while True:
+    for _ in range(FORGET_AT_ONCE):
         held = yield from row("picture_bytes")
         assert held is not None
         if held["bytes"] + size <= max_bytes:
@@ -143,8 +151,11 @@ def _add(owner: str, picture: Picture, blob: str, max_bytes: int) -> Steps[None]
         oldest = yield from row("oldest_picture_of", largest["owner"])
         assert oldest is not None, "it has pictures"
         yield from _delete(largest["owner"], oldest["image_id"])
+    else:
+        return False
     yield from rows("add_picture", owner, picture.image_id, picture.text_digest, blob, size)
     yield from rows("count_picture", owner, size)
+    return True
 
 
 def _forget(expired: Sequence[Row]) -> Steps[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from frontend.domain.jobs import JobStatus
@@ -19,6 +18,7 @@ from frontend.jobs.blobs import PART_BYTES, check_disk, parts
 from frontend.jobs.driver import no_topics
 from frontend.jobs.records import params_of, pictures_of
 from frontend.jobs.statements import rows
+from frontend.jobs.sweeping import Orphans, Piece, sweep
 from frontend.waiting import set_within
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ORPHANS_EACH_S = 60.0
-"""So often it is looked for blobs whose jobs never came."""
 LOOK_S = 1.0
 """Who waits looks so often at what another process may have written."""
 LOST_TEXT = "500: what ran the job was lost, and it is not begun anew"
@@ -61,11 +59,11 @@ class SqlStore:
         # Reads that have begun, by job and number.
         self._reading: dict[str, dict[int, asyncio.Future[tuple[list[Entry], bool]]]] = {}
         self._followers = 0
+        self._holds = False
         self._hearers: dict[str, Callable[[str], None]] = {}
-        self._orphans_sought_at = -math.inf
-        self._free_space = False
+        self._orphans = Orphans(driver, "old_blobs")
         self._closing = False
-        driver.listen(self._wake, lambda: self._followers > 0)
+        driver.listen(self._wake, lambda: self._followers > 0 or self._holds)
 
     @property
     def driver(self) -> Driver:
@@ -87,8 +85,9 @@ class SqlStore:
         for name, data in pictures.items():
             await self._put(job.job_id, f"input/{name}", data)
         try:
-            steps = transactions.create(job, self._bounds, size)
-            created = await self._write(steps, _always(_WORK, _CHANGES))
+            created = await self._write_with_space(
+                lambda: transactions.create(job, self._bounds, size), _always(_WORK, _CHANGES)
+            )
         except StoreAwayError:
             raise  # the row may be there; if it is not, a sweep takes the pictures
         except ServingError:
@@ -197,10 +196,12 @@ class SqlStore:
 
     async def claim(self, worker: str, task_types: Collection[str], lease_s: float) -> Claim | None:
         """See JobStore."""
-        return await self._write(
+        claim = await self._write(
             transactions.claim(worker, task_types, lease_s),
             lambda claim: (_CHANGES,) if claim else (),
         )
+        self._holds |= claim is not None
+        return claim
 
     async def params(self, job_id: str) -> EditParams:
         """See JobStore."""
@@ -211,21 +212,24 @@ class SqlStore:
 
     async def append(self, claim: Claim, seq: int, event: JobEvent) -> bool:
         """See JobStore."""
-        steps = transactions.append(claim, seq, event, self._bounds)
-        return await self._write(steps, _always(claim.job_id))
+        return await self._write_with_space(
+            lambda: transactions.append(claim, seq, event, self._bounds), _always(claim.job_id)
+        )
 
     async def end(
         self, claim: Claim, seq: int, event: JobEvent, result: EditResult | None = None
     ) -> bool:
         """See JobStore."""
         size = len(result.image) + len(result.info) if result else 0
-        if result is not None:
-            await self._put(claim.job_id, f"{claim.attempt}/image", result.image)
-            await self._put(claim.job_id, f"{claim.attempt}/info", result.info)
-        steps = transactions.end(claim, seq, event, size, self._bounds)
         ended = False
         try:
-            ended = await self._write(steps, _always(claim.job_id, _WORK, _CHANGES))
+            if result is not None:
+                await self._put(claim.job_id, f"{claim.attempt}/image", result.image)
+                await self._put(claim.job_id, f"{claim.attempt}/info", result.info)
+            ended = await self._write_with_space(
+                lambda: transactions.end(claim, seq, event, size, self._bounds),
+                _always(claim.job_id, _WORK, _CHANGES),
+            )
         finally:
             if result is not None and not ended:
                 with contextlib.suppress(ServingError):
@@ -239,6 +243,7 @@ class SqlStore:
 
     async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[Held]:
         """See JobStore."""
+        self._holds = bool(claims)
         # Every second of an idle server, too.
         return await self._write(transactions.renew(claims, lease_s)) if claims else []
 
@@ -250,7 +255,7 @@ class SqlStore:
 
     async def reap(self) -> list[str]:
         """See JobStore."""
-        if not await self._driver.read(rows("overdue")):
+        if not await self._driver.read(rows("overdue", transactions.LONGEST_LEASE_S)):
             return []
         return await self._write(transactions.reap(LOST_TEXT), _freed)
 
@@ -259,18 +264,20 @@ class SqlStore:
         for job_id in await self._driver.read(transactions.stale_cancels()):
             with contextlib.suppress(JobNotFoundError):
                 await self.end_waiting(job_id, JobStatus.CANCELLED, rules.CANCELLED_TEXT)
-        gone = self._free_space
-        while found := await self._driver.read(transactions.expired(self._ttl_s)):
-            gone = True
+        expired_gone = await sweep(self._forget_expired)
+        orphans_gone = await sweep(self._forget_orphans)
+        await self._driver.shrink(freed=expired_gone or orphans_gone)
+
+    async def _forget_expired(self) -> Piece:
+        if found := await self._driver.read(transactions.expired(self._ttl_s)):
             await self._write(transactions.forget(found), _always(*found))
-        now = asyncio.get_running_loop().time()
-        if (since_s := now - self._orphans_sought_at) >= ORPHANS_EACH_S:
-            while found := await self._driver.read(transactions.orphans(since_s)):
-                gone = True
-                await self._write(transactions.forget(found))
-            self._orphans_sought_at = now
-        if gone:
-            self._free_space = await self._driver.shrink()
+        return Piece(bool(found), len(found) == transactions.FORGET_AT_ONCE)
+
+    async def _forget_orphans(self) -> Piece:
+        lost, more = await self._orphans.look()
+        if lost:
+            await self._write(transactions.forget(lost))
+        return Piece(bool(lost), more)
 
     def work(self) -> AbstractContextManager[asyncio.Event]:
         """See JobStore."""
@@ -332,6 +339,14 @@ class SqlStore:
         future.add_done_callback(wake)
         # It goes on without its caller, and must wake whom it concerns.
         return await asyncio.shield(future)
+
+    async def _write_with_space(
+        self, steps: Callable[[], Steps[T | None]], topics: Topics[T | None]
+    ) -> T:
+        """Run a transaction until it has made the space that it needs, see `make_space`."""
+        while (outcome := await self._write(steps(), topics)) is None:
+            pass
+        return outcome
 
     @contextlib.contextmanager
     def _listening(self, topic: str) -> Iterator[asyncio.Event]:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-FOLLOWED_S, IDLE_S = 0.01, 0.025
-"""It is listened so often while somebody follows a job, and else."""
+BUSY_S, IDLE_S = 0.01, 0.05
+"""It is listened so often while somebody follows or runs a job, and else."""
 KEPT = 1000
 """Topics in the table; who has not read so many has missed the rest."""
 _TABLE = """
@@ -65,18 +65,18 @@ class Ear:
         self,
         loop: asyncio.AbstractEventLoop,
         heard: Callable[[str], None],
-        followed: Callable[[], bool],
+        busy: Callable[[], bool],
     ) -> None:
         """Call `heard`, in its event loop, with each topic of other processes from now on.
 
         Args:
             loop: where.
             heard: what is called.
-            followed: whether somebody follows a job, called in any thread.
+            busy: whether somebody follows or runs a job, called in any thread.
         """
         assert self._thread is None, "nobody would join the first one's thread"
         self._thread = supervised_thread(
-            "store-ear", lambda: self._listen(loop, heard, followed), self._closing.is_set
+            "store-ear", lambda: self._listen(loop, heard, busy), self._closing.is_set
         )
         self._thread.start()
 
@@ -84,10 +84,10 @@ class Ear:
         self,
         loop: asyncio.AbstractEventLoop,
         heard: Callable[[str], None],
-        followed: Callable[[], bool],
+        busy: Callable[[], bool],
     ) -> None:
         version = None
-        while not self._closing.wait(FOLLOWED_S if followed() else IDLE_S):
+        while not self._closing.wait(BUSY_S if busy() else IDLE_S):
             topics: list[str] = []
             # What a broken file does not tell, its readers find when they look for themselves.
             with contextlib.suppress(sqlite3.Error):

@@ -51,9 +51,8 @@ EVENT_BYTES = 1024
 FORGET_AT_ONCE = 16
 """Jobs in one transaction, so that others wait for it no longer than for their own."""
 STALE_CANCEL_S = 2.0
-ORPHAN_S = 600.0
-ORPHAN_SLACK_S = 60.0
-"""By so much the database's clock may be set."""
+LONGEST_LEASE_S = 120.0
+"""A lease that ends later than this was given before the clock was set back."""
 FORGET_WORKER_S = 60.0
 NO_NUMBER = 2**62
 
@@ -124,13 +123,14 @@ def look(new: NewJob, bounds: Bounds, input_bytes: int) -> Steps[Created | None]
     return None
 
 
-def create(new: NewJob, bounds: Bounds, input_bytes: int) -> Steps[Created]:
-    """Add a job, whose pictures are there already; see JobStore."""
+def create(new: NewJob, bounds: Bounds, input_bytes: int) -> Steps[Created | None]:
+    """Add a job, whose pictures are there already; None: see `make_space`, and JobStore."""
     yield from rows("lock")
     if (before := (yield from look(new, bounds, input_bytes))) is not None:
         return before
     size = input_bytes + len(new.original) + EVENT_BYTES
-    yield from make_space(bounds, new.owner.name, size)
+    if not (yield from make_space(bounds, new.owner.name, size)):
+        return None
     added = yield from row(
         "insert_job",
         new.job_id,
@@ -335,11 +335,12 @@ def inputs(job_id: str) -> Steps[tuple[str, list[str]] | None]:
     return found["params"], picture_names(found["params"])
 
 
-def append(held: Claim, seq: int, event: JobEvent, bounds: Bounds) -> Steps[bool]:
-    """Add an event; see JobStore."""
+def append(held: Claim, seq: int, event: JobEvent, bounds: Bounds) -> Steps[bool | None]:
+    """Add an event; None: see `make_space`, and JobStore."""
     if event.preview:
         yield from rows("lock")
-        yield from make_space(bounds, held.owner, len(event.preview))
+        if not (yield from make_space(bounds, held.owner, len(event.preview))):
+            return None
     size = EVENT_BYTES + len(event.preview)
     fence = (held.job_id, held.worker, held.attempt)
     if (yield from row("append", *fence, seq, str(event.status), size)) is None:
@@ -348,13 +349,16 @@ def append(held: Claim, seq: int, event: JobEvent, bounds: Bounds) -> Steps[bool
     return True
 
 
-def end(held: Claim, seq: int, event: JobEvent, result: int, bounds: Bounds) -> Steps[bool]:
-    """Add the final event; the result of so many bytes is there already. See JobStore."""
+def end(held: Claim, seq: int, event: JobEvent, result: int, bounds: Bounds) -> Steps[bool | None]:
+    """Add the final event; the result of so many bytes is there already.
+
+    None: see `make_space`, and JobStore.
+    """
     yield from rows("lock")
     if event.status is not JobStatus.CANCELLED and (yield from _end_cancelled(held, seq)):
         return False
-    if result:
-        yield from make_space(bounds, held.owner, result)
+    if result and not (yield from make_space(bounds, held.owner, result)):
+        return None
     fence = (held.job_id, held.worker, held.attempt)
     size = EVENT_BYTES + len(event.preview) + result
     found = yield from row("end_held", *fence, seq, str(event.status), size)
@@ -426,7 +430,7 @@ def now() -> Steps[float]:
 def reap(error: str) -> Steps[list[str]]:
     """Let the jobs wait again whose leases are over; `error` ends those that may not."""
     yield from rows("lock")
-    found = yield from rows("free_overdue")
+    found = yield from rows("free_overdue", LONGEST_LEASE_S)
     for each in found:
         yield from _begin_anew(each["task_id"], error)
     return [each["task_id"] for each in found]
@@ -444,18 +448,6 @@ def expired(ttl_s: float) -> Steps[list[str]]:
     return [each["task_id"] for each in found]
 
 
-def orphans(since_s: float) -> Steps[list[str]]:
-    """Return ids under which there are blobs and no job.
-
-    Args:
-        since_s: seconds since they were last looked for. What was old enough then is not looked at
-            again, because there may be a million blobs; infinity: every blob is.
-    """
-    oldest_s = ORPHAN_S + since_s + ORPHAN_SLACK_S
-    found = yield from rows("orphans", ORPHAN_S, FORGET_AT_ONCE, oldest_s)
-    return [each["task_id"] for each in found]
-
-
 def forget(job_ids: Sequence[str]) -> Steps[None]:
     """Delete jobs that have ended, or what was put for jobs that never came."""
     yield from rows("lock")
@@ -466,10 +458,13 @@ def forget(job_ids: Sequence[str]) -> Steps[None]:
         yield from rows("delete_blobs", job_id)
 
 
-def make_space(bounds: Bounds, owner: str, size: int) -> Steps[None]:
-    """Forget finished jobs until so many bytes more of an owner fit.
+def make_space(bounds: Bounds, owner: str, size: int) -> Steps[bool]:
+    """Forget finished jobs until so many bytes more of an owner fit, a few at most.
 
     The owner of the most, these bytes included, loses the jobs that finished first.
+
+    Returns:
+        Whether they fit. If not, commit what was done and begin anew: the others have their turn.
 
     Raises:
         UnavailableError: they do not fit beside the unfinished jobs.
@@ -478,16 +473,17 @@ def make_space(bounds: Bounds, owner: str, size: int) -> Steps[None]:
     assert unfinished is not None
     if unfinished["bytes"] + size > bounds.bytes:
         raise UnavailableError("The server holds as many pictures as it may")
-    while True:
+    for _ in range(FORGET_AT_ONCE):
         finished = yield from row("finished_bytes")
         assert finished is not None
         if unfinished["bytes"] + finished["bytes"] + size <= bounds.bytes:
-            return
+            return True
         largest = yield from row("largest_owner", owner, size)
         assert largest is not None, "finished jobs hold bytes"
         first = yield from row("first_finished_of", largest["owner"])
         assert first is not None, "it has finished jobs"
         yield from forget([first["task_id"]])
+    return False
 
 
 def _count_finished(owner: str, size: int) -> Steps[None]:

@@ -43,7 +43,7 @@ def main() -> int:
         Its exit code; 128 + n where signal n ended it.
     """
     parser = argparse.ArgumentParser()
-    parser.add_argument("--log", required=True, help="file that takes tritonserver's output")
+    parser.add_argument(leftovers.LOG_OPTION, required=True, help="takes tritonserver's output")
     parser.add_argument("--grace", type=float, required=True, help="seconds SIGTERM may take")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()

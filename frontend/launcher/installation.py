@@ -16,7 +16,9 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+from frontend.launcher import leftovers
 from frontend.launcher.errors import LaunchError
+from model_kit import children
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBPYTHON = f"libpython{PYTHON}.so.1.0"
@@ -63,9 +65,7 @@ def environment() -> dict[str, str]:
     Python that has its own (pyenv, conda, uv) must get exactly that one, Debian's finds the
     system's without help.
     """
-    variables = dict(os.environ)
-    # A password of the database is none of Triton's, which anybody's gRPC may reach.
-    variables.pop("ARTMANCER_STORE_URL", None)
+    variables = children.environment()
     variables["PATH"] = os.pathsep.join(
         [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     )
@@ -131,11 +131,17 @@ def backends() -> Path:
 
 
 def log_file(grpc_port: int) -> Path:
-    """Return the log of the tritonserver on this port, and delete all but the latest few logs."""
+    """Return the log of the tritonserver on this port, and delete all but the latest few logs.
+
+    Those of servers that run stay, however long they have written nothing.
+    """
     folder = cache_folder()
+    used = leftovers.logs_in_use()
     logs = sorted(folder.glob("triton-*.log*"), key=_changed_at)
     for path in logs[:-_LOGS_KEPT]:
-        path.unlink(missing_ok=True)
+        # The guard has renamed what it wrote first.
+        if path.with_name(path.name.removesuffix(".1")) not in used:
+            path.unlink(missing_ok=True)
     return folder / f"triton-{grpc_port}.log"
 
 

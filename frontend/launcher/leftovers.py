@@ -8,12 +8,14 @@ holds the process id of the run's guard, and so shows whether the run still has 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from pathlib import Path
 
 import psutil
 
 GUARD_MODULE = "frontend.launcher.guard"
+LOG_OPTION = "--log"
 
 _SHARED_MEMORY = Path("/dev/shm")
 # Newer Tritons refuse to register a region of this name for a client: it would be their own.
@@ -62,6 +64,18 @@ def remove_stale() -> None:
     for guard_pid in owners:
         if not _is_guard(guard_pid):
             remove(guard_pid)
+
+
+def logs_in_use() -> set[Path]:
+    """Return the logs that the guards of all runs write to."""
+    lines = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])]
+    return {
+        Path(log)
+        for line in lines
+        if GUARD_MODULE in line
+        for option, log in itertools.pairwise(line)
+        if option == LOG_OPTION
+    }
 
 
 def _is_guard(pid: int) -> bool:

@@ -62,7 +62,7 @@ class TritonServer:
         self._guard = subprocess.Popen(
             [
                 *(sys.executable, "-m", leftovers.GUARD_MODULE),
-                *("--log", self._log, "--grace", str(self._stop_timeout_s)),
+                *(leftovers.LOG_OPTION, self._log, "--grace", str(self._stop_timeout_s)),
                 *_command(settings),
             ],
             env=_environment(settings),
@@ -164,7 +164,6 @@ def _environment(settings: Settings) -> dict[str, str]:
     variables = installation.environment()
     if settings.loading_file is not None:
         variables["ARTMANCER_LOADING_FILE"] = str(settings.loading_file.resolve())
-    variables.pop(INTERNAL_KEY, None)
     if not settings.triton_unrestricted:
         variables[INTERNAL_KEY] = secrets.token_hex(_KEY_BYTES)
     return variables

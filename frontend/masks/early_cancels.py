@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # Seconds. A request with a picture is longer on its way than the cancel that follows it.
 PATIENCE_S = 5.0
-# Ids of each kind at most; beyond them the oldest is forgotten.
+# Ids of each kind at most, of all owners.
 MAX_REMEMBERED = 1024
 
 
@@ -54,21 +54,32 @@ class EarlyCancels:
 
 
 class _Ids:
-    """A bounded set whose members leave after PATIENCE_S."""
+    """A bounded set whose members leave after PATIENCE_S.
+
+    Beyond the bound the owner of the most loses its oldest.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # In the order of their coming, with the times at which they leave.
-        self._ends: dict[Name, float] = {}
+        # By owner and request_id, in the order of their coming, when they leave.
+        self._ends: dict[str, dict[str, float]] = {}
 
     def __contains__(self, name: Name) -> bool:
-        return self._ends.get(name, 0.0) > self._clock()
+        owner, request_id = name
+        return self._ends.get(owner, {}).get(request_id, 0.0) > self._clock()
 
     def add(self, name: Name) -> None:
-        self._ends.pop(name, None)
-        self._ends[name] = self._clock() + PATIENCE_S
-        if len(self._ends) > MAX_REMEMBERED:
-            del self._ends[next(iter(self._ends))]
+        self.pop(name)
+        owner, request_id = name
+        self._ends.setdefault(owner, {})[request_id] = self._clock() + PATIENCE_S
+        if sum(map(len, self._ends.values())) > MAX_REMEMBERED:
+            largest = max(self._ends, key=lambda each: len(self._ends[each]))
+            self.pop((largest, next(iter(self._ends[largest]))))
 
     def pop(self, name: Name) -> bool:
-        return self._ends.pop(name, 0.0) > self._clock()
+        owner, request_id = name
+        own = self._ends.get(owner, {})
+        end = own.pop(request_id, 0.0)
+        if not own:
+            self._ends.pop(owner, None)
+        return end > self._clock()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-SWEEP_S = 60.0
+SWEEP_S = 10.0
 
 
 class Pictures:

@@ -23,7 +23,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from frontend.jobs import transactions
+from frontend.jobs import sweeping
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.statements import rows
 from frontend.jobs.transactions import Bounds
@@ -284,7 +284,8 @@ async def check_store(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch: a test's.
     """
     await _check_sums(driver)
-    monkeypatch.setattr(transactions, "ORPHAN_S", -1)
+    monkeypatch.setattr(sweeping, "ORPHAN_S", -1)
+    monkeypatch.setattr(sweeping, "ROUND_S", 60.0)
     store = SqlStore(driver, Bounds(10**9, 10), ttl_s=-1)
     await store.sweep()
     await _check_sums(driver)

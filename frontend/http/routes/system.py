@@ -26,9 +26,13 @@ async def health() -> Health:
     return Health()
 
 
-@router.get("/readyz", summary="Ask whether an edit and a mask would be accepted")
+@router.get("/readyz", summary="Ask whether Triton can run an edit and make a mask")
 async def ready(services: Services) -> Health:
-    """Answer whether Triton would accept an edit and a mask now; if not, 503 with the reason."""
+    """Answer whether Triton can run an edit and make a mask now; if not, 503 with the reason.
+
+    A full queue or a full disk refuses edits only until there is room: a submission is told so
+    itself, and all else goes on. So it is no reason to send no client here.
+    """
     await services.board.look()
     services.board.require()
     services.masks.require()

@@ -2,6 +2,7 @@
 -- gets it, SQLite needs none of it, because one transaction writes at a time there.
 -- `owner || ''` and `+ turn` keep SQLite from an index that holds the finished jobs too. It knows
 -- no statistics, and would read all jobs of an owner, or of all, to find the few that it needs.
+-- `abs` of an age: a time of before the clock was set back lies ahead, and must not count for ever.
 
 -- name: lock
 SELECT version FROM schema_version /*+ FOR UPDATE */
@@ -81,7 +82,7 @@ WHERE j.worker IS NOT NULL ORDER BY + j.turn
 
 -- name: workers
 SELECT worker, state, store_now() - seen_at AS age FROM workers
-WHERE seen_at >= store_now() - $1 ORDER BY worker, triton_url
+WHERE abs(store_now() - seen_at) <= $1 ORDER BY worker, triton_url
 
 -- name: announce
 INSERT INTO workers (worker, triton_url, seen_at, state) VALUES ($1, $2, store_now(), $3)
@@ -91,7 +92,7 @@ ON CONFLICT (worker, triton_url) DO UPDATE SET seen_at = excluded.seen_at, state
 DELETE FROM workers WHERE worker = $1
 
 -- name: forget_absent
-DELETE FROM workers WHERE seen_at < store_now() - $1
+DELETE FROM workers WHERE abs(store_now() - seen_at) > $1
 
 -- name: ask_cancel
 UPDATE jobs SET cancel_asked_at = coalesce(cancel_asked_at, store_now())
@@ -125,7 +126,8 @@ RETURNING number
 -- name: free_overdue
 UPDATE jobs SET worker = NULL, lease_until = NULL, turn = NULL, losses = losses + 1
 WHERE number IN (
-  SELECT number FROM jobs WHERE lease_until < store_now() /*+ FOR UPDATE SKIP LOCKED */
+  SELECT number FROM jobs WHERE lease_until < store_now() OR lease_until > store_now() + $1
+  /*+ FOR UPDATE SKIP LOCKED */
 )
 RETURNING task_id
 
@@ -136,7 +138,7 @@ WHERE number IN (
   WHERE j.worker IS NOT NULL AND j.worker <> $2
     AND substr(j.worker, 1, length(CAST($1 AS TEXT))) = CAST($1 AS TEXT)
     AND NOT EXISTS (
-      SELECT 1 FROM workers w WHERE w.worker = j.worker AND w.seen_at >= store_now() - $3
+      SELECT 1 FROM workers w WHERE w.worker = j.worker AND abs(store_now() - w.seen_at) <= $3
     )
   /*+ FOR UPDATE SKIP LOCKED */
 )
@@ -146,7 +148,7 @@ RETURNING task_id
 SELECT store_now() AS now
 
 -- name: overdue
-SELECT number FROM jobs WHERE lease_until < store_now() LIMIT 1
+SELECT number FROM jobs WHERE lease_until < store_now() OR lease_until > store_now() + $1 LIMIT 1
 
 -- name: of_former
 SELECT worker FROM jobs
@@ -160,7 +162,7 @@ LIMIT 1
 -- name: depart_former
 DELETE FROM workers
 WHERE worker <> $2 AND substr(worker, 1, length(CAST($1 AS TEXT))) = CAST($1 AS TEXT)
-  AND seen_at < store_now() - $3
+  AND abs(store_now() - seen_at) > $3
 
 -- name: requeue
 UPDATE jobs SET last_seq = $2, status = 'queued', bytes = bytes + $3 WHERE task_id = $1
@@ -184,7 +186,7 @@ RETURNING cancel_asked_at
 
 -- name: stale_cancels
 SELECT task_id FROM jobs
-WHERE worker IS NULL AND ended_at IS NULL AND cancel_asked_at < store_now() - $1
+WHERE worker IS NULL AND ended_at IS NULL AND abs(store_now() - cancel_asked_at) > $1
 
 -- name: expired
 SELECT task_id FROM jobs WHERE ended_at < store_now() - $1 ORDER BY ended_at LIMIT $2
@@ -217,11 +219,13 @@ DELETE FROM blobs WHERE task_id = $1 AND name <> 'original' AND name NOT LIKE $2
 -- name: delete_results
 DELETE FROM blobs WHERE task_id = $1 AND name LIKE $2
 
--- name: orphans
-SELECT DISTINCT b.task_id FROM blobs b
-WHERE b.part = 0 AND b.put_at < store_now() - $1 AND b.put_at >= store_now() - $3
-  AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = b.task_id)
-LIMIT $2
+-- name: old_blobs
+SELECT b.put_at, b.task_id AS id, b.name,
+  NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = b.task_id) AS lost
+FROM blobs b
+WHERE b.part = 0 AND b.put_at >= $1 AND (b.put_at, b.task_id, b.name) > ($1, $2, $3)
+  AND b.put_at < $4
+ORDER BY b.put_at, b.task_id, b.name LIMIT $5
 
 -- name: picture
 SELECT text_digest, blob, bytes, used_at < store_now() - $3 AS due
@@ -266,8 +270,10 @@ SELECT data FROM picture_parts WHERE blob = $1 AND part = $2
 -- name: delete_picture_parts
 DELETE FROM picture_parts WHERE blob = $1
 
--- name: picture_orphans
-SELECT b.blob FROM picture_parts b
-WHERE b.part = 0 AND b.put_at < store_now() - $1
-  AND NOT EXISTS (SELECT 1 FROM pictures p WHERE p.blob = b.blob)
-LIMIT $2
+-- name: old_picture_parts
+SELECT b.put_at, b.blob AS id, '' AS name,
+  NOT EXISTS (SELECT 1 FROM pictures p WHERE p.blob = b.blob) AS lost
+FROM picture_parts b
+WHERE b.part = 0 AND b.put_at >= $1 AND (b.put_at, b.blob, '') > ($1, $2, $3)
+  AND b.put_at < $4
+ORDER BY b.put_at, b.blob LIMIT $5

@@ -14,7 +14,7 @@ from frontend.errors import StoreAwayError, UnavailableError
 from frontend.http import app as app_module
 from frontend.http.app import create_app
 from frontend.jobs import sweeper
-from frontend.jobs.sql_store import LOST_TEXT
+from frontend.jobs.sql_store import LOST_TEXT, SqlStore
 from tests.fakes.owners import owner
 from tests.fakes.pictures import png
 from tests.fakes.triton_server import DEAD, UNLOADED, task_of
@@ -24,10 +24,11 @@ from tests.frontend.conftest import listening
 from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from frontend.http.dependencies import Services
+    from frontend.jobs.store import Claim, Held
     from frontend.settings import Settings
     from tests.fakes.triton_server import FakeTriton
     from tests.frontend.conftest import Serve
@@ -96,6 +97,37 @@ async def test_the_jobs_of_a_killed_triton_run_again_before_the_waiting_ones(
             check_stream(events, 20)
             assert events[-1]["loading_message"] is None
         assert in_pairs(map(task_of, triton.starts)) == in_pairs(ids[:2] + ids)
+
+
+async def test_leases_are_renewed_once_a_second_from_the_first_one_on(
+    serve: Serve, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    renewals: list[float] = []
+    clock = asyncio.get_running_loop().time
+    take_back, renew = SqlStore.take_back, SqlStore.renew
+
+    async def look(store: SqlStore, name: str, worker: str) -> list[str]:
+        looks.append(clock())
+        return await take_back(store, name, worker)
+
+    async def noted(store: SqlStore, claims: Sequence[Claim], lease_s: float) -> list[Held]:
+        renewals.extend([clock()] if claims else [])
+        return await renew(store, claims, lease_s)
+
+    monkeypatch.setattr(SqlStore, "take_back", look)
+    monkeypatch.setattr(SqlStore, "renew", noted)
+    monkeypatch.setattr(dispatcher, "LEASE_S", 60.0)  # it looks for former dispatchers as long
+    triton.hold()
+    async with serve() as client:
+        task_id = await client.submit(edit(num_inference_steps=20))
+        await client.wait_status(task_id, "processing")
+        since, before = clock(), len(looks)
+        await eventually(lambda: len(looks) > before + 10)
+        within = [each for each in renewals if each > since]
+        assert 1 <= len(within) <= (clock() - since) / dispatcher.RENEWAL_S + 1
+        triton.release()
+        await client.follow(task_id)
 
 
 async def test_a_job_that_dies_with_two_tritons_ends(serve: Serve, triton: FakeTriton) -> None:

@@ -37,6 +37,7 @@ MANDATORY = {
     ("method", "path", "status", "detail"),
     [
         ("GET", "/nothing", 404, "Not Found"),
+        ("GET", "/static-offline-docs/nothing", 404, "Not Found"),
         ("PUT", "/api/generate", 405, "Method Not Allowed"),
         ("DELETE", "/api/system/health", 405, "Method Not Allowed"),
     ],

@@ -119,6 +119,23 @@ async def test_what_a_preflight_grants_is_not_refused_afterwards(serve: Serve) -
             assert answer.status_code == sent
 
 
+async def test_a_preflight_is_refused_in_the_form_of_all_refusals(serve: Serve) -> None:
+    async with serve(cors_origins=("https://web.example",)) as client:
+        for origin, method, what in (
+            ("http://localhost:3000", "POST", "origin"),
+            ("https://web.example", "DELETE", "method"),
+        ):
+            headers = {"Origin": origin, "Access-Control-Request-Method": method}
+            answer = await client.http.options("/api/generate", headers=headers)
+            assert (answer.status_code, answer.json()) == (
+                400,
+                {"detail": f"Disallowed CORS {what}"},
+            )
+            assert answer.headers["access-control-allow-methods"] == "GET, HEAD, POST"
+            allowed = answer.headers.get("access-control-allow-origin")
+            assert allowed == (origin if what == "method" else None)
+
+
 async def test_an_operator_may_allow_everything(serve: Serve) -> None:
     async with serve(allowed_hosts=("*",), cors_origins=("*",)) as client:
         headers = {"Host": "any.example", "Origin": "null"}

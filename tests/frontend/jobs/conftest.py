@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from frontend.jobs.driver import Driver
-    from frontend.jobs.store import JobStore
 
     Connect = Callable[[], Awaitable[Driver]]
 
@@ -28,7 +27,7 @@ class OpenStore(Protocol):
 
     async def __call__(
         self, max_bytes: int = ..., waiting: int = ..., ttl_s: float = ...
-    ) -> JobStore: ...
+    ) -> SqlStore: ...
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -60,7 +59,7 @@ async def open_store(new_database: Callable[[], Connect]) -> AsyncIterator[OpenS
     connect = new_database()
     async with contextlib.AsyncExitStack() as stack:
 
-        async def opened(max_bytes: int = 10**7, waiting: int = 100, ttl_s: float = 60) -> JobStore:
+        async def opened(max_bytes: int = 10**7, waiting: int = 100, ttl_s: float = 60) -> SqlStore:
             store = SqlStore(await connect(), Bounds(max_bytes, waiting), ttl_s)
             stack.push_async_callback(store.close)
             return store

@@ -17,15 +17,18 @@ from frontend.errors import (
     ClosingError,
     InvalidInputError,
     JobNotFoundError,
+    StoreAwayError,
     TooMuchError,
     UnavailableError,
 )
-from frontend.jobs import sql_store, transactions
+from frontend.jobs import sql_store, sweeping, transactions
 from frontend.jobs.blobs import PART_BYTES
 from frontend.jobs.sql_store import LOST_TEXT
+from frontend.jobs.statements import rows
 from frontend.jobs.store import Key, NewJob
 from frontend.jobs.transactions import EVENT_BYTES
 from tests.fakes.owners import owner
+from tests.frontend.jobs.counting import counted
 from tests.frontend.jobs.samples import (
     LEASE_S,
     ME,
@@ -46,6 +49,7 @@ from tests.frontend.jobs.samples import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from frontend.jobs.sql_store import SqlStore
     from frontend.jobs.store import JobStore
     from tests.frontend.jobs.conftest import OpenStore
 
@@ -376,6 +380,34 @@ async def test_an_end_whose_answer_was_lost_is_repeated(store: JobStore) -> None
     assert await result(store, "a") == RESULT
 
 
+# rule 1
+@pytest.mark.parametrize("lost_in", ["its end", "its parts"])
+async def test_a_result_that_does_not_count_leaves_nothing(
+    store: SqlStore, lost_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await created(store)
+    zombie = await claimed(store)
+    assert await store.give_back(zombie)
+    other = await claimed(store, "other")
+    put = store._put
+
+    async def away(job_id: str, name: str, data: bytes) -> None:
+        if name == "1/info":
+            raise StoreAwayError("The job store does not answer")
+        await put(job_id, name, data)
+
+    if lost_in == "its end":
+        assert await done(store, other)
+        assert not await store.end(zombie, 2, event("done", 4, 1.0), RESULT)
+        assert await result(store, "a") == RESULT
+    else:
+        with monkeypatch.context() as broken:
+            broken.setattr(store, "_put", away)
+            with pytest.raises(StoreAwayError):
+                await store.end(zombie, 2, event("done", 4, 1.0), RESULT)
+    assert await store.driver.read(rows("parts", "a", "1/image")) == []
+
+
 async def test_a_held_job_ends_only_by_its_claim(store: JobStore) -> None:
     await created(store)
     claim = await claimed(store)
@@ -519,6 +551,31 @@ async def test_the_jobs_that_finished_first_make_space(open_store: OpenStore) ->
     await store.last("c")
 
 
+@pytest.mark.parametrize("what", ["job", "preview", "result"])
+async def test_the_others_have_their_turn_while_many_jobs_make_space(
+    open_store: OpenStore, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store(max_bytes=30_000)
+    for number in range(10):
+        await created(store, f"{number}")
+        await store.end_waiting(f"{number}", JobStatus.CANCELLED, "")
+    monkeypatch.setattr(transactions, "FORGET_AT_ONCE", 2)
+    forgotten = counted(store.driver, "delete_job", monkeypatch)
+    if what == "job":
+        await created(store, image=bytes(13_000))
+    else:
+        await created(store)
+        claim, large = await claimed(store), bytes(24_000)
+        if what == "preview":
+            assert await store.append(claim, 2, step(1, preview=large))
+        else:
+            assert await done(store, claim, EditResult(large, b"{}"))
+    assert len(forgotten) > 1
+    assert set(forgotten) <= {1, 2}
+    left = {job.job_id for job in await store.newest("o", 20)} - {"a"}
+    assert left == {f"{number}" for number in range(sum(forgotten), 10)}
+
+
 async def test_a_result_that_cannot_fit_is_refused_and_the_job_can_still_fail(
     open_store: OpenStore,
 ) -> None:
@@ -552,6 +609,53 @@ async def test_only_finished_jobs_expire(open_store: OpenStore) -> None:
     with pytest.raises(JobNotFoundError):
         await store.last("a")
     await store.last("b")
+
+
+async def test_the_others_have_their_turn_while_many_jobs_expire(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store(ttl_s=0)
+    for number in range(9):
+        await created(store, f"{number}")
+        await store.end_waiting(f"{number}", JobStatus.CANCELLED, "")
+    await asyncio.sleep(0.01)
+    monkeypatch.setattr(transactions, "FORGET_AT_ONCE", 2)
+    forgotten = counted(store.driver, "delete_job", monkeypatch)
+    with monkeypatch.context() as hurried:
+        hurried.setattr(sweeping, "ROUND_S", 0)
+        await store.sweep()
+    assert forgotten == [2]
+    monkeypatch.setattr(sweeping, "ROUND_S", 60)
+    await store.sweep()
+    assert forgotten == [2, 2, 2, 2, 1]
+    assert await store.newest("o", 20) == []
+
+
+async def test_blobs_without_a_job_are_looked_for_a_few_at_once(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver: Any = store.driver
+    driver._texts["age"] = "UPDATE blobs SET put_at = 5"  # long ago, and all at one time
+    for name in ("lost-1", "lost-2", "a", "lost-3"):
+        await created(store, name)
+        for number in range(3):
+            await driver.write_part(rows("put_part", name, f"1/{number}", 0, b"picture"))
+        if name != "a":
+            await driver.write(rows("delete_job", name))
+    await driver.write(rows("age"))
+    monkeypatch.setattr(sweeping, "LOOK_AT_ONCE", 2)
+    monkeypatch.setattr(sweeping, "ROUND_S", 0)
+    names = ("a", "lost-1", "lost-2", "lost-3")
+
+    async def left() -> list[str]:
+        return [name for name in names if await driver.read(rows("parts", name, "1/0"))]
+
+    await store.sweep()  # sees those of "a" alone
+    assert await left() == list(names)
+    for _ in range(8):  # at most as many as there are
+        await store.sweep()
+    assert await left() == ["a"]
+    assert await original(store, "a") == b"original"
 
 
 # --- the list ---

@@ -12,12 +12,14 @@ import pytest
 from frontend.domain.masks import Picture
 from frontend.errors import UnavailableError
 from frontend.jobs import driver as driver_module
-from frontend.jobs import postgres, sqlite, statements
+from frontend.jobs import postgres, sql_pictures, sqlite, statements
 from frontend.jobs.blobs import DISK_RESERVE, PART_BYTES
 from frontend.jobs.sql_pictures import PICTURE_BYTES, SqlPictures
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.statements import SCHEMA_VERSION, row, rows
-from frontend.jobs.transactions import ORPHAN_S, Bounds
+from frontend.jobs.sweeping import ORPHAN_S
+from frontend.jobs.transactions import Bounds
+from tests.frontend.jobs.counting import counted
 from tests.frontend.jobs.samples import created
 
 if TYPE_CHECKING:
@@ -163,6 +165,25 @@ async def test_the_bound_holds_under_concurrent_writes(opened: Open) -> None:
     assert found is not None
     assert found["bytes"] == 3 * (SIZE + PICTURE_BYTES)
     assert (await counts(stores[0]))[:2] == (3, 3)
+
+
+async def test_the_others_have_their_turn_while_many_pictures_go(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = await opened(10 * (SIZE + PICTURE_BYTES))
+    for number in range(10):
+        await keep(pictures, ME, picture(f"{number}"))
+    monkeypatch.setattr(sql_pictures, "FORGET_AT_ONCE", 2)
+    forgotten = counted(pictures._driver, "delete_picture", monkeypatch)
+    large = picture("large", 5 * (SIZE + PICTURE_BYTES) - PICTURE_BYTES)
+    await keep(pictures, ME, large)
+    assert forgotten == [2, 2, 1]
+    assert await pictures.get(ME, "large") == large
+    assert (await counts(pictures))[0] == 6
+    await ask(pictures, "age", 2 * TTL_S)
+    await pictures.sweep()
+    assert forgotten[3:] == [2, 2, 2]
+    assert await counts(pictures) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("way", ["use", "get", "add"])

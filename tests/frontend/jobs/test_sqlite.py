@@ -16,7 +16,7 @@ import pytest
 from frontend.domain.edits import EditResult
 from frontend.domain.jobs import JobStatus
 from frontend.errors import JobNotFoundError, StoreAwayError, UnavailableError
-from frontend.jobs import sql_store, sqlite, transactions
+from frontend.jobs import sqlite, sweeping, transactions
 from frontend.jobs.blobs import DISK_RESERVE
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
@@ -26,7 +26,7 @@ from tests.fakes.owners import owner
 from tests.frontend.jobs.samples import claimed, created, done, original
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from frontend.jobs.statements import Steps
@@ -106,7 +106,7 @@ async def test_a_part_waits_for_a_slow_row_and_needs_no_luck(driver: SqliteDrive
 async def test_what_a_job_costs_does_not_grow_with_the_finished_ones(
     driver: SqliteDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_store, "ORPHANS_EACH_S", 0.0)
+    monkeypatch.setattr(sweeping, "ORPHANS_EACH_S", 0.0)
     store = SqlStore(driver, Bounds(10**9, 100), 10**6)
     worked = itertools.count()
     for lane in (driver._rows, driver._parts, driver._reads):
@@ -194,7 +194,6 @@ async def test_the_file_shrinks_once_its_jobs_have_expired(
     monkeypatch.setattr(sqlite, "SHRINK_S", 60.0)
     await store.sweep()
     assert file_size(tmp_path / "jobs.db") < 10**6
-    assert await driver.shrink() is False
     for table, count in (("jobs", 1), ("events", 1), ("blobs", 2)):
         found = driver._rows.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
         assert found[0] == count
@@ -216,6 +215,42 @@ async def test_a_file_with_little_left_in_it_shrinks_in_one_go(
     assert await done(store, await claimed(store))
 
 
+async def test_it_listens_more_often_while_somebody_follows_or_runs_a_job(
+    driver: SqliteDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Callable[[], bool]] = []
+    monkeypatch.setattr(driver, "listen", lambda _, busy: given.append(busy))
+    store = SqlStore(driver, Bounds(10**7, 10), 60)
+    [busy] = given
+    with store.work(), store.changes(), store.cancels():
+        await created(store)
+        assert not busy()
+        claim = await claimed(store)
+        assert busy()
+        await store.renew([claim], 60)
+        assert busy()
+        following = asyncio.create_task(store.read("a", after=1, wait_s=60))
+        await asyncio.sleep(0)
+        await store.renew([], 60)
+        assert busy()
+        assert await done(store, claim)
+        await following
+        assert not busy()
+
+
+async def test_to_delete_a_result_is_not_to_write_it_once_more(
+    driver: SqliteDriver, tmp_path: Path
+) -> None:
+    store = SqlStore(driver, Bounds(10**8, 10), ttl_s=0)
+    await created(store)
+    assert await done(store, await claimed(store), EditResult(bytes(8 * 10**6), b"{}"))
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    await driver.write(transactions.forget(["a"]))
+    assert (tmp_path / "jobs.db-wal").stat().st_size < 10**6
+
+
 async def test_what_was_put_for_a_job_that_never_came_is_swept(
     driver: SqliteDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,9 +258,9 @@ async def test_what_was_put_for_a_job_that_never_came_is_swept(
     await driver.write_part(rows("put_part", "lost", "original", 0, b"picture"))
     await store.sweep()
     assert len(await driver.read(rows("parts", "lost", "original"))) == 1
-    monkeypatch.setattr(transactions, "ORPHAN_S", -1)
-    monkeypatch.setattr(sql_store, "ORPHANS_EACH_S", 0.0)
-    store._orphans_sought_at = -math.inf  # as if it had not looked for any yet
+    monkeypatch.setattr(sweeping, "ORPHAN_S", -1)
+    monkeypatch.setattr(sweeping, "ORPHANS_EACH_S", 0.0)
+    store._orphans._due = -math.inf  # as if it had not looked for any yet
     await created(store)
     await store.sweep()
     assert await driver.read(rows("parts", "lost", "original")) == []

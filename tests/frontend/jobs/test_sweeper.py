@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from frontend.domain.tritons import TritonState
 from frontend.errors import StoreAwayError
 from frontend.jobs import sqlite
 from frontend.jobs.sql_store import SqlStore
@@ -93,6 +94,33 @@ async def test_a_machine_that_slept_takes_no_job_from_its_own_dispatcher(
     assert not await waits(store)
     await swept(sweeper, clock, 2)  # it gave no sign of life since
     assert await waits(store)
+    await store.close()
+
+
+async def test_a_clock_that_is_set_back_makes_nobody_live_longer(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "time", SimpleNamespace(time=clock))
+    clock.now = 10**6
+    store = SqlStore(SqliteDriver(tmp_path / "jobs.db"), Bounds(10**7, 10), ttl_s=10**6)
+    for job_id in ("its dead worker's", "its live worker's", "cancelled"):
+        await created(store, job_id)
+    await claimed(store, "dead", lease_s=10)
+    live = await claimed(store, "live", lease_s=10)
+    for worker in ("dead", "live"):
+        await store.announce(worker, [TritonState(url="t", places=1)])
+    await store.ask_cancel("cancelled")
+    clock.now -= 3600
+    sweeper = Sweeper(store, lease_s=10)
+    for _ in range(12):
+        await store.announce("live", [TritonState(url="t", places=1)])
+        await store.renew([live], 10)
+        await swept(sweeper, clock, 1)
+    view = await store.view()
+    assert [each.worker for each in view.tritons] == ["live"]
+    assert [each.job_id for each in view.running] == ["its live worker's"]
+    assert [each.job_id for each in view.waiting] == ["its dead worker's"]
+    assert (await store.last("cancelled"))[1].status == "cancelled"
     await store.close()
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 import sysconfig
 import threading
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from frontend.launcher import installation
+from frontend.launcher import installation, leftovers
 from frontend.launcher.errors import LaunchError
 from tests.fakes.local_triton import use_cache_folder
 
@@ -103,9 +104,12 @@ def test_the_stub_finds_this_python_first(monkeypatch: pytest.MonkeyPatch) -> No
     assert path == [str(Path(sys.executable).parent), "/somewhere"]
 
 
-def test_triton_learns_no_password_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triton_learns_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARTMANCER_STORE_URL", "postgresql://me:secret@127.0.0.1/jobs")
-    assert "secret" not in str(installation.environment())
+    monkeypatch.setenv("ANOTHER", "is passed on")
+    environment = installation.environment()
+    assert environment["ANOTHER"] == "is passed on"
+    assert not [name for name in environment if name.startswith("ARTMANCER_")]
 
 
 def test_a_python_with_its_own_shared_library_gets_that_one_first(
@@ -137,6 +141,28 @@ def test_logs_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert path == cache / "triton-20039.log"
     assert len(list(cache.iterdir())) < 20
     assert path.exists()
+
+
+def test_the_log_of_a_server_that_says_nothing_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache = use_cache_folder(monkeypatch, tmp_path)
+    for port in range(20000, 20040):
+        for path in (installation.log_file(port), cache / f"triton-{port}.log.1"):
+            path.touch()
+            os.utime(path, (port, port))
+        if port == 20000:
+            # As a guard looks to others; it waits for its standard input.
+            log = str(cache / "triton-20000.log")
+            line = ["sh", "-c", "read _", leftovers.GUARD_MODULE, leftovers.LOG_OPTION, log]
+            guard = subprocess.Popen(line, stdin=subprocess.PIPE)
+    installation.log_file(20040)
+    left = {path.name for path in cache.iterdir()}
+    assert {"triton-20000.log", "triton-20000.log.1"} < left
+    assert "triton-20001.log" not in left
+    guard.communicate()
+    installation.log_file(20040)
+    assert not (cache / "triton-20000.log").exists()
 
 
 def test_a_log_that_another_launcher_deletes_meanwhile_is_none(

@@ -71,3 +71,15 @@ def test_nobody_cancels_the_request_of_another(cancels: EarlyCancels) -> None:
     cancels.note_cancel(("you", "a"))
     assert not cancels.take(("me", "a"))
     assert cancels.take(("you", "a"))
+
+
+def test_nobody_pushes_out_the_cancels_of_another(cancels: EarlyCancels) -> None:
+    cancels.note_cancel(("me", "a"))
+    cancels.note_answer(("me", "b"))
+    for number in range(2 * MAX_REMEMBERED):
+        cancels.note_cancel(("you", str(number)))
+        cancels.note_answer(("you", f"answered-{number}"))
+    assert cancels.take(("me", "a"))
+    assert cancels.answered(("me", "b"))
+    assert not cancels.take(("you", "0"))
+    assert cancels.take(("you", str(2 * MAX_REMEMBERED - 1)))

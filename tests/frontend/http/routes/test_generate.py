@@ -637,6 +637,8 @@ async def test_a_full_queue_is_503_and_loses_nothing(serve: Serve, triton: FakeT
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
         assert answer.json() == {"detail": "The queue is full"}
+        # All else goes on, so no balancer should pass this server over.
+        assert (await client.http.get("/readyz")).status_code == 200
         for task_id in accepted:
             assert (await client.follow(task_id))[-1]["status"] == "done"
         await client.finish()
