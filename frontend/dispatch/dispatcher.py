@@ -14,6 +14,7 @@ import structlog
 
 from frontend.dispatch.job_log import ClaimLostError, JobLog
 from frontend.dispatch.lanes import Lanes, LiveJob
+from frontend.dispatch.patience import Patience
 from frontend.dispatch.work import Work
 from frontend.domain.tritons import TritonState
 from frontend.errors import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
     from frontend.dispatch.lanes import Lane
+    from frontend.domain.jobs import JobEvent
     from frontend.domain.models import EditModelState
     from frontend.jobs.store import Claim, Held, JobStore
     from frontend.settings import Settings
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LEASE_S = 10.0
-"""How long a job is its dispatcher's without a sign of life from that."""
+"""How long a job is its dispatcher's without a sign of life from that, while others reach the
+store: see `Sweeper`."""
 RENEWAL_S = 1.0
 LOOK_BACK_S = 0.2
 """How often a dispatcher that has just started looks whether a former one of its name is silent."""
@@ -73,11 +76,13 @@ class Dispatcher:
         self._running_clock = RunningClock()
         self._lanes = Lanes(len(watches), settings.max_in_flight, self._clock, self._running_clock)
         self._watches = dict(zip(self._lanes.all, watches, strict=True))
+        self._patience = Patience()
         self._work = Work(
             settings,
             store,
             self._lanes,
             self._watches,
+            self._patience,
             self._clock,
             self._running_clock,
             self._job_left,
@@ -129,6 +134,7 @@ class Dispatcher:
         await asyncio.gather(
             *(self._work.end_early(job, ClosingError(), grace_s) for job in running)
         )
+        self._patience.end()
         await asyncio.gather(*self._supervisors, *self._tasks, return_exceptions=True)
         for watch in self._watches.values():
             watch.close()
@@ -201,7 +207,7 @@ class Dispatcher:
             queued_seconds=time.time() - queued.at,
             request_id=claim.request_id,
         )
-        job.log = JobLog(self._store, claim, LEASE_S)
+        job.log = JobLog(self._store, claim, self._patience)
         return job
 
     def _job_left(self) -> None:
@@ -276,15 +282,10 @@ class Dispatcher:
                 continue
             self._cancels.clear()
             running = [job for job in self._lanes.running.values() if not job.lost]
-            with rounds.one():
-                try:
-                    held = await self._store.renew([job.log.claim for job in running], LEASE_S)
-                except StoreAwayError as error:
-                    log.warning("store_away", reason=error.reason)
-                    # Another process may begin them now.
-                    if self._clock() - renewed_at > LEASE_S:
-                        self._in_background(*(self._work.abandon(job) for job in running))
-                    continue
+            # A store that is away takes no job from this process: nobody can begin one anew without
+            # it. What another process has begun meanwhile, the first answer tells.
+            with rounds.one(), _store_may_be_away():
+                held = await self._store.renew([job.log.claim for job in running], LEASE_S)
                 renewed_at = self._clock()
                 self._heed({f"{each.job_id}.{each.attempt}": each for each in held}, running)
 
@@ -331,9 +332,10 @@ class Dispatcher:
             if watch.state is not None and _is_for_others(lane, watch.state):
                 lane.turn_at = self._running_clock()
         for silent in self._lanes.silent(self._settings.silence_timeout_s):
-            if silent.stream and not self._is_at_work(silent):
+            # Whose event waits for the store, is not listened to.
+            if silent.stream and not silent.log.writing and not self._is_at_work(silent):
                 silent.stream.cut(BackendError("the model stopped responding"))
-        await self._note_work()
+        self._note_work()
         for lane, watch in self._watches.items():
             if watch.requests_lost:
                 for job in lane.running.values():
@@ -353,7 +355,7 @@ class Dispatcher:
             and state.quiet_seconds <= self._settings.silence_timeout_s
         )
 
-    async def _note_work(self) -> None:
+    def _note_work(self) -> None:
         """Tell running jobs, and the log, when an engine works on a job that has ended."""
         for lane, watch in self._watches.items():
             before = lane.taken_by
@@ -366,8 +368,12 @@ class Dispatcher:
                 log.info("engine_free", request_id=before)
             for job in list(lane.running.values()):
                 if job.engine_since is None and job.last is not None:
-                    with contextlib.suppress(ClaimLostError):
-                        await job.log.append(self._work.running_event(job, job.last))
+                    # Not awaited: Triton is pinged also while the store is away.
+                    self._in_background(self._append(job, self._work.running_event(job, job.last)))
+
+    async def _append(self, job: LiveJob, event: JobEvent) -> None:
+        with contextlib.suppress(ClaimLostError), _store_may_be_away():
+            await job.log.append(event)
 
 
 def _is_for_others(lane: Lane, state: EditModelState) -> bool:

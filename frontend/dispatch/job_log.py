@@ -6,25 +6,21 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-import structlog
-
-from frontend.errors import BackendError, JobNotFoundError, StoreAwayError
+from frontend.errors import BackendError, JobNotFoundError
 from frontend.jobs.rules import follow_up
 
 if TYPE_CHECKING:
+    from frontend.dispatch.patience import Patience
     from frontend.domain.edits import EditResult
     from frontend.domain.jobs import JobEvent
     from frontend.jobs.store import Claim, JobStore
 
-log = structlog.get_logger()
-
 # A job has at most 100 steps and a few stages, twice: only a faulty model has more to say.
 MAX_EVENTS = 1024
-RETRY_S = 0.5
 
 
 class ClaimLostError(Exception):
-    """Somebody else may have the job by now: nothing more can be written."""
+    """The job is not this process's any more: nothing more can be written."""
 
 
 class JobLog:
@@ -33,13 +29,13 @@ class JobLog:
     Args:
         store: where the log lives.
         claim: the hold on the job.
-        patience_s: seconds in which a store that is away is tried again.
+        patience: with a store that is away; later events wait behind the one that is written.
     """
 
-    def __init__(self, store: JobStore, claim: Claim, patience_s: float) -> None:
+    def __init__(self, store: JobStore, claim: Claim, patience: Patience) -> None:
         self._store = store
         self._claim = claim
-        self._patience_s = patience_s
+        self._patience = patience
         self._seq, self._last = claim.last
         # Of two writers one would take the other's number.
         self._writing = asyncio.Lock()
@@ -49,6 +45,11 @@ class JobLog:
         """The hold on the job."""
         return self._claim
 
+    @property
+    def writing(self) -> bool:
+        """Whether an event is on its way, or waits for a store that is away."""
+        return self._writing.locked()
+
     async def append(self, event: JobEvent) -> None:
         """Add an event, unless none may follow.
 
@@ -56,6 +57,7 @@ class JobLog:
             ClaimLostError: the job is not this process's any more.
             BackendError: the log is longer than a model's log can be.
             UnavailableError: the preview does not fit into the store now.
+            StoreAwayError: see `Patience.answer`.
         """
         async with self._writing:
             if (accepted := follow_up(self._last, event)) is None:
@@ -70,6 +72,7 @@ class JobLog:
         Raises:
             ClaimLostError: the job is not this process's any more.
             UnavailableError: the result does not fit into the store now.
+            StoreAwayError: see `Patience.answer`.
         """
         async with self._writing:
             if (accepted := follow_up(self._last, event)) is None:
@@ -78,7 +81,9 @@ class JobLog:
                 await self._write(accepted, result)
             except ClaimLostError:
                 with contextlib.suppress(JobNotFoundError):
-                    _, last = await self._store.last(self._claim.job_id)
+                    _, last = await self._patience.answer(
+                        lambda: self._store.last(self._claim.job_id)
+                    )
                     if last.status.terminal:
                         self._last = last  # a client's cancel came before
                         return False
@@ -87,18 +92,10 @@ class JobLog:
 
     async def _write(self, event: JobEvent, result: EditResult | None = None) -> None:
         seq = self._seq + 1
-        try:
-            async with asyncio.timeout(self._patience_s):
-                written = await self._written(seq, event, result)
-                while not written:
-                    await asyncio.sleep(RETRY_S)
-                    written = await self._written(seq, event, result)
-        except TimeoutError as error:
-            raise ClaimLostError(self._claim.job_id) from error
+        await self._patience.answer(lambda: self._write_once(seq, event, result))
         self._seq, self._last = seq, event
 
-    async def _written(self, seq: int, event: JobEvent, result: EditResult | None) -> bool:
-        """Return whether the event is in the store; False while that is away."""
+    async def _write_once(self, seq: int, event: JobEvent, result: EditResult | None) -> None:
         try:
             if event.status.terminal:
                 written = await self._store.end(self._claim, seq, event, result)
@@ -106,10 +103,7 @@ class JobLog:
                 written = await self._store.append(self._claim, seq, event)
             # An answer may have been lost: then the number has this very content.
             if written or (seq, event) in await self._store.read(self._claim.job_id, seq - 1):
-                return True
-        except StoreAwayError as error:
-            log.warning("store_away", task_id=self._claim.job_id, reason=error.reason)
-            return False
+                return
         except JobNotFoundError:
             pass  # a database that failed over may have lost what it had last
         raise ClaimLostError(self._claim.job_id)

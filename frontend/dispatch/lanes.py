@@ -38,7 +38,7 @@ class Lane:
     full: bool = False
     """Whether Triton has refused a job because its queue was full, and may do so again."""
     running: dict[str, LiveJob] = field(default_factory=dict)
-    """Jobs by job_id, in the order of their start."""
+    """Jobs by request_id, in the order of their start."""
     ended: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ENDED))
     """Triton's ids of the jobs that have left this engine, the newest last."""
     suspect: str = ""
@@ -141,6 +141,7 @@ class Lanes:
         self._seconds_per_unit = math.nan  # a unit is one step of one pixel
         self.all = [Lane(self._running_clock()) for _ in range(count)]
         self.running: dict[str, LiveJob] = {}
+        """Jobs by request_id: of one job an attempt that was lost may still be ending."""
 
     @property
     def seconds_per_unit(self) -> float | None:
@@ -155,15 +156,15 @@ class Lanes:
 
     def start(self, job: LiveJob, lane: Lane) -> None:
         """Give `job` to `lane`."""
-        self.running[job.job_id] = job
-        job.lane, lane.running[job.job_id] = lane, job
+        self.running[job.request_id] = job
+        job.lane, lane.running[job.request_id] = lane, job
         job.started_at = self._clock()
 
     def leave(self, job: LiveJob) -> None:
         """Take `job` out, and wake what waits for its end."""
         assert job.lane is not None, "it has started"
-        self.running.pop(job.job_id, None)
-        job.lane.running.pop(job.job_id, None)
+        self.running.pop(job.request_id, None)
+        job.lane.running.pop(job.request_id, None)
         job.lane.ended.append(job.request_id)
         job.lane.turn_at = self._running_clock()
         job.accepted.set()

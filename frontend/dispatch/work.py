@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from frontend.dispatch.lanes import Lane, Lanes, LiveJob
+    from frontend.dispatch.patience import Patience
     from frontend.domain.edits import EditProgress
     from frontend.domain.models import EditModelState
     from frontend.jobs.store import Claim, JobStore
@@ -48,6 +49,7 @@ class Work:
         store: where every job's state lives.
         lanes: the engines and their jobs.
         watches: the Triton of each lane.
+        patience: with a store that is away.
         left: called after a job has left its lane.
         tell: tells others that a Triton is down.
     """
@@ -58,6 +60,7 @@ class Work:
         store: JobStore,
         lanes: Lanes,
         watches: Mapping[Lane, TritonWatch[EditModelState]],
+        patience: Patience,
         clock: Callable[[], float],
         running_clock: Callable[[], float],
         left: Callable[[], object],
@@ -67,6 +70,7 @@ class Work:
         self._store = store
         self._lanes = lanes
         self._watches = watches
+        self._patience = patience
         self._clock = clock
         self._running_clock = running_clock
         self._left = left
@@ -101,6 +105,8 @@ class Work:
                 await self._tell()  # who hears of the job's end must not believe it up
             if job.lost:
                 return
+            if isinstance(error, StoreAwayError):
+                raise  # this process stops, and the store would not be told of an end either
             if isinstance(job.end_reason, ClosingError):
                 await self._give_back(claim, error)
             elif job.end_reason is not None:
@@ -126,7 +132,7 @@ class Work:
     ) -> None:
         """Let a job wait again; see `JobStore.give_back` for `lost`."""
         log.info("job_returned", reason=reason.detail, counted=lost is not None)
-        await self._store.give_back(claim, lost)
+        await self._patience.answer(lambda: self._store.give_back(claim, lost))
 
     async def abandon(self, job: LiveJob) -> None:
         """Stop the work on a job that another process may have begun anew."""
@@ -141,9 +147,12 @@ class Work:
     async def _follow(self, job: LiveJob) -> None:
         """Log the model's responses until its stream ends."""
         done = False
+        params = await self._patience.answer(lambda: self._store.params(job.job_id))
+        if job.lost:  # meanwhile
+            raise ClaimLostError(job.job_id)
         job.heard_at = self._running_clock()
         job.stream = self.watch_of(job).client.edit(
-            job.request_id, await self._store.params(job.job_id), self._settings.job_timeout_s
+            job.request_id, params, self._settings.job_timeout_s
         )
         async with contextlib.aclosing(job.stream.responses()) as responses:
             async for response in responses:
@@ -161,6 +170,7 @@ class Work:
         job.accepted.set()
         job.hear(update, self._clock(), self._running_clock())
         await job.log.append(self.running_event(job, update))
+        job.heard_at = self._running_clock()  # it was not listened to while the store was away
 
     def running_event(self, job: LiveJob, update: EditProgress) -> JobEvent:
         """Return what the log is told of a response."""

@@ -38,6 +38,7 @@ T = TypeVar("T")
 LOOK_S = 1.0
 """Who waits looks so often at what another process may have written."""
 LOST_TEXT = "500: what ran the job was lost, and it is not begun anew"
+_BEAT = "beat:"
 # Topics; the others are job ids.
 _STANDING = {_WORK := "work", _CHANGES := "changes", _CANCELS := "cancels"}
 
@@ -249,15 +250,16 @@ class SqlStore:
 
     # --- for whoever sweeps ---
 
-    async def now(self) -> float:
+    async def beat(self) -> float:
         """See JobStore."""
-        return await self._driver.read(transactions.now())
+        # With a topic, which SQLite leaves in the file: a full disk must not pass for a good one.
+        return await self._driver.write_part(transactions.beat(), _always(_BEAT))
 
-    async def reap(self) -> list[str]:
+    async def reap(self, at: float) -> list[str]:
         """See JobStore."""
-        if not await self._driver.read(rows("overdue", transactions.LONGEST_LEASE_S)):
+        if not await self._driver.read(rows("overdue", at, transactions.LONGEST_LEASE_S)):
             return []
-        return await self._write(transactions.reap(LOST_TEXT), _freed)
+        return await self._write(transactions.reap(at, LOST_TEXT), _freed)
 
     async def sweep(self) -> None:
         """See JobStore."""

@@ -355,11 +355,19 @@ class JobStore(Protocol):
 
     # --- for whoever sweeps ---
 
-    async def now(self) -> float:
-        """Return the time by which leases are judged, in seconds since 1970."""
+    async def beat(self) -> float:
+        """Write something, and return when: by the store's clock, in seconds since 1970.
 
-    async def reap(self) -> list[str]:
-        """Let the jobs wait again whose lease is over, as `give_back` does; return their ids."""
+        That works when `renew` does: a store may be read while nobody can write to it.
+        """
+
+    async def reap(self, at: float) -> list[str]:
+        """Let the jobs wait again whose lease was over, as `give_back` does; return their ids.
+
+        Args:
+            at: when it was, as `beat` has returned it. If the store goes away before this call has
+                come through, the leases that end meanwhile are not over.
+        """
 
     async def sweep(self) -> None:
         """Forget what has expired, and end waiting jobs whose cancel nobody has finished."""

@@ -16,16 +16,20 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 ROUND_S = 1.0
-GAP_S = 2.0
+GAP = 0.5
+"""Of a lease: who reaches the store no more often knows of nobody whether they could renew."""
 
 
 class Sweeper:
     """Sweeps a store for ever. Every process may do so.
 
-    Leases are judged only by who has reached the store without a gap for a whole lease. After the
-    store was away, this process or the machine stood still, or the store's clock was set, all
+    Leases are judged only by who has written to the store without a gap for a whole lease. After
+    the store was away, this process or the machine stood still, or the store's clock was set, all
     leases look as if they were over. The store's clock shows each of these: a process's own clock
     stands still while its machine sleeps.
+
+    Dispatchers do not stop their jobs while the store is away, so nothing else keeps a job from
+    being run twice after that.
 
     Args:
         store: what to sweep.
@@ -50,12 +54,13 @@ class Sweeper:
         """Sweep once."""
         try:
             await self._store.sweep()
-            now = await self._store.now()
-            if self._reached_since is None or not 0 <= now - self._reached_at <= GAP_S:
+            now = await self._store.beat()
+            gap_s = GAP * self._lease_s
+            if self._reached_since is None or not 0 <= now - self._reached_at <= gap_s:
                 self._reached_since = now
             self._reached_at = now
             if now - self._reached_since >= self._lease_s:
-                for job_id in await self._store.reap():
+                for job_id in await self._store.reap(now):
                     log.warning("job_reaped", task_id=job_id)
         except StoreAwayError as error:
             self._reached_since = None

@@ -420,17 +420,18 @@ def renew(claims: Sequence[Claim], lease_s: float) -> Steps[list[Held]]:
 # --- for whoever sweeps ---
 
 
-def now() -> Steps[float]:
-    """Return the database's time."""
+def beat() -> Steps[float]:
+    """Return the database's time, once a lease could be renewed; see JobStore."""
+    yield from rows("touch_jobs")  # of no job: who locks the whole table keeps everybody out
     found = yield from row("now")
     assert found is not None
     return float(found["now"])
 
 
-def reap(error: str) -> Steps[list[str]]:
-    """Let the jobs wait again whose leases are over; `error` ends those that may not."""
+def reap(at: float, error: str) -> Steps[list[str]]:
+    """Let the jobs wait again whose leases were over `at`; `error` ends those that may not."""
     yield from rows("lock")
-    found = yield from rows("free_overdue", LONGEST_LEASE_S)
+    found = yield from rows("free_overdue", at, LONGEST_LEASE_S)
     for each in found:
         yield from _begin_anew(each["task_id"], error)
     return [each["task_id"] for each in found]

@@ -126,7 +126,7 @@ RETURNING number
 -- name: free_overdue
 UPDATE jobs SET worker = NULL, lease_until = NULL, turn = NULL, losses = losses + 1
 WHERE number IN (
-  SELECT number FROM jobs WHERE lease_until < store_now() OR lease_until > store_now() + $1
+  SELECT number FROM jobs WHERE lease_until < $1 OR lease_until > $1 + $2
   /*+ FOR UPDATE SKIP LOCKED */
 )
 RETURNING task_id
@@ -144,11 +144,14 @@ WHERE number IN (
 )
 RETURNING task_id
 
+-- name: touch_jobs
+UPDATE jobs SET lease_until = lease_until WHERE number = 0
+
 -- name: now
 SELECT store_now() AS now
 
 -- name: overdue
-SELECT number FROM jobs WHERE lease_until < store_now() OR lease_until > store_now() + $1 LIMIT 1
+SELECT number FROM jobs WHERE lease_until < $1 OR lease_until > $1 + $2 LIMIT 1
 
 -- name: of_former
 SELECT worker FROM jobs

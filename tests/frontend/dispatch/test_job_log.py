@@ -5,18 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from frontend.dispatch import job_log
+from frontend.dispatch import job_log, patience
 from frontend.dispatch.job_log import ClaimLostError, JobLog
+from frontend.dispatch.patience import Patience
 from frontend.errors import BackendError, StoreAwayError
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.statements import rows
 from frontend.jobs.transactions import Bounds
+from tests.frontend.eventually import eventually
 from tests.frontend.jobs.samples import (
     RESULT,
     claimed,
     created,
     event,
+    reaped,
     result,
     seqs,
     statuses,
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqlStore]:
-    monkeypatch.setattr(job_log, "RETRY_S", 0.01)
+    monkeypatch.setattr(patience, "RETRY_S", 0.01)
     opened = SqlStore(SqliteDriver(tmp_path / "jobs.db"), Bounds(10**7, 10), 60)
     yield opened
     await opened.close()
@@ -39,7 +42,7 @@ async def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 @pytest.fixture
 async def log(store: SqlStore) -> JobLog:
     await created(store)
-    return JobLog(store, await claimed(store), patience_s=30)
+    return JobLog(store, await claimed(store), Patience())
 
 
 async def test_writers_take_numbers_in_turn(store: SqlStore, log: JobLog) -> None:
@@ -65,7 +68,7 @@ async def test_an_end_after_a_cancel_at_another_frontend_is_the_cancel_s(
 
 async def test_who_has_lost_the_job_is_told(store: SqlStore, log: JobLog) -> None:
     await store.renew([log.claim], -1)
-    await store.reap()
+    await reaped(store)
     with pytest.raises(ClaimLostError):
         await log.append(step(1))
     with pytest.raises(ClaimLostError):
@@ -113,16 +116,38 @@ class Fault:
         return answer
 
 
-async def test_a_store_that_stays_away_costs_the_job(
+async def test_events_wait_in_order_for_a_store_that_is_away(
+    store: SqlStore, log: JobLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = Fault(store.append, arrives=False)
+    fault._left = 20
+    monkeypatch.setattr(store, "append", fault)
+    writing = asyncio.gather(*(log.append(step(number)) for number in (1, 2, 3)))
+    await eventually(lambda: fault._left < 10)
+    assert log.writing
+    await writing
+    assert not log.writing
+    assert [event.current_step for _, event in await store.read("a", 1)] == [1, 2, 3]
+
+
+async def test_nobody_waits_for_the_store_in_a_process_that_stops(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await created(store)
-    log = JobLog(store, await claimed(store), patience_s=0.1)
+    held = Patience()
+    log = JobLog(store, await claimed(store), held)
     fault = Fault(store.append, arrives=False)
     fault._left = 10**6
     monkeypatch.setattr(store, "append", fault)
-    with pytest.raises(ClaimLostError):
+    writing = asyncio.create_task(log.append(step(1)))
+    await eventually(lambda: fault._left < 10**6 - 5)
+    held.end()
+    with pytest.raises(StoreAwayError):
+        await writing
+    fault._left = 1
+    with pytest.raises(StoreAwayError):
         await log.append(step(1))
+    await log.append(step(1))  # it is asked once
 
 
 async def test_a_model_that_never_stops_talking_fails(

@@ -74,6 +74,11 @@ async def done(store: JobStore, claim: Claim, result: EditResult = RESULT) -> bo
     return await store.end(claim, 3, event("done", 4, 1.0), result)
 
 
+async def reaped(store: JobStore) -> list[str]:
+    """Let the jobs wait again whose leases are over now."""
+    return await store.reap(await store.beat())
+
+
 async def original(store: JobStore, job_id: str) -> bytes:
     return await StoredBlob(store, job_id, "original").whole()
 

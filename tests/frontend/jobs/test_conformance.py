@@ -40,6 +40,7 @@ from tests.frontend.jobs.samples import (
     event,
     original,
     params,
+    reaped,
     result,
     seqs,
     statuses,
@@ -248,7 +249,7 @@ async def test_who_has_lost_a_job_writes_nothing(store: JobStore) -> None:
     lost = await claimed(store, lease_s=0)
     await store.append(lost, 2, step(1))
     await asyncio.sleep(0.01)
-    assert await store.reap() == ["a"]
+    assert await reaped(store) == ["a"]
     held = await claimed(store, "w")
     assert (held.worker, held.attempt) == (lost.worker, lost.attempt + 1)
     before = await store.read("a")
@@ -273,9 +274,20 @@ async def test_a_renewed_lease_is_not_over(store: JobStore) -> None:
     await store.ask_cancel("a")
     assert (await store.renew([claim], LEASE_S))[0].cancel_asked
     await asyncio.sleep(0.01)
-    assert await store.reap() == [other.job_id]
+    assert await reaped(store) == [other.job_id]
     assert await store.renew([other], LEASE_S) == []
     assert await store.append(claim, 2, step(1))
+
+
+async def test_a_lease_that_ends_after_the_moment_asked_for_is_not_over(store: JobStore) -> None:
+    before = await store.beat()
+    await created(store)
+    await claimed(store, lease_s=0)
+    await asyncio.sleep(0.01)
+    assert await store.reap(before) == []
+    after = await store.beat()
+    assert before < after
+    assert await store.reap(after) == ["a"]
 
 
 async def test_a_lost_attempt_is_told_in_the_log(store: JobStore) -> None:
@@ -308,7 +320,7 @@ async def test_a_job_without_repeats_ends_with_its_first_loss(store: JobStore) -
     await store.create(new)
     await claimed(store, lease_s=0)
     await asyncio.sleep(0.01)
-    assert await store.reap() == ["a"]
+    assert await reaped(store) == ["a"]
     assert (await store.last("a"))[1].error == LOST_TEXT
 
 
@@ -320,7 +332,7 @@ async def test_a_lost_job_that_is_to_be_cancelled_is_cancelled(store: JobStore) 
         await store.ask_cancel(job_id)
     assert await store.give_back(given)
     await asyncio.sleep(0.01)
-    assert await store.reap() == ["b"]
+    assert await reaped(store) == ["b"]
     for job_id in "ab":
         assert (await store.last(job_id))[1].status == "cancelled"
 
@@ -341,7 +353,7 @@ async def test_exactly_one_end_wins(open_store: OpenStore) -> None:
         answers = await asyncio.gather(
             stores[0].end(claim, 3, event("done"), RESULT),
             stores[1].end(claim, 3, event("error", error="500: no")),
-            stores[2].reap(),
+            reaped(stores[2]),
             stores[1].end_waiting(job_id, JobStatus.ERROR, "500: no"),
         )
         log = await statuses(stores[2], job_id)
@@ -717,7 +729,7 @@ async def test_a_job_that_waits_again_gives_its_owner_the_turn_back(
     claim = await claimed(store, lease_s=0 if how == "reaped" else LEASE_S)
     if how == "reaped":
         await asyncio.sleep(0.002)
-        assert await store.reap() == ["a"]
+        assert await reaped(store) == ["a"]
     else:
         assert await store.give_back(claim)
     assert [(await claimed(store)).job_id for _ in range(3)] == ["a", "x", "b"]
@@ -940,7 +952,7 @@ async def test_what_changes_nothing_tells_nobody(store: JobStore) -> None:
     claim = await claimed(store)
     with store.work() as work, store.changes() as changes:
         assert await store.claim("w", TYPES, LEASE_S) is None
-        assert await store.reap() == []
+        assert await reaped(store) == []
         assert await store.take_back("w/", "w/1") == []
         await store.renew([claim], LEASE_S)
         assert not work.is_set()

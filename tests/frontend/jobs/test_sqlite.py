@@ -23,7 +23,7 @@ from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.statements import row, rows
 from frontend.jobs.transactions import Bounds
 from tests.fakes.owners import owner
-from tests.frontend.jobs.samples import claimed, created, done, original
+from tests.frontend.jobs.samples import claimed, created, done, original, reaped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -125,7 +125,7 @@ async def test_what_a_job_costs_does_not_grow_with_the_finished_ones(
         await store.newest("o", 1)
         await store.newest("o", 1, statuses=[JobStatus.DONE])
         await store.take_back("w", "w2")
-        await store.reap()
+        await reaped(store)
         await store.sweep()
         return next(worked) - before
 

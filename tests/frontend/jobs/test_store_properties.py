@@ -24,7 +24,16 @@ from frontend.jobs.rules import follow_up
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.store import MAX_ATTEMPTS, Claim, Key
 from frontend.jobs.transactions import Bounds
-from tests.frontend.jobs.samples import LEASE_S, TYPES, created, event, result, seqs, step
+from tests.frontend.jobs.samples import (
+    LEASE_S,
+    TYPES,
+    created,
+    event,
+    reaped,
+    result,
+    seqs,
+    step,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -199,7 +208,7 @@ class JobLife(RuleBasedStateMachine):
     @rule(store=st.integers(0, 1))
     def reap(self, store: int) -> None:
         overdue = [job_id for job_id, model in self.model.items() if model.overdue]
-        assert sorted(self.do(self.stores[store].reap())) == sorted(overdue)
+        assert sorted(self.do(reaped(self.stores[store]))) == sorted(overdue)
         for job_id in overdue:
             self.freed(self.model[job_id], counts=True)
 

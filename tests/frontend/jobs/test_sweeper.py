@@ -1,7 +1,10 @@
-"""Who judges leases must have reached the store for a whole lease without a gap."""
+"""Who judges leases must have written to the store for a whole lease without a gap."""
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -12,7 +15,7 @@ from frontend.errors import StoreAwayError
 from frontend.jobs import sqlite
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
-from frontend.jobs.sweeper import GAP_S, Sweeper
+from frontend.jobs.sweeper import GAP, Sweeper
 from frontend.jobs.transactions import Bounds
 from tests.frontend.jobs.samples import claimed, created
 
@@ -36,10 +39,12 @@ async def sweeper(
 ) -> Sweeper:
     """Of a store with that job, which goes by the test's clock."""
 
-    async def now() -> float:
+    clock.now = time.time()
+
+    async def beat() -> float:
         return clock()
 
-    monkeypatch.setattr(store, "now", now)
+    monkeypatch.setattr(store, "beat", beat)
     return Sweeper(store, lease_s=10)
 
 
@@ -64,7 +69,7 @@ async def test_nobody_is_judged_in_the_first_lease(
     assert await waits(store)
 
 
-@pytest.mark.parametrize("jump", [GAP_S, 3600, -3600])
+@pytest.mark.parametrize("jump", [10 * GAP, 3600, -3600])
 async def test_who_stood_still_or_whose_clock_was_set_begins_anew(
     store: SqlStore, sweeper: Sweeper, clock: Clock, jump: float
 ) -> None:
@@ -124,8 +129,9 @@ async def test_a_clock_that_is_set_back_makes_nobody_live_longer(
     await store.close()
 
 
+@pytest.mark.parametrize("call", ["sweep", "beat"])
 async def test_an_outage_of_the_store_begins_anew(
-    store: SqlStore, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: SqlStore, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     await swept(sweeper, clock, 9)
 
@@ -133,12 +139,40 @@ async def test_an_outage_of_the_store_begins_anew(
         raise StoreAwayError("The job store does not answer")
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "sweep", away)
+        patched.setattr(store, call, away)
         await swept(sweeper, clock, 1)
     await swept(sweeper, clock, 10)
     assert not await waits(store)
     await swept(sweeper, clock, 1)
     assert await waits(store)
+
+
+@pytest.mark.parametrize("first", ["its dispatcher", "a sweeper"])
+async def test_a_file_that_was_only_read_for_long_takes_no_job_from_its_dispatcher(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    monkeypatch.setattr(sqlite, "time", SimpleNamespace(time=clock))
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.01)
+    store = SqlStore(SqliteDriver(tmp_path / "jobs.db"), Bounds(10**7, 10), ttl_s=10**6)
+    await created(store)
+    claim, sweeper = await claimed(store, lease_s=10), Sweeper(store, lease_s=10)
+    for _ in range(20):
+        await store.renew([claim], 10)
+        await swept(sweeper, clock, 1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await swept(sweeper, clock, 30)
+        with pytest.raises(StoreAwayError):
+            await store.renew([claim], 10)
+    if first == "a sweeper":
+        await swept(sweeper, clock, 10)
+        assert not await waits(store)
+    assert await store.renew([claim], 10)
+    await swept(sweeper, clock, 9)
+    assert not await waits(store)
+    await swept(sweeper, clock, 2)  # it gave no sign of life since
+    assert await waits(store)
+    await store.close()
 
 
 async def test_who_shows_signs_of_life_keeps_its_job(
