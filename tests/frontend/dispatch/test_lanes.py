@@ -54,6 +54,14 @@ def test_a_lane_gets_not_too_many(lanes: Lanes) -> None:
     assert lanes.free() is lanes.all[0]
 
 
+def test_a_lost_attempt_that_ends_takes_nothing_from_the_next_one(lanes: Lanes) -> None:
+    first, second = (LiveJob("a", 10, 100, request_id=f"a.{attempt}") for attempt in (1, 2))
+    for job in (first, second):
+        lanes.start(job, lanes.all[0])
+    lanes.leave(first)
+    assert list(lanes.running.values()) == list(lanes.all[0].running.values()) == [second]
+
+
 def test_a_job_that_leaves_wakes_all_who_wait_for_it(lanes: Lanes) -> None:
     (a,) = started(lanes, "a")
     lanes.leave(a)
