@@ -42,7 +42,7 @@ NO_MASK = "conditional_images must include at least one image (mask) for inserti
 BAD_REGION = "region: must be full, auto or [x0, y0, x1, y1] with 0 <= x0 < x1 and 0 <= y0 < y1"
 LOADING_MESSAGES: dict[Stage | None, str] = {
     Stage.LOADING: "Waiting for the model",
-    Stage.CONDITIONING: "Preparing the condition images",
+    Stage.CONDITIONING: "Preparing the condition images, or waiting for the engine",
     Stage.ENCODING: "Encoding the prompt and the images",
 }
 
