@@ -19,6 +19,9 @@ from export.scenes.edits import draw_scene
 
 # Of the largest scenes that it is trained on.
 IMAGE_AREA = 512 * 512
+# Colours need fewer pixels: the detail is the photograph's own. On held-out scenes the angle to the
+# true ones is 4.08° at this size and 3.99° at 512², in 0.4 of the time.
+IMAGE_AREAS = {"white-balance": 384 * 384}
 
 PACKAGES = ("torch", "diffusers", "peft", "numpy", "opencv-python-headless")
 PREVIEW_SCENES, PREVIEW_SIZE = 16, 128
@@ -66,6 +69,7 @@ def release(trained: Trained, recipe: Recipe, bundle: Path) -> None:
                 "pipeline": manifest.PIPELINE,
                 "adapters": {task: {"file": file} for task, file in manifest.ADAPTERS.items()},
                 "image_area": IMAGE_AREA,
+                "image_areas": IMAGE_AREAS,
                 "preview": preview,
                 "training": {
                     "recipe": asdict(recipe),

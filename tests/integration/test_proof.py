@@ -73,6 +73,18 @@ async def test_removal_gives_the_background_and_keeps_the_rest(
     assert found["outside"] >= 24
 
 
+@pytest.mark.parametrize(
+    ("flow", "computed"), [(Flow.REMOVAL, "512x512"), (Flow.WHITE_BALANCE, "384x384")]
+)
+async def test_a_task_is_computed_at_the_size_that_the_bundle_says(
+    client: WebClient, flow: Flow, computed: str
+) -> None:
+    sample = request(held_out(flow, 0, 768), num_inference_steps=1, debug=False)
+    _, result = await client.finish(sample)
+    assert [each["computed_size"] for each in result["parameters_used"]["regions"]] == [computed]
+    assert decode(result["image"]).shape == (768, 768, 3)
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_white_balance_halves_the_cast(client: WebClient, size: int) -> None:
     found = await measured(client, Flow.WHITE_BALANCE, size)

@@ -61,6 +61,7 @@ class TritonPythonModel:
                     _load, self._settings, device, on_stage, self._work.go_on
                 ).result()
             image_area = self._settings.image_area or bundle.image_area
+            image_areas = {} if self._settings.image_area else bundle.image_areas
             self._about = {
                 "model": bundle.name,
                 "adapters": list(bundle.adapters),
@@ -73,7 +74,9 @@ class TritonPythonModel:
                 log_error=log_error,
             )
             self._jobs = EditJobs(
-                lambda request: _conditions(request, image_area),
+                lambda request: _conditions(
+                    request, image_areas.get(request.task_type, image_area)
+                ),
                 runner.run,
                 self._work,
                 self._wire.post,

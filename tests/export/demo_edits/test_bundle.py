@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from export import manifest
 from export.demo_edits import bundle as demo_bundle
-from export.demo_edits.release import IMAGE_AREA
+from export.demo_edits.release import IMAGE_AREA, IMAGE_AREAS
 from export.demo_edits.samples import all_prompts
 from export.preview import synthetic_pictures
 
@@ -90,6 +90,7 @@ def test_it_is_small_and_says_how_it_was_made(bundle: Path) -> None:
     found = manifest.verify(bundle)
     assert sum(path.stat().st_size for path in bundle.rglob("*")) < 40_000_000
     assert found["image_area"] == IMAGE_AREA == 512 * 512
+    assert found["image_areas"] == IMAGE_AREAS == {"white-balance": 384 * 384}
     assert set(found["training"]) == {"recipe", "minutes", "photographs", "versions"}
     weights = load_file(bundle / "pipeline/transformer/diffusion_pytorch_model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.float16}

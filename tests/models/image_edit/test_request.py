@@ -25,6 +25,7 @@ def test_what_a_client_leaves_open() -> None:
     assert request.preview is False
     assert request.debug is True
     assert request.has_reference_image is False
+    assert request.task_type == ""
 
 
 def test_what_a_client_says() -> None:
@@ -40,6 +41,7 @@ def test_what_a_client_says() -> None:
         PREVIEW=True,
         DEBUG=False,
         REFERENCE_IMAGE=b"z",
+        TASK_TYPE=b"white-balance",
     )
     assert request.negative_prompt == "wörd"
     assert (request.width, request.height) == (256, 2048)
@@ -51,6 +53,7 @@ def test_what_a_client_says() -> None:
     assert request.preview is True
     assert request.debug is False
     assert request.has_reference_image is True
+    assert request.task_type == "white-balance"
 
 
 @pytest.mark.parametrize("scale", [0.55, 3.3, 4.1, 14.999])

@@ -64,6 +64,11 @@ class EditRequest:
         return b"".join(self.condition_inputs.get("REGION", ())).decode(errors="replace") or "full"
 
     @property
+    def task_type(self) -> str:
+        """The task as the client said it; empty if it left that to edit_conditions."""
+        return b"".join(self.condition_inputs.get("TASK_TYPE", ())).decode(errors="replace")
+
+    @property
     def has_reference_image(self) -> bool:
         """Return whether the client sent a REFERENCE_IMAGE."""
         return "REFERENCE_IMAGE" in self.condition_inputs

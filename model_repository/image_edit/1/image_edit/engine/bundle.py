@@ -40,6 +40,8 @@ class Bundle:
     preview: PreviewMap
     image_area: int
     """Pixels of the pictures that the model was made for."""
+    image_areas: dict[str, int]
+    """Of the task types that need fewer: pixels, by task type."""
 
 
 def load_bundle(
@@ -118,6 +120,7 @@ def load_bundle(
         adapters={task_type: tuple(named) for task_type, named in used.items()},
         preview=PreviewMap(**manifest["preview"]),
         image_area=manifest.get("image_area", QWEN_IMAGE_AREA),
+        image_areas=manifest.get("image_areas", {}),
     )
 
 
