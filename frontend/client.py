@@ -245,7 +245,9 @@ class Client:
         return answer
 
     def _nobody(self, error: httpx.TransportError) -> ApiError:
-        return ApiError(f"no frontend answers at {self._url}: {error}")
+        unheard = isinstance(error, httpx.ConnectError) and not self._was_there
+        hint = "; `artmancer serve` starts one" if unheard else ""
+        return ApiError(f"no frontend answers at {self._url}: {error}{hint}")
 
     def _stranger(self, path: str) -> ApiError:
         return ApiError(f"what answers at {self._url} is no ArtMancer: {path}")

@@ -39,9 +39,10 @@ _PICTURES = {"input_image", "conditional_images", "reference_image", "reference_
 _GUIDANCE = {"guidance_scale", "true_cfg_scale"}
 
 NO_MASK = "conditional_images must include at least one image (mask) for insertion/removal tasks."
+BAD_REGION = "region: must be full, auto or [x0, y0, x1, y1] with 0 <= x0 < x1 and 0 <= y0 < y1"
 LOADING_MESSAGES: dict[Stage | None, str] = {
     Stage.LOADING: "Waiting for the model",
-    Stage.CONDITIONING: "Preparing the condition images",
+    Stage.CONDITIONING: "Preparing the condition images, or waiting for the engine",
     Stage.ENCODING: "Encoding the prompt and the images",
 }
 
@@ -151,7 +152,8 @@ class GenerationRequest(JsonRequest):
         Literal["full", "auto"] | Annotated[list[Int], Field(min_length=4, max_length=4)] | None,
         Field(
             description="full: the whole picture; auto: crops around the masked objects, given back"
-            " in the picture as it was sent; or a crop [x0, y0, x1, y1] in its pixels"
+            " in the picture as it was sent; or a crop [x0, y0, x1, y1] in its pixels, with"
+            " 0 <= x0 < x1 and 0 <= y0 < y1"
         ),
     ] = None
     preview: Annotated[
@@ -213,6 +215,10 @@ class GenerationRequest(JsonRequest):
             raise PydanticCustomError(CROSS_FIELD, NO_MASK)
         if self.reference_mask_r and not self.reference_image:
             raise PydanticCustomError(CROSS_FIELD, "reference_mask_R needs reference_image")
+        if isinstance(self.region, list):
+            x0, y0, x1, y1 = self.region
+            if not (0 <= x0 < x1 and 0 <= y0 < y1):
+                raise PydanticCustomError(CROSS_FIELD, BAD_REGION)
         return self
 
 

@@ -88,6 +88,7 @@ def test_no_server_answers(image: Path) -> None:
         done = run(*words, url="http://127.0.0.1:9")
         assert done.returncode == 1
         assert done.stderr.startswith("artmancer: no frontend answers at http://127.0.0.1:9: ")
+        assert done.stderr.endswith("; `artmancer serve` starts one\n")
         assert len(done.stderr.splitlines()) == 1
 
 

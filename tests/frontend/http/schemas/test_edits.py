@@ -204,6 +204,8 @@ def test_a_loading_message_is_there_while_the_job_is_prepared() -> None:
     for stage in Stage:
         message = stream_event("a", event(stage=stage)).loading_message
         assert (message is not None) == (stage in ("loading", "conditioning", "encoding"))
+    # Triton takes a job ahead, which has no place in the queue and waits in this stage.
+    assert "waiting for the engine" in LOADING_MESSAGES[Stage.CONDITIONING]
     # The known client takes these letters for a lack of memory.
     shown = (*LOADING_MESSAGES.values(), OUTAGE_MESSAGE)
     assert not any("oom" in message.lower() for message in shown)
