@@ -125,7 +125,7 @@ def _as_served(pipeline: Any) -> None:
 
 def _engine(pipeline: Any, condition_area: int | None) -> EditEngine:
     preview = PreviewMap(**json.loads((PIPELINE.parent / "manifest.json").read_text())["preview"])
-    bundle = Bundle("random", pipeline, {removal.TASK: (removal.TASK,)}, preview, AREA)
+    bundle = Bundle("random", pipeline, {removal.TASK: (removal.TASK,)}, preview, AREA, {})
     return EditEngine(bundle, condition_area, scheduler_shift=3.0)
 
 
