@@ -33,9 +33,17 @@ END_TIMEOUT_S = 60.0
 
 
 @contextlib.contextmanager
-def entrypoint(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the entry point as the container does, but with the local tritonserver."""
-    environment = installation.environment()
+def entrypoint(
+    settings: Settings, *arguments: str, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Run the entry point as the container does, but with the local tritonserver.
+
+    Args:
+        settings: Triton's ports and model repository.
+        arguments: more for Triton.
+        variables: more for the environment.
+    """
+    environment = installation.environment() | variables
     environment["PATH"] = f"{installation.server().parent}:{environment['PATH']}"
     prefix = f"artmancer-entrypoint-{os.getpid()}-"
     process = subprocess.Popen(
@@ -56,6 +64,10 @@ def entrypoint(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen
     try:
         yield process
     finally:
+        # Its children hold the pipe that is read to its end.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for each in psutil.Process(process.pid).children(recursive=True):
+                each.kill()
         process.kill()
         process.communicate()
         for region in SHARED_MEMORY.glob(f"{prefix}*"):
@@ -106,12 +118,10 @@ def test_a_dead_stub_ends_it_with_an_error() -> None:
 
 
 @pytest.mark.parametrize("how", ["is stopped", "holds Python's lock"])
-def test_a_stub_without_a_sign_of_life_ends_it_with_an_error(
-    how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv(triton_entrypoint.SILENCE_TIMEOUT, "5")
+def test_a_stub_without_a_sign_of_life_ends_it_with_an_error(how: str, tmp_path: Path) -> None:
     settings = echo_settings()
-    with entrypoint(settings) as process, futures.ThreadPoolExecutor() as threads:
+    hurried = {triton_entrypoint.SILENCE_TIMEOUT: "5"}
+    with entrypoint(settings, **hurried) as process, futures.ThreadPoolExecutor() as threads:
         running = tree(process, settings)
         if how == "is stopped":
             running["stub"].send_signal(signal.SIGSTOP)
