@@ -56,6 +56,17 @@ async def swept(sweeper: Sweeper, clock: Clock, seconds: float) -> None:
         await sweeper.sweep()
 
 
+async def loses_its_job_after_a_lease(
+    store: SqlStore, claim: Claim, sweeper: Sweeper, clock: Clock
+) -> None:
+    """Assert that a claim, renewed for 10 s, holds for so long and no longer."""
+    assert await store.renew([claim], 10)
+    await swept(sweeper, clock, 9)
+    assert not await waits(store)
+    await swept(sweeper, clock, 2)  # it gave no sign of life since
+    assert await waits(store)
+
+
 async def waits(store: SqlStore) -> bool:
     return bool((await store.view()).waiting)
 
@@ -94,11 +105,7 @@ async def test_a_machine_that_slept_takes_no_job_from_its_own_dispatcher(
         await sweeper.sweep()
     clock.now += 3600  # the sweeper wakes before the dispatcher
     await sweeper.sweep()
-    assert await store.renew([claim], 10)
-    await swept(sweeper, clock, 9)
-    assert not await waits(store)
-    await swept(sweeper, clock, 2)  # it gave no sign of life since
-    assert await waits(store)
+    await loses_its_job_after_a_lease(store, claim, sweeper, clock)
     await store.close()
 
 
@@ -167,11 +174,7 @@ async def test_a_file_that_was_only_read_for_long_takes_no_job_from_its_dispatch
     if first == "a sweeper":
         await swept(sweeper, clock, 10)
         assert not await waits(store)
-    assert await store.renew([claim], 10)
-    await swept(sweeper, clock, 9)
-    assert not await waits(store)
-    await swept(sweeper, clock, 2)  # it gave no sign of life since
-    assert await waits(store)
+    await loses_its_job_after_a_lease(store, claim, sweeper, clock)
     await store.close()
 
 

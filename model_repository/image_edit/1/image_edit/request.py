@@ -61,17 +61,20 @@ class EditRequest:
     @property
     def region(self) -> str:
         """What of the picture is edited, as the client said it."""
-        return b"".join(self.condition_inputs.get("REGION", ())).decode(errors="replace") or "full"
+        return self._said("REGION") or "full"
 
     @property
     def task_type(self) -> str:
         """The task as the client said it; empty if it left that to edit_conditions."""
-        return b"".join(self.condition_inputs.get("TASK_TYPE", ())).decode(errors="replace")
+        return self._said("TASK_TYPE")
 
     @property
     def has_reference_image(self) -> bool:
         """Return whether the client sent a REFERENCE_IMAGE."""
         return "REFERENCE_IMAGE" in self.condition_inputs
+
+    def _said(self, name: str) -> str:
+        return b"".join(self.condition_inputs.get(name, ())).decode(errors="replace")
 
 
 def read_edit_request(tensors: Tensors, *, static_schedule: bool, max_bytes: int) -> EditRequest:
