@@ -107,6 +107,17 @@ class Frontend:
         return self._process.exitcode
 
 
+@contextlib.asynccontextmanager
+async def all_started(frontends: list[Frontend]) -> AsyncIterator[None]:
+    """Start them together, and stop them whatever happens."""
+    try:
+        await asyncio.gather(*(each.start() for each in frontends))
+        yield
+    finally:
+        for each in frontends:
+            await each.stop()
+
+
 class Survivor:
     """A client that sends again whatever was not answered.
 

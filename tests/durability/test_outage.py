@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from frontend.jobs import places
-from tests.durability.frontends import PATIENCE_S, Frontend, Survivor
+from tests.durability.frontends import PATIENCE_S, Frontend, Survivor, all_started
 from tests.durability.logs import check_log
 from tests.fakes.link import Link
 from tests.fakes.web_client import WebClient
@@ -61,12 +61,8 @@ class Shared:
             if not self._url:
                 settings["STATE_FOLDER"] = str(self._folder)
             made.append(Frontend(own, self._triton.url, LEASE_S, **settings))
-        try:
-            await asyncio.gather(*(each.start() for each in made))
+        async with all_started(made):
             yield made
-        finally:
-            for each in made:
-                await each.stop()
 
     @contextlib.asynccontextmanager
     async def away(self) -> AsyncIterator[None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.durability.frontends import PATIENCE_S, Frontend, Survivor
+from tests.durability.frontends import PATIENCE_S, Frontend, Survivor, all_started
 from tests.durability.logs import check_log
 from tests.fakes.web_client import WebClient
 
@@ -33,12 +33,8 @@ async def two_frontends(
         own = folder / name
         own.mkdir()
         made.append(Frontend(own, triton.url, lease_s, MAX_IN_FLIGHT="1", STORE_URL=url))
-    try:
-        await asyncio.gather(*(each.start() for each in made))
+    async with all_started(made):
         yield made
-    finally:
-        for each in made:
-            await each.stop()
 
 
 @pytest.fixture
