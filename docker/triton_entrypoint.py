@@ -1,8 +1,9 @@
-"""Owns tritonserver in a container: runs it, and ends the container when a model's stub dies.
+"""Owns tritonserver in a container: runs it, and ends it when a stub dies or nothing is left to do.
 
 Triton never restarts a dead stub. It still reports ready, and the clients of that model wait
 for ever. A stub that gives no sign of life is as good as dead. So the container ends, and their
-streams end with it. Its restart policy starts it again.
+streams end with it. Its restart policy starts it again. While it stops, the container ends once
+no stub has had work for a while, even where Triton goes on waiting.
 The exit code is tritonserver's, or 128 + n if signal n ended it.
 """
 
@@ -203,7 +204,7 @@ def watch(
         The exit code of this program.
     """
     stubs: dict[psutil.Process, heartbeat.Listener] | None = None
-    all_dead_since: float | None = None
+    over_since: float | None = None
     while True:
         try:
             code = server.wait(WATCH_INTERVAL_S)
@@ -212,14 +213,17 @@ def watch(
         else:
             return code if code >= 0 else 128 - code
         if stopping.is_set():
-            if not stubs or not all(problem(*stub) for stub in stubs.items()):
+            # Triton waits its whole exit timeout for the jobs of a stub that died. It has done so
+            # for work that was answered, too.
+            problems = {stub: problem(*stub) for stub in (stubs or {}).items()}
+            if not all(found or heard.is_idle() for (_, heard), found in problems.items()):
+                over_since = None
                 continue
-            # Triton waits its whole exit timeout for the jobs of a stub that died.
             now = time.monotonic()
-            all_dead_since = all_dead_since or now
-            if now - all_dead_since > LINGER_S:
-                print("All stubs ended: ending tritonserver", file=sys.stderr, flush=True)
-                return STUB_DIED
+            over_since = over_since or now
+            if stubs and now - over_since > LINGER_S:
+                print("No stub has work: ending tritonserver", file=sys.stderr, flush=True)
+                return STUB_DIED if any(problems.values()) else 0
             continue
         if stubs is None:
             # Until then a dying stub fails the load of its model, which ends the server.

@@ -1,8 +1,9 @@
-"""Owns the heartbeat of a model's process: who gives it, and when silence counts as an end.
+"""Owns the heartbeat of a model's process: who gives it, what it says, and when silence is an end.
 
 A process that is stopped, or spins in native code while it holds Python's lock, runs no Python.
-None of its own deadlines fires then. So a thread of it touches a file each second, and whoever
-has started Triton watches the file's time.
+None of its own deadlines fires then. So a thread of it writes a file each second, and whoever
+has started Triton watches the file's time. The file says whether the model has work, because
+Triton sometimes goes on waiting for work that has ended.
 """
 
 import os
@@ -23,16 +24,20 @@ TIMEOUT_S = 60.0
 """By default. Native code that keeps Python's lock for so long, and comes back, is not known."""
 MIN_TIMEOUT_S = 5.0
 """In less time a busy machine may keep a healthy process from beating."""
+_BUSY, _IDLE = b"busy", b"idle"
 
 
-def start(log_error: Callable[[str], object]) -> None:
-    """Show from now on, from a thread, that this process lives.
+def start(log_error: Callable[[str], object], is_busy: Callable[[], bool] = lambda: False) -> None:
+    """Show from now on, from a thread, that this process lives and whether it has work.
 
-    Call it when the model begins to load. The thread goes on while other threads compute: long
-    calls of native code let it run, unless they hold Python's lock.
+    Call it at the end of the model's load, because nobody watches before. The thread goes on
+    while other threads compute: long calls of native code let it run, unless they hold Python's
+    lock.
 
     Args:
         log_error: takes the last line of the process, which ends if the thread does.
+        is_busy: returns whether a client waits for this model. A model that only other models
+            call needs none: they wait for it.
 
     Raises:
         OSError: the file cannot be written.
@@ -41,12 +46,17 @@ def start(log_error: Callable[[str], object]) -> None:
     if not prefix:
         return
     file = _file(prefix, os.getpid())
-    file.touch(0o600)
+
+    def say() -> None:
+        file.touch(0o600)
+        file.write_bytes(_BUSY if is_busy() else _IDLE)
 
     def beat() -> None:
         while True:
             time.sleep(INTERVAL_S)
-            file.touch(0o600)
+            say()
+
+    say()
 
     target = crash_only.guarded("heartbeat", beat, lambda: False, log_error)
     threading.Thread(target=target, name="heartbeat", daemon=True).start()
@@ -87,6 +97,13 @@ class Listener:
         else:
             self._silent_s += min(self._looked_at - before, INTERVAL_S)
         return self._silent_s > self._timeout_s
+
+    def is_idle(self) -> bool:
+        """Return whether the process has said that no client waits for it."""
+        try:
+            return self._file.read_bytes() == _IDLE
+        except FileNotFoundError:
+            return False
 
 
 def remove_files(prefix: str) -> None:

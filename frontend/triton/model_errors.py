@@ -23,6 +23,8 @@ _MAX_FOREIGN_CHARS = 300
 DEAD_STUB = "is not healthy"
 # Parts of its text for a full /dev/shm. The rest names a region, which is no client's business.
 _FULL = ("shared memory pool", "No space left on device")
+# gRPC's own texts, with various codes, for a stream that somebody on the way broke off.
+_BROKEN_OFF = ("RST_STREAM", "Stream removed")
 # Part of its text while it stops, or unloads the model.
 UNLOADED = "has no available versions"
 _BY_CODE: dict[str, type[ServingError]] = {
@@ -68,13 +70,18 @@ def from_model(message: str) -> ServingError:
 
 
 def status_error(error: grpc.aio.AioRpcError) -> ServingError:
-    """Turn the status of a failed call into an error."""
+    """Turn the status of a failed call into an error.
+
+    A server that ends its process, or a proxy, cancels the calls that it has. A call that this
+    side cancels has no status.
+    """
     code, details = error.code(), error.details() or ""
     if own := coded(details) or _full(details):
         return own
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return BackendError("the model did not finish in time")
-    if code is grpc.StatusCode.UNAVAILABLE:
+    gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    if code in gone or any(words in details for words in _BROKEN_OFF):
         return TritonDownError("Triton is not available")
     if code is grpc.StatusCode.NOT_FOUND:
         return TritonStoppingError("Triton does not have the model")

@@ -136,14 +136,25 @@ def test_a_stub_without_a_sign_of_life_ends_it_with_an_error(how: str, tmp_path:
             assert request.exception(END_TIMEOUT_S) is not None
 
 
-@pytest.mark.parametrize("how", ["dies", "falls silent"])
-def test_a_stub_that_ends_while_the_server_stops_keeps_nobody_waiting(
+@pytest.mark.parametrize(
+    ("how", "exit_code"),
+    [
+        ("dies", triton_entrypoint.STUB_DIED),
+        ("falls silent", triton_entrypoint.STUB_DIED),
+        ("idle", 0),
+    ],
+)
+def test_a_server_that_stops_and_has_nothing_left_to_do_keeps_nobody_waiting(
     how: str,
+    exit_code: int,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Triton itself would wait for that stub's jobs; a shell that never ends stands in for it."""
+    """Triton itself would wait for that stub's jobs; a shell that never ends stands in for it.
+
+    It was also seen to wait for an edit that it had answered.
+    """
     stub = tmp_path / "triton_python_backend_stub"
     shutil.copy("/bin/sleep", stub)
     server = subprocess.Popen(
@@ -162,7 +173,7 @@ def test_a_stub_that_ends_while_the_server_stops_keeps_nobody_waiting(
     monkeypatch.setattr(triton_entrypoint, "stubs_of", stubs_of)
     monkeypatch.setattr(triton_entrypoint, "is_ready", lambda url: True)
     monkeypatch.setattr(triton_entrypoint, "LINGER_S", 0.1)
-    listener = Listener(f"{tmp_path}/", 0, 0.1)
+    listener = Listener(f"{tmp_path}/", 0, 0.1 if how == "falls silent" else END_TIMEOUT_S)
     with futures.ThreadPoolExecutor() as threads:
         try:
             code = threads.submit(
@@ -174,11 +185,14 @@ def test_a_stub_that_ends_while_the_server_stops_keeps_nobody_waiting(
             if how == "dies":
                 stubs[0].kill()
             else:
-                (tmp_path / "0").touch()  # one beat, and no other
-            assert code.result(END_TIMEOUT_S) == triton_entrypoint.STUB_DIED
+                (tmp_path / "0").write_text("busy")
+            if how == "idle":
+                assert not futures.wait([code], 2 * triton_entrypoint.WATCH_INTERVAL_S).done
+                (tmp_path / "0").write_text("idle")
+            assert code.result(END_TIMEOUT_S) == exit_code
         finally:
             triton_entrypoint.kill_group(server)
-    assert "All stubs ended" in capsys.readouterr().err
+    assert "No stub has work" in capsys.readouterr().err
 
 
 def test_a_watch_that_fails_ends_it_and_all_its_processes(

@@ -135,12 +135,27 @@ async def test_jobs_outlive_a_stub_that_gives_no_sign_of_life(tmp_path: Path) ->
         assert "image_edit gave no sign of life for 30 s" in server.log.read_text()
 
 
-def test_every_python_model_has_a_heartbeat(server: Server) -> None:
+async def test_every_python_model_has_a_heartbeat_that_tells_of_work(
+    server: Server, client: WebClient
+) -> None:
     models = [path.parents[1].name for path in (ROOT / "model_repository").glob("*/1/model.py")]
     assert len(models) == 4
     for model in models:
-        stub = server.stub(model)
-        assert len(list(SHARED_MEMORY.glob(f"*-heartbeat-{stub.pid}"))) == 1
+        await _until_heartbeat_says(server, model, "idle")
+    job = await client.submit(edit(num_inference_steps=20))
+    await _until_heartbeat_says(server, "image_edit", "busy")
+    await client.cancel(job)
+    await _until_heartbeat_says(server, "image_edit", "idle")
+
+
+async def _until_heartbeat_says(server: Server, model: str, words: str) -> None:
+    def heartbeat() -> str:
+        (file,) = SHARED_MEMORY.glob(f"*-heartbeat-{server.stub(model).pid}")
+        return file.read_text()
+
+    async with asyncio.timeout(60):
+        while heartbeat() != words:
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.slow

@@ -21,8 +21,11 @@ WITHIN_S = 60.0
 SCRIPT = """
 import ctypes, sys
 from model_kit import heartbeat
-heartbeat.start(print)
+work = []
+heartbeat.start(print, lambda: bool(work))
 print("started", flush=True)
+work += [sys.stdin.readline()]
+print("busy", flush=True)
 sys.stdin.readline()
 ctypes.PyDLL(None).sleep(1000)
 """
@@ -72,7 +75,8 @@ def test_a_process_that_beats_is_never_silent(process: Process) -> None:
         assert not process.looks(INTERVAL_S)
 
 
-def test_a_process_that_never_beats_is_never_silent(process: Process) -> None:
+def test_a_process_that_never_beats_is_never_silent_nor_idle(process: Process) -> None:
+    assert not process.listener.is_idle()
     assert not process.looks(3600)
     (process.file.parent / "run-77").touch()  # another one's
     assert not process.looks(3600)
@@ -111,7 +115,9 @@ def test_a_listener_without_processor_time_is_patient(process: Process) -> None:
     assert process.looks(20, every=10)
 
 
-def test_a_process_beats_until_its_code_keeps_pythons_lock(tmp_path: Path) -> None:
+def test_a_process_beats_and_says_if_it_has_work_until_its_code_keeps_pythons_lock(
+    tmp_path: Path,
+) -> None:
     prefix = str(tmp_path / "run-")
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
@@ -131,6 +137,11 @@ def test_a_process_beats_until_its_code_keeps_pythons_lock(tmp_path: Path) -> No
             wait_for_beat(file)
             listener = Listener(prefix, child.pid, 3)
             assert not listener.is_silent()
+            wait_until_idle(listener, True)
+            child.stdin.write(b"here is work\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == b"busy\n"
+            wait_until_idle(listener, False)
             child.stdin.write(b"go on\n")
             child.stdin.flush()
             deadline = time.monotonic() + WITHIN_S
@@ -141,6 +152,14 @@ def test_a_process_beats_until_its_code_keeps_pythons_lock(tmp_path: Path) -> No
             child.kill()
     heartbeat.remove_files(prefix)
     assert list(tmp_path.iterdir()) == []
+
+
+def wait_until_idle(listener: Listener, idle: bool) -> None:
+    """Return once the process has said so."""
+    deadline = time.monotonic() + WITHIN_S
+    while listener.is_idle() != idle:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def wait_for_beat(file: Path) -> None:

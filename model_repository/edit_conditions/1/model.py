@@ -32,12 +32,12 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the parameters and load the fill; a bad parameter fails the load."""
-        heartbeat.start(pb_utils.Logger.log_error)
         self._settings = ConditionSettings.from_parameters(Parameters.of_model(args))
         self._returns = Returns()
         self._held = 0
         lama_model = self._settings.lama_model
         self._inpaint = load_lama(lama_model) if lama_model else telea
+        heartbeat.start(pb_utils.Logger.log_error)
 
     def execute(
         self, requests: list["pb_utils.InferenceRequest"]

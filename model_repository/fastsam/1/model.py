@@ -21,8 +21,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Compile the bundle's network; a bad parameter or bundle fails the load."""
-        heartbeat.start(pb_utils.Logger.log_error)
         self._network = Network.from_parameters(Parameters.of_model(args))
+        heartbeat.start(pb_utils.Logger.log_error)
 
     def execute(
         self, requests: list["pb_utils.InferenceRequest"]

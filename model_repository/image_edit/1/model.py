@@ -44,7 +44,6 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the bundle, warm it up and start; any exception fails the load."""
-        heartbeat.start(pb_utils.Logger.log_error)
         self._settings = EditSettings.from_parameters(Parameters.of_model(args))
         self._on_gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if self._on_gpu else "cpu"
@@ -88,6 +87,7 @@ class TritonPythonModel:
                 warm_up=lambda: runner.warm_up(self._settings.warm_up_sizes, on_stage),
                 give_back_memory=runner.give_back_memory,
             )
+        heartbeat.start(log_error, self._wire.is_busy)
 
     def execute(self, requests: list["pb_utils.InferenceRequest"]) -> None:
         """Enqueue edits and carry out cancels; the wire answers, now or later."""

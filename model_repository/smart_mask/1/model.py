@@ -33,7 +33,6 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the parameters and the bundle's manifest; a bad one fails the load."""
-        heartbeat.start(pb_utils.Logger.log_error)
         self._settings = MaskSettings.from_parameters(Parameters.of_model(args))
         log_error = pb_utils.Logger.log_error
         self._network = FastsamClient(_infer, self._settings.image_size, log_error)
@@ -46,6 +45,7 @@ class TritonPythonModel:
             workers=self._settings.workers,
             max_queue_size=self._settings.max_queue_size,
         )
+        heartbeat.start(log_error, lambda: any(self._jobs.counts()))
 
     def execute(self, requests: list["pb_utils.InferenceRequest"]) -> None:
         """Hand requests to the threads; carry out cancels and answer them."""

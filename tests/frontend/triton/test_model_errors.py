@@ -70,3 +70,30 @@ def test_a_full_shared_memory_is_said_without_the_name_of_a_region(text: str) ->
     assert error.detail == "Triton's shared memory, /dev/shm, is full"
     status = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, Metadata(), Metadata(), text)
     assert type(model_errors.status_error(status)) is errors.UnavailableError
+
+
+@pytest.mark.parametrize(
+    ("code", "details"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "Socket closed"),
+        # From a server that ends its calls before its process, and from proxies.
+        (grpc.StatusCode.CANCELLED, ""),
+        (grpc.StatusCode.CANCELLED, "RPC cancelled"),
+        (grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2"),
+        (grpc.StatusCode.UNKNOWN, "Stream removed"),
+    ],
+)
+def test_a_call_that_was_broken_off_says_that_triton_is_down(
+    code: grpc.StatusCode, details: str
+) -> None:
+    status = grpc.aio.AioRpcError(code, Metadata(), Metadata(), details)
+    error = model_errors.status_error(status)
+    assert type(error) is errors.TritonDownError
+    assert error.detail == "Triton is not available"
+
+
+def test_another_status_is_a_fault_of_triton() -> None:
+    status = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, Metadata(), Metadata(), "a path")
+    error = model_errors.status_error(status)
+    assert type(error) is errors.BackendError
+    assert error.detail == "Triton failed with INTERNAL"

@@ -132,6 +132,16 @@ def test_a_client_that_leaves_is_noticed_under_a_flood_of_messages(bench: Bench)
         time.sleep(0.001)
 
 
+def test_a_wire_is_busy_while_a_stream_is_open(bench: Bench) -> None:
+    assert not bench.wire.is_busy()
+    senders = {stream: bench.open(stream) for stream in "ab"}
+    for stream, sender in senders.items():
+        assert bench.wire.is_busy()
+        bench.wire.post(stream, DONE)
+        assert sender.closed.wait(30)
+    assert not bench.wire.is_busy()
+
+
 def test_a_closed_stream_is_not_watched(bench: Bench) -> None:
     sender = bench.open("a")
     bench.open("b").left = True

@@ -71,6 +71,10 @@ class EditWire(Generic[Stream, Response]):
         """Take over a sender; from now on nobody else may use it."""
         self._senders[stream] = sender
 
+    def is_busy(self) -> bool:
+        """Return whether a stream is open, by any thread."""
+        return bool(self._senders)
+
     def post(self, stream: Stream, message: Message) -> None:
         """Send a message after all that were posted before; a terminal one closes the stream."""
         self._outbox.put((stream, message))
