@@ -87,8 +87,10 @@ async def test_the_jobs_of_a_killed_triton_run_again_before_the_waiting_ones(
             assert status["loading_message"] == "Waiting for Triton to load the models"
             assert status["restarts"] == (number <= 2)
 
-        triton.release()
         await triton.start()
+        # Held until both are there: one that ends before would let a waiting one come between.
+        await eventually(lambda: len(triton.starts) == 4)
+        triton.release()
         for events in await asyncio.gather(*subscribers):
             assert events[-1]["status"] == "done"
             assert events[-1]["restarts"] == 1
@@ -572,8 +574,9 @@ async def test_a_stopped_frontend_takes_no_more_and_the_next_one_goes_on(
                 await asyncio.sleep(0.01)
     with pytest.raises(UnavailableError, match="shutting down"):
         await services.edits.submit(owner(), params, b"", None)
-    triton.release()
     async with listening(create_app(settings)) as url, WebClient(url) as client:
+        await eventually(lambda: len(triton.starts) == 4)  # both, before one ends
+        triton.release()
         for task_id, restarts in zip(ids, (1, 1, 0), strict=True):
             last = (await client.follow(task_id))[-1]
             assert (last["status"], last["restarts"]) == ("done", restarts)

@@ -345,7 +345,8 @@ async def test_the_first_event_is_there_at_once(serve: Serve, triton: FakeTriton
         await client.submit()
         started = time.perf_counter()
         task_id = await client.submit()
-        first = await anext(client.events(task_id))
+        async with contextlib.aclosing(client.events(task_id)) as events:
+            first = await anext(events)
         assert time.perf_counter() - started < 20
         assert first["status"] == "queued"
 
