@@ -298,8 +298,9 @@ async def test_a_model_that_answers_an_edit_lives_whatever_its_pings_say(
     serve: Serve, triton: FakeTriton
 ) -> None:
     triton.behaviour.step_s = 0.2
-    async with serve(ping_timeout_s=0.5) as client:
-        task_id = await client.submit(edit(num_inference_steps=50))
+    # In which an answer is written to a slow disk, too: the next one is read only then.
+    async with serve(ping_timeout_s=2) as client:
+        task_id = await client.submit(edit(num_inference_steps=100))
         await client.wait_status(task_id, "processing")
         pings = triton.pings
         triton.behaviour.missed_pings = 1000
@@ -307,7 +308,7 @@ async def test_a_model_that_answers_an_edit_lives_whatever_its_pings_say(
             assert (await client.http.get("/readyz")).status_code == 200
             await asyncio.sleep(0.05)
         triton.behaviour.missed_pings, triton.behaviour.step_s = 0, 0.001
-        check_stream(await client.follow(task_id), 50)
+        check_stream(await client.follow(task_id), 100)
 
 
 async def test_a_loop_that_stands_still_costs_nobody_an_edit(

@@ -13,7 +13,6 @@ import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 import tritonclient.utils
 
@@ -36,6 +35,8 @@ from tests.fakes.processes import alive, ended
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import psutil
 
     from frontend.settings import Settings
 
