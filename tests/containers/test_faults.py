@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from concurrent import futures
 from typing import TYPE_CHECKING
@@ -24,10 +25,11 @@ LONG = {"num_inference_steps": 100, "input_quality": "resized", "retry": False}
 
 
 async def until_it_runs(client: WebClient, job: str) -> None:
-    async for event in client.events(job):
-        assert event["status"] in ("queued", "processing"), event
-        if event["current_step"] >= 1:
-            return
+    async with contextlib.aclosing(client.events(job)) as events:
+        async for event in events:
+            assert event["status"] in ("queued", "processing"), event
+            if event["current_step"] >= 1:
+                return
 
 
 async def ends(client: WebClient, jobs: list[str]) -> list[Json]:

@@ -37,7 +37,9 @@ async def frontend(
     settings: dict[str, Any] = {"MAX_IN_FLIGHT": "1"}
     if request.param == "postgres":
         settings["STORE_URL"] = request.getfixturevalue("postgres").new_database()
-    made = Frontend(tmp_path, triton.url, **settings)
+    # So long that only taking back explains a job that goes on, and that no pause of a busy machine
+    # takes one away.
+    made = Frontend(tmp_path, triton.url, lease_s=2 * PATIENCE_S, **settings)
     yield made
     await made.stop()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+PATIENCE_S = 60.0
 
 
 def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
@@ -24,3 +27,15 @@ def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def ended(processes: Iterable[psutil.Process]) -> None:
+    """Return once none of `processes` runs any more.
+
+    Raises:
+        AssertionError: one did not end.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while left := alive(processes):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)

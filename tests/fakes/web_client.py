@@ -117,21 +117,23 @@ class WebClient:
         What no number follows, a waiting job's place, has none.
         """
         data: Json | None = None
-        async for block in self.blocks(task_id, last_event_id):
-            if block.startswith("data:"):
-                assert "\n" not in block
-                assert "\r" not in block
-                assert data is None
-                data = json.loads(block.removeprefix("data:"))
-            if block == ": not in the log":
-                assert data is not None
-                assert data["status"] == "queued"
-                yield data
-                data = None
-            if block.startswith("id:"):
-                assert data is not None
-                yield data | {"seq": int(block.removeprefix("id:"))}
-                data = None
+        # Closed with this one: else the connection would live on until the collector comes.
+        async with contextlib.aclosing(self.blocks(task_id, last_event_id)) as blocks:
+            async for block in blocks:
+                if block.startswith("data:"):
+                    assert "\n" not in block
+                    assert "\r" not in block
+                    assert data is None
+                    data = json.loads(block.removeprefix("data:"))
+                if block == ": not in the log":
+                    assert data is not None
+                    assert data["status"] == "queued"
+                    yield data
+                    data = None
+                if block.startswith("id:"):
+                    assert data is not None
+                    yield data | {"seq": int(block.removeprefix("id:"))}
+                    data = None
         assert data is None
 
     async def follow(self, task_id: str, last_event_id: int | None = None) -> list[Json]:

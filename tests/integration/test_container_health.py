@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from .server import Server
 
 
-def test_models_that_answer_are_healthy(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_that_answer_are_healthy(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_health, "ANSWER_TIMEOUT_S", 60.0)  # a busy machine is no illness
     assert triton_health.main(["--url", server.triton_http_url]) == 0
     assert capsys.readouterr().err == ""
 

@@ -40,9 +40,7 @@ async def test_they_serve_together_and_finish_what_runs_before_they_stop(
                 assert result["status"] == "done"
                 # Small steps: Triton waits for an edit only as long as its exit timeout.
                 job = await client.submit(edit(num_inference_steps=20))
-                async for event in client.events(job):
-                    if event["current_step"] >= 1:
-                        break
+                await client.reached(job, step=1)
                 triton.send_signal(signal.SIGTERM)
                 events = await client.follow(job)
                 assert events[-1]["status"] == "done"

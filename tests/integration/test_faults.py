@@ -142,7 +142,7 @@ async def test_every_python_model_has_a_heartbeat_that_tells_of_work(
     assert len(models) == 4
     for model in models:
         await _until_heartbeat_says(server, model, "idle")
-    job = await client.submit(edit(num_inference_steps=20))
+    job = await client.submit(long_edit())  # the heart beats once a second
     await _until_heartbeat_says(server, "image_edit", "busy")
     await client.cancel(job)
     await _until_heartbeat_says(server, "image_edit", "idle")

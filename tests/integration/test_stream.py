@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -113,8 +114,8 @@ async def test_the_queue_position_falls_and_an_eta_is_given(client: WebClient) -
 async def test_the_first_event_comes_at_once(client: WebClient) -> None:
     ahead = await client.submit(long_edit())
     task_id = await client.submit()
-    async with asyncio.timeout(20):
-        first = await anext(client.events(task_id))
+    async with asyncio.timeout(20), contextlib.aclosing(client.events(task_id)) as events:
+        first = await anext(events)
     assert (first["task_id"], first["status"]) == (task_id, "queued")
     assert (await client.status(ahead))["status"] not in TERMINAL
     for each in (task_id, ahead):

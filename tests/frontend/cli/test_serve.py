@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
-import psutil
 import pytest
 
 from frontend.keys import make
@@ -25,7 +24,7 @@ from tests.fakes.local_triton import (
     processes,
     regions,
 )
-from tests.fakes.processes import alive
+from tests.fakes.processes import alive, ended
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +41,7 @@ def serve(**variables: str) -> subprocess.CompletedProcess[str]:
         env=dict(os.environ) | variables,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,  # the first tritonserver of a machine is read from its disk
         check=False,
     )
 
@@ -182,8 +181,7 @@ def test_serve_killed_leaves_nothing() -> None:
     with served(settings) as process:
         running = processes(settings)
         process.kill()
-    _, alive = psutil.wait_procs(running.values(), timeout=60)
-    assert alive == []
+    ended(running.values())
     assert regions(running["guard"]) == []
 
 

@@ -87,8 +87,10 @@ async def test_the_jobs_of_a_killed_triton_run_again_before_the_waiting_ones(
             assert status["loading_message"] == "Waiting for Triton to load the models"
             assert status["restarts"] == (number <= 2)
 
-        triton.release()
         await triton.start()
+        # Held until both are there: one that ends before would let a waiting one come between.
+        await eventually(lambda: len(triton.starts) == 4)
+        triton.release()
         for events in await asyncio.gather(*subscribers):
             assert events[-1]["status"] == "done"
             assert events[-1]["restarts"] == 1
@@ -296,8 +298,9 @@ async def test_a_model_that_answers_an_edit_lives_whatever_its_pings_say(
     serve: Serve, triton: FakeTriton
 ) -> None:
     triton.behaviour.step_s = 0.2
-    async with serve(ping_timeout_s=0.5) as client:
-        task_id = await client.submit(edit(num_inference_steps=50))
+    # In which an answer is written to a slow disk, too: the next one is read only then.
+    async with serve(ping_timeout_s=2) as client:
+        task_id = await client.submit(edit(num_inference_steps=100))
         await client.wait_status(task_id, "processing")
         pings = triton.pings
         triton.behaviour.missed_pings = 1000
@@ -305,7 +308,7 @@ async def test_a_model_that_answers_an_edit_lives_whatever_its_pings_say(
             assert (await client.http.get("/readyz")).status_code == 200
             await asyncio.sleep(0.05)
         triton.behaviour.missed_pings, triton.behaviour.step_s = 0, 0.001
-        check_stream(await client.follow(task_id), 50)
+        check_stream(await client.follow(task_id), 100)
 
 
 async def test_a_loop_that_stands_still_costs_nobody_an_edit(
@@ -572,8 +575,9 @@ async def test_a_stopped_frontend_takes_no_more_and_the_next_one_goes_on(
                 await asyncio.sleep(0.01)
     with pytest.raises(UnavailableError, match="shutting down"):
         await services.edits.submit(owner(), params, b"", None)
-    triton.release()
     async with listening(create_app(settings)) as url, WebClient(url) as client:
+        await eventually(lambda: len(triton.starts) == 4)  # both, before one ends
+        triton.release()
         for task_id, restarts in zip(ids, (1, 1, 0), strict=True):
             last = (await client.follow(task_id))[-1]
             assert (last["status"], last["restarts"]) == ("done", restarts)

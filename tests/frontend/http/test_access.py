@@ -324,7 +324,9 @@ async def test_one_owner_fills_half_of_the_queue(client: WebClient, triton: Fake
     # Two run, and 64 of 128 may wait.
     async with triton.engine:
         headers = speaks_for("192.0.2.1")
-        ids = [await submitted(client, headers) for _ in range(66)]
+        ids = [await submitted(client, headers) for _ in range(2)]
+        await eventually(lambda: triton.live == 2)
+        ids += [await submitted(client, headers) for _ in range(64)]
         refused(
             await client.http.post("/api/generate", json=edit(), headers=headers),
             "as many waiting jobs as one may: 64",

@@ -13,11 +13,43 @@ from tests.frontend.conftest import listening
 from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from frontend.settings import Settings
     from tests.fakes.triton_server import FakeTriton
     from tests.frontend.conftest import Serve
 
 Entry = dict[str, Any]
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> list[refusals.Window]:
+    """Every window that an app gets; each ends only by `_end`, however long a flood takes."""
+    made: list[refusals.Window] = []
+
+    class Held(refusals.Window):
+        def __init__(self, _: float, report: Callable[[int], None]) -> None:
+            super().__init__(3600.0, report)
+            made.append(self)
+
+    monkeypatch.setattr(refusals, "Window", Held)
+    return made
+
+
+async def test_a_window_ends_by_itself_and_counts_what_was_left_out() -> None:
+    left_out: list[int] = []
+    window = refusals.Window(0.01, left_out.append)
+    for _ in range(2):
+        found = [window.has_room() for _ in range(refusals.MAX_LINES + 2)]
+        assert found == [True] * refusals.MAX_LINES + [False] * 2
+        await eventually(lambda: left_out)
+        assert left_out.pop() == 2
+
+
+def end(windows: list[refusals.Window]) -> None:
+    assert windows
+    for window in windows:
+        window._end()
 
 
 def of(entries: list[Any], event: str) -> list[Entry]:
@@ -104,9 +136,8 @@ async def test_asking_for_a_failed_job_s_result_is_no_new_failure(
 
 
 async def test_a_flood_of_crashes_does_not_flood_the_log(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, windows: list[refusals.Window]
 ) -> None:
-    monkeypatch.setattr(refusals.RefusalLog.__init__, "__defaults__", (5.0,))
     flood = 5 * refusals.MAX_LINES
     app = create_app(settings)
 
@@ -117,7 +148,7 @@ async def test_a_flood_of_crashes_does_not_flood_the_log(
     async with listening(app) as url, WebClient(url) as client:
         with capture_logs() as entries:
             await asyncio.gather(*(client.http.get(f"/crash/{number}") for number in range(flood)))
-            await eventually(lambda: of(entries, "requests_left_out"))
+            end(windows)
     crashed = of(entries, "request_crashed")
     assert len(crashed) == refusals.MAX_LINES
     assert {entry["log_level"] for entry in crashed} == {"error"}
@@ -126,17 +157,15 @@ async def test_a_flood_of_crashes_does_not_flood_the_log(
 
 
 async def test_a_flood_of_refusals_does_not_flood_the_log(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, windows: list[refusals.Window]
 ) -> None:
-    # A window that surely holds all requests of a flood, however busy the machine is.
-    monkeypatch.setattr(refusals.RefusalLog.__init__, "__defaults__", (5.0,))
     flood = 5 * refusals.MAX_LINES
     async with serve(log_level="info") as client:
         with capture_logs() as entries:
             await asyncio.gather(*(client.http.get(f"/{number}") for number in range(flood)))
             # What the server does wrong is not hidden by what clients do wrong.
             await client.http.post("/api/generate/multi-steps")
-            await eventually(lambda: of(entries, "requests_left_out"))
+            end(windows)
             await client.http.get("/one-more")
     assert len(of(entries, "request_failed")) == 1
     assert len(of(entries, "request_refused")) == refusals.MAX_LINES + 1

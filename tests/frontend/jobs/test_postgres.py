@@ -64,9 +64,10 @@ def connected(url: str) -> AbstractAsyncContextManager[asyncpg.Connection]:
 
 
 async def listening(url: str, count: int) -> None:
-    """Return once so many processes listen."""
+    """Return once so many processes listen; a connection of the test before may not have ended."""
     async with asyncio.timeout(PATIENCE_S), connected(url) as connection:
-        sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+        sql = """SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'
+            AND application_name = current_setting('application_name')"""
         while await connection.fetchval(sql) != count:
             await asyncio.sleep(0.02)
 

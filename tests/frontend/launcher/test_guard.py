@@ -28,6 +28,14 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
+def said(log: Path) -> str:
+    """Return what the server has said; nothing while the guard puts a new file in place."""
+    try:
+        return log.read_text()
+    except FileNotFoundError:
+        return ""
+
+
 @contextlib.contextmanager
 def guarding(log: Path, script: str, grace_s: float = 60) -> Iterator[subprocess.Popen[bytes]]:
     """Guard a Python script that has said `ready`."""
@@ -42,9 +50,8 @@ def guarding(log: Path, script: str, grace_s: float = 60) -> Iterator[subprocess
     )
     try:
         deadline = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < deadline:
-            if process.poll() is not None or (log.exists() and "ready" in log.read_text()):
-                break
+        while process.poll() is None and "ready" not in said(log):
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         yield process
     finally:

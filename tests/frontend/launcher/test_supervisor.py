@@ -13,7 +13,6 @@ import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 import tritonclient.utils
 
@@ -32,10 +31,12 @@ from tests.fakes.local_triton import (
     processes,
     regions,
 )
-from tests.fakes.processes import alive
+from tests.fakes.processes import alive, ended
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import psutil
 
     from frontend.settings import Settings
 
@@ -82,7 +83,7 @@ def test_whatever_is_killed_all_is_replaced(victim: str) -> None:
         old[victim].kill()
         wait_until_back(settings, old)
         # What the killed one leaves behind dies on its own.
-        assert psutil.wait_procs(old.values(), timeout=60)[1] == []
+        ended(old.values())
         assert regions(old["guard"]) == []
 
 
@@ -98,7 +99,7 @@ def test_a_stub_without_a_sign_of_life_is_replaced(how: str, tmp_path: Path) -> 
         else:
             client.start()
         wait_until_back(settings, old)
-        assert psutil.wait_procs(old.values(), timeout=60)[1] == []
+        ended(old.values())
         assert regions(old["guard"]) == []
         if client.ident is not None:
             client.join(END_WITHIN_S)
@@ -148,8 +149,7 @@ def test_a_launcher_killed_in_mid_request_leaves_nothing(tmp_path: Path) -> None
         running = processes(settings)
         client = long_request(settings, tmp_path)
         launcher.kill()
-    _, alive = psutil.wait_procs(running.values(), timeout=END_WITHIN_S)
-    assert alive == []
+    ended(running.values())
     assert regions(running["guard"]) == []
     client.join(END_WITHIN_S)
     assert not client.is_alive()
@@ -185,8 +185,7 @@ def test_a_launcher_does_not_outlive_its_watch(end: str) -> None:
         said, _ = launcher.communicate(b"go on\n", timeout=END_WITHIN_S)
     assert launcher.returncode == 1
     assert b"triton-watch ended unasked" in said
-    _, alive = psutil.wait_procs(running.values(), timeout=END_WITHIN_S)
-    assert alive == []
+    ended(running.values())
     assert regions(running["guard"]) == []
 
 
@@ -313,7 +312,7 @@ def test_the_next_start_cleans_up_after_a_guard_and_launcher_killed_together(
     old["guard"].wait()
     with Supervisor(settings):
         # What the killed one leaves behind dies on its own.
-        assert psutil.wait_procs(old.values(), timeout=60)[1] == []
+        ended(old.values())
         assert regions(old["guard"]) == []
         leftovers.remove_stale()
         assert echo(settings, "a live run is not stale") == "a live run is not stale"

@@ -66,7 +66,7 @@ async def test_large_messages_pass_both_ways(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
     triton.behaviour.info = {"debug_info": "x" * 20_000_000}
-    result = (await updates(triton_client.edit("a", params(image=bytes(20_000_000)), 30)))[-1]
+    result = (await updates(triton_client.edit("a", params(image=bytes(20_000_000)), 300)))[-1]
     assert len(result.info) > 20_000_000
     assert len(triton.requests["a"]["IMAGE"][0]) == 20_000_000
 
@@ -175,8 +175,8 @@ async def test_the_loaded_models_tensors_are_compared(
 
 async def test_a_mask_comes_in_one_answer(triton_client: TritonClient, triton: FakeTriton) -> None:
     picture = bytes(20_000_000)
-    first = mask_result(await triton_client.mask("a", CLICK, picture, 30).response())
-    again = mask_result(await triton_client.mask("b", CLICK, first.image_id, 30).response())
+    first = mask_result(await triton_client.mask("a", CLICK, picture, 300).response())
+    again = mask_result(await triton_client.mask("b", CLICK, first.image_id, 300).response())
     assert (first.cached, again.cached) == (False, True)
     assert first.mask == again.mask == MASK
     sent, named = triton.masks.requests

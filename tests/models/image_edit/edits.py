@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,8 @@ class Gate:
 
     def __init__(self) -> None:
         self._outcomes: queue.SimpleQueue[Exception | bool | None] = queue.SimpleQueue()
+        self.occupied = threading.Event()
+        """Set while a thread is at the gate."""
 
     def enter(self, on_layer: Callable[[], None] = lambda: None) -> None:
         """Run in the thread.
@@ -74,8 +77,12 @@ class Gate:
         Args:
             on_layer: called for each layer that the thread may pass while it stays at the gate.
         """
-        while (outcome := self._outcomes.get(timeout=120)) is None:
-            on_layer()
+        self.occupied.set()
+        try:
+            while (outcome := self._outcomes.get(timeout=120)) is None:
+                on_layer()
+        finally:
+            self.occupied.clear()
         if isinstance(outcome, Exception):
             raise outcome
         if outcome:

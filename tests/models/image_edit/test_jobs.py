@@ -98,12 +98,13 @@ class Bench:
         eventually(lambda: (stage, step) in self.stages(job))
 
     def start(self, job: EditJob, steps: int = 0) -> None:
-        """Bring a job to the engine and through some of its steps."""
+        """Bring a job to the engine and through some of its steps; it is at its next unit then."""
         self.conditioning.let()
         self.await_stage(job, Stage.ENCODING)
         if steps:
             self.engine.gate.let(1 + steps)
             self.await_stage(job, Stage.DENOISING, steps)
+        assert self.engine.gate.occupied.wait(60)  # a cancel between two units ends it at once
 
     def open(self) -> None:
         self.conditioning.open()
@@ -477,7 +478,7 @@ def test_a_warm_up_that_fails_leaves_no_thread() -> None:
 
     with pytest.raises(ValueError, match="too large for the device"):
         Bench(fail)
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # another test's may end meanwhile
 
 
 def test_memory_is_given_back_after_a_job_that_ran_out_of_it(bench: Bench) -> None:

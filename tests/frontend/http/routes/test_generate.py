@@ -345,7 +345,8 @@ async def test_the_first_event_is_there_at_once(serve: Serve, triton: FakeTriton
         await client.submit()
         started = time.perf_counter()
         task_id = await client.submit()
-        first = await anext(client.events(task_id))
+        async with contextlib.aclosing(client.events(task_id)) as events:
+            first = await anext(events)
         assert time.perf_counter() - started < 20
         assert first["status"] == "queued"
 
@@ -760,10 +761,11 @@ async def _follow(client: WebClient, task_id: str, events: list[dict[str, Any]])
 async def _until(
     client: WebClient, task_id: str, key: str, value: Any
 ) -> AsyncIterator[dict[str, Any]]:
-    async for event in client.events(task_id):
-        yield event
-        if event[key] == value:
-            return
+    async with contextlib.aclosing(client.events(task_id)) as events:
+        async for event in events:
+            yield event
+            if event[key] == value:
+                return
 
 
 def _chunks(chunk: bytes, count: int) -> Any:
