@@ -17,12 +17,14 @@ from model_kit.colour import is_two_way, profile_of, shown_in_srgb, to_srgb
 from model_kit.image_bounds import FORMATS, MAX_PIXELS, reason_to_refuse
 from model_kit.jpeg import without_end
 from model_kit.masks import read_mask
+from model_kit.png_colours import described_profile
 
 Pixels = npt.NDArray[np.uint8]
 
 _PNG_BITS = 24  # place of the byte that says how many bits a sample of a PNG has
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
 _WHITE_IS_ZERO = 0
+_GREY_MODES = ("1", "L", "LA")
 
 MAX_READS = 1_000_000
 """Of one file; 64 MiB of PNG take some 30,000. Parsers in Python take a microsecond for each."""
@@ -120,6 +122,7 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     - Grey and CMYK come as sRGB, by their profile where they have one. An RGB picture keeps its
       pixels and its profile, or comes as sRGB if nothing can be converted into that profile, as
       into many scanners'. A profile that cannot be used, or fits other pixels, is passed over.
+      A PNG's cICP, gAMA and cHRM are profiles too. What shines brighter than white is clipped.
     - A JPEG without its end marker is taken where all its pixels are there.
 
     Args:
@@ -186,6 +189,9 @@ def _loaded(picture: Image.Image, data: bytes) -> Image.Image:
         return whole
     if picture.format == "PNG":
         _scale_transparent_colour(picture, data[_PNG_BITS])
+        is_grey = picture.mode in _GREY_MODES or picture.mode.startswith("I;16")
+        if (profile := described_profile(data, picture.info, is_grey)) is not None:
+            picture.info["icc_profile"] = profile
     return picture
 
 

@@ -113,23 +113,28 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         position = end
 
 
-def _png(data: bytes, _max_pixels: int) -> str | None:
-    chunks = others = profiles = 0
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield each chunk of a PNG: its kind, where its body starts, and the body's length."""
     position = 8
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
-        chunks += 1
+        yield kind, position + 8, length
+        position += length + 12
+
+
+def _png(data: bytes, _max_pixels: int) -> str | None:
+    others = profiles = 0
+    for chunks, (kind, start, length) in enumerate(png_chunks(data), 1):
         others += kind not in _PIXEL_CHUNKS
         profiles += kind == b"iCCP"
         if chunks > MAX_CHUNKS or others > MAX_OTHER_CHUNKS:
             return f"a PNG of {chunks} chunks or more, {others} of them beside its pixels"
         if profiles > MAX_PROFILES:
             return f"a PNG of more than {MAX_PROFILES} iCCP chunks"
-        if kind == b"eXIf" and (reason := _exif(data[position + 8 : position + 8 + length])):
+        if kind == b"eXIf" and (reason := _exif(data[start : start + length])):
             return reason
         if kind == b"IEND":
             break
-        position += length + 12
     return None
 
 

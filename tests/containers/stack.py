@@ -26,7 +26,9 @@ BUILD_TIMEOUT_S, UP_TIMEOUT_S = 3000.0, 400.0
 # Takes the place of an operator's .env, and of what an operator's shell exports.
 DEFAULTS = ROOT / ".env.example"
 SETTINGS = re.findall(r"^([A-Z_]+)=", DEFAULTS.read_text(), re.MULTILINE)
-NOT_FOR_TESTS = {*SETTINGS} - {"PYTHON_IMAGE", "TRITON_IMAGE"}
+# Those that stand in for a registry's are named by the environment.
+BASES = {"PYTHON_IMAGE", "TRITON_IMAGE", "POSTGRES_IMAGE", "PROXY_IMAGE"}
+NOT_FOR_TESTS = {*SETTINGS} - BASES
 
 # Runs in a container: ends or stops one process by a signal's number.
 SIGNAL = """
@@ -47,31 +49,45 @@ def image(name: str) -> str:
 
 @dataclass(frozen=True)
 class Stack:
-    """A compose project of the profile `cpu`."""
+    """A compose project."""
 
     project: str
     overrides: tuple[Path, ...]
     """Compose files that change docker-compose.yml, in this order."""
     port: int
-    """Where the frontend is published on this machine."""
+    """Where clients are served on this machine: by the proxy in its profile, else the frontend."""
+    profiles: tuple[str, ...] = ("cpu",)
+    settings: tuple[tuple[str, str], ...] = ()
+    """What stands in an operator's .env."""
 
     @property
     def url(self) -> str:
-        """Where the frontend answers, for a stack that has a way out."""
+        """Where clients are served, for a stack that has a way out."""
         return f"http://127.0.0.1:{self.port}"
 
     def compose(
         self,
         *arguments: str,
-        profile: str = "cpu",
+        profiles: tuple[str, ...] | None = None,
         stdin: bytes = b"",
         timeout_s: float = UP_TIMEOUT_S,
     ) -> bytes:
-        """Run `docker compose` for this project and return its stdout."""
+        """Run `docker compose` for this project and return its stdout.
+
+        Args:
+            arguments: those of the command line.
+            profiles: others than the stack's own.
+            stdin: what the command reads.
+            timeout_s: seconds until the command counts as hung.
+        """
         files = [ROOT / "docker-compose.yml", *self.overrides]
-        own = {"ARTMANCER_TAG": TAG, "ARTMANCER_PORT": str(self.port)}
+        published = "ARTMANCER_PROXY_PORT" if "proxy" in self.profiles else "ARTMANCER_PORT"
+        # Docker takes any free port for 0.
+        own = {"ARTMANCER_TAG": TAG, "ARTMANCER_PORT": "0", published: str(self.port)}
+        own |= dict(self.settings)
         return docker(
-            *("compose", f"--project-name={self.project}", f"--profile={profile}"),
+            *("compose", f"--project-name={self.project}"),
+            *(f"--profile={profile}" for profile in profiles or self.profiles),
             *(f"--file={file}" for file in files),
             f"--env-file={DEFAULTS}",
             *arguments,
@@ -86,7 +102,7 @@ class Stack:
     def build(self) -> None:
         """Build all three images of the profile."""
         for profile, services in (("cpu", SERVICES), ("export", ("export-cpu",))):
-            self.compose("build", *services, profile=profile, timeout_s=BUILD_TIMEOUT_S)
+            self.compose("build", *services, profiles=(profile,), timeout_s=BUILD_TIMEOUT_S)
 
     def up(self) -> None:
         """Build the bundles and start the services; block until all are healthy.
@@ -94,7 +110,7 @@ class Stack:
         Raises:
             AssertionError: one is not; the text ends with the logs.
         """
-        self.compose("run", "--rm", "-T", "export-cpu", profile="export")
+        self.compose("run", "--rm", "-T", "export-cpu", profiles=("export",))
         try:
             self.compose("up", "--detach", "--wait")
         except AssertionError as error:
@@ -104,7 +120,7 @@ class Stack:
     def down(self) -> None:
         """Remove the project, its volumes too."""
         # All profiles, so that no service is left running; a stuck one is killed.
-        self.compose("down", "--volumes", "--remove-orphans", "--timeout=60", profile="*")
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout=60", profiles=("*",))
 
     def container(self, service: str) -> str:
         """Return the id of a service's container, running or not."""
@@ -156,10 +172,12 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running(project: str, *overrides: Path) -> Iterator[Stack]:
+def running(
+    project: str, *overrides: Path, profiles: tuple[str, ...] = ("cpu",), **settings: str
+) -> Iterator[Stack]:
     """Bring a project up from nothing; take it down whatever happens."""
     (port,) = ports.free(1)
-    stack = Stack(project, overrides, port)
+    stack = Stack(project, overrides, port, profiles, tuple(settings.items()))
     stack.down()
     try:
         stack.up()

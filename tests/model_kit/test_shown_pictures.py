@@ -128,6 +128,120 @@ def test_grey_follows_its_profile() -> None:
     assert colour_at(encoded(dark)) == [100, 100, 100]
 
 
+P3_CHRM = (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
+BT_709_CHRM = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+RED = (200, 60, 40)
+RED_SHOWN_FROM_P3 = (217, 42, 23)
+
+
+def with_chunks(picture: Image.Image, **chunks: bytes) -> bytes:
+    """Return a PNG with these chunks behind its head."""
+    data = encoded(picture)
+    added = b"".join(png_chunk(kind.encode(), body) for kind, body in chunks.items())
+    return data[:33] + added + data[33:]
+
+
+def numbers(*values: float) -> bytes:
+    """Return what a gAMA or cHRM chunk has for these values."""
+    return b"".join(struct.pack(">I", round(value * 100_000)) for value in values)
+
+
+def srgb(light: float) -> int:
+    return round(255 * (12.92 * light if light < 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055))
+
+
+# What a PNG says of its colours without a profile.
+@pytest.mark.parametrize(
+    ("chunks", "right"),
+    [
+        ({"gAMA": numbers(1)}, [srgb(value / 255) for value in RED]),
+        ({"gAMA": numbers(1 / 1.8)}, [srgb((value / 255) ** 1.8) for value in RED]),
+        ({"gAMA": numbers(0.45455)}, RED),
+        ({"gAMA": numbers(0.45455), "cHRM": numbers(*BT_709_CHRM)}, RED),
+        ({"gAMA": numbers(0.45455), "cHRM": numbers(*P3_CHRM)}, RED_SHOWN_FROM_P3),
+        ({"cHRM": numbers(*P3_CHRM)}, RED_SHOWN_FROM_P3),
+        ({"cICP": bytes([12, 13, 0, 1])}, RED_SHOWN_FROM_P3),
+        ({"cICP": bytes([1, 8, 0, 1])}, [srgb(value / 255) for value in RED]),
+        ({"cICP": bytes([1, 4, 0, 1])}, [srgb((value / 255) ** 2.2) for value in RED]),
+        ({"cICP": bytes([1, 13, 0, 1]), "gAMA": numbers(1)}, RED),
+        ({"sRGB": b"\0", "gAMA": numbers(1)}, RED),
+    ],
+)
+def test_a_png_may_say_its_colours_without_a_profile(
+    chunks: dict[str, bytes], right: list[int]
+) -> None:
+    for picture in (Image.new("RGB", TILE, RED), Image.new("RGBA", TILE, (*RED, 255))):
+        data = with_chunks(picture, **chunks)
+        assert np.abs(np.array(colour_at(data)) - right).max() <= 1
+        decoded = decode(data, LIMIT)
+        assert decoded.native[0, 0].tolist() == list(RED)
+        assert (decoded.profile is None) == (list(right) == list(RED))
+
+
+def test_described_primaries_are_those_of_the_same_profile() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+    picture = Image.fromarray(pixels)
+    described = with_chunks(picture, gAMA=numbers(0.5), cHRM=numbers(*P3_CHRM))
+    tagged = encoded(picture, icc_profile=profile(DISPLAY_P3, gamma=2.0))
+    difference = decode_rgb(described, LIMIT).astype(int) - decode_rgb(tagged, LIMIT)
+    assert np.abs(difference).max() <= 3
+    decoded = decode(described, LIMIT)
+    assert decoded.profile is not None
+    back = from_srgb(decoded.shown(), decoded.profile).astype(int)
+    inside = np.abs(decoded.shown().astype(int) - 127).max(axis=2) < 120  # not clipped by sRGB
+    assert np.abs(back - pixels)[inside].max() <= 3
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16", "P"])
+def test_every_kind_of_png_follows_its_gamma(mode: str) -> None:
+    grey = Image.new("L", TILE, 255 if mode == "1" else 100)
+    if mode == "I;16":
+        picture = Image.fromarray(np.full(TILE[::-1], 100 * 257, np.uint16))
+    else:
+        picture = grey.convert(mode)
+    right = 255 if mode == "1" else srgb(100 / 255)
+    shown = colour_at(with_chunks(picture, gAMA=numbers(1)))
+    assert np.abs(np.array(shown) - right).max() <= 1
+
+
+def test_a_cicp_chunk_goes_before_a_profile() -> None:
+    data = encoded(Image.new("RGB", TILE, RED), icc_profile=profile(RED_AND_BLUE_SWAPPED))
+    data = data[:33] + png_chunk(b"cICP", bytes([12, 13, 0, 1])) + data[33:]
+    assert np.abs(np.array(colour_at(data)) - RED_SHOWN_FROM_P3).max() <= 1
+
+
+@pytest.mark.parametrize(("transfer", "white"), [(16, 148), (18, 191)], ids=["PQ", "HLG"])
+def test_high_dynamic_range_is_clipped_at_the_white_of_a_page(transfer: int, white: int) -> None:
+    def shown(value: int) -> int:
+        grey = Image.new("RGB", TILE, (value,) * 3)
+        return colour_at(with_chunks(grey, cICP=bytes([1, transfer, 0, 1])))[0]
+
+    assert shown(0) == 0
+    assert 170 < shown(white - 20) < 252 < shown(white)
+    assert shown(255) == 255
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        {"gAMA": numbers(0)},
+        {"gAMA": numbers(20_000)},
+        {"cHRM": bytes(32)},
+        {"cHRM": numbers(*[0.3] * 8)},
+        {"cHRM": numbers(*[9_000] * 8)},
+        {"cICP": bytes([12, 13, 0, 0])},
+        {"cICP": bytes([12, 13, 1, 1])},
+        {"cICP": bytes([12, 77, 0, 1])},
+        {"cICP": bytes([77, 13, 0, 1])},
+        {"cICP": b"\x0c"},
+    ],
+)
+def test_chunks_that_describe_nothing_are_passed_over(chunks: dict[str, bytes]) -> None:
+    data = with_chunks(Image.new("RGB", TILE, RED), **chunks)
+    assert colour_at(data) == list(RED)
+    assert decode(data, LIMIT).profile is None
+
+
 def test_transparency_is_kept_and_shown_on_white() -> None:
     half = Image.new("RGBA", TILE, (0, 0, 200, 128))
     picture = decode(encoded(half), LIMIT)
