@@ -28,7 +28,8 @@ T = TypeVar("T")
 CONNECTIONS = 4
 """Of one process, besides the one that listens."""
 TIMEOUT_S = 5.0
-"""A statement, or a wait for a connection, that takes longer counts as an absent database."""
+"""A transaction, with the wait for a connection, that takes longer counts as an absent database. It
+is half a lease, so that a renewal on a connection that says nothing is tried on another in time."""
 CHANNEL = "artmancer"
 _NOTIFY = "SELECT pg_notify($1, $2)"
 RETRY_S = 1.0
@@ -134,8 +135,20 @@ class PostgresDriver:
             raise ClosingError()
         task = asyncio.create_task(self._transact(steps, topics, options))
         self._begun.add(task)
-        task.add_done_callback(self._begun.discard)
-        return task
+        task.add_done_callback(self._forget)
+        return asyncio.ensure_future(self._in_time(task))
+
+    async def _in_time(self, transaction: asyncio.Task[T]) -> T:
+        # Not `timeout`, which waits until a server that says nothing has heard that it is over.
+        done, _ = await asyncio.wait([transaction], timeout=TIMEOUT_S)
+        if not done:
+            raise StoreAwayError("The job store does not answer: TimeoutError")
+        return transaction.result()
+
+    def _forget(self, transaction: asyncio.Task[Any]) -> None:
+        self._begun.discard(transaction)
+        if not transaction.cancelled():
+            transaction.exception()  # who asked may have left
 
     async def _transact(self, steps: Steps[T], topics: Topics[T], options: dict[str, Any]) -> T:
         with _away():

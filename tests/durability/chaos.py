@@ -8,6 +8,7 @@ I2  A job has one final event, the last one, and everybody gets the same.
 I3  Entries are numbered 1, 2, ... and one number has one content, for everybody and for ever.
 I4  Steps, progress and restarts never fall; a job is restarted at most once.
 I5  Triton gets a job at most twice, and twice only after a fault that is no outage of the database.
+    A full disk is one.
 I7  One Idempotency-Key is one job. After the 200 to a cancel a job is cancelled, unless it had
     ended before.
 I8  The store's sums are those of its rows, and nothing is left once all has expired.
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from tests.durability.frontends import Frontend
     from tests.fakes.link import Link
     from tests.fakes.postgres import PostgresServer
+    from tests.fakes.small_disk import SmallDisk
     from tests.fakes.triton_server import FakeTriton
     from tests.fakes.web_client import Json
 
@@ -83,6 +85,7 @@ class Chaos:
         links: of the frontends to their Tritons and to their database.
         seed: of all that is random.
         postgres: the frontends' database, if it is one.
+        disk: of the frontends' file of SQLite, if it can be filled.
     """
 
     def __init__(
@@ -92,12 +95,14 @@ class Chaos:
         links: Sequence[Link],
         seed: int,
         postgres: PostgresServer | None,
+        disk: SmallDisk | None,
     ) -> None:
         self._frontends = frontends
         self._tritons = tritons
         self._links = links
         self._rng = random.Random(seed)
         self._postgres = postgres
+        self._disk = disk
         self._urls = [frontend.url for frontend in frontends]
         self.jobs: list[Job] = []
         self.faults: Counter[str] = Counter()
@@ -167,6 +172,8 @@ class Chaos:
         kinds = [self._kill, self._pause, self._cut_link, self._hold_link]
         if self._postgres is not None:
             kinds.append(self._kill_postgres)
+        if self._disk is not None:
+            kinds.append(self._fill_disk)
         for kind in itertools.cycle(kinds):
             if working.done() or self.faults.total() >= count:
                 return
@@ -196,6 +203,13 @@ class Chaos:
         assert self._postgres is not None
         await asyncio.to_thread(self._postgres.kill)
         await asyncio.to_thread(self._postgres.start)
+
+    async def _fill_disk(self, rng: random.Random) -> None:
+        assert self._disk is not None
+        with self._disk.full():
+            for url in self._urls:
+                await Survivor(url).refused()
+            await asyncio.sleep(rng.uniform(0.5, LONGEST_PAUSE_S))
 
     def _draw(self) -> random.Random:
         return random.Random(self._rng.random())
@@ -244,7 +258,8 @@ class Chaos:
         assert set(of_jobs) <= set(known)
         assert max(of_jobs.values()) <= 2
         # A fault takes what one process ran; an outage of the database takes nothing.
-        hit = self.faults.total() - self.faults["_kill_postgres"]
+        outages = self.faults["_kill_postgres"] + self.faults["_fill_disk"]
+        hit = self.faults.total() - outages
         assert starts.total() - len(of_jobs) <= hit
         steps = list(itertools.chain(*(triton.steps for triton in self._tritons)))
         needed = sum(known[task_id].steps for task_id in of_jobs)

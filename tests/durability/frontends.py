@@ -141,6 +141,13 @@ class Survivor:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["task_id"])
 
+    async def refused(self) -> None:
+        """Submit an edit, once, and be told that there is no room for it now."""
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+            answer = await client.post(f"{self._urls[0]}/api/generate", json=edit())
+        assert answer.status_code == 503, answer.text
+        assert int(answer.headers["Retry-After"]) > 0
+
     async def cancel(self, task_id: str) -> str:
         """Cancel a job until there is an answer; return the job's state in it."""
         answer = await self._persist("POST", f"/api/generate/async/cancel/{task_id}")

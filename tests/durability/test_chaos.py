@@ -15,6 +15,7 @@ from frontend.jobs.sqlite import SqliteDriver
 from tests.durability.chaos import LEASE_S, Chaos, check_store
 from tests.durability.frontends import Frontend
 from tests.fakes.link import Link
+from tests.fakes.small_disk import SmallDisk, may_mount
 from tests.fakes.triton_server import FakeTriton
 
 if TYPE_CHECKING:
@@ -52,10 +53,13 @@ async def test_no_job_is_lost_and_none_is_doubled(
     postgres: PostgresServer | None = None
     settings = {"STATE_FOLDER": str(tmp_path / "state"), "MAX_IN_FLIGHT": "1"}
     store_url = ""
+    disk: SmallDisk | None = None
     if database == "postgres":
         postgres = request.getfixturevalue("postgres")
         store_url = postgres.new_database()
     async with contextlib.AsyncExitStack() as stack:
+        if database == "sqlite" and may_mount():
+            disk = stack.enter_context(SmallDisk(tmp_path / "state"))
         tritons = [FakeTriton(), FakeTriton()]
         links = []
         frontends = []
@@ -74,12 +78,14 @@ async def test_no_job_is_lost_and_none_is_doubled(
             frontends.append(Frontend(folder, triton_url, LEASE_S, **settings))
             stack.push_async_callback(frontends[-1].stop)
             await frontends[-1].start()
-        chaos = Chaos(frontends, tritons, links, seed, postgres)
+        chaos = Chaos(frontends, tritons, links, seed, postgres, disk)
         await chaos.run(count, faults)
         await chaos.check()
-    driver: Driver
-    if postgres is None:
-        driver = SqliteDriver(tmp_path / "state" / places.FILE)
-    else:
-        driver = await PostgresDriver.open(store_url)
-    await check_store(driver, monkeypatch)
+        for frontend in frontends:
+            await frontend.stop()
+        driver: Driver
+        if postgres is None:
+            driver = SqliteDriver(tmp_path / "state" / places.FILE)
+        else:
+            driver = await PostgresDriver.open(store_url)
+        await check_store(driver, monkeypatch)

@@ -13,6 +13,7 @@ from frontend.jobs import places
 from tests.durability.frontends import PATIENCE_S, Frontend, Survivor, all_started
 from tests.durability.logs import check_log
 from tests.fakes.link import Link
+from tests.fakes.small_disk import SmallDisk, may_mount
 from tests.fakes.web_client import WebClient
 
 if TYPE_CHECKING:
@@ -126,6 +127,30 @@ async def test_an_outage_of_several_leases_repeats_nothing(
     assert sorted(triton.starts) == sorted(f"{task_id}.1" for task_id in ids)
     assert triton.cancels == []
     assert triton.cut_streams == []
+
+
+@pytest.mark.skipif(not may_mount(), reason="only root may mount a disk that can be full")
+async def test_a_full_disk_repeats_nothing_and_takes_no_new_edit(
+    tmp_path: Path, triton: FakeTriton
+) -> None:
+    triton.hold()
+    with SmallDisk(tmp_path / "state") as disk:
+        async with Shared(disk.folder, triton, None).frontends("one", "two") as frontends:
+            clients = [Survivor(each.url) for each in frontends]
+            ids = [await client.submit(num_inference_steps=STEPS) for client in clients]
+            await processing(frontends[0], *ids)  # each frontend runs one
+            with disk.full():
+                triton.release()  # what they tell has to wait
+                for client in clients:
+                    await client.refused()
+                await asyncio.sleep(2.5 * LEASE_S)
+            for client, task_id in zip(clients, ids, strict=True):
+                check_log(events := await client.follow(task_id), "done")
+                assert events[-1]["restarts"] == 0
+                await client.submit()
+    assert {each for each in triton.starts if each.split(".")[0] in ids} == {
+        f"{task_id}.1" for task_id in ids
+    }
 
 
 async def test_who_alone_is_cut_from_the_store_loses_its_job(

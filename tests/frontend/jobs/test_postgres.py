@@ -185,6 +185,27 @@ async def test_a_statement_that_takes_too_long_is_an_absent_store(
         assert await created(store) == "a"
 
 
+async def test_a_renewal_on_a_link_that_swallows_all_is_given_up_before_its_statement(
+    url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        Link(postgres.port) as link,
+        opened(url.replace(f":{postgres.port}/", f":{link.port}/")) as store,
+    ):
+        await created(store)
+        claim = await claimed(store)
+        link.stand_still()
+        with monkeypatch.context() as patched:
+            patched.setattr(postgres_module, "TIMEOUT_S", 0.1)  # the statement has its own
+            with pytest.raises(StoreAwayError, match="TimeoutError"):
+                await store.renew([claim], 60)
+        assert isinstance(store.driver, PostgresDriver)
+        assert store.driver._begun, "nobody waits for what says nothing"
+        link.heal()
+        [held] = await store.renew([claim], 60)
+        assert (held.job_id, held.attempt) == (claim.job_id, claim.attempt)
+
+
 async def test_what_was_begun_goes_on_without_its_caller(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
