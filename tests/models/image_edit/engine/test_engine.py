@@ -385,9 +385,19 @@ def out_of_library_memory(**_: Any) -> None:
     raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
+def out_of_convolution_memory(**_: Any) -> None:
+    raise RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED")
+
+
 @pytest.mark.parametrize(
     "forward",
-    [out_of_device_memory, out_of_driver_memory, out_of_library_memory, out_of_host_memory],
+    [
+        out_of_device_memory,
+        out_of_driver_memory,
+        out_of_library_memory,
+        out_of_convolution_memory,
+        out_of_host_memory,
+    ],
 )
 def test_out_of_memory_is_reported_and_survived(
     bundle: Bundle, engine: EditEngine, monkeypatch: pytest.MonkeyPatch, forward: Any

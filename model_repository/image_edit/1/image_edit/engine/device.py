@@ -83,5 +83,6 @@ def _is_lost(device: torch.device) -> bool:
 def _is_out_of_memory(error: Exception) -> bool:
     # torch has its own type only for accelerators' allocators; other allocators have only a text.
     kinds = (torch.OutOfMemoryError, MemoryError)
-    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    # cuBLAS says CUBLAS_STATUS_ALLOC_FAILED, cuDNN since 9.0 ..._DEVICE_ALLOCATION_FAILED.
+    texts = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
     return isinstance(error, kinds) or any(text in str(error) for text in texts)
