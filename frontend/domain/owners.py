@@ -5,12 +5,6 @@ from __future__ import annotations
 import ipaddress
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Networks of IPv6 are given out in these, so one client may have all addresses of one.
 IPV6_PREFIX = 64
@@ -35,11 +29,7 @@ class Owner:
     """Who a request comes from; nobody else sees what it makes."""
 
     name: str
-    """`key:<name>` of the key that came with the request, or else `address:<address>`.
-
-    For a trusted proxy that names nobody, `address:<its network>`: Docker's gateway, by which all
-    come to a published port, gets another address when the networks are made anew.
-    """
+    """`key:<name>` of the key that came with the request, or else `address:<address>`."""
     limits: Limits
 
 
@@ -77,15 +67,6 @@ def address_name(address: str) -> str:
     if isinstance(parsed, ipaddress.IPv6Address) and not parsed.is_loopback:
         return f"address:{ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False)}"
     return f"address:{parsed}"
-
-
-def network_name(address: str, networks: Iterable[Network]) -> str | None:
-    """Return the name of the owner of an address in one of these networks; None for others."""
-    try:
-        parsed = ipaddress.ip_address(unmapped(address))
-    except ValueError:
-        return None
-    return next((f"address:{network}" for network in networks if parsed in network), None)
 
 
 def unmapped(address: str) -> str:

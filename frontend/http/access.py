@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from frontend.domain.owners import Limits, Owner, address_name, network_name, portion
+from frontend.domain.owners import Limits, Owner, address_name, portion
 from frontend.errors import AccessError
 from frontend.http import answers
 
@@ -40,7 +39,6 @@ class Access:
     def __init__(self, app: ASGIApp, settings: Settings, keys: Keys | None) -> None:
         self._app = app
         self._keys = keys
-        self._proxies = [ipaddress.ip_network(each) for each in settings.trusted_proxies]
         self._needs_key = keys is not None and not settings.allow_anonymous
         self._limits = Limits(
             max_waiting=portion(settings.max_queue_size, settings.owner_fraction),
@@ -55,8 +53,7 @@ class Access:
             return
         request = Request(scope)
         address = request.client.host if request.client else ""
-        name = network_name(address, self._proxies) or address_name(address)
-        request.state.owner = Owner(name, self._limits)
+        request.state.owner = Owner(address_name(address), self._limits)
         try:
             if key := self._key(request):
                 request.state.owner = Owner(f"{_KEY_OWNER}{key.name}", self._limits_of(key))

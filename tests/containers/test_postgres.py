@@ -79,7 +79,8 @@ async def test_a_database_that_starts_anew_repeats_no_edit(stack: Stack, client:
 
 async def test_jobs_outlive_all_containers(stack: Stack, client: WebClient) -> None:
     _, result = await client.finish(edit())
-    await asyncio.to_thread(stack.compose, "down")
+    # The networks stay: with others the client would come from another address.
+    await asyncio.to_thread(stack.compose, "rm", "--stop", "--force")
     await asyncio.to_thread(stack.compose, "up", "--detach", "--wait")
     answer = await client.http.get(f"/api/generate/result/{result['task_id']}")
     assert answer.json()["image"] == result["image"]

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from ipaddress import ip_network
-
 import pytest
 
-from frontend.domain.owners import LEAST_PRICE, address_name, network_name, portion, price
+from frontend.domain.owners import LEAST_PRICE, address_name, portion, price
 
 
 @pytest.mark.parametrize(
@@ -23,25 +21,6 @@ from frontend.domain.owners import LEAST_PRICE, address_name, network_name, port
 )
 def test_an_address_has_an_owner(address: str, name: str) -> None:
     assert address_name(address) == name
-
-
-# Docker's gateway, by which all come to a published port, may change its address.
-@pytest.mark.parametrize(
-    ("address", "name"),
-    [
-        ("172.24.0.1", "address:172.16.0.0/12"),
-        ("::ffff:172.25.0.1", "address:172.16.0.0/12"),
-        ("::1", "address:::1/128"),
-        ("192.0.2.1", None),
-        ("2001:db8::1", None),
-        ("", None),
-    ],
-)
-def test_all_that_comes_from_a_trusted_network_has_one_owner(
-    address: str, name: str | None
-) -> None:
-    networks = [ip_network(each) for each in ("127.0.0.0/8", "::1", "172.16.0.0/12")]
-    assert network_name(address, networks) == name
 
 
 def test_an_edit_s_price_is_its_steps_times_its_pixels() -> None:

@@ -116,7 +116,7 @@ async def test_without_a_key_nothing_comes_in(door: WebClient, headers: dict[str
     assert 0 < len(refused) <= len(requests)
     for entry in refused:
         assert entry["status"] == 401
-        assert entry["owner"] == "address:127.0.0.0/8"
+        assert entry["owner"] == "address:127.0.0.1"
     for key in (ANN, ANN[:-1], "am_wrong"):
         assert key not in str(entries)
 
