@@ -32,13 +32,15 @@ USUAL_COUNT = 5
 # Of what the frontend had before. Its allocator keeps some of what it was given.
 MAY_KEEP = 1.2
 SETTLES_S = 30.0
-# A server that has nothing to do but answer: how late it is, the machine and this process are.
+# A server that has nothing to do but answer: how late it is, the machine and this process are. It
+# ends with its only connection, and so with this process.
 IDLE_SERVER = """
-import asyncio
+import asyncio, os
 
 async def answer(reader, writer):
     while byte := await reader.read(1):
         writer.write(byte)
+    os._exit(0)
 
 async def serve():
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
@@ -106,7 +108,6 @@ class GoodClient:
         await asyncio.gather(*self._tasks)
         await self._web.__aexit__()
         self._writer.close()
-        self._idle_server.kill()
         await self._idle_server.wait()
         self.note(str(self))
         if kind is None:
