@@ -18,7 +18,10 @@ from benchmarks.gpu import machine
 
 # Takes the names of the measurements that are left, and seconds for them.
 GoOn = Callable[[Sequence[str], float], None]
-PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "numpy")
+PACKAGES = (
+    *("torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "numpy"),
+    "psutil",
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ def run_all(
         Whether all of them have a result.
     """
     out.mkdir(parents=True, exist_ok=True)
+    if missing := [package for package in PACKAGES if package not in _versions()]:
+        print(f"not installed: {', '.join(missing)}", flush=True)
     ends = time.monotonic() + budget
     good = True
     for index, measurement in enumerate(measurements):

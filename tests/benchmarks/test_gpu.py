@@ -14,7 +14,7 @@ import onnx
 import pytest
 import torch
 
-from benchmarks.gpu import machine
+from benchmarks.gpu import machine, runner
 from benchmarks.gpu.command import BUDGET_S, MEASUREMENTS, USUAL, main
 from benchmarks.gpu.mask_network import MaskNetwork, load
 from benchmarks.gpu.runner import Measurement, run_all
@@ -70,6 +70,14 @@ def test_a_failure_costs_one_result(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "first: RuntimeError: no kernel image is available" in printed
     assert "second: measured" in printed
     assert "lines 1, 3" in printed
+
+
+def test_what_is_not_installed_is_named_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runner, "PACKAGES", ("torch", "no-such-package"))
+    assert measure(tmp_path, [measurement("first", fine)])
+    assert capsys.readouterr().out.startswith("not installed: no-such-package\nfirst ...")
 
 
 def test_a_lost_device_needs_a_new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
