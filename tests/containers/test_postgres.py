@@ -72,6 +72,10 @@ async def test_a_database_that_starts_anew_repeats_no_edit(stack: Stack, client:
     job = await client.submit(edit(**LONG))
     await client.wait_status(job, "processing")
     await asyncio.to_thread(stack.compose, "restart", "postgres")
+    # Until the frontends reach it again, they answer 503.
+    async with asyncio.timeout(WITHIN_S):
+        while (await client.http.get(f"/api/generate/status/{job}")).status_code == 503:
+            await asyncio.sleep(0.1)
     (*_, last) = await client.follow(job)
     assert last["status"] == "done"
     assert (await client.status(job))["restarts"] == 0
