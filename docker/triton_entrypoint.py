@@ -215,15 +215,18 @@ def watch(
         if stopping.is_set():
             # Triton waits its whole exit timeout for the jobs of a stub that died. It has done so
             # for work that was answered, too.
-            problems = {stub: problem(*stub) for stub in (stubs or {}).items()}
-            if not all(found or heard.is_idle() for (_, heard), found in problems.items()):
+            if not stubs:
+                continue
+            problems = [problem(*stub) for stub in stubs.items()]
+            idle = [heard.is_idle() for heard in stubs.values()]
+            if not all(ended or rests for ended, rests in zip(problems, idle, strict=True)):
                 over_since = None
                 continue
             now = time.monotonic()
             over_since = over_since or now
-            if stubs and now - over_since > LINGER_S:
+            if now - over_since > LINGER_S:
                 print("No stub has work: ending tritonserver", file=sys.stderr, flush=True)
-                return STUB_DIED if any(problems.values()) else 0
+                return STUB_DIED if any(problems) else 0
             continue
         if stubs is None:
             # Until then a dying stub fails the load of its model, which ends the server.

@@ -56,12 +56,9 @@ def described_profile(data: bytes, info: Mapping[Any, object], is_grey: bool) ->
     gamma, primaries = info.get("gamma"), info.get("chromaticity")
     if not isinstance(primaries, tuple) or not _are_sound(primaries):
         primaries = _BT_709
-    curve = _srgb(_steps())
     if isinstance(gamma, float) and 0.1 <= gamma <= 10 and abs(gamma / _SRGB_GAMMA - 1) > 0.02:
-        curve = _steps() ** (1 / gamma)
-    elif primaries is _BT_709:
-        return None
-    return _profile(primaries, curve, space)
+        return _profile(primaries, _steps() ** (1 / gamma), space)
+    return None if primaries is _BT_709 else _profile(primaries, _srgb(_steps()), space)
 
 
 def _steps() -> Floats:
@@ -156,7 +153,7 @@ def _profile(primaries: Chromaticities, curve: Floats, space: bytes) -> bytes:
         b"\x07\xd0\0\x01\0\x01" + b"\0" * 6,  # a date is asked for: the first of January 2000
         b"acsp",
         1,  # relative colorimetric
-        b"".join(struct.pack(">i", round(value * 65536)) for value in _D50),
+        _fixed(_D50),
     )
     return head.ljust(128, b"\0") + table + body
 
@@ -185,7 +182,12 @@ def _points(primaries: Chromaticities) -> list[tuple[float, float]]:
 
 
 def _xyz(values: Floats) -> bytes:
-    return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+    return b"XYZ \0\0\0\0" + _fixed(values)
+
+
+def _fixed(values: Floats) -> bytes:
+    """Return numbers of 16 bits before the point and 16 behind it."""
+    return (values * 65536).round().astype(">i4").tobytes()
 
 
 def _text(text: str) -> bytes:
