@@ -50,6 +50,8 @@ RENEWAL_S = 1.0
 LOOK_BACK_S = 0.2
 """How often a dispatcher that has just started looks whether a former one of its name is silent."""
 ANNOUNCE_S = 1.0
+STOP_PATIENCE_S = 3.0
+"""So long a process that stops still waits for a store that is away; then the leases end."""
 
 
 class Dispatcher:
@@ -127,6 +129,7 @@ class Dispatcher:
                     await job.ended.wait()
         for supervisor in self._supervisors:
             supervisor.cancel()
+        asyncio.get_running_loop().call_later(STOP_PATIENCE_S, self._patience.end)
         # Waiting jobs stay in the store. Running ones go back to it, and Triton must not stop
         # while one runs.
         running = list(self._lanes.running.values())

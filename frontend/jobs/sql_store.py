@@ -250,10 +250,10 @@ class SqlStore:
 
     # --- for whoever sweeps ---
 
-    async def beat(self) -> float:
+    async def beat(self, late_s: float) -> float:
         """See JobStore."""
         # With a topic, which SQLite leaves in the file: a full disk must not pass for a good one.
-        return await self._driver.write_part(transactions.beat(), _always(_BEAT))
+        return await self._driver.write_part(transactions.beat(late_s), _always(_BEAT))
 
     async def reap(self, at: float) -> list[str]:
         """See JobStore."""

@@ -355,10 +355,14 @@ class JobStore(Protocol):
 
     # --- for whoever sweeps ---
 
-    async def beat(self) -> float:
-        """Write something, and return when: by the store's clock, in seconds since 1970.
+    async def beat(self, late_s: float) -> float:
+        """Write what renewals would, and return when: by the store's clock, in seconds since 1970.
 
-        That works when `renew` does: a store may be read while nobody can write to it.
+        That works only when `renew` does. A store may be read while nobody can write to it, and on
+        a disk that is full some rows may still be written and others not.
+
+        Args:
+            late_s: leases that end within so many seconds are late: their rows are written.
         """
 
     async def reap(self, at: float) -> list[str]:

@@ -54,8 +54,8 @@ class Sweeper:
         """Sweep once."""
         try:
             await self._store.sweep()
-            now = await self._store.beat()
             gap_s = GAP * self._lease_s
+            now = await self._store.beat(gap_s)
             if self._reached_since is None or not 0 <= now - self._reached_at <= gap_s:
                 self._reached_since = now
             self._reached_at = now

@@ -420,9 +420,10 @@ def renew(claims: Sequence[Claim], lease_s: float) -> Steps[list[Held]]:
 # --- for whoever sweeps ---
 
 
-def beat() -> Steps[float]:
-    """Return the database's time, once a lease could be renewed; see JobStore."""
-    yield from rows("touch_jobs")  # of no job: who locks the whole table keeps everybody out
+def beat(late_s: float) -> Steps[float]:
+    """Return the database's time, once late leases could be renewed; see JobStore."""
+    # Also of no job: who locks the whole table keeps everybody out.
+    yield from rows("touch_late", late_s)
     found = yield from row("now")
     assert found is not None
     return float(found["now"])

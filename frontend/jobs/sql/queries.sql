@@ -144,8 +144,10 @@ WHERE number IN (
 )
 RETURNING task_id
 
--- name: touch_jobs
-UPDATE jobs SET lease_until = lease_until WHERE number = 0
+-- name: touch_late
+UPDATE jobs SET lease_until = lease_until WHERE number IN (
+  SELECT number FROM jobs WHERE lease_until < store_now() + $1 /*+ FOR UPDATE SKIP LOCKED */
+)
 
 -- name: now
 SELECT store_now() AS now

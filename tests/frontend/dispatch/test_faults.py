@@ -646,6 +646,24 @@ async def test_jobs_outlast_a_store_that_is_away_for_longer_than_their_leases(
     assert triton.cancels == []
 
 
+async def test_a_stop_waits_for_a_store_that_is_away_only_a_moment(
+    serve: Serve, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "STOP_PATIENCE_S", 0.1)
+    # What waits for an edit to end, instead of for the store, waits for longer than the test may.
+    async with serve(cancel_timeout_s=3600, cancel_grace_s=3600) as client:
+        task_ids = [await client.submit(edit(num_inference_steps=20)) for _ in range(2)]
+        for task_id in task_ids:
+            await client.wait_status(task_id, "processing")
+
+        async def away(*_: object) -> None:
+            raise StoreAwayError("The job store does not answer: database is locked")
+
+        for call in ("append", "end", "give_back", "renew", "announce", "depart"):
+            monkeypatch.setattr(SqlStore, call, away)
+    assert sorted(map(task_of, triton.starts)) == sorted(task_ids)
+
+
 async def test_many_jobs_cancelled_at_random_all_end_once(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.step_s = 0.002
     triton.hold()  # no job is done before the first cancel is answered

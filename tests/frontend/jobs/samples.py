@@ -76,7 +76,7 @@ async def done(store: JobStore, claim: Claim, result: EditResult = RESULT) -> bo
 
 async def reaped(store: JobStore) -> list[str]:
     """Let the jobs wait again whose leases are over now."""
-    return await store.reap(await store.beat())
+    return await store.reap(await store.beat(0))
 
 
 async def original(store: JobStore, job_id: str) -> bytes:

@@ -280,12 +280,12 @@ async def test_a_renewed_lease_is_not_over(store: JobStore) -> None:
 
 
 async def test_a_lease_that_ends_after_the_moment_asked_for_is_not_over(store: JobStore) -> None:
-    before = await store.beat()
+    before = await store.beat(0)
     await created(store)
     await claimed(store, lease_s=0)
     await asyncio.sleep(0.01)
     assert await store.reap(before) == []
-    after = await store.beat()
+    after = await store.beat(0)
     assert before < after
     assert await store.reap(after) == ["a"]
 

@@ -72,6 +72,20 @@ async def listening(url: str, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
+@contextlib.asynccontextmanager
+async def full_for(job_id: str, url: str) -> AsyncIterator[None]:
+    """Refuse each new version of one job's row, as a disk does that is full for its page alone."""
+    async with connected(url) as connection:
+        await connection.execute(
+            f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+              RAISE 'No space left on device' USING ERRCODE = 'disk_full'; END $$;
+            CREATE TRIGGER full_disk BEFORE UPDATE ON jobs FOR EACH ROW
+              WHEN (old.task_id = '{job_id}') EXECUTE FUNCTION refuse()"""
+        )
+        yield
+        await connection.execute("DROP TRIGGER full_disk ON jobs")
+
+
 async def answers(store: SqlStore, job_id: str) -> None:
     """Return once the store can be reached."""
     async with asyncio.timeout(PATIENCE_S):
@@ -135,6 +149,34 @@ async def test_a_killed_server_is_an_absent_store_and_loses_nothing(
         reader = asyncio.create_task(there.read("a", 3, wait_s=3600))
         assert await here.append(claim, 4, step(3))
         assert seqs(await reader) == [4]
+
+
+async def test_no_lease_is_judged_where_a_disk_kept_its_renewal_out(
+    stores: list[SqlStore], url: str
+) -> None:
+    here, there = stores
+    await created(here)
+    claim = await claimed(here, lease_s=60)
+    async with full_for("a", url):
+        with pytest.raises(StoreAwayError, match="DiskFullError"):
+            await here.renew([claim], 60)
+        await there.beat(5)  # it will be renewed for long yet
+        with pytest.raises(StoreAwayError, match="DiskFullError"):
+            await there.beat(60)
+    await there.beat(60)
+    assert await here.renew([claim], 60)
+
+
+async def test_two_that_judge_leases_never_wait_for_each_other(
+    stores: list[SqlStore], url: str
+) -> None:
+    for job_id in "abc":
+        await created(stores[0], job_id)
+        await claimed(stores[0], lease_s=0)
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute("UPDATE jobs SET bytes = bytes WHERE task_id = 'b'")
+        for _ in range(5):
+            await asyncio.gather(*(store.beat(0) for store in stores))
 
 
 def test_where_the_database_is_stays_in_the_log() -> None:

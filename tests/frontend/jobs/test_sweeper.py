@@ -41,7 +41,7 @@ async def sweeper(
 
     clock.now = time.time()
 
-    async def beat() -> float:
+    async def beat(_late_s: float) -> float:
         return clock()
 
     monkeypatch.setattr(store, "beat", beat)
@@ -142,7 +142,7 @@ async def test_an_outage_of_the_store_begins_anew(
 ) -> None:
     await swept(sweeper, clock, 9)
 
-    async def away() -> None:
+    async def away(*_: object) -> None:
         raise StoreAwayError("The job store does not answer")
 
     with monkeypatch.context() as patched:
