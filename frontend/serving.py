@@ -22,7 +22,7 @@ from frontend.launcher.errors import LaunchError
 from frontend.launcher.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fastapi import FastAPI
 
@@ -58,10 +58,16 @@ class Serving:
 
 
 @contextlib.contextmanager
-def running(settings: Settings) -> Iterator[Serving]:
+def running(
+    settings: Settings, launching: Callable[[], object] = lambda: None
+) -> Iterator[Serving]:
     """Run the frontend while the context lasts; it is ready on entry.
 
     It stops before its Triton does, because Triton waits for its clients.
+
+    Args:
+        settings: of every part.
+        launching: called before its own Triton starts, once nothing else keeps it from serving.
 
     Raises:
         LaunchError: a part cannot be started; nothing is left running.
@@ -81,7 +87,10 @@ def running(settings: Settings) -> Iterator[Serving]:
             app = create_app(settings)  # before the models are loaded, which takes minutes
         except KeysError as error:
             raise LaunchError(f"ARTMANCER_KEYS_FILE: {error}") from error
-        triton = stack.enter_context(Supervisor(settings)) if launches else None
+        triton = None
+        if launches:
+            launching()
+            triton = stack.enter_context(Supervisor(settings))
         server = _Server(server_config(app, settings))
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -34,9 +35,12 @@ def show(updates: Iterable[JobUpdate], title: str, console: Console) -> JobUpdat
         TimeElapsedColumn(),
         TextColumn("{task.fields[state]}"),
     )
+    rest = iter(updates)
+    # Before anything is drawn: the server may refuse.
+    first = next(rest)
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(title, total=1.0, state="")
-        for update in updates:
+        for update in itertools.chain((first,), rest):
             progress.update(bar, completed=update.progress, state=_state(update))
     return update
 

@@ -21,10 +21,9 @@ def serve() -> None:
 
     try:
         stop_on_signals()
-        if not settings.triton_url:
-            log = installation.log_file(settings.triton_grpc_port)
-            console.print(f"Starting Triton and loading the models; its log is {log}")
-        with running(settings) as serving:
+        log = installation.log_file(settings.triton_grpc_port)
+        launching = f"Starting Triton and loading the models; its log is {log}"
+        with running(settings, lambda: console.print(launching)) as serving:
             if settings.serves:
                 console.print(f"ArtMancer is ready: {serving.url} (API: {serving.url}/docs)")
             else:

@@ -19,6 +19,7 @@ from frontend.errors import (
     UnavailableError,
 )
 from frontend.http.schemas.fields import CROSS_FIELD
+from frontend.http.schemas.unknown import JsonRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -34,7 +35,7 @@ def _json_error(
     status: int,
     detail: str,
     headers: Mapping[str, str] | None = None,
-    facts: Mapping[str, str | bool] | None = None,
+    facts: Mapping[str, Any] | None = None,
     *,
     failed: bool,
 ) -> JSONResponse:
@@ -62,7 +63,18 @@ async def answer_serving_error(request: Request, error: Exception) -> JSONRespon
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     sentences = map(_sentence, error.errors()[:MAX_SHOWN_ERRORS])
-    return _json_error(request, 400, "; ".join(sentences), failed=False)
+    # What is missing may be there by another name.
+    facts = {"warnings": found} if (found := _warnings(request, error.body)) else None
+    return _json_error(request, 400, "; ".join(sentences), facts=facts, failed=False)
+
+
+def _warnings(request: Request, body: object) -> list[str]:
+    """Return what an accepted request with this body would be told."""
+    field = request.scope["route"].body_field
+    model = field.field_info.annotation if field else None
+    if isinstance(model, type) and issubclass(model, JsonRequest):
+        return model.warnings_about(body)
+    return []
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -16,14 +16,27 @@ class JsonRequest(BaseModel):
     also_called: ClassVar[dict[str, str]] = {}
     """Names that clients send for a field whose own name is not like them."""
 
-    _unknown: tuple[str, ...] = PrivateAttr(())
-    _sent: frozenset[str] = PrivateAttr(frozenset())
+    _warnings: list[str] = PrivateAttr(default_factory=list)
 
     @property
     def warnings(self) -> list[str]:
-        """One sentence for each unknown field, at most MAX_NAMED and one for the rest."""
-        found = [self._warning(name) for name in self._unknown[:MAX_NAMED]]
-        if more := len(self._unknown) - len(found):
+        """See `warnings_about`."""
+        return self._warnings
+
+    @classmethod
+    def warnings_about(cls, body: object) -> list[str]:
+        """Return a sentence for each unknown field, at most MAX_NAMED and one for the rest.
+
+        Args:
+            body: what the JSON says, whether it is a valid request or not.
+        """
+        if not isinstance(body, dict):
+            return []
+        names = cls._names()
+        unknown = [str(name) for name in body if name not in names]
+        sent = {name for name in names if body.get(name) is not None}
+        found = [cls._warning(name, sent) for name in unknown[:MAX_NAMED]]
+        if more := len(unknown) - len(found):
             found.append(f"{more} more fields are not fields of this request")
         return found
 
@@ -31,9 +44,10 @@ class JsonRequest(BaseModel):
     def _names(cls) -> list[str]:
         return [field.alias or name for name, field in cls.model_fields.items()]
 
-    def _warning(self, name: str) -> str:
-        meant = self._meant(name[:MAX_NAME_CHARS].lower())
-        if meant in self._sent:
+    @classmethod
+    def _warning(cls, name: str, sent: set[str]) -> str:
+        meant = cls._meant(name[:MAX_NAME_CHARS].lower())
+        if meant in sent:
             # The request has that field already, so it was not meant by another name.
             meant = None
         shown = name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"
@@ -42,13 +56,14 @@ class JsonRequest(BaseModel):
         hint = f"; did you mean {meant}?" if meant else ""
         return f"{shown} is not a field of this request{hint}"
 
-    def _meant(self, name: str) -> str | None:
+    @classmethod
+    def _meant(cls, name: str) -> str | None:
         """Return the field that a client likely meant: by whole words, or else by letters."""
-        if name in self.also_called:
-            return self.also_called[name]
-        fields = {field.lower(): field for field in self._names()}
-        words = set(name.split("_"))
-        alike = [f for f in fields if words <= set(f.split("_")) or set(f.split("_")) <= words]
+        if name in cls.also_called:
+            return cls.also_called[name]
+        fields = {field.lower(): field for field in cls._names()}
+        words = _words(name)
+        alike = [f for f in fields if words <= _words(f) or _words(f) <= words]
         close = difflib.get_close_matches(name, alike, 1, cutoff=0) or difflib.get_close_matches(
             name, fields, 1
         )
@@ -58,11 +73,13 @@ class JsonRequest(BaseModel):
     @classmethod
     def _note_unknown(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         request = handler(data)
-        if isinstance(data, dict):
-            known = set(cls._names())
-            request._unknown = tuple(str(name) for name in data if name not in known)
-            request._sent = frozenset(name for name in known if data.get(name) is not None)
+        request._warnings = cls.warnings_about(data)
         return request
+
+
+def _words(name: str) -> set[str]:
+    """Return a name's words, each as one of many."""
+    return {word.removesuffix("s") for word in name.split("_")}
 
 
 Warnings = Annotated[

@@ -109,5 +109,5 @@ def test_an_unknown_edit(tmp_path: Path, command: str) -> None:
     with serving(Script([DONE])) as url:
         options = ("--out", tmp_path / "x.png") if command == "result" else ()
         done = run(command, "nobody", *options, url=url)
-    assert done.returncode == 2
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "artmancer: Task nobody not found\n"

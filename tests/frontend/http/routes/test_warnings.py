@@ -37,6 +37,25 @@ async def test_every_answer_to_json_names_the_unknown_fields(client: WebClient, 
     assert await warnings(client, path, zzz=None) == ["zzz is not a field of this request"]
 
 
+@pytest.mark.parametrize("path", VALID)
+async def test_a_refusal_names_the_unknown_fields_too(client: WebClient, path: str) -> None:
+    answer = await client.http.post(path, json={"zzz": 1})
+    assert answer.status_code == 400
+    assert answer.json()["warnings"] == ["zzz is not a field of this request"]
+    assert "warnings" not in (await client.http.post(path, json={})).json()
+    assert "warnings" not in (await client.http.post(path, json=[])).json()
+
+
+async def test_a_missing_prompt_by_another_name_is_told(client: WebClient) -> None:
+    answer = await client.http.post(
+        "/api/smart-mask", json=MASK | {"points": None, "point": [1, 1]}
+    )
+    assert answer.status_code == 400
+    assert answer.json()["warnings"] == [
+        "point is not a field of this request; did you mean points?"
+    ]
+
+
 async def test_no_endpoint_that_takes_json_is_left_out(client: WebClient) -> None:
     paths = (await client.http.get("/openapi.json")).json()["paths"]
     takes_json = {
@@ -53,6 +72,7 @@ async def test_no_endpoint_that_takes_json_is_left_out(client: WebClient) -> Non
         ("/api/generate", "cfg", "true_cfg_scale"),
         ("/api/generate", "reference_mask_r", "reference_mask_R"),
         ("/api/smart-mask", "labels", "point_labels"),
+        ("/api/smart-mask", "label", "point_labels"),
         ("/api/smart-mask", "box", "bbox"),
         ("/api/smart-mask/detect", "blur", "use_blur"),
     ],
