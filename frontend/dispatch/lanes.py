@@ -8,8 +8,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from frontend.domain.edits import Stage
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from frontend.errors import ServingError
     from frontend.triton.stream import InferStream
 
-# In these stages a job waits for the engine and sends nothing.
-BEFORE_ENGINE = (Stage.LOADING, Stage.CONDITIONING)
 # High, because the next job is more like the newest one than like the average.
 NEWEST_WEIGHT = 0.5
 # More than one Triton has at a time.
@@ -113,7 +109,7 @@ class LiveJob:
             self.pixels, self.size = update.plan.pixels, update.plan.size
             self.computed_sizes = update.plan.computed_sizes
             self.expected_seconds = update.plan.expected_seconds
-        if self.engine_since is None and update.stage not in BEFORE_ENGINE:
+        if self.engine_since is None and not update.stage.before_engine:
             self.engine_since = now
 
 
@@ -145,8 +141,9 @@ class Lanes:
 
     @property
     def seconds_per_unit(self) -> float | None:
-        """What one step of one pixel takes; None if no job was measured yet."""
-        return None if math.isnan(self._seconds_per_unit) else self._seconds_per_unit
+        """What one step of one pixel takes; None if no step was measured yet."""
+        pace = self._pace()
+        return None if math.isnan(pace) else pace
 
     def free(self) -> Lane | None:
         """Return the idlest of the lanes that may have another job; None if none may."""
@@ -205,10 +202,20 @@ class Lanes:
     def own_seconds(self, job: LiveJob) -> float:
         """Return the seconds that a job still needs of the engine; NaN if unknown."""
         if job.engine_since is None or job.last is None:
-            return self._seconds_per_unit * job.steps * job.pixels
+            return self._pace() * job.steps * job.pixels
         elapsed = self._clock() - job.engine_since
         if job.last.step and job.last.progress > 0:
             return elapsed * (1 - job.last.progress) / job.last.progress
         # No step has been measured. An estimate that has run out says nothing any more.
         expected = job.expected_seconds
         return math.nan if expected is None or expected <= elapsed else expected - elapsed
+
+    def _pace(self) -> float:
+        """Return what one step of one pixel takes; NaN if unknown."""
+        if not math.isnan(self._seconds_per_unit):
+            return self._seconds_per_unit
+        # Before the first job is done, one that has come some way tells.
+        for job in self.running.values():
+            if job.engine_since is not None and job.last is not None and job.last.step:
+                return (self._clock() - job.engine_since) / (job.last.step * job.pixels)
+        return math.nan

@@ -19,6 +19,11 @@ class Stage(StrEnum):
     DECODING = "decoding"
     DONE = "done"
 
+    @property
+    def before_engine(self) -> bool:
+        """Whether the job waits for the engine, and hears nothing meanwhile."""
+        return self in (Stage.LOADING, Stage.CONDITIONING)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EditParams:

@@ -65,3 +65,9 @@ class JobEvent:
     """A small WebP of the picture so far, or empty."""
     at: float
     """Seconds since 1970."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether other jobs decide when this one goes on."""
+        before_engine = self.stage is not None and self.stage.before_engine
+        return self.status is JobStatus.QUEUED or before_engine

@@ -15,7 +15,7 @@ from frontend.domain.jobs import JobStatus
 from frontend.errors import ClosingError, StoreAwayError, TritonDownError, UnavailableError
 from frontend.jobs.outage import Outage
 from frontend.jobs.rules import CANCELLED_TEXT
-from frontend.jobs.schedule import UNKNOWN_AREA, Place, known, pixels, places
+from frontend.jobs.schedule import UNKNOWN_AREA, Place, known, pixels, places, seconds_left
 from frontend.jobs.store import View, Waiting
 from frontend.supervision import Rounds, supervised_task
 from frontend.waiting import set_within
@@ -146,12 +146,15 @@ class Board:
         return self._as_queued(event, places(with_it, self._area)[""])
 
     def standing(self, job_id: str, last: JobEvent) -> JobEvent:
-        """Return a job's newest event as it is now: a waiting job's place changes with the others.
+        """Return a job's newest event as it is now: how long a job waits changes with the others.
 
         Args:
             job_id: the job.
             last: its newest event.
         """
+        if last.waits and last.status is JobStatus.PROCESSING:
+            left = known(seconds_left(self._view, job_id))
+            return dataclasses.replace(last, eta_seconds=left, at=time.time())
         if last.status is not JobStatus.QUEUED:
             return last
         if self._places is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from frontend.domain.edits import Size
     from frontend.domain.jobs import JobEvent
-    from frontend.jobs.store import View, Waiting
+    from frontend.jobs.store import Announced, View, Waiting
 
 UNKNOWN_AREA = 2**20
 """Pixels that a model is taken to compute at most until a Triton has answered."""
@@ -45,17 +45,10 @@ def places(view: View, area: int) -> dict[str, Place]:
         number for number, each in enumerate(view.tritons) if each.state.ready or each.state.running
     ]
     busy = dict.fromkeys(working or range(len(view.tritons)) or [0], 0.0)
-    held = {job.job_id for job in view.running}
     for number in busy:
         if number < len(view.tritons):
-            announced = view.tritons[number]
-            left = [
-                math.nan if seconds is None else seconds
-                for job_id, seconds in announced.state.running.items()
-                if job_id in held
-            ]
-            # Its order keeps NaN.
-            busy[number] = max(sum(left) - announced.age_s, 0.0)
+            ends = [*_ends(view, view.tritons[number]).values()]
+            busy[number] = ends[-1] if ends else 0.0
     told = {job_id for each in view.tritons for job_id in each.state.running}
 
     def add(event: JobEvent) -> float:
@@ -73,6 +66,12 @@ def places(view: View, area: int) -> dict[str, Place]:
     }
 
 
+def seconds_left(view: View, job_id: str) -> float:
+    """Return the seconds until a job that a Triton has is done; NaN if unknown."""
+    ends = (_ends(view, each) for each in view.tritons)
+    return next((each[job_id] for each in ends if job_id in each), math.nan)
+
+
 def pixels(size: Size | None, area: int) -> int:
     """Return how many pixels a model computes at most for an answer of this size.
 
@@ -86,6 +85,18 @@ def pixels(size: Size | None, area: int) -> int:
 def known(seconds: float) -> float | None:
     """Return seconds as they are told: to the millisecond; None for NaN, which is unknown."""
     return None if math.isnan(seconds) else round(seconds, 3)
+
+
+def _ends(view: View, triton: Announced) -> dict[str, float]:
+    """Return the seconds until each job of a Triton is done, in its order; NaN if unknown."""
+    held = {job.job_id for job in view.running}
+    ends: dict[str, float] = {}
+    end = 0.0
+    for job_id, seconds in triton.state.running.items():
+        if job_id in held:
+            end += math.nan if seconds is None else seconds
+            ends[job_id] = max(end - triton.age_s, 0.0)  # its order keeps NaN
+    return ends
 
 
 def _in_turn(view: View) -> Iterator[Waiting]:

@@ -127,7 +127,7 @@ class WebClient:
                     data = json.loads(block.removeprefix("data:"))
                 if block == ": not in the log":
                     assert data is not None
-                    assert data["status"] == "queued"
+                    assert data["status"] in ("queued", "processing")
                     yield data
                     data = None
                 if block.startswith("id:"):

@@ -421,8 +421,7 @@ async def _events(
     pings = _Pings(settings.heartbeat_s)
     try:
         while True:
-            waits = last.status is JobStatus.QUEUED
-            wait_s = min(settings.ping_interval_s, pings.due_s) if waits else pings.due_s
+            wait_s = min(settings.ping_interval_s, pings.due_s) if last.waits else pings.due_s
             for seq, event in await _read(task_id, after, wait_s, services):
                 yield framed.event(seq, stream_event(task_id, event).model_dump_json())
                 if event.status.terminal:
@@ -430,7 +429,9 @@ async def _events(
                 after, last, told = seq, event, event
                 pings.reset()
             standing = services.board.standing(task_id, last)
-            if standing.queue_position is not None and _place(standing) != _place(told):
+            # It was taken, and its log does not say so yet.
+            taken = standing.status is JobStatus.QUEUED and standing.queue_position is None
+            if standing.waits and not taken and _place(standing) != _place(told):
                 told = standing
                 yield framed.note(stream_event(task_id, standing).model_dump_json())
                 pings.reset()
@@ -468,4 +469,10 @@ class _Pings:
 
 def _place(event: JobEvent) -> tuple[object, ...]:
     """Return what a waiting job's subscribers are told anew when it changes."""
-    return event.queue_position, event.engine_taken, event.triton_down, event.triton_loading
+    return (
+        event.queue_position,
+        event.engine_taken,
+        event.triton_down,
+        event.triton_loading,
+        event.eta_seconds is None,
+    )

@@ -10,7 +10,7 @@ import pytest
 
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.domain.tritons import TritonState
-from frontend.jobs.schedule import pixels, places
+from frontend.jobs.schedule import pixels, places, seconds_left
 from frontend.jobs.store import Announced, Running, View, Waiting
 
 if TYPE_CHECKING:
@@ -68,6 +68,13 @@ def test_waiting_takes_what_is_ahead_takes() -> None:
     # What it announced has run out.
     busy = triton(running={"a": 2.0}, age_s=3)
     assert seconds(View(jobs, running("o", "a"), [busy])) == [5, 10, 20]
+
+
+def test_what_a_triton_has_ends_in_its_order() -> None:
+    busy = triton(running={"gone": 9.0, "a": 2.0, "b": 5.0, "c": None, "d": 5.0}, age_s=0.5)
+    view = View([], running("o", "abcd"), [triton(), busy])
+    assert [seconds_left(view, name) for name in "ab"] == [1.5, 6.5]
+    assert all(math.isnan(seconds_left(view, name)) for name in ("c", "d", "nobody"))
 
 
 def test_what_was_claimed_since_the_announcement_counts() -> None:

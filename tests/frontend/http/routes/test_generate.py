@@ -674,6 +674,35 @@ async def test_position_and_eta_are_reported(serve: Serve, triton: FakeTriton) -
     assert etas[-1] < 0.2 * took
 
 
+async def test_what_triton_has_taken_ahead_says_when_it_ends(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.hold()
+    async with serve(max_in_flight=2) as client:
+        ids = [await client.submit(edit(num_inference_steps=100)) for _ in range(3)]
+        for task_id in ids[:2]:
+            await client.wait_status(task_id, "processing")
+        behind: list[list[dict[str, Any]]] = [[], []]
+        following = [
+            asyncio.create_task(_follow(client, task_id, events))
+            for task_id, events in zip(ids[1:], behind, strict=True)
+        ]
+        for events in behind:
+            await eventually(lambda events=events: events)
+            assert events[-1]["eta_seconds"] is None  # no step was measured yet
+        triton.release()
+        while not (await client.status(ids[0]))["current_step"]:
+            await asyncio.sleep(0.01)
+        triton.hold()
+        for events in behind:
+            await eventually(lambda events=events: events[-1]["eta_seconds"])
+        assert (await client.status(ids[1]))["eta_seconds"] > 0
+        assert [events[-1]["status"] for events in behind] == ["processing", "queued"]
+        triton.release()
+        await asyncio.gather(*following)
+    assert [events[-1]["status"] for events in behind] == ["done", "done"]
+
+
 async def test_finished_jobs_expire_and_no_others(serve: Serve, triton: FakeTriton) -> None:
     async with serve(result_ttl_s=0.2) as client:
         async with triton.engine:
