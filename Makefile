@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 BUNDLES := bundles/demo/manifest.json bundles/fastsam/manifest.json
 
 # Tests run in so many processes at once; each may start a tritonserver. WORKERS=0: in one, in order.
-WORKERS ?= 2
+WORKERS ?= 3
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
