@@ -687,15 +687,14 @@ async def test_what_triton_has_taken_ahead_says_when_it_ends(
             asyncio.create_task(_follow(client, task_id, events))
             for task_id, events in zip(ids[1:], behind, strict=True)
         ]
+        await eventually(lambda: all(behind))
         for events in behind:
-            await eventually(lambda events=events: events)
             assert events[-1]["eta_seconds"] is None  # no step was measured yet
         triton.release()
         while not (await client.status(ids[0]))["current_step"]:
             await asyncio.sleep(0.01)
         triton.hold()
-        for events in behind:
-            await eventually(lambda events=events: events[-1]["eta_seconds"])
+        await eventually(lambda: all(events[-1]["eta_seconds"] for events in behind))
         assert (await client.status(ids[1]))["eta_seconds"] > 0
         assert [events[-1]["status"] for events in behind] == ["processing", "queued"]
         triton.release()
