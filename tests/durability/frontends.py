@@ -15,6 +15,7 @@ import httpx
 from frontend.launcher import ports
 from tests.durability import victim
 from tests.fakes.forks import FORKS
+from tests.fakes.pictures import b64, noise
 from tests.fakes.web_client import TERMINAL, Json, WebClient, edit
 
 if TYPE_CHECKING:
@@ -142,9 +143,14 @@ class Survivor:
         return str(answer.json()["task_id"])
 
     async def refused(self) -> None:
-        """Submit an edit, once, and be told that there is no room for it now."""
+        """Submit an edit, once, and be told that there is no room for it now.
+
+        Of a megabyte: a database has room for small ones where others have been.
+        """
+        large = b64(noise((1024, 1024)))
+        request = edit(input_image=large, task_type="white-balance", conditional_images=None)
         async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
-            answer = await client.post(f"{self._urls[0]}/api/generate", json=edit())
+            answer = await client.post(f"{self._urls[0]}/api/generate", json=request)
         assert answer.status_code == 503, answer.text
         assert int(answer.headers["Retry-After"]) > 0
 

@@ -61,6 +61,8 @@ async def test_no_job_is_lost_and_none_is_doubled(
     async with contextlib.AsyncExitStack() as stack:
         if database == "sqlite" and may_mount():
             disk = stack.enter_context(SmallDisk(tmp_path / "state"))
+        if postgres is not None and may_mount():
+            store_url, disk = stack.enter_context(postgres.on_small_disk(store_url))
         tritons = [FakeTriton(), FakeTriton()]
         links = []
         frontends = []

@@ -65,6 +65,13 @@ class Shared:
         async with all_started(made):
             yield made
 
+    @contextlib.contextmanager
+    def on_small_disk(self) -> Iterator[SmallDisk]:
+        """Have the database's tables on a disk of their own."""
+        assert self._postgres is not None
+        with self._postgres.on_small_disk(self._url) as (self._url, disk):
+            yield disk
+
     @contextlib.asynccontextmanager
     async def away(self) -> AsyncIterator[None]:
         """Keep everybody from writing to the store; a database even from asking it."""
@@ -129,25 +136,39 @@ async def test_an_outage_of_several_leases_repeats_nothing(
     assert triton.cut_streams == []
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def shared_disk(
+    request: pytest.FixtureRequest, tmp_path: Path, triton: FakeTriton
+) -> Iterator[tuple[Shared, SmallDisk]]:
+    """A store on a disk of its own."""
+    if request.param == "sqlite":
+        with SmallDisk(tmp_path / "state") as disk:
+            yield Shared(disk.folder, triton, None), disk
+    else:
+        shared = Shared(tmp_path, triton, request.getfixturevalue("postgres"))
+        with shared.on_small_disk() as disk:
+            yield shared, disk
+
+
 @pytest.mark.skipif(not may_mount(), reason="only root may mount a disk that can be full")
 async def test_a_full_disk_repeats_nothing_and_takes_no_new_edit(
-    tmp_path: Path, triton: FakeTriton
+    shared_disk: tuple[Shared, SmallDisk], triton: FakeTriton
 ) -> None:
+    shared, disk = shared_disk
     triton.hold()
-    with SmallDisk(tmp_path / "state") as disk:
-        async with Shared(disk.folder, triton, None).frontends("one", "two") as frontends:
-            clients = [Survivor(each.url) for each in frontends]
-            ids = [await client.submit(num_inference_steps=STEPS) for client in clients]
-            await processing(frontends[0], *ids)  # each frontend runs one
-            with disk.full():
-                triton.release()  # what they tell has to wait
-                for client in clients:
-                    await client.refused()
-                await asyncio.sleep(2.5 * LEASE_S)
-            for client, task_id in zip(clients, ids, strict=True):
-                check_log(events := await client.follow(task_id), "done")
-                assert events[-1]["restarts"] == 0
-                await client.submit()
+    async with shared.frontends("one", "two") as frontends:
+        clients = [Survivor(each.url) for each in frontends]
+        ids = [await client.submit(num_inference_steps=STEPS) for client in clients]
+        await processing(frontends[0], *ids)  # each frontend runs one
+        with disk.full():
+            triton.release()  # what they tell has to wait
+            for client in clients:
+                await client.refused()
+            await asyncio.sleep(2.5 * LEASE_S)
+        for client, task_id in zip(clients, ids, strict=True):
+            check_log(events := await client.follow(task_id), "done")
+            assert events[-1]["restarts"] == 0
+            await client.submit()
     assert {each for each in triton.starts if each.split(".")[0] in ids} == {
         f"{task_id}.1" for task_id in ids
     }

@@ -31,6 +31,13 @@ def png(size: tuple[int, int] = (16, 16)) -> bytes:
     return encoded("PNG", size)
 
 
+def noise(size: tuple[int, int]) -> bytes:
+    """Return a PNG of `size` (width, height) that has nearly a byte for each pixel."""
+    buffer = io.BytesIO()
+    Image.effect_noise(size, 64).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def b64(data: bytes) -> str:
     """Plain base64, as clients send it."""
     return base64.b64encode(data).decode()

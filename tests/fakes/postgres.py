@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -16,11 +17,14 @@ import psutil
 import pytest
 
 from frontend.launcher import ports
+from tests.fakes.small_disk import SmallDisk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
 PROGRAMS = Path("/usr/lib/postgresql")
+USER = "postgres"
 START_S = 60.0
 PAUSE_S = 0.05
 
@@ -49,9 +53,9 @@ class PostgresServer:
         self._log = self._folder / "log"
         self._as: list[str] = []
         if os.geteuid() == 0:
-            shutil.chown(self._folder, "postgres", "postgres")
+            shutil.chown(self._folder, USER, USER)
             # Not Popen's `user`, for which Python forks, and gRPC's threads do not bear a fork.
-            self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            self._as = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
         [self.port] = ports.free(1)
         self._schemas = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
@@ -84,6 +88,24 @@ class PostgresServer:
         self.run(f"CREATE SCHEMA {name}")
         options = f"search_path={name}&application_name={name}"
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres?{options}"
+
+    @contextlib.contextmanager
+    def on_small_disk(self, url: str) -> Iterator[tuple[str, SmallDisk]]:
+        """Have the tables of a new database on a disk of their own; give its URL and the disk.
+
+        The server's log of changes stays where it is: a server that cannot write that ends.
+        """
+        name = url.rpartition("=")[2]
+        with SmallDisk(self._folder / name, USER) as disk:
+            tables = disk.folder / "tables"
+            subprocess.run([*self._as, "mkdir", "--mode=700", tables], check=True)
+            self.run(f"CREATE TABLESPACE {name} LOCATION '{tables}'")
+            try:
+                yield f"{url}&default_tablespace={name}", disk
+            finally:
+                self.start()
+                self.run(f"DROP SCHEMA {name} CASCADE")
+                self.run(f"DROP TABLESPACE {name}")
 
     def run(self, sql: str) -> str:
         """Run a statement; return its rows, one a line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -30,15 +31,18 @@ class SmallDisk:
 
     Args:
         folder: where it is mounted; it is made.
+        owner: user who may use it, besides root.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, owner: str = "root") -> None:
         self.folder = folder
+        self._owner = owner
         self._filler = folder / "filler"
 
     def __enter__(self) -> Self:
         self.folder.mkdir()
-        _run("mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=700", "tmpfs", str(self.folder))
+        options = f"size={SIZE},mode=700,uid={pwd.getpwnam(self._owner).pw_uid}"
+        _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.folder))
         return self
 
     def __exit__(self, *_: object) -> None:
