@@ -21,8 +21,9 @@ class Link:
         self.port = 0
         self._target = port
         self._is_cut = False
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        # Of the connections that came before and after each `swallow`.
+        self._flows: list[asyncio.Event] = []
+        self._new_flow()
         self._writers: set[asyncio.StreamWriter] = set()
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
@@ -35,7 +36,7 @@ class Link:
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         self.cut()
-        self._flowing.set()
+        self._flow()
         await self._server.wait_closed()
         await asyncio.gather(*self._connections)
 
@@ -54,19 +55,34 @@ class Link:
         """Pass no byte on until `heal`; nobody is told."""
         self._flowing.clear()
 
+    def swallow(self) -> None:
+        """Pass no byte on of the connections that there are; new ones are good."""
+        self._flowing.clear()
+        self._new_flow()
+
+    def _new_flow(self) -> None:
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._flows.append(self._flowing)
+
     def heal(self) -> None:
         """Be a good link again."""
         self._is_cut = False
-        self._flowing.set()
+        self._flow()
+
+    def _flow(self) -> None:
+        for flowing in self._flows:
+            flowing.set()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        flowing = self._flowing
         async with contextlib.AsyncExitStack() as writers:
             await writers.enter_async_context(self._known(writer))
-            await self._flowing.wait()
+            await flowing.wait()
             if self._is_cut:
                 writer.transport.abort()
                 return
@@ -76,7 +92,9 @@ class Link:
                 writer.transport.abort()
                 return
             await writers.enter_async_context(self._known(far[1]))
-            await asyncio.gather(self._pass(reader, far[1]), self._pass(far[0], writer))
+            await asyncio.gather(
+                self._pass(reader, far[1], flowing), self._pass(far[0], writer, flowing)
+            )
 
     @contextlib.asynccontextmanager
     async def _known(self, writer: asyncio.StreamWriter) -> AsyncIterator[None]:
@@ -89,10 +107,12 @@ class Link:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event
+    ) -> None:
         try:
             while data := await reader.read(2**16):
-                await self._flowing.wait()
+                await flowing.wait()
                 writer.write(data)
                 await writer.drain()
             if writer.can_write_eof():

@@ -248,6 +248,28 @@ async def test_a_renewal_on_a_link_that_swallows_all_is_given_up_before_its_stat
         assert (held.job_id, held.attempt) == (claim.job_id, claim.attempt)
 
 
+async def test_a_link_that_swallows_all_connections_costs_one_renewal(
+    url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        Link(postgres.port) as link,
+        opened(url.replace(f":{postgres.port}/", f":{link.port}/")) as store,
+    ):
+        await created(store)
+        claim = await claimed(store)
+        assert isinstance(store.driver, PostgresDriver)
+        async with contextlib.AsyncExitStack() as held:  # the pool makes them as they are needed
+            for _ in range(postgres_module.CONNECTIONS):
+                await held.enter_async_context(store.driver._pool.acquire())
+        link.swallow()
+        with monkeypatch.context() as patched:
+            patched.setattr(postgres_module, "TIMEOUT_S", 0.1)  # the statement has its own
+            with pytest.raises(StoreAwayError, match="TimeoutError"):
+                await store.renew([claim], 60)
+        assert await store.renew([claim], 60)
+        link.heal()  # what was swallowed can be closed
+
+
 async def test_what_was_begun_goes_on_without_its_caller(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
