@@ -28,14 +28,14 @@ SEED = 18
 
 
 @pytest.mark.parametrize(
-    ("database", "count", "faults", "seed"),
+    ("database", "count", "cancels", "faults", "seed"),
     [
-        pytest.param("sqlite", 300, 10, SEED, id="300-sqlite"),
+        pytest.param("sqlite", 300, 75, 10, SEED, id="300-sqlite"),
         # It takes more than twice as long.
-        pytest.param("postgres", 300, 10, SEED, id="300-postgres", marks=pytest.mark.slow),
+        pytest.param("postgres", 300, 75, 10, SEED, id="300-postgres", marks=pytest.mark.slow),
         # Another seed each time, unless the environment names one.
-        pytest.param("sqlite", 2000, 200, None, id="2000-sqlite", marks=pytest.mark.soak),
-        pytest.param("postgres", 2000, 200, None, id="2000-postgres", marks=pytest.mark.soak),
+        pytest.param("sqlite", 2000, 1000, 200, None, id="2000-sqlite", marks=pytest.mark.soak),
+        pytest.param("postgres", 2000, 1000, 200, None, id="2000-postgres", marks=pytest.mark.soak),
     ],
 )
 @pytest.mark.timeout(3600)
@@ -45,6 +45,7 @@ async def test_no_job_is_lost_and_none_is_doubled(
     monkeypatch: pytest.MonkeyPatch,
     database: str,
     count: int,
+    cancels: int,
     faults: int,
     seed: int | None,
 ) -> None:
@@ -82,7 +83,7 @@ async def test_no_job_is_lost_and_none_is_doubled(
             stack.push_async_callback(frontends[-1].stop)
             await frontends[-1].start()
         chaos = Chaos(frontends, tritons, links, seed, postgres, disk)
-        await chaos.run(count, faults)
+        await chaos.run(count, cancels, faults)
         await chaos.check()
         for frontend in frontends:
             await frontend.stop()
