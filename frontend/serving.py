@@ -79,8 +79,7 @@ def running(
     _check_door(settings)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_bind(settings.host, settings.port))
-        launches = settings.dispatches and not settings.triton_url
-        if launches:
+        if settings.launches_triton:
             own = installation.loading_file(settings.triton_grpc_port)
             settings = settings.model_copy(update={"loading_file": settings.loading_file or own})
         try:
@@ -88,7 +87,7 @@ def running(
         except KeysError as error:
             raise LaunchError(f"ARTMANCER_KEYS_FILE: {error}") from error
         triton = None
-        if launches:
+        if settings.launches_triton:
             launching()
             triton = stack.enter_context(Supervisor(settings))
         server = _Server(server_config(app, settings))

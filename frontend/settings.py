@@ -102,7 +102,13 @@ class Settings(BaseSettings):
     triton_url: str = Field(
         default="",
         description="host:port of an external Triton's gRPC, or of several with the same models, "
-        "with commas between; empty: the frontend launches a Triton of its own",
+        "with commas between; empty: the frontend launches a Triton of its own, and a process that "
+        "only serves asks for masks those that dispatchers announce",
+    )
+    advertised_url: str = Field(
+        default="",
+        description="host:port at which others reach each of these Tritons, in the same order, "
+        "which a dispatcher announces; empty: those of ARTMANCER_TRITON_URL",
     )
     triton_http_port: Port | None = Field(
         default=None, description="HTTP port of the launched Triton; empty: it opens none"
@@ -297,18 +303,23 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://, or be empty")
         return value
 
-    @field_validator("triton_url")
+    @field_validator("triton_url", "advertised_url")
     @classmethod
-    def _check_triton_url(cls, value: str) -> str:
-        """Strip the addresses; each must be host:port, and none may be there twice."""
-        urls = [url.strip() for url in value.split(",")] if value.strip() else []
-        for url in urls:
-            host, _, port = url.rpartition(":")
-            if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65536:
-                raise ValueError(f"must be host:port, or several with commas between: {url!r}")
+    def _check_addresses(cls, value: str) -> str:
+        """Bring the addresses into one form; each must be host:port, and none there twice."""
+        urls = [_address(url.strip()) for url in value.split(",")] if value.strip() else []
         if len(set(urls)) < len(urls):
             raise ValueError("names a Triton twice")
         return ",".join(urls)
+
+    @field_validator("advertised_url")
+    @classmethod
+    def _check_count(cls, value: str, info: ValidationInfo) -> str:
+        # Without a TRITON_URL there is one Triton, the launched one.
+        used = info.data.get("triton_url")
+        if value and used is not None and value.count(",") != used.count(","):
+            raise ValueError(f"must name as many Tritons as {PREFIX}TRITON_URL")
+        return value
 
     @field_validator("roles")
     @classmethod
@@ -316,10 +327,10 @@ class Settings(BaseSettings):
         roles = {role.strip() for role in value.split(",")}
         if not roles <= {SERVE, DISPATCH}:
             raise ValueError(f"must be {SERVE}, {DISPATCH}, or both with a comma between")
-        if DISPATCH not in roles and not info.data.get("triton_url"):
+        if DISPATCH not in roles and info.data.get("advertised_url"):
             raise ValueError(
-                f"a process that only serves launches no Triton: set {PREFIX}TRITON_URL, where it "
-                "asks for masks"
+                f"a process that only serves announces no Triton: give {PREFIX}ADVERTISED_URL to "
+                "the dispatchers"
             )
         return ",".join(sorted(roles, reverse=True))
 
@@ -340,9 +351,29 @@ class Settings(BaseSettings):
         return not all(_is_loopback(each.strip().strip("[]")) for each in published)
 
     @property
+    def launches_triton(self) -> bool:
+        """Whether this process runs a Triton of its own."""
+        return self.dispatches and not self.triton_url
+
+    @property
     def triton_grpc_urls(self) -> list[str]:
-        """host:port of each Triton's gRPC."""
-        return (self.triton_url or f"127.0.0.1:{self.triton_grpc_port}").split(",")
+        """host:port of each Triton's gRPC; empty if this process asks those that are announced."""
+        if self.launches_triton:
+            return [f"127.0.0.1:{self.triton_grpc_port}"]
+        return self.triton_url.split(",") if self.triton_url else []
+
+    @property
+    def advertised_grpc_urls(self) -> list[str]:
+        """host:port at which others reach each of `triton_grpc_urls`."""
+        return self.advertised_url.split(",") if self.advertised_url else self.triton_grpc_urls
+
+
+def _address(url: str) -> str:
+    """Return host:port, an IPv6 host in brackets as gRPC wants it."""
+    host, _, port = url.rpartition(":")
+    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"must be host:port, or several with commas between: {url!r}")
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else url
 
 
 def _is_loopback(host: str) -> bool:

@@ -30,11 +30,16 @@ class Holdings:
 
     def __init__(self, what: str, total: int, fraction: float) -> None:
         self._what = what
-        self._total = total
-        self._most = portion(total, fraction)
+        self._fraction = fraction
+        self.resize(total)
         self._held: collections.Counter[str] = collections.Counter()
         self.sum = 0
         """What all owners hold."""
+
+    def resize(self, total: int) -> None:
+        """Let all owners hold so much from now on; who holds more keeps it."""
+        self._total = total
+        self._most = portion(total, self._fraction)
 
     def check(self, owner: str, amount: int = 1) -> None:
         """Check that an owner may hold so much more.

@@ -28,7 +28,8 @@ def serve() -> None:
                 console.print(f"ArtMancer is ready: {serving.url} (API: {serving.url}/docs)")
             else:
                 console.print(f"ArtMancer dispatches; how it stands: {serving.url}/readyz")
-            console.print(f"Triton listens for gRPC on {settings.triton_grpc_urls[0]}")
+            if urls := settings.triton_grpc_urls:
+                console.print(f"Triton listens for gRPC on {', '.join(urls)}")
             serving.wait()
     except LaunchError as error:
         fail_to_launch(error)

@@ -240,22 +240,23 @@ class Dispatcher:
             await self._store.announce(self._worker, self._states())
 
     def _states(self) -> list[TritonState]:
-        file = self._settings.loading_file
+        up = all(watch.state for watch in self._watches.values())
+        stage = None if up else loading_stage(self._settings.loading_file)
         states = []
         for url, (lane, watch) in zip(
-            self._settings.triton_grpc_urls, self._watches.items(), strict=True
+            self._settings.advertised_grpc_urls, self._watches.items(), strict=True
         ):
             state = watch.state
             if self._closing:
                 reason = ClosingError().detail
             else:
-                reason = "" if state else outage_error(watch.reason, file).detail
+                reason = "" if state else outage_error(watch.reason, stage).detail
             states.append(
                 TritonState(
                     url=url,
                     places=self._settings.max_in_flight,
                     reason=reason,
-                    loading=None if state else loading_stage(file),
+                    loading=None if state else stage,
                     bundle=state.bundle if state else "",
                     adapters=tuple(sorted(state.adapters)) if state else (),
                     image_area=state.image_area if state else None,

@@ -14,7 +14,7 @@ class TritonState:
     """How one Triton stands."""
 
     url: str
-    """host:port of its gRPC, as the process that gives it jobs reaches it."""
+    """host:port of its gRPC, as other processes reach it."""
     places: int
     """Jobs that it is given at a time."""
     reason: str = ""

@@ -40,13 +40,13 @@ from frontend.keys import Keys
 from frontend.masks.image_store import ImageStore
 from frontend.masks.pictures import Pictures
 from frontend.masks.service import MaskService
+from frontend.masks.tritons import MaskTritons
 from frontend.pictures.workers import ImageWorkers
 from frontend.settings import Settings
 from frontend.shares import Holdings, Turns
 from frontend.supervision import supervised_task
 from frontend.triton.client import TritonClient
 from frontend.triton.edit_tensors import IMAGE_EDIT
-from frontend.triton.mask_tensors import SMART_MASK
 from frontend.triton.watch import TritonWatch
 from frontend.version import VERSION
 
@@ -161,14 +161,10 @@ async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppS
         board = await stack.enter_async_context(
             Board(jobs, settings.max_queue_size, settings.recovery_timeout_s)
         )
-        clients = await stack.enter_async_context(_clients(settings))
-        timeout_s = settings.ping_timeout_s
-        watches = [
-            TritonWatch(client, SMART_MASK, client.cancel_mask, timeout_s) for client in clients
-        ]
+        tritons = await stack.enter_async_context(MaskTritons(settings, board))
         pictures = await stack.enter_async_context(Pictures(cache, SqlPictures(jobs.driver, *kept)))
         masks = await stack.enter_async_context(
-            MaskService(settings, cache, pictures, jobs, watches, images)
+            MaskService(settings, cache, pictures, jobs, tritons, images)
         )
         yield AppServices(
             settings,
@@ -205,19 +201,11 @@ async def _jobs(settings: Settings) -> AsyncIterator[SqlStore]:
 @contextlib.asynccontextmanager
 async def _dispatcher(settings: Settings, jobs: JobStore) -> AsyncIterator[Dispatcher]:
     timeout_s = settings.ping_timeout_s
-    async with _clients(settings) as clients:
-        watches = [
-            TritonWatch(client, IMAGE_EDIT, client.cancel_edit, timeout_s) for client in clients
-        ]
+    clients = [TritonClient(url) for url in settings.triton_grpc_urls]
+    watches = [TritonWatch(client, IMAGE_EDIT, client.cancel_edit, timeout_s) for client in clients]
+    try:
         async with Dispatcher(settings, jobs, watches) as dispatcher:
             yield dispatcher
-
-
-@contextlib.asynccontextmanager
-async def _clients(settings: Settings) -> AsyncIterator[list[TritonClient]]:
-    clients = [TritonClient(url) for url in settings.triton_grpc_urls]
-    try:
-        yield clients
     finally:
         for client in clients:
             await client.close()

@@ -83,14 +83,21 @@ class Board:
         return len(self._view.running)
 
     @property
-    def tritons(self) -> int:
-        """Number of Tritons, ready or not."""
-        return len(self._states)
+    def tritons(self) -> list[TritonState]:
+        """How each Triton stands that a dispatcher announces."""
+        return [each.state for each in self._view.tritons]
+
+    @property
+    def loading(self) -> str | None:
+        """What Tritons are loading, in words; None if none has told."""
+        return (
+            "; ".join(dict.fromkeys(each.loading for each in self.tritons if each.loading)) or None
+        )
 
     @property
     def taken_by(self) -> list[str]:
         """Ids of ended jobs that a model still works on, so that others wait."""
-        return [state.taken_by for state in self._states if state.taken_by]
+        return [state.taken_by for state in self.tritons if state.taken_by]
 
     def require(self) -> list[TritonState]:
         """Return the states of the Tritons that can run edits now.
@@ -186,12 +193,10 @@ class Board:
             await asyncio.wait([before])
         self._now, self._next = self._next, None
         self._view, self._places = await self._store.view(), None
-        areas = [state.image_area for state in self._states if state.image_area is not None]
+        areas = [state.image_area for state in self.tritons if state.image_area is not None]
         self._area = max(areas, default=self._area)
-        stages = dict.fromkeys(state.loading for state in self._states if state.loading)
         now = asyncio.get_running_loop().time()
-        stage = "; ".join(stages) or None
-        self._outlasted = self._outage.note(now, down=not self._ready, stage=stage)
+        self._outlasted = self._outage.note(now, down=not self._ready, stage=self.loading)
 
     async def _look_for_ever(self) -> None:
         rounds = Rounds("board")
@@ -231,7 +236,7 @@ class Board:
         return dataclasses.replace(
             event,
             queue_position=place.position,
-            engine_taken=bool(self._states) and all(state.taken_by for state in self._states),
+            engine_taken=bool(self.tritons) and all(state.taken_by for state in self.tritons),
             triton_down=not self._ready,
             triton_loading=self._outage.stage,
             eta_seconds=known(place.seconds_left),
@@ -239,12 +244,8 @@ class Board:
         )
 
     @property
-    def _states(self) -> list[TritonState]:
-        return [each.state for each in self._view.tritons]
-
-    @property
     def _ready(self) -> list[TritonState]:
-        return [state for state in self._states if state.ready]
+        return [state for state in self.tritons if state.ready]
 
     def _outage_error(self) -> TritonDownError:
-        return TritonDownError(next((state.reason for state in self._states), NOBODY))
+        return TritonDownError(next((state.reason for state in self.tritons), NOBODY))

@@ -28,21 +28,20 @@ from frontend.errors import (
     UnavailableError,
 )
 from frontend.masks.early_cancels import EarlyCancels, Name
-from frontend.masks.rendezvous import chosen
 from frontend.shares import Holdings, Rotation
 from frontend.supervision import Rounds, supervised_task
-from frontend.triton.loading import outage_error
 from frontend.triton.mask_tensors import in_field_names, mask_result
 from frontend.waiting import set_within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator
 
     from frontend.domain.masks import MaskPrompts, MaskResult, Picture
     from frontend.domain.models import MaskModelState
     from frontend.jobs.sql_store import SqlStore
     from frontend.masks.image_store import ImageStore
     from frontend.masks.pictures import Pictures
+    from frontend.masks.tritons import MaskTritons
     from frontend.pictures.workers import ImageWorkers
     from frontend.settings import Settings
     from frontend.triton.call import InferCall
@@ -92,7 +91,7 @@ class MaskService:
     The model caches what its network found in a picture, and the store keeps the picture. So
     it sends a known picture's id first, and the picture again only if the model has forgotten it.
 
-    An asynchronous context manager: Triton is watched only inside it, and all requests have
+    An asynchronous context manager: the Tritons are pinged only inside it, and all requests have
     ended after it.
 
     Args:
@@ -100,7 +99,7 @@ class MaskService:
         cache: remembers the names by which models know pictures.
         pictures: where accepted pictures are kept.
         store: tells the other processes whom to cancel.
-        watches: the Tritons that make masks, all with the same bundle; at least one.
+        tritons: those that make masks, all with the same bundle.
         images: read what has to be sent.
     """
 
@@ -110,7 +109,7 @@ class MaskService:
         cache: ImageStore,
         pictures: Pictures,
         store: SqlStore,
-        watches: Sequence[TritonWatch[MaskModelState]],
+        tritons: MaskTritons,
         images: ImageWorkers,
     ) -> None:
         self._settings = settings
@@ -119,10 +118,8 @@ class MaskService:
         self._store = store
         store.hear(_CANCELS, self._hear_cancel)
         self._images = images
-        self._watches = watches
-        self._most_running = settings.max_masks_in_flight * len(watches)
-        most = self._most_running + settings.max_masks_waiting
-        self._places = Holdings("mask requests", most, settings.owner_fraction)
+        self._tritons = tritons
+        self._places = Holdings("mask requests", self._most, settings.owner_fraction)
         self._rotation = Rotation()
         # By owner and image_id: who sends a picture that this owner's requests have not named yet.
         self._first: dict[tuple[str, str], Ticket] = {}
@@ -135,7 +132,6 @@ class MaskService:
         self._closing = False
 
     async def __aenter__(self) -> Self:
-        await self._ping_all()
         self._supervisor = supervised_task("masks", self._supervise())
         return self
 
@@ -150,8 +146,6 @@ class MaskService:
         ending = (self._end_early(ticket, grace_s) for ticket in tickets)
         await asyncio.gather(*ending, *self._leaving)
         await asyncio.gather(self._supervisor, return_exceptions=True)
-        for watch in self._watches:
-            watch.close()
 
     @property
     def waiting(self) -> int:
@@ -163,13 +157,18 @@ class MaskService:
         """Number of requests that the model may have."""
         return sum(ticket.running for ticket in self._live.values())
 
+    @property
+    def tritons(self) -> int:
+        """Number of Tritons that are asked, ready or not."""
+        return len(self._tritons)
+
     def require(self) -> list[MaskModelState]:
         """Return the last answers of the models that can make masks now.
 
         Raises:
             TritonDownError: no model can; the detail gives the reason.
         """
-        return [watch.require() for watch in self._ready()]
+        return self._tritons.require()
 
     @contextlib.contextmanager
     def admitted(self, owner: str, request_id: str | None) -> Iterator[Ticket]:
@@ -323,6 +322,15 @@ class MaskService:
 
     # --- waiting ---
 
+    @property
+    def _most_running(self) -> int:
+        # Where none is ready, who waits has to run to be told so.
+        return self._settings.max_masks_in_flight * max(1, self._tritons.ready)
+
+    @property
+    def _most(self) -> int:
+        return self._most_running + self._settings.max_masks_waiting
+
     def _start_waiting(self) -> None:
         """Let waiting requests run while there is room, the owners in turn."""
         free = self._most_running - self.running
@@ -448,23 +456,25 @@ class MaskService:
         if ticket.end_reason:
             raise ticket.end_reason
         ticket.call_id = str(uuid.uuid4())
-        ticket.watch = watch = self._watch_for(image_id)
-        ticket.call = watch.client.mask(ticket.call_id, prompts, image, deadline - self._clock())
-        try:
-            response = await ticket.call.response()
-            watch.note_answer()
-            result = mask_result(response)
-        except ModelCancelledError:
-            raise ticket.end_reason or MaskCancelledError(ticket.request_id) from None
-        except InvalidInputError as error:
-            raise InvalidInputError(in_field_names(error.detail)) from None
-        except TritonDownError as error:
-            watch.mark_down(error)
-            raise
-        except BackendError as error:
-            raise BackendError(f"Mask generation failed: {error.detail}") from None
-        finally:
-            ticket.call = None
+        timeout_s = deadline - self._clock()
+        with self._tritons.having(image_id) as watch:
+            ticket.watch = watch
+            ticket.call = watch.client.mask(ticket.call_id, prompts, image, timeout_s)
+            try:
+                response = await ticket.call.response()
+                watch.note_answer()
+                result = mask_result(response)
+            except ModelCancelledError:
+                raise ticket.end_reason or MaskCancelledError(ticket.request_id) from None
+            except InvalidInputError as error:
+                raise InvalidInputError(in_field_names(error.detail)) from None
+            except TritonDownError as error:
+                watch.mark_down(error)
+                raise
+            except BackendError as error:
+                raise BackendError(f"Mask generation failed: {error.detail}") from None
+            finally:
+                ticket.call = None
         if ticket.end_reason:
             raise ticket.end_reason
         return result
@@ -489,28 +499,7 @@ class MaskService:
         await self._end_early(ticket, self._settings.cancel_grace_s)
         await ticket.ended.wait()
 
-    def _ready(self) -> list[TritonWatch[MaskModelState]]:
-        """Return the Tritons that can make masks now.
-
-        Raises:
-            TritonDownError: no Triton can; the detail gives the reason.
-        """
-        states = [(watch, watch.state) for watch in self._watches]
-        if ready := [watch for watch, state in states if state and state.network_answers]:
-            return ready
-        if any(state for _, state in states):
-            raise TritonDownError("the mask network does not answer")
-        raise outage_error(self._watches[0].reason, self._settings.loading_file)
-
-    def _watch_for(self, image_id: str) -> TritonWatch[MaskModelState]:
-        """Return the Triton that caches this picture, the same one while the same ones are up."""
-        ready = {watch.client.url: watch for watch in self._ready()}
-        return ready[chosen(ready, image_id)]
-
     # --- faults ---
-
-    async def _ping_all(self) -> None:
-        await asyncio.gather(*(watch.ping() for watch in self._watches))
 
     async def _supervise(self) -> None:
         """Ping Triton for ever, and end the requests that would not end by themselves."""
@@ -518,7 +507,9 @@ class MaskService:
         while True:
             await asyncio.sleep(self._settings.ping_interval_s)
             with rounds.one():
-                await self._ping_all()
+                await self._tritons.ping()
+                self._places.resize(self._most)
+                self._start_waiting()
                 self._cache.expire()
                 for ticket in self._live.values():
                     if ticket.call and ticket.watch and ticket.watch.requests_lost:

@@ -49,9 +49,9 @@ class TritonClient:
         self._channel = grpc.aio.insecure_channel(url, options=_CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
-    async def close(self) -> None:
-        """Close the channel and cut the streams that are still open."""
-        await self._channel.close()
+    async def close(self, grace_s: float = 0) -> None:
+        """Close the channel; cut the calls that have not ended after so many seconds."""
+        await self._channel.close(grace_s)
 
     def edit(self, job_id: str, params: EditParams, timeout_s: float) -> InferStream:
         """Start one edit; it is sent once its responses are read.

@@ -46,12 +46,11 @@ def _stage(file: Path) -> str | None:
         return None
 
 
-def outage_error(reason: str, file: Path | None) -> TritonDownError:
+def outage_error(reason: str, stage: str | None) -> TritonDownError:
     """Return the error for work that no Triton can take now.
 
     Args:
         reason: why a Triton is down, for the case that none is loading.
-        file: where Tritons write what they are loading, as for `loading_stage`.
+        stage: what is being loaded, as of `loading_stage`.
     """
-    stage = loading_stage(file)
     return TritonDownError(f"Triton is loading the models: {stage}" if stage else reason)

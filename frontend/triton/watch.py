@@ -27,6 +27,7 @@ log = structlog.get_logger()
 # Pings of a model that wait for their answers. If its process died, some never come, and Triton
 # answers the next one by an error.
 MAX_QUESTIONS = 3
+NOT_YET = "Triton has not answered yet"
 
 State = TypeVar("State", bound=ModelState)
 
@@ -66,7 +67,7 @@ class TritonWatch(Generic[State]):
         self._questions: list[asyncio.Task[State]] = []
         self._heard = False  # whether the model has answered anybody since the last ping began
         self._state: State | None = None
-        self._error: ServingError = TritonSilentError("Triton has not answered yet")
+        self._error: ServingError = TritonSilentError(NOT_YET)
 
     @property
     def state(self) -> State | None:

@@ -74,7 +74,7 @@ def _generation(services: Services) -> dict[str, Any]:
         **({"status": "degraded", "reason": working_on} if taken_by else {"status": "healthy"}),
         "bundle": states[0].bundle,
         "adapters": sorted(states[0].adapters),
-        "tritons": services.board.tritons,
+        "tritons": len(services.board.tritons),
         "tritons_ready": len(states),
     }
 
@@ -87,6 +87,8 @@ def _segmentation(services: Services) -> dict[str, Any]:
     return {
         "status": "healthy",
         "model": states[0].bundle,
+        "tritons": services.masks.tritons,
+        "tritons_ready": len(states),
         "waiting": services.masks.waiting,
         "running": services.masks.running,
         "cache": {name: sum(state.cache[name] for state in states) for name in states[0].cache},

@@ -22,6 +22,7 @@ from frontend.errors import (
     TritonDownError,
     UnavailableError,
 )
+from frontend.jobs.board import Board
 from frontend.jobs.sql_pictures import SqlPictures
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
@@ -31,9 +32,7 @@ from frontend.masks import early_cancels
 from frontend.masks.image_store import ImageStore
 from frontend.masks.pictures import Pictures
 from frontend.masks.service import MaskService
-from frontend.triton.client import TritonClient
-from frontend.triton.mask_tensors import SMART_MASK
-from frontend.triton.watch import TritonWatch
+from frontend.masks.tritons import MaskTritons
 from tests.fakes.mask_model import MASK, NOTHING_FOUND
 from tests.frontend.eventually import eventually
 
@@ -41,8 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from frontend.domain.models import MaskModelState
     from frontend.pictures.workers import ImageWorkers
     from frontend.settings import Settings
+    from frontend.triton.watch import TritonWatch
     from tests.fakes.mask_model import FakeMaskModel
     from tests.fakes.triton_server import FakeTriton
 
@@ -93,6 +94,11 @@ class Bench:
         self.triton = triton
 
     @property
+    def watch(self) -> TritonWatch[MaskModelState]:
+        [watched] = self.masks._tritons._watched.values()
+        return watched.watch
+
+    @property
     def model(self) -> FakeMaskModel:
         return self.triton.masks
 
@@ -131,7 +137,7 @@ class Bench:
             cache,
             Pictures(cache, self.store),
             SqlStore(driver, Bounds(1, 1), 60),
-            self.masks._watches,
+            self.masks._tritons,
             self.masks._images,
         )
         yield Bench(masks, cache, self.store, driver, self.triton)
@@ -184,24 +190,23 @@ async def bench(
     # As long as a test may take between a cancel and its request.
     monkeypatch.setattr(early_cancels, "PATIENCE_S", 60.0)
     settings = settings.model_copy(update=changes)
-    client = TritonClient(triton.url)
     cache = ImageStore(10**6, ttl_s=60)
     driver = SqliteDriver(tmp_path / "jobs.db")
     driver._texts["parts_of_pictures"] = "SELECT part FROM picture_parts"
     driver._texts["used_at"] = "SELECT used_at FROM pictures WHERE image_id = $1"
     store = SqlPictures(driver, 10**7, ttl_s=60)
     jobs = SqlStore(driver, Bounds(10**7, 1), 60)
-    watch = TritonWatch(client, SMART_MASK, client.cancel_mask, settings.ping_timeout_s)
     images = cast("ImageWorkers", Images())
     async with (
+        MaskTritons(settings, Board(jobs, 1, 1)) as tritons,
         Pictures(cache, store) as pictures,
-        MaskService(settings, cache, pictures, jobs, [watch], images) as masks,
+        MaskService(settings, cache, pictures, jobs, tritons, images) as masks,
     ):
-        await eventually(lambda: watch.state)
-        yield Bench(masks, cache, store, driver, triton)
+        made = Bench(masks, cache, store, driver, triton)
+        await eventually(lambda: made.watch.state)
+        yield made
         assert (masks.waiting, masks.running) == (0, 0)
     await driver.close()
-    await client.close()
     await eventually(lambda: triton.masks.live == 0)
 
 
@@ -779,7 +784,7 @@ async def test_a_model_that_died_ends_its_requests(bench: Bench) -> None:
     assert len(bench.model.requests) == 1
     bench.model.behaviour.delay_s = 0
     bench.model.behaviour.dead = False
-    await eventually(lambda: bench.masks._watches[0].state)
+    await eventually(lambda: bench.watch.state)
     await bench.find()
 
 
@@ -789,7 +794,7 @@ async def test_a_model_that_is_silent_gets_nothing_new_and_keeps_what_it_has(ben
     running = bench.finding(picture("a"))
     await eventually(lambda: bench.model.live)
     bench.model.behaviour.deaf = True
-    watch = bench.masks._watches[0]
+    watch = bench.watch
     await eventually(lambda: watch.state is None)
     with pytest.raises(TritonDownError, match="does not answer"):
         await bench.find(picture("b"))
@@ -805,18 +810,18 @@ async def test_a_model_found_dead_by_a_request_is_away_at_once(bench: Bench) -> 
     bench.model.behaviour.dead = True
     with pytest.raises(TritonDownError, match="has died"):
         await bench.find()
-    assert bench.masks._watches[0].state is None
+    assert bench.watch.state is None
 
 
 @with_settings(ping_interval_s=0.02)
 async def test_while_the_network_does_not_answer_masks_are_refused(bench: Bench) -> None:
     bench.model.behaviour.network_answers = False
-    await eventually(lambda: not bench.masks._watches[0].require().network_answers)
+    await eventually(lambda: not bench.watch.require().network_answers)
     with pytest.raises(TritonDownError, match="the mask network does not answer"):
         await bench.find()
     assert not bench.model.requests
     bench.model.behaviour.network_answers = True
-    await eventually(lambda: bench.masks._watches[0].require().network_answers)
+    await eventually(lambda: bench.watch.require().network_answers)
     await bench.find()
 
 

@@ -65,6 +65,9 @@ def test_what_a_killed_load_has_left_is_not_believed(tmp_path: Path) -> None:
 
 def test_the_error_tells_the_stage_or_else_the_reason(tmp_path: Path) -> None:
     file = tmp_path / "loading"
-    assert outage_error("it is gone", file).detail == "it is gone"
+    assert outage_error("it is gone", loading_stage(file)).detail == "it is gone"
     file.write_text("warming up\n")
-    assert outage_error("it is gone", file).detail == "Triton is loading the models: warming up"
+    assert (
+        outage_error("it is gone", loading_stage(file)).detail
+        == "Triton is loading the models: warming up"
+    )
