@@ -23,10 +23,14 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
     from pathlib import Path
 
+    from tests.fakes.triton_server import FakeTriton
+
 PATIENCE_S = 180.0
 PAUSE_S = 0.05
 PAUSED_S = 10.0
 """A frontend that is silent for longer is asked again, or another one is."""
+CLUSTER_LEASE_S = 2 * PATIENCE_S
+"""So long that only taking back, or leaving well, explains a job that goes on."""
 
 
 class Frontend:
@@ -34,7 +38,7 @@ class Frontend:
 
     Args:
         folder: for its state and its log.
-        triton_url: host:port of the Triton that it uses.
+        triton_url: host:port of the Triton that it uses; empty: those that are announced.
         lease_s: seconds until a job counts as lost; short, because a test waits so long for one.
         settings: further settings by name, without the ARTMANCER_ prefix.
     """
@@ -106,6 +110,48 @@ class Frontend:
             while self._process.exitcode is None:
                 await asyncio.sleep(0.01)
         return self._process.exitcode
+
+
+class Cluster:
+    """Two of each role over one store, and a Triton for each dispatcher, which alone is told it.
+
+    Args:
+        folder: for states and logs.
+        tritons: one for each dispatcher.
+        settings: of all processes, without the ARTMANCER_ prefix.
+    """
+
+    def __init__(self, folder: Path, tritons: list[FakeTriton], **settings: str) -> None:
+        self.tritons = tritons
+        common = {"STATE_FOLDER": str(folder / "state"), "MAX_IN_FLIGHT": "1", **settings}
+
+        def made(name: str, url: str, **more: str) -> Frontend:
+            own = folder / name
+            own.mkdir()
+            return Frontend(own, url, CLUSTER_LEASE_S, **(common | more))
+
+        self.serving = [made(f"serve{i}", "", ROLES="serve") for i in range(2)]
+        self.dispatching = [
+            made(f"dispatch{i}", each.url, ROLES="dispatch") for i, each in enumerate(tritons)
+        ]
+
+    async def start(self) -> None:
+        """Start all; those that serve are ready only once a dispatcher is there."""
+        await asyncio.gather(*(each.start() for each in (*self.dispatching, *self.serving)))
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(each.stop() for each in (*self.dispatching, *self.serving)))
+
+    @property
+    def starts(self) -> list[str]:
+        """The attempts that the Tritons were given."""
+        return [start for each in self.tritons for start in each.starts]
+
+    async def started(self, count: int) -> None:
+        """Return once the Tritons were given so many jobs."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.starts) < count:
+                await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager

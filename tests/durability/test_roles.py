@@ -3,90 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from tests.durability.frontends import PATIENCE_S, Frontend, Survivor
+from tests.durability.frontends import PATIENCE_S, Cluster, Survivor
 from tests.durability.logs import check_log
-from tests.fakes.triton_server import FakeTriton, task_of
+from tests.fakes.triton_server import task_of
 from tests.fakes.web_client import WebClient, edit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tests.fakes.triton_server import FakeTriton
     from tests.fakes.web_client import Json
 
 STEPS = 6
-# So long that only taking back, or leaving well, explains a job that goes on.
-LEASE_S = 2 * PATIENCE_S
-
-
-class Cluster:
-    """Two of each role over one store, and a Triton for each dispatcher.
-
-    Args:
-        folder: for states and logs.
-        tritons: one for each dispatcher.
-        settings: of all processes, without the ARTMANCER_ prefix.
-    """
-
-    def __init__(self, folder: Path, tritons: list[FakeTriton], **settings: str) -> None:
-        self.tritons = tritons
-        both = ",".join(each.url for each in tritons)
-        common = {"STATE_FOLDER": str(folder / "state"), "MAX_IN_FLIGHT": "1", **settings}
-
-        def made(name: str, url: str, **more: str) -> Frontend:
-            own = folder / name
-            own.mkdir()
-            return Frontend(own, url, LEASE_S, **(common | more))
-
-        self.serving = [made(f"serve{i}", both, ROLES="serve") for i in range(2)]
-        self.dispatching = [
-            made(f"dispatch{i}", each.url, ROLES="dispatch") for i, each in enumerate(tritons)
-        ]
-
-    async def start(self) -> None:
-        """Start all; those that serve are ready only once a dispatcher is there."""
-        await asyncio.gather(*(each.start() for each in (*self.dispatching, *self.serving)))
-
-    async def stop(self) -> None:
-        await asyncio.gather(*(each.stop() for each in (*self.dispatching, *self.serving)))
-
-    @property
-    def starts(self) -> list[str]:
-        """The attempts that the Tritons were given."""
-        return [start for each in self.tritons for start in each.starts]
-
-    async def started(self, count: int) -> None:
-        """Return once the Tritons were given so many jobs."""
-        async with asyncio.timeout(PATIENCE_S):
-            while len(self.starts) < count:
-                await asyncio.sleep(0.01)
-
 
 over_both = pytest.mark.parametrize("cluster", ["sqlite", "postgres"], indirect=True)
-
-
-@pytest.fixture
-async def tritons(triton: FakeTriton) -> AsyncIterator[list[FakeTriton]]:
-    async with FakeTriton() as other:
-        yield [triton, other]
-
-
-@pytest.fixture
-async def cluster(
-    request: pytest.FixtureRequest, tmp_path: Path, tritons: list[FakeTriton]
-) -> AsyncIterator[Cluster]:
-    store: dict[str, Any] = {}
-    if getattr(request, "param", "") == "postgres":
-        store["STORE_URL"] = request.getfixturevalue("postgres").new_database()
-    made = Cluster(tmp_path, tritons, **store)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 async def generation(url: str) -> Json:

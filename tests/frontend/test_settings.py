@@ -52,7 +52,6 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("owner_fraction", 1.5),
         ("roles", ""),
         ("roles", "serve,cook"),
-        ("roles", "serve"),  # it has no Triton to ask for masks
         ("drain_s", -1),
         ("drain_s", float("inf")),
         ("triton_url", ","),
@@ -62,6 +61,12 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("triton_url", "triton:65536"),
         ("triton_url", "http://triton:8001"),
         ("triton_url", "triton:8001, triton:8001"),
+        ("triton_url", "::1:8001, [::1]:8001"),
+        ("advertised_url", ","),
+        ("advertised_url", "10.0.0.2"),
+        ("advertised_url", "10.0.0.2:0"),
+        ("advertised_url", "http://10.0.0.2:8001"),
+        ("advertised_url", "10.0.0.2:8001,10.0.0.3:8001"),  # there is one, the launched one
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
@@ -80,12 +85,68 @@ def test_settings_do_not_change() -> None:
         (" ", ["127.0.0.1:8001"]),
         ("triton:8001", ["triton:8001"]),
         (" a:1, [::1]:8001 ", ["a:1", "[::1]:8001"]),
+        ("fd00::2:8001", ["[fd00::2]:8001"]),
     ],
 )
 def test_addresses_of_tritons_are_separated(value: str, urls: list[str]) -> None:
     settings = Settings(triton_url=value)
     assert settings.triton_grpc_urls == urls
     assert bool(settings.triton_url) is bool(value.strip())
+
+
+@pytest.mark.parametrize(
+    ("value", "advertised"),
+    [
+        ("", ["a:8001", "b:8001"]),
+        (" ", ["a:8001", "b:8001"]),
+        ("10.0.0.2:1, fd00::2:8001", ["10.0.0.2:1", "[fd00::2]:8001"]),
+    ],
+)
+def test_others_may_reach_tritons_elsewhere(value: str, advertised: list[str]) -> None:
+    settings = Settings(triton_url="a:8001,b:8001", advertised_url=value, roles="dispatch")
+    assert settings.triton_grpc_urls == ["a:8001", "b:8001"]
+    assert settings.advertised_grpc_urls == advertised
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            {"triton_url": "a:1,b:1", "advertised_url": "c:1"},
+            r"^advertised_url\n.* must name as many Tritons as ARTMANCER_TRITON_URL",
+        ),
+        (
+            {"triton_url": "a:1,b:1", "advertised_url": "c:1,c:1"},
+            r"^advertised_url\n.* names a Triton twice",
+        ),
+        (
+            {"roles": "serve", "triton_url": "a:1", "advertised_url": "c:1"},
+            r"^roles\n.* announces no Triton: give ARTMANCER_ADVERTISED_URL to the dispatchers",
+        ),
+    ],
+)
+def test_what_is_advertised_in_vain_is_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=f"(?m){sentence}") as refused:
+        Settings(**values)
+    assert refused.value.error_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("roles", "triton_url", "launches", "urls"),
+    [
+        ("serve", "", False, []),
+        ("serve", "a:1", False, ["a:1"]),
+        ("dispatch", "", True, ["127.0.0.1:8001"]),
+        ("dispatch", "a:1", False, ["a:1"]),
+        ("serve,dispatch", "", True, ["127.0.0.1:8001"]),
+    ],
+)
+def test_who_only_serves_launches_no_triton(
+    roles: str, triton_url: str, urls: list[str], *, launches: bool
+) -> None:
+    settings = Settings(roles=roles, triton_url=triton_url)
+    assert settings.launches_triton is launches
+    assert settings.triton_grpc_urls == settings.advertised_grpc_urls == urls
 
 
 @pytest.mark.parametrize(

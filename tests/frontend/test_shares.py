@@ -27,6 +27,22 @@ def test_one_owner_may_hold_a_fraction_and_all_together_the_whole() -> None:
         assert holdings.sum == 1
 
 
+def test_the_whole_may_change_and_who_holds_more_keeps_it() -> None:
+    holdings = Holdings("things", 4, 0.5)
+    with contextlib.ExitStack() as stack:
+        for name in ("a", "a", "b"):
+            stack.enter_context(holdings.held(name))
+        holdings.resize(2)
+        assert holdings.sum == 3
+        with pytest.raises(UnavailableError):
+            stack.enter_context(holdings.held("c"))
+        holdings.resize(8)
+        for _ in range(2):
+            stack.enter_context(holdings.held("a"))
+        with pytest.raises(TooMuchError, match="as one may: 4"):
+            stack.enter_context(holdings.held("a"))
+
+
 async def place(turns: Turns, name: str, order: list[str], go_on: asyncio.Event) -> None:
     async with turns.place(name):
         order.append(name)

@@ -59,6 +59,8 @@ async def test_the_system_is_shown_part_by_part(client: WebClient) -> None:
             "segmentation": {
                 "status": "healthy",
                 "model": "fake-masks",
+                "tritons": 1,
+                "tritons_ready": 1,
                 "waiting": 0,
                 "running": 0,
                 "cache": {"images": 0, "hits": 0},
