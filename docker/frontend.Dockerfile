@@ -40,7 +40,6 @@ COPY --from=packages /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     ARTMANCER_HOST=0.0.0.0 \
-    ARTMANCER_TRITON_URL=triton:8001 \
     ARTMANCER_LOADING_FILE=/run/artmancer \
     ARTMANCER_STATE_FOLDER=/var/lib/artmancer
 USER 10001

@@ -38,7 +38,8 @@ def root() -> Path:
     if spec is None or spec.origin is None:
         raise LaunchError(
             "nvidia-pytriton, which carries tritonserver, is not installed: run `make`, "
-            "or `pip install -c constraints.txt -e '.[local]'`"
+            "or `pip install -c constraints.txt -e '.[local]'`; or name a Triton that runs in "
+            "ARTMANCER_TRITON_URL"
         )
     return Path(spec.origin).parent / "tritonserver"
 

@@ -190,12 +190,36 @@ def test_every_setting_exists_and_suits(
     # All of them read the same, because whoever opens the store also bounds and tidies it.
     assert of["envFrom"] == [{"configMapRef": {"name": "artmancer"}}]
     values = configuration() | environment(of)
+    values.pop("POD_IP", None)
     for variable, value in values.items():
         assert variable.removeprefix("ARTMANCER_").lower() in Settings.model_fields, variable
         if value is not None:
-            monkeypatch.setenv(variable, value)
+            monkeypatch.setenv(variable, value.replace("$(POD_IP)", "10.1.2.3"))
     assert Settings().roles == role
     assert "ARTMANCER_STORE_URL" in values
+
+
+@pytest.mark.parametrize("pod_ip", ["10.1.2.3", "fd00::3"])
+def test_frontends_ask_each_triton_by_the_address_of_its_pod(
+    monkeypatch: pytest.MonkeyPatch, pod_ip: str
+) -> None:
+    env = container("triton", "dispatcher")["env"]
+    names = [each["name"] for each in env]
+    # A variable may only use those before it.
+    assert names.index("POD_IP") < names.index("ARTMANCER_ADVERTISED_URL")
+    assert env[names.index("POD_IP")]["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    for variable, value in environment(container("triton", "dispatcher")).items():
+        if value is not None:
+            monkeypatch.setenv(variable, value.replace("$(POD_IP)", pod_ip))
+    [used] = Settings().triton_grpc_urls
+    [told] = Settings().advertised_grpc_urls
+    assert used == "127.0.0.1:8001"
+    assert told == ("10.1.2.3:8001" if "." in pod_ip else "[fd00::3]:8001")
+    # And they are told no address: one that leads to several Tritons would scatter the pictures.
+    serving = configuration() | environment(container("frontend", "frontend"))
+    assert "ARTMANCER_TRITON_URL" not in serving
+    assert "ARTMANCER_TRITON_URL" not in (ROOT / "docker" / "frontend.Dockerfile").read_text()
+    assert ("Service", "triton") not in resources()
 
 
 def test_jobs_in_flight_are_finished() -> None:
@@ -253,6 +277,11 @@ def test_only_frontends_reach_triton() -> None:
     (peer,) = rule["from"]
     assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "frontend"
     assert [each["port"] for each in rule["ports"]] == [8001]
+    # The port that dispatchers announce is the one that is let through, and Triton's own.
+    told = environment(container("triton", "dispatcher"))["ARTMANCER_ADVERTISED_URL"] or ""
+    ports = {each["name"]: each["containerPort"] for each in container("triton", "triton")["ports"]}
+    assert told.endswith(f":{ports['grpc']}")
+    assert ports["grpc"] == 8001
 
 
 async def test_keda_counts_the_jobs_that_have_not_ended(postgres: PostgresServer) -> None:

@@ -260,6 +260,8 @@ async def test_as_many_requests_run_as_there_are_tritons(
         masks = [asyncio.create_task(ask(b64(png((8 + more, 8))))) for more in range(24)]
         service = app.state.services.masks
         await eventually(lambda: (service.running, service.waiting) == (1, 23))
+        # So that no request of theirs starts the next one.
+        await eventually(lambda: all(each.ready for each in service._live.values()))
         async with listening(create_app(own[1])):
             await eventually(lambda: (service.running, service.waiting) == (2, 22))
             for each in others:
@@ -269,6 +271,33 @@ async def test_as_many_requests_run_as_there_are_tritons(
             assert max(each.masks.most_at_once for each in others) <= 2
         # The dispatcher has gone, and its Triton still answers.
         await eventually(lambda: service.tritons == 1)
+
+
+async def test_as_many_requests_are_let_in_as_there_are_tritons(
+    serving: Settings, others: list[FakeTriton], settings: Settings
+) -> None:
+    bounds = {"max_masks_waiting": 1, "owner_fraction": 1}
+    app = create_app(serving.model_copy(update=bounds))
+    own = [dispatching(settings, each, number + 1) for number, each in enumerate(others)]
+    for each in others:
+        each.masks.behaviour.delay_s = 60
+    async with listening(app) as url, WebClient(url) as client, listening(create_app(own[0])):
+        service = app.state.services.masks
+        await eventually(lambda: service._tritons.ready)
+
+        async def ask() -> int:
+            return (await client.http.post("/api/smart-mask", json=mask_request())).status_code
+
+        masks = [asyncio.create_task(ask()) for _ in range(2)]
+        await eventually(lambda: service._places.sum == 2)
+        assert await ask() == 503
+        async with listening(create_app(own[1])):
+            await eventually(lambda: service._places._total == 3)
+            masks.append(asyncio.create_task(ask()))
+            await eventually(lambda: service._places.sum == 3)
+            for each in others:
+                each.masks.release()
+            assert await asyncio.gather(*masks) == [200] * 3
 
 
 async def test_a_request_that_runs_while_its_dispatcher_goes_is_answered(
