@@ -193,9 +193,28 @@ def test_serve_gives_up_loudly(tmp_path: Path) -> None:
     assert processes(settings) == {}
 
 
-def test_serve_over_another_triton_launches_none() -> None:
-    settings = echo_settings(triton_url="127.0.0.1:9")
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"triton_url": "127.0.0.1:9"}, "Triton listens for gRPC on 127.0.0.1:9\n"),
+        ({"roles": "serve"}, ""),
+    ],
+    ids=["another", "announced"],
+)
+def test_serve_over_another_triton_launches_none(changes: dict[str, str], said: str) -> None:
+    settings = echo_settings(**changes)
     with served(settings) as process:
         assert processes(settings) == {}
         process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert process.stdout.read().removesuffix("Stopped.\n") == said
         assert process.wait(60) == 0
+
+
+def test_an_address_that_is_advertised_in_vain() -> None:
+    done = serve(ARTMANCER_TRITON_URL="a:1,b:1", ARTMANCER_ADVERTISED_URL="c:1")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "artmancer: ARTMANCER_ADVERTISED_URL: Value error, must name as many Tritons as "
+        "ARTMANCER_TRITON_URL"
+    ]
