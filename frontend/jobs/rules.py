@@ -25,12 +25,17 @@ def follow_up(last: JobEvent, event: JobEvent) -> JobEvent | None:
     """Return `event` as it follows `last` in a log, or None if it must not.
 
     Nothing follows a final event. Steps and progress never fall, and progress is 1 exactly at
-    `done`. Restarts are counted in the log.
+    `done`. Restarts are counted in the log. Sizes stay known once they are.
     """
     if event.status not in _SUCCESSORS[last.status]:
         return None
     again = last.status is JobStatus.PROCESSING and event.status is JobStatus.QUEUED
-    event = replace(event, restarts=last.restarts + again)
+    event = replace(
+        event,
+        restarts=last.restarts + again,
+        size=event.size or last.size,
+        computed_sizes=event.computed_sizes or last.computed_sizes,
+    )
     if event.status is JobStatus.DONE:
         return replace(event, current_step=event.total_steps, progress=1.0)
     progress = max(last.progress, min(event.progress, MAX_UNFINISHED_PROGRESS))
@@ -47,7 +52,7 @@ def waiting_again(last: JobEvent, at: float) -> JobEvent | None:
     """
     if last.status is not JobStatus.PROCESSING:
         return None
-    again = JobEvent(status=JobStatus.QUEUED, total_steps=last.total_steps, size=last.size, at=at)
+    again = JobEvent(status=JobStatus.QUEUED, total_steps=last.total_steps, at=at)
     return follow_up(last, again)
 
 

@@ -54,6 +54,7 @@ from frontend.http.schemas.edits import (
 from frontend.jobs.store import Entry
 from frontend.jobs.store import Key as JobKey
 from frontend.keys import TOKEN_S, KeysError
+from frontend.pictures.regions import check_region
 from frontend.shares import Holdings
 from model_kit.raster import size_of
 from model_kit.sizes import answer_size
@@ -402,6 +403,10 @@ async def _params(
                 "reference_mask_R", request.reference_mask_r, mask=True
             ),
         }
+    if isinstance(request.region, list):
+        # Where a reference's masked object is to lie, only the model works out.
+        looks = has_mask and not pictures["reference_mask_r"]
+        check_region(request.region, image, pictures["conditional_images"][0] if looks else None)
     parameters = request.parameters
     # Drawn here and not in the model, so that a job that starts again makes the same picture.
     if parameters.get("seed") is None:

@@ -49,3 +49,14 @@ def test_progress_is_one_at_done_and_only_there() -> None:
     done = follow_up(before, event("done"))
     assert done is not None
     assert (done.current_step, done.progress) == (4, 1.0)
+
+
+@pytest.mark.parametrize("status", ["queued", "processing", "done", "error", "cancelled"])
+def test_sizes_stay_known(status: str) -> None:
+    last = event("processing", size=(4000, 3000), computed_sizes=((512, 384),))
+    following = follow_up(last, event(status))
+    assert following is not None
+    assert (following.size, following.computed_sizes) == ((4000, 3000), ((512, 384),))
+    again = follow_up(last, event("processing", size=(8, 8), computed_sizes=((64, 64),)))
+    assert again is not None
+    assert (again.size, again.computed_sizes) == ((8, 8), ((64, 64),))

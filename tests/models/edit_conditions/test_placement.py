@@ -3,11 +3,42 @@ import time
 import numpy as np
 import pytest
 
+from edit_conditions import placement
+from edit_conditions.images import Pixels
 from edit_conditions.masks import Box, object_box, region_boxes
-from edit_conditions.placement import position_mask
 from model_kit.errors import CodedError
 
 from .pictures import mask_with
+
+
+def position_mask(main_mask: Pixels, reference_mask: Pixels) -> Pixels:
+    """Place the whole of mask R."""
+    return placement.position_mask(main_mask, reference_mask, by_object=False)
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [
+        ((400, 400), (160, 160, 80, 80)),
+        ((400, 400), (255, 160, 80, 80)),
+        ((600, 400), (360, 180, 80, 80)),
+        ((600, 400), (520, 0, 80, 80)),
+        ((100, 100), (0, 90, 10, 10)),
+    ],
+)
+def test_an_object_lies_in_the_middle_of_its_region_wherever_it_was(
+    size: tuple[int, int], box: Box
+) -> None:
+    region = Box(285, 60, 110, 110)
+    reference_mask = mask_with(*size, box)
+    placed = placement.position_mask(mask_with(512, 512, region), reference_mask, by_object=True)
+    assert object_box(placed) == region
+
+
+def test_an_object_keeps_its_aspect_in_the_middle_of_each_region() -> None:
+    mask = mask_with(200, 100, (10, 10, 40, 40), (100, 20, 80, 20))
+    placed = placement.position_mask(mask, mask_with(90, 90, (70, 0, 20, 20)), by_object=True)
+    assert region_boxes(placed, 1) == [Box(10, 10, 40, 40), Box(130, 20, 20, 20)]
 
 
 def test_the_object_is_scaled_to_fit_its_region() -> None:

@@ -409,24 +409,31 @@ def test_all_regions_of_a_two_source_edit_lie_in_one_crop() -> None:
     assert (pasted[1800:1860, 2800:2860] > 127).any()
 
 
-# Mask R is placed whole, with its middle on the region's: an object in its corner lies elsewhere.
+# Its object lies in a corner.
 OFF_CENTRE: dict[str, Any] = {
     "reference_image": flat(100, 100, 10),
     "reference_mask": mask_with(100, 100, (0, 0, 10, 10)),
 }
 
 
-def test_auto_holds_an_object_that_is_placed_beside_mask_a() -> None:
+@pytest.mark.parametrize("asked", ["auto", (1300, 1300, 2000, 2000)])
+def test_an_object_lies_in_the_middle_of_mask_a_unless_existing_clients_ask(asked: Any) -> None:
     image = flat(2000, 2000, 90)
-    mask = mask_with(2000, 2000, (1490, 1490, 60, 60))
-    found = planned(Task.INSERTION, image, mask, region="auto", **OFF_CENTRE)
-    full = planned(Task.INSERTION, image, mask, image_area=2000 * 2000, **OFF_CENTRE)
+    mask = mask_with(2000, 2000, inside := (1490, 1490, 60, 60))
+    found = planned(Task.INSERTION, image, mask, region=asked, **OFF_CENTRE)
     [region] = found.regions
     pasted = np.zeros_like(mask)
     pasted[region.box.window] = one(found.paste_masks)
-    assert (pasted == one(full.paste_masks)).all()
+    assert object_box(pasted) == inside
+    full = planned(Task.INSERTION, image, mask, image_area=2000 * 2000, **OFF_CENTRE)
+    # All of mask R, whose middle lies on that of mask A.
+    assert object_box(one(full.paste_masks)) == (1220, 1220, 60, 60)
+
+
+def test_a_box_beside_the_placed_object_is_refused() -> None:
+    mask = mask_with(2000, 2000, (1490, 1490, 60, 60))
     with pytest.raises(CodedError, match="REGION: holds nothing of the mask"):
-        planned(Task.INSERTION, image, mask, region=(1400, 1400, 2000, 2000), **OFF_CENTRE)
+        planned(Task.INSERTION, flat(2000, 2000, 90), mask, region=(0, 0, 1400, 1400), **OFF_CENTRE)
 
 
 # --- a box ---

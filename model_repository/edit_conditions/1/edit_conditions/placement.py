@@ -13,16 +13,19 @@ MIN_REGION_AREA = 100
 MAX_REGIONS = 64
 
 
-def position_mask(main_mask: Pixels, reference_mask: Pixels) -> Pixels:
+def position_mask(main_mask: Pixels, reference_mask: Pixels, *, by_object: bool) -> Pixels:
     """Place mask R in every region of mask A and unite the copies.
 
-    Each copy of the whole mask R is scaled so that its object fits the region's box. Its centre
-    is put on the box's centre, then moved so that the copy lies inside the picture. A copy larger
-    than the picture moves only so far that it still covers the picture.
+    Each copy of mask R is scaled so that its object fits the region's box. Its centre is put on the
+    box's centre, then moved so that the copy lies inside the picture. A copy larger than the
+    picture moves only so far that it still covers the picture.
 
     Args:
         main_mask: mask A, uint8 [height, width], at the picture's size.
         reference_mask: mask R, uint8 [any height, any width], with the reference's geometry.
+        by_object: the copy is R's object alone, which then lies in the middle of the region. Else
+            it is the whole of R, as existing clients expect: an object beside R's middle lies
+            beside the region's.
 
     Returns:
         The positioned mask R, soft, uint8 [height, width] of mask A.
@@ -41,6 +44,9 @@ def position_mask(main_mask: Pixels, reference_mask: Pixels) -> Pixels:
         raise invalid(
             "CONDITIONAL_IMAGE_0", f"{len(regions)} separate regions, at most {MAX_REGIONS}"
         )
+    if by_object:
+        reference_mask = reference_mask[found.window]
+        found = Box(0, 0, found.width, found.height)
     positioned = np.zeros_like(main_mask)
     for region in regions:
         _place(positioned, reference_mask, found, region)

@@ -94,11 +94,11 @@ def plan(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
     image = request.picture.native
     picture = image if request.picture.alpha is None else np.dstack([image, request.picture.alpha])
     mask = _stretched_mask(request)
-    positioned = _positioned(request, mask)
+    positioned = _positioned(request, mask, by_object=True)
     pasted = _pasted(positioned, shadow_hint)
     hard = None if mask is None else _hole(request, mask, shadow_hint)
     if pasted is not None:
-        # The object can lie beside mask A, because the whole mask R is placed.
+        # The object need not fill mask A, and its shadow may leave it.
         hard = binarise(pasted, HARD_THRESHOLD)
     box = None if request.region == "auto" else _inside(request.region, size_of(image))
     if box is not None:
@@ -143,7 +143,7 @@ def _full(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
         shown, asked = resize(shown, _grown(size_of(shown), asked), LANCZOS), None
     size = size_of(shown)
     mask = None if mask is None else _fitted(request, mask, size)
-    positioned = _positioned(request, mask)
+    positioned = _positioned(request, mask, by_object=False)
     region = whole(size, request.image_area, asked)
     paste_mask = _pasted(positioned, shadow_hint)
     if paste_mask is None and mask is not None:
@@ -183,11 +183,14 @@ def _fitted(request: ConditionsRequest, mask: Pixels, size: Size) -> Pixels:
     return fitted
 
 
-def _positioned(request: ConditionsRequest, mask: Pixels | None) -> Pixels | None:
+def _positioned(
+    request: ConditionsRequest, mask: Pixels | None, *, by_object: bool
+) -> Pixels | None:
     if mask is None or request.reference_mask is None or request.reference_image is None:
         return None
     size = size_of(request.reference_image)
-    return position_mask(mask, resize(request.reference_mask, size, Resampling.NEAREST))
+    reference_mask = resize(request.reference_mask, size, Resampling.NEAREST)
+    return position_mask(mask, reference_mask, by_object=by_object)
 
 
 def _pasted(positioned: Pixels | None, shadow_hint: bool) -> Pixels | None:
