@@ -33,7 +33,8 @@ def read_settings() -> Settings:
     except pydantic.ValidationError as error:
         for problem in error.errors():
             variable = f"ARTMANCER_{problem['loc'][0]}".upper()
-            stderr.print(f"artmancer: {variable}: {problem['msg']}")
+            # pydantic puts the class before the words of our own checks.
+            stderr.print(f"artmancer: {variable}: {problem['msg'].removeprefix('Value error, ')}")
         raise typer.Exit(BAD_INPUT) from error
 
 

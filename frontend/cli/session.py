@@ -8,7 +8,9 @@ import re
 import signal
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from frontend.cli.console import BAD_INPUT, FAILED, fail, stderr
+import httpx
+
+from frontend.cli.console import BAD_INPUT, DEFAULT_URL, FAILED, fail, stderr
 from frontend.client import ApiError, Client
 
 KEY_VARIABLE = "ARTMANCER_API_KEY"
@@ -96,6 +98,7 @@ def session(url: str, options: Mapping[str, str] | None = None) -> Iterator[Sess
         url: the server's address.
         options: field of a request -> the option that a user knows it by.
     """
+    _check_address(url)
     with Interrupts() as interrupts:
         try:
             with Client(url, os.environ.get(KEY_VARIABLE, "").strip()) as client:
@@ -107,6 +110,16 @@ def session(url: str, options: Mapping[str, str] | None = None) -> Iterator[Sess
             if error.status == 401:
                 text = f"{text} (the commands take it from {KEY_VARIABLE})"
             fail(text, BAD_INPUT if blamed else FAILED)
+
+
+def _check_address(url: str) -> None:
+    try:
+        parsed = httpx.URL(url)
+        good = parsed.scheme in ("http", "https") and bool(parsed.host)
+    except httpx.InvalidURL:
+        good = False
+    if not good:
+        fail(f"--url: {url!r} is no address such as {DEFAULT_URL}", BAD_INPUT)
 
 
 def by_options(text: str, options: Mapping[str, str]) -> str:

@@ -109,7 +109,8 @@ def _sentence(error: dict[str, Any]) -> str:
         return f"{place}: must be a JSON object sent as application/json"
     # Without pydantic's own names of a field's possible types, such as `list[int]`.
     names = [str(each) for each in path if "[" not in str(each)]
-    return f"{'.'.join(names)}: {error['msg']}"
+    # pydantic puts the class before the words of our own checks.
+    return f"{'.'.join(names)}: {error['msg'].removeprefix('Value error, ')}"
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
