@@ -26,7 +26,13 @@ from export.scenes.photographs import HELD_OUT, load
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
-PHOTO = Path(__file__).parents[1] / "examples" / "photo.jpg"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+KNOWN_SIDES = (1024, 2048)
+"""Of the squares that the known web client sends."""
+KNOWN_STEPS = 15
+PHOTOGRAPH = (4000, 3000)
+"""As a phone takes it."""
+DEFAULT_STEPS = 10
 SEEN = 256
 """Longer side of the pictures that the plot shows."""
 OBJECT = 200
@@ -58,10 +64,11 @@ async def measure(
         outside all of five masks that differ after five edits, each on the last result.
         `white_balance`: of each region the angle to the truth in degrees, and the variance of the
         Laplacian by the input's; `truth` has the latter, because other light is other contrast.
-        `known_client`: seconds from submission to result of the white
-        balance that the known web client asks for, at 1024² and 15 steps, and the size that was
-        computed. `shift`: size -> largest shift in pixels of the left and the right third, and
-        the difference between the two. `pictures`: what to look at, WebP in base64 by title.
+        `known_client`: side -> task -> seconds from submission to result of what the known web
+        client asks for, a square in 15 steps, and the sizes that were computed. `photograph`: the
+        same of a removal from 12 megapixels by `auto`, in the default steps. `shift`: size ->
+        largest shift in pixels of the left and the right third, and the difference between the two.
+        `pictures`: what to look at, WebP in base64 by title.
     """
     async with rest.connect(url) as client:
         pictures: dict[str, str] = {}
@@ -71,7 +78,10 @@ async def measure(
             "crops": {size: await _crops(client, size, photographs, pictures) for size in sizes},
             "in_a_row": await _in_a_row(client),
             "white_balance": await _white_balance(client, casts),
-            "known_client": await _known_client(client, pictures),
+            "known_client": {
+                side: await _known_client(client, side, pictures) for side in KNOWN_SIDES
+            },
+            "photograph": await _photograph(client),
             "shift": {
                 f"{width}x{height}": await _shift(client, (width, height))
                 for width, height in ODD_SIZES
@@ -84,7 +94,7 @@ def draw(axes: Axes, results: dict[str, Any]) -> None:
     """Draw the seconds of an edit by the picture's size, for both regions, and the pictures."""
     axes.axis("off")
     for number, (title, data) in enumerate(results["pictures"].items()):
-        panel = axes.inset_axes((0.5 + 0.26 * (number % 2), 0.77 - 0.26 * (number // 2), 0.24, 0.2))
+        panel = axes.inset_axes((0.5 + 0.26 * (number % 2), 0.8 - 0.2 * (number // 2), 0.24, 0.16))
         panel.imshow(np.asarray(from_base64(data)))
         panel.set_title(title, size="xx-small")
         panel.axis("off")
@@ -180,25 +190,64 @@ async def _white_balance(client: httpx.AsyncClient, count: int) -> dict[str, Any
     } | {"truth": {"sharpness": round(statistics.mean(truth), 3)}}
 
 
-async def _known_client(client: httpx.AsyncClient, pictures: dict[str, str]) -> dict[str, Any]:
-    picture = ImageOps.pad(Image.open(PHOTO).convert("RGB"), (1024, 1024))
-    started = time.perf_counter()
+async def _known_client(
+    client: httpx.AsyncClient, side: int, pictures: dict[str, str]
+) -> dict[str, Any]:
+    """Edit as the known web client does: all in one square, the whole picture, 15 steps."""
+
+    def square(name: str, mode: str = "RGB") -> str:
+        return base64_png(ImageOps.pad(Image.open(EXAMPLES / name).convert(mode), (side, side)))
+
+    tasks: dict[str, dict[str, Any]] = {
+        "white-balance": {"prompt": "correct the white balance"},
+        "removal": {"prompt": "remove object", "conditional_images": [square("mask.png", "L")]},
+        "insertion": {
+            "prompt": "put the red ball here",
+            "conditional_images": [square("insertion-mask.png", "L")],
+            "reference_image": square("ball.jpg"),
+        },
+    }
+    found = {}
+    for task, fields in tasks.items():
+        request = {
+            "task_type": task,
+            "input_image": square("photo.jpg"),
+            "input_quality": "resized",
+            "num_inference_steps": KNOWN_STEPS,
+            "seed": 1,
+            **fields,
+        }
+        seconds, result = await _timed(client, request)
+        found[task] = seconds
+        if side == KNOWN_SIDES[0]:
+            pictures[f"known client: {task}"] = _small(np.asarray(from_base64(result["image"])))
+    return found
+
+
+async def _photograph(client: httpx.AsyncClient) -> dict[str, Any]:
+    photo, mask = (Image.open(EXAMPLES / name) for name in ("photo.jpg", "mask.png"))
     request = {
-        "prompt": "correct the white balance",
-        "task_type": "white-balance",
-        "input_image": base64_png(picture),
-        "input_quality": "resized",
-        "num_inference_steps": 15,
+        "prompt": "remove object",
+        "task_type": "removal",
+        "input_image": base64_png(photo.convert("RGB").resize(PHOTOGRAPH)),
+        "conditional_images": [base64_png(mask)],
+        "input_quality": "original",
+        "region": "auto",
+        "num_inference_steps": DEFAULT_STEPS,
         "seed": 1,
     }
+    return (await _timed(client, request))[0]
+
+
+async def _timed(
+    client: httpx.AsyncClient, request: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the seconds from submission to result with the computed sizes, and the result."""
+    started = time.perf_counter()
     result = await rest.edit(client, request)
-    seconds = time.perf_counter() - started
-    pictures["known client: sent"] = _small(np.asarray(picture))
-    pictures["known client: got"] = _small(np.asarray(from_base64(result["image"])))
-    return {
-        "seconds": round(seconds, 2),
-        "computed": [each["computed_size"] for each in result["parameters_used"]["regions"]],
-    }
+    seconds = round(time.perf_counter() - started, 2)
+    computed = [each["computed_size"] for each in result["parameters_used"]["regions"]]
+    return {"seconds": seconds, "computed": computed}, result
 
 
 async def _shift(client: httpx.AsyncClient, size: tuple[int, int]) -> dict[str, float]:
