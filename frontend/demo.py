@@ -118,6 +118,9 @@ def main(
         update={
             **dict(zip(PORTS, ports.free(len(PORTS)), strict=True)),
             "triton_url": "",
+            "advertised_url": "",
+            "roles": "serve,dispatch",
+            "store_url": "",
             # A server for itself, whatever the environment says of one for others.
             "host": "127.0.0.1",
             "published_at": "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,6 +23,7 @@ Bytes = Annotated[int, Field(ge=1)]
 CHECKOUT = Path(__file__).parents[1]
 PREFIX = "ARTMANCER_"
 SERVE, DISPATCH = "serve", "dispatch"
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
 # Read by the command line, and by docker-compose.yml.
 OTHER_VARIABLES = {
     *("ARTMANCER_URL", "ARTMANCER_API_KEY", "ARTMANCER_BIND", "ARTMANCER_TAG"),
@@ -327,10 +329,11 @@ class Settings(BaseSettings):
         roles = {role.strip() for role in value.split(",")}
         if not roles <= {SERVE, DISPATCH}:
             raise ValueError(f"must be {SERVE}, {DISPATCH}, or both with a comma between")
-        if DISPATCH not in roles and info.data.get("advertised_url"):
+        told = info.data.get("advertised_url")
+        if DISPATCH not in roles and told and not info.data.get("triton_url"):
             raise ValueError(
                 f"a process that only serves announces no Triton: give {PREFIX}ADVERTISED_URL to "
-                "the dispatchers"
+                f"the dispatchers, or set {PREFIX}TRITON_URL too"
             )
         return ",".join(sorted(roles, reverse=True))
 
@@ -371,9 +374,23 @@ class Settings(BaseSettings):
 def _address(url: str) -> str:
     """Return host:port, an IPv6 host in brackets as gRPC wants it."""
     host, _, port = url.rpartition(":")
-    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65536:
+    bare = host.removeprefix("[").removesuffix("]")
+    if ":" in bare:
+        good = _is_ipv6(bare)
+        host = f"[{bare}]"
+    else:
+        good = bool(_HOST.fullmatch(host))
+    if not good or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"must be host:port, or several with commas between: {url!r}")
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else url
+    return f"{host}:{port}"
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:

@@ -115,11 +115,12 @@ def session(url: str, options: Mapping[str, str] | None = None) -> Iterator[Sess
 def _check_address(url: str) -> None:
     try:
         parsed = httpx.URL(url)
-        good = parsed.scheme in ("http", "https") and bool(parsed.host)
-    except httpx.InvalidURL:
+        good = parsed.scheme in ("http", "https") and bool(parsed.host.encode("idna"))
+    except (httpx.InvalidURL, UnicodeError):
         good = False
     if not good:
-        fail(f"--url: {url!r} is no address such as {DEFAULT_URL}", BAD_INPUT)
+        # Not quoted: it may hold a password.
+        fail(f"--url, or ARTMANCER_URL, is no address such as {DEFAULT_URL}", BAD_INPUT)
 
 
 def by_options(text: str, options: Mapping[str, str]) -> str:

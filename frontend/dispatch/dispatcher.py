@@ -50,8 +50,9 @@ RENEWAL_S = 1.0
 LOOK_BACK_S = 0.2
 """How often a dispatcher that has just started looks whether a former one of its name is silent."""
 ANNOUNCE_S = 1.0
-STOP_PATIENCE_S = 3.0
-"""So long a process that stops still waits for a store that is away; then the leases end."""
+STOP_PATIENCE_S = 6.0
+"""So long a process that stops still asks a store that is away; then the leases end. It is longer
+than a database's answer is waited for, so that a second connection is tried."""
 
 
 class Dispatcher:
@@ -142,8 +143,10 @@ class Dispatcher:
         for watch in self._watches.values():
             watch.close()
         self._hints.close()
-        with _store_may_be_away():
-            await self._store.depart(self._worker)
+        # Others notice it by themselves, only later.
+        with _store_may_be_away(), contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANNOUNCE_S):
+                await self._store.depart(self._worker)
 
     def require(self) -> None:
         """Check that this process can run an edit now.
@@ -225,9 +228,11 @@ class Dispatcher:
         while True:
             self._stir.clear()
             with rounds.one():
-                # Without how far the jobs are, which is always news.
+                # Without how far the jobs are, which is always news, and what follows from it.
                 news = [
-                    dataclasses.replace(each, running=dict.fromkeys(each.running))
+                    dataclasses.replace(
+                        each, running=dict.fromkeys(each.running), seconds_per_unit=None
+                    )
                     for each in self._states()
                 ]
                 if news != self._told or self._clock() >= self._due:

@@ -216,6 +216,8 @@ class Lanes:
             return self._seconds_per_unit
         # Before the first job is done, one that has come some way tells.
         for job in self.running.values():
-            if job.engine_since is not None and job.last is not None and job.last.step:
-                return (self._clock() - job.engine_since) / (job.last.step * job.pixels)
+            last = job.last
+            if job.engine_since is not None and last and last.step and last.progress > 0:
+                elapsed = self._clock() - job.engine_since
+                return elapsed / last.progress / (job.steps * job.pixels)
         return math.nan

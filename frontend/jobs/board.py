@@ -160,8 +160,9 @@ class Board:
             last: its newest event.
         """
         if last.waits and last.status is JobStatus.PROCESSING:
-            left = known(seconds_left(self._view, job_id))
-            return dataclasses.replace(last, eta_seconds=left, at=time.time())
+            if (left := seconds_left(self._view, job_id)) is None:
+                return last
+            return dataclasses.replace(last, eta_seconds=known(left), at=time.time())
         if last.status is not JobStatus.QUEUED:
             return last
         if self._places is None:

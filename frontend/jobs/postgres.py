@@ -142,7 +142,8 @@ class PostgresDriver:
         # Not `timeout`, which waits until a server that says nothing has heard that it is over.
         done, _ = await asyncio.wait([transaction], timeout=TIMEOUT_S)
         if not done:
-            # Whatever swallowed this connection may have swallowed all that there are.
+            # Whatever swallowed this connection may have swallowed all that there are. The pool
+            # makes new ones as they are needed; a slow database only makes them anew.
             await self._pool.expire_connections()
             raise StoreAwayError("The job store does not answer: TimeoutError")
         return transaction.result()

@@ -25,7 +25,8 @@ def follow_up(last: JobEvent, event: JobEvent) -> JobEvent | None:
     """Return `event` as it follows `last` in a log, or None if it must not.
 
     Nothing follows a final event. Steps and progress never fall, and progress is 1 exactly at
-    `done`. Restarts are counted in the log. Sizes stay known once they are.
+    `done`. Restarts are counted in the log. Sizes that are known stay
+    known.
     """
     if event.status not in _SUCCESSORS[last.status]:
         return None
@@ -34,7 +35,8 @@ def follow_up(last: JobEvent, event: JobEvent) -> JobEvent | None:
         event,
         restarts=last.restarts + again,
         size=event.size or last.size,
-        computed_sizes=event.computed_sizes or last.computed_sizes,
+        # Another Triton may have another plan.
+        computed_sizes=event.computed_sizes or (None if again else last.computed_sizes),
     )
     if event.status is JobStatus.DONE:
         return replace(event, current_step=event.total_steps, progress=1.0)

@@ -49,7 +49,7 @@ def places(view: View, area: int) -> dict[str, Place]:
         if number < len(view.tritons):
             ends = [*_ends(view, view.tritons[number]).values()]
             busy[number] = ends[-1] if ends else 0.0
-    told = {job_id for each in view.tritons for job_id in each.state.running}
+    told = {job_id for each in view.tritons for job_id in _ends(view, each)}
 
     def add(event: JobEvent) -> float:
         number = min(busy, key=lambda each: busy[each])
@@ -66,10 +66,13 @@ def places(view: View, area: int) -> dict[str, Place]:
     }
 
 
-def seconds_left(view: View, job_id: str) -> float:
-    """Return the seconds until a job that a Triton has is done; NaN if unknown."""
+def seconds_left(view: View, job_id: str) -> float | None:
+    """Return the seconds until a job that a Triton has is done; NaN if unknown.
+
+    None: who has it has not announced it yet.
+    """
     ends = (_ends(view, each) for each in view.tritons)
-    return next((each[job_id] for each in ends if job_id in each), math.nan)
+    return next((each[job_id] for each in ends if job_id in each), None)
 
 
 def pixels(size: Size | None, area: int) -> int:
@@ -89,7 +92,7 @@ def known(seconds: float) -> float | None:
 
 def _ends(view: View, triton: Announced) -> dict[str, float]:
     """Return the seconds until each job of a Triton is done, in its order; NaN if unknown."""
-    held = {job.job_id for job in view.running}
+    held = {job.job_id for job in view.running if job.worker == triton.worker}
     ends: dict[str, float] = {}
     end = 0.0
     for job_id, seconds in triton.state.running.items():

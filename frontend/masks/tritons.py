@@ -62,8 +62,7 @@ class MaskTritons:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for address in list(self._watched):
-            await self._let_go(address)
+        await asyncio.gather(*map(self._let_go, list(self._watched)))
 
     def __len__(self) -> int:
         """Return how many there are, ready or not."""
@@ -112,12 +111,13 @@ class MaskTritons:
                 watch = TritonWatch(client, SMART_MASK, client.cancel_mask, timeout_s)
                 self._watched[address] = _Watched(watch)
                 log.info("triton_watched", address=address)
-        for address, each in list(self._watched.items()):
+        idle: list[str] = []
+        kept: list[str] = []
+        for address, each in self._watched.items():
             each.gone = address not in addresses
-            if each.gone and not each.requests:
-                log.info("triton_gone", address=address)
-                await self._let_go(address)
-        await asyncio.gather(*(each.watch.ping() for each in self._watched.values()))
+            (idle if each.gone and not each.requests else kept).append(address)
+        pings = [self._watched[address].watch.ping() for address in kept]
+        await asyncio.gather(*map(self._let_go, idle), *pings)
 
     def _addresses(self) -> dict[str, str]:
         """Return at which address this process reaches each, by the one that others know."""
@@ -129,6 +129,7 @@ class MaskTritons:
 
     async def _let_go(self, address: str) -> None:
         watch = self._watched.pop(address).watch
+        log.info("triton_gone", address=address)
         watch.close()
         # The answer to a cancel may come behind that of the request.
         await watch.client.close(self._settings.cancel_timeout_s)

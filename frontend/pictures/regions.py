@@ -11,7 +11,9 @@ from model_kit import raster
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Pixels of a mask around the region's own that may reach into it when the mask is stretched.
+# Pixels of the image by which the model may grow a mask: 35 around what a brush drew.
+GROWTH = 40
+# Pixels of the mask that reach into others when it is stretched.
 REACH = 4
 
 
@@ -35,10 +37,14 @@ def check_region(region: Sequence[int], image: bytes, mask: bytes | None) -> Non
         )
     if mask is not None:
         pixels, _, _ = raster.read(mask, sys.maxsize)
-        columns, rows = pixels.shape[1] / width, pixels.shape[0] / height
-        window = pixels[
-            max(int(top * rows) - REACH, 0) : int(bottom * rows) + REACH + 1,
-            max(int(left * columns) - REACH, 0) : int(right * columns) + REACH + 1,
-        ]
-        if not window.any():
+        rows = _near(top, bottom, pixels.shape[0] / height)
+        columns = _near(left, right, pixels.shape[1] / width)
+        if not pixels[rows, columns].any():
             raise InvalidInputError("region: holds nothing of the mask")
+
+
+def _near(start: int, end: int, scale: float) -> slice:
+    """Return the pixels of a mask that may count between two of the image's."""
+    return slice(
+        max(int((start - GROWTH) * scale) - REACH, 0), int((end + GROWTH) * scale) + REACH + 1
+    )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from tests.fakes.pictures import b64, encoded, png
-from tests.fakes.web_client import edit
+from tests.fakes.web_client import edit, square_mask
 
 MASK_TEXT = "conditional_images must include at least one image (mask)"
 
@@ -157,7 +157,13 @@ BAD_INPUTS = [
     _field("region", [1, 2, 3]),
     _field("region", [0, 0, 65, 64]),
     _field("region", [600, 600, 900, 900], task_type="white-balance"),
-    _field("region", [0, 0, 8, 8], "region beside the mask"),
+    _field(
+        "region",
+        [0, 0, 8, 8],
+        "region beside the mask",
+        input_image=b64(png((256, 256))),
+        conditional_images=[b64(square_mask(256, 0.75, 1))],
+    ),
     _field("conditional_images", b64(png()), "conditional_images is no list"),
     _field("conditional_images", [None]),
     _field("conditional_images", [b64(png())] * 5, "conditional_images: five"),

@@ -404,8 +404,8 @@ async def _params(
             ),
         }
     if isinstance(request.region, list):
-        # Where a reference's masked object is to lie, only the model works out.
-        looks = has_mask and not pictures["reference_mask_r"]
+        # Where a reference's object and its shadow are to lie, only the model works out.
+        looks = has_mask and not pictures["reference_image"]
         check_region(request.region, image, pictures["conditional_images"][0] if looks else None)
     parameters = request.parameters
     # Drawn here and not in the model, so that a job that starts again makes the same picture.
@@ -419,7 +419,7 @@ async def _events(
 ) -> AsyncIterator[bytes]:
     """Yield a job's events from its log, at the subscriber's own pace, until it ends.
 
-    Between them a waiting job's place is told, which is not in the log.
+    Between them it is told how a waiting job stands, which is not in the log.
     """
     settings = services.settings
     last = told = newest

@@ -59,11 +59,15 @@ class JsonRequest(BaseModel):
     @classmethod
     def _meant(cls, name: str) -> str | None:
         """Return the field that a client likely meant: by whole words, or else by letters."""
-        if name in cls.also_called:
-            return cls.also_called[name]
+        one = _singular(name)
+        if one in cls.also_called:
+            return cls.also_called[one]
         fields = {field.lower(): field for field in cls._names()}
-        words = _words(name)
-        alike = [f for f in fields if words <= _words(f) or _words(f) <= words]
+        alike = (
+            [f for f in fields if _singular(f) == one]
+            or [f for f in fields if _share_words(name, f)]
+            or [f for f in fields if _share_words(one, _singular(f))]
+        )
         close = difflib.get_close_matches(name, alike, 1, cutoff=0) or difflib.get_close_matches(
             name, fields, 1
         )
@@ -77,9 +81,14 @@ class JsonRequest(BaseModel):
         return request
 
 
-def _words(name: str) -> set[str]:
-    """Return a name's words, each as one of many."""
-    return {word.removesuffix("s") for word in name.split("_")}
+def _singular(name: str) -> str:
+    return "_".join(word.removesuffix("s") for word in name.split("_"))
+
+
+def _share_words(name: str, field: str) -> bool:
+    """Return whether all words of one are words of the other."""
+    words, own = set(name.split("_")), set(field.split("_"))
+    return words <= own or own <= words
 
 
 Warnings = Annotated[

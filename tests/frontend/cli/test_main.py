@@ -93,13 +93,17 @@ def test_no_server_answers(image: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "127.0.0.1:8080", "localhost:8080", "http://[::1", "ftp://127.0.0.1", ""]
+    "url",
+    [
+        *("nonsense", "127.0.0.1:8080", "localhost:8080", "http://[::1", "ftp://127.0.0.1", ""),
+        *("http://..", "http://a..b"),
+    ],
 )
 def test_an_address_that_is_none(url: str) -> None:
     done = run("jobs", "--url", url)
     assert done.returncode == 2
     assert done.stderr == (
-        f"artmancer: --url: {url!r} is no address such as http://127.0.0.1:8080\n"
+        "artmancer: --url, or ARTMANCER_URL, is no address such as http://127.0.0.1:8080\n"
     )
 
 

@@ -56,7 +56,8 @@ def test_sizes_stay_known(status: str) -> None:
     last = event("processing", size=(4000, 3000), computed_sizes=((512, 384),))
     following = follow_up(last, event(status))
     assert following is not None
-    assert (following.size, following.computed_sizes) == ((4000, 3000), ((512, 384),))
+    computed = None if status == "queued" else ((512, 384),)  # another Triton may have another plan
+    assert (following.size, following.computed_sizes) == ((4000, 3000), computed)
     again = follow_up(last, event("processing", size=(8, 8), computed_sizes=((64, 64),)))
     assert again is not None
     assert (again.size, again.computed_sizes) == ((8, 8), ((64, 64),))

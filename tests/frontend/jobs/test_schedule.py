@@ -74,7 +74,16 @@ def test_what_a_triton_has_ends_in_its_order() -> None:
     busy = triton(running={"gone": 9.0, "a": 2.0, "b": 5.0, "c": None, "d": 5.0}, age_s=0.5)
     view = View([], running("o", "abcd"), [triton(), busy])
     assert [seconds_left(view, name) for name in "ab"] == [1.5, 6.5]
-    assert all(math.isnan(seconds_left(view, name)) for name in ("c", "d", "nobody"))
+    assert all(math.isnan(seconds_left(view, name) or 0) for name in "cd")
+    assert seconds_left(view, "nobody's") is None
+
+
+def test_a_worker_that_has_lost_a_job_says_nothing_of_it() -> None:
+    former = triton(running={"a": 1.0}, age_s=6)._replace(worker="former")
+    busy = triton(running={"a": 9.0})
+    view = View(waiting("o", "b"), running("o", "a"), [former, busy])
+    assert seconds_left(view, "a") == 9
+    assert seconds(view) == [5]  # on the Triton that has nothing to do
 
 
 def test_what_was_claimed_since_the_announcement_counts() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from frontend.errors import InvalidInputError
-from frontend.pictures.regions import REACH, check_region
+from frontend.pictures.regions import GROWTH, REACH, check_region
 from model_kit import raster
 
 
@@ -43,7 +43,8 @@ def test_a_region_without_any_of_the_mask_is_named(size: tuple[int, int]) -> Non
         check_region([0, 0, 100, 100], IMAGE, mask(*size, *at))
 
 
-def test_what_a_stretched_mask_may_bring_into_a_region_is_left_to_the_model() -> None:
-    check_region([0, 0, 100, 100], IMAGE, mask(300, 200, 100 + REACH, 50))
+def test_what_the_model_may_bring_into_a_region_is_left_to_it() -> None:
+    nearest = 100 + GROWTH + REACH
+    check_region([0, 0, 100, 100], IMAGE, mask(300, 200, nearest, 50))
     with pytest.raises(InvalidInputError):
-        check_region([0, 0, 100, 100], IMAGE, mask(300, 200, 101 + REACH, 50))
+        check_region([0, 0, 100, 100], IMAGE, mask(300, 200, nearest + 1, 50))

@@ -35,6 +35,19 @@ def test_an_object_lies_in_the_middle_of_its_region_wherever_it_was(
     assert object_box(placed) == region
 
 
+def test_a_soft_edge_is_kept_around_the_object() -> None:
+    ramp = np.minimum(np.arange(100), 99 - np.arange(100)) * 10
+    soft = np.minimum(ramp[:, np.newaxis], ramp).clip(0, 255).astype(np.uint8)
+    reference_mask = np.zeros((400, 400), np.uint8)
+    reference_mask[300:, 300:] = soft
+    placed = placement.position_mask(
+        mask_with(512, 512, (200, 200, 148, 148)), reference_mask, by_object=True
+    )
+    row = placed[274].astype(int)
+    assert (np.abs(np.diff(row)) < 12).all()
+    assert row.max() == 255
+
+
 def test_an_object_keeps_its_aspect_in_the_middle_of_each_region() -> None:
     mask = mask_with(200, 100, (10, 10, 40, 40), (100, 20, 80, 20))
     placed = placement.position_mask(mask, mask_with(90, 90, (70, 0, 20, 20)), by_object=True)

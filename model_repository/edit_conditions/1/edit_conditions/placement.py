@@ -1,5 +1,7 @@
 """Owns where a two-source insertion places the reference's object in the picture."""
 
+import math
+
 import numpy as np
 from PIL import Image
 from PIL.Image import Resampling
@@ -16,16 +18,15 @@ MAX_REGIONS = 64
 def position_mask(main_mask: Pixels, reference_mask: Pixels, *, by_object: bool) -> Pixels:
     """Place mask R in every region of mask A and unite the copies.
 
-    Each copy of mask R is scaled so that its object fits the region's box. Its centre is put on the
-    box's centre, then moved so that the copy lies inside the picture. A copy larger than the
-    picture moves only so far that it still covers the picture.
+    Each copy of the whole mask R is scaled so that its object fits the region's box.
 
     Args:
         main_mask: mask A, uint8 [height, width], at the picture's size.
         reference_mask: mask R, uint8 [any height, any width], with the reference's geometry.
-        by_object: the copy is R's object alone, which then lies in the middle of the region. Else
-            it is the whole of R, as existing clients expect: an object beside R's middle lies
-            beside the region's.
+        by_object: the middle of R's object is put on the middle of the region's box. Else it is the
+            middle of the whole of R, as existing clients expect, and the copy is then moved so that
+            it lies inside the picture, or covers the picture if it is larger: an object beside R's
+            middle lies beside the region's.
 
     Returns:
         The positioned mask R, soft, uint8 [height, width] of mask A.
@@ -44,12 +45,9 @@ def position_mask(main_mask: Pixels, reference_mask: Pixels, *, by_object: bool)
         raise invalid(
             "CONDITIONAL_IMAGE_0", f"{len(regions)} separate regions, at most {MAX_REGIONS}"
         )
-    if by_object:
-        reference_mask = reference_mask[found.window]
-        found = Box(0, 0, found.width, found.height)
     positioned = np.zeros_like(main_mask)
     for region in regions:
-        _place(positioned, reference_mask, found, region)
+        _place(positioned, reference_mask, found, region, by_object=by_object)
     if object_box(positioned) is None:
         raise invalid(
             "REFERENCE_MASK_R", "its object falls outside the image when placed on mask A"
@@ -57,23 +55,27 @@ def position_mask(main_mask: Pixels, reference_mask: Pixels, *, by_object: bool)
     return positioned
 
 
-def _place(canvas: Pixels, mask: Pixels, found: Box, region: Box) -> None:
+def _place(canvas: Pixels, mask: Pixels, found: Box, region: Box, *, by_object: bool) -> None:
     """Unite one scaled copy of the mask with the canvas, in place, by maximum."""
     scale = min(region.width / found.width, region.height / found.height)
     # Scaled lengths, canvas lengths and region centres, horizontal then vertical.
     scaled = [max(1, round(length * scale)) for length in size_of(mask)]
     centres = (region.left + region.width / 2, region.top + region.height / 2)
-    starts = [
-        _clamp(round(centre - length / 2), limit - length)
-        for centre, length, limit in zip(centres, scaled, size_of(canvas), strict=True)
-    ]
-    left, top = (max(0, start) for start in starts)
+    x_ratio, y_ratio = (length / new for length, new in zip(size_of(mask), scaled, strict=True))
+    if by_object:
+        middles = (found.left + found.width / 2) / x_ratio, (found.top + found.height / 2) / y_ratio
+        starts = [centre - own for centre, own in zip(centres, middles, strict=True)]
+    else:
+        starts = [
+            float(_clamp(round(centre - length / 2), limit - length))
+            for centre, length, limit in zip(centres, scaled, size_of(canvas), strict=True)
+        ]
+    left, top = (max(0, math.ceil(start)) for start in starts)
     right, bottom = (
-        min(limit, start + length)
+        min(limit, math.floor(start + length))
         for start, length, limit in zip(starts, scaled, size_of(canvas), strict=True)
     )
     # Only the visible window is resized, so a very large copy costs no more.
-    x_ratio, y_ratio = (length / new for length, new in zip(size_of(mask), scaled, strict=True))
     window = (
         (left - starts[0]) * x_ratio,
         (top - starts[1]) * y_ratio,

@@ -46,13 +46,21 @@ async def test_a_refusal_names_the_unknown_fields_too(client: WebClient, path: s
     assert "warnings" not in (await client.http.post(path, json=[])).json()
 
 
-async def test_a_missing_prompt_by_another_name_is_told(client: WebClient) -> None:
-    answer = await client.http.post(
-        "/api/smart-mask", json=MASK | {"points": None, "point": [1, 1]}
-    )
+@pytest.mark.parametrize(
+    ("path", "name", "meant"),
+    [
+        ("/api/smart-mask", "point", "points"),
+        ("/api/generate", "masks", "conditional_images"),
+        ("/api/generate", "images", "conditional_images"),
+    ],
+)
+async def test_what_is_missing_may_be_there_by_another_name(
+    client: WebClient, path: str, name: str, meant: str
+) -> None:
+    answer = await client.http.post(path, json=VALID[path] | {meant: None, name: ["x"]})
     assert answer.status_code == 400
     assert answer.json()["warnings"] == [
-        "point is not a field of this request; did you mean points?"
+        f"{name} is not a field of this request; did you mean {meant}?"
     ]
 
 
