@@ -13,7 +13,7 @@ from frontend.http.app import create_app
 from frontend.http.connections import BoundedProtocol
 from frontend.jobs import board
 from frontend.loop_time import RunningClock
-from frontend.masks.service import MaskService
+from frontend.masks.tritons import MaskTritons
 from frontend.supervision import MAX_FAILED_ROUNDS, supervised_task
 from tests.frontend.eventually import eventually
 
@@ -63,7 +63,7 @@ async def test_a_failing_round_is_survived_and_failing_rounds_are_not(
 ) -> None:
     parts: dict[str, tuple[Any, str]] = {
         "edits": (Dispatcher, "_ping_all"),
-        "masks": (MaskService, "_ping_all"),
+        "masks": (MaskTritons, "ping"),
         "board": (board.Board, "look"),
     }
     monkeypatch.setattr(board, "LOOK_S", 0.05)
