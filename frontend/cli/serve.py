@@ -19,11 +19,13 @@ def serve() -> None:
     settings = read_settings()
     from frontend.serving import running  # after the settings, whose mistakes show at once
 
+    def launching() -> None:
+        log = installation.log_file(settings.triton_grpc_port)
+        console.print(f"Starting Triton and loading the models; its log is {log}")
+
     try:
         stop_on_signals()
-        log = installation.log_file(settings.triton_grpc_port)
-        launching = f"Starting Triton and loading the models; its log is {log}"
-        with running(settings, lambda: console.print(launching)) as serving:
+        with running(settings, launching) as serving:
             if settings.serves:
                 console.print(f"ArtMancer is ready: {serving.url} (API: {serving.url}/docs)")
             else:

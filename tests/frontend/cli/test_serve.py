@@ -198,7 +198,10 @@ def test_serve_gives_up_loudly(tmp_path: Path) -> None:
     [({"triton_url": "127.0.0.1:9"}, ["127.0.0.1:9"]), ({"roles": "serve"}, [])],
     ids=["another", "announced"],
 )
-def test_serve_over_another_triton_launches_none(changes: dict[str, str], where: list[str]) -> None:
+def test_serve_over_another_triton_launches_none(
+    changes: dict[str, str], where: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nothing")  # it needs no folder for Triton's
     settings = echo_settings(**changes)
     with served(settings) as process:
         assert processes(settings) == {}
