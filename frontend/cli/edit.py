@@ -156,7 +156,7 @@ def edit(
     with session(url, OPTIONS) as talk:
         if prompted:
             grow = _border(picture) if border is None else border
-            found = prompts.find(talk.client, picture, asked, border_adjustment=grow)
+            found = prompts.find(talk, picture, asked, border_adjustment=grow)
             if mask_file:
                 mask_file.write(found.png)
             console.print(f"mask  (score {found.score:.2f}, {found.seconds * 1000:.0f} ms)")
@@ -234,6 +234,7 @@ def _run(talk: Session, request: dict[str, Any]) -> str:
             stderr.print(f"artmancer: {warning}")
         last = progress.show(client.follow(task_id), request["task_type"], console)
     except Interrupted as interrupted:
+        interrupts.heard()
         if not task_id:
             raise
         try:

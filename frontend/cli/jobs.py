@@ -73,10 +73,11 @@ def result(
     Ctrl-C or SIGTERM ends the waiting, not the edit.
     """
     out_file = Output(out)
-    with session(url) as (client, _):
+    with session(url) as (client, interrupts):
         try:
             last = progress.show(client.follow(task), task, console)
         except Interrupted as interrupted:
+            interrupts.heard()
             fail("interrupted: the edit goes on", interrupted.code)
         check_done(last)
         seconds = fetch(client, task, out_file)

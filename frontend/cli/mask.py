@@ -49,9 +49,9 @@ def mask(
         )
     mask_file = Output(out)
     overlay_file = Output(overlay_out) if overlay_out else None
-    with session(url, OPTIONS) as (client, _):
+    with session(url, OPTIONS) as talk:
         found = prompts.find(
-            client,
+            talk,
             data,
             asked,
             mask=as_base64(rough) if rough else None,

@@ -14,7 +14,7 @@ from frontend.cli.console import BAD_INPUT, as_base64, console, fail, numbers
 from frontend.cli.session import Interrupted
 
 if TYPE_CHECKING:
-    from frontend.client import Client
+    from frontend.cli.session import Session
 
 Points = Annotated[
     list[str] | None, typer.Option("--point", metavar="X,Y", help="On the object; repeatable.")
@@ -80,11 +80,11 @@ class Found:
             console.print(f"the mask does not hold the point {x:g},{y:g}: one mask is one object")
 
 
-def find(client: Client, picture: bytes, prompts: Prompts, **fields: Any) -> Found:
+def find(talk: Session, picture: bytes, prompts: Prompts, **fields: Any) -> Found:
     """Ask for a mask; an interrupt cancels the request on the server and exits.
 
     Args:
-        client: the server.
+        talk: with the server.
         picture: the encoded picture.
         prompts: which object.
         fields: further fields of the SmartMaskRequest; None is none.
@@ -96,9 +96,12 @@ def find(client: Client, picture: bytes, prompts: Prompts, **fields: Any) -> Fou
     request = {"image": as_base64(picture), **prompts.fields, **fields, "request_id": request_id}
     started = time.perf_counter()
     try:
-        answer = client.mask({name: value for name, value in request.items() if value is not None})
+        answer = talk.client.mask(
+            {name: value for name, value in request.items() if value is not None}
+        )
     except Interrupted as interrupted:
-        client.cancel_mask(request_id)
+        talk.interrupts.heard()
+        talk.client.cancel_mask(request_id)
         fail("interrupted: the request was cancelled on the server", interrupted.code)
     return Found(
         png=base64.b64decode(answer["mask_base64"]),

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
+INSIST_S = 1.0
+"""An interrupt that nobody has heard is raised again after so long."""
+
+
 class Interrupted(SystemExit):
     """A signal has come; the code is 128 and the signal's number, as in a shell."""
 
@@ -44,10 +48,12 @@ class Interrupts:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._catch)  # type: ignore[assignment]
+        self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._insist)  # type: ignore[assignment]
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Put back what was there before."""
+        self.heard()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if isinstance(error, Interrupted):
@@ -69,6 +75,15 @@ class Interrupts:
         if self._first is not None:
             raise Interrupted(128 + self._first)
 
+    def heard(self) -> None:
+        """Insist no more: whoever caught Interrupted acts on it."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _insist(self, _number: int, _frame: FrameType | None) -> None:
+        """Raise Interrupted again: Python drops what is raised within a finalizer."""
+        if self._first is not None:
+            raise Interrupted(128 + self._first)
+
     def _catch(self, number: int, _frame: FrameType | None) -> None:
         if self._first is not None:
             text = f"artmancer: interrupted again{self.left_behind}\n"
@@ -76,6 +91,7 @@ class Interrupts:
             os._exit(128 + number)
         self._first = number
         if not self._holding:
+            signal.setitimer(signal.ITIMER_REAL, INSIST_S, INSIST_S)
             raise Interrupted(128 + number)
         text = f"artmancer: waiting for {self._waiting_for}; interrupt again to leave at once\n"
         os.write(2, text.encode())
