@@ -32,7 +32,6 @@ KNOWN_SIDES = (1024, 2048)
 KNOWN_STEPS = 15
 PHOTOGRAPH = (4000, 3000)
 """As a phone takes it."""
-DEFAULT_STEPS = 10
 SEEN = 256
 """Longer side of the pictures that the plot shows."""
 OBJECT = 200
@@ -208,10 +207,11 @@ async def _known_client(
         },
     }
     found = {}
+    photo = square("photo.jpg")
     for task, fields in tasks.items():
         request = {
             "task_type": task,
-            "input_image": square("photo.jpg"),
+            "input_image": photo,
             "input_quality": "resized",
             "num_inference_steps": KNOWN_STEPS,
             "seed": 1,
@@ -233,7 +233,6 @@ async def _photograph(client: httpx.AsyncClient) -> dict[str, Any]:
         "conditional_images": [base64_png(mask)],
         "input_quality": "original",
         "region": "auto",
-        "num_inference_steps": DEFAULT_STEPS,
         "seed": 1,
     }
     return (await _timed(client, request))[0]

@@ -203,9 +203,9 @@ class Lanes:
         """Return the seconds that a job still needs of the engine; NaN if unknown."""
         if job.engine_since is None or job.last is None:
             return self._pace() * job.steps * job.pixels
+        if not math.isnan(whole := self._whole_seconds(job)):
+            return whole * (1 - job.last.progress)
         elapsed = self._clock() - job.engine_since
-        if job.last.step and job.last.progress > 0:
-            return elapsed * (1 - job.last.progress) / job.last.progress
         # No step has been measured. An estimate that has run out says nothing any more.
         expected = job.expected_seconds
         return math.nan if expected is None or expected <= elapsed else expected - elapsed
@@ -216,8 +216,13 @@ class Lanes:
             return self._seconds_per_unit
         # Before the first job is done, one that has come some way tells.
         for job in self.running.values():
-            last = job.last
-            if job.engine_since is not None and last and last.step and last.progress > 0:
-                elapsed = self._clock() - job.engine_since
-                return elapsed / last.progress / (job.steps * job.pixels)
+            if not math.isnan(whole := self._whole_seconds(job)):
+                return whole / (job.steps * job.pixels)
         return math.nan
+
+    def _whole_seconds(self, job: LiveJob) -> float:
+        """Return what the engine takes for a job, by its steps so far; NaN before the first."""
+        last = job.last
+        if job.engine_since is None or last is None or not last.step or last.progress <= 0:
+            return math.nan
+        return (self._clock() - job.engine_since) / last.progress

@@ -25,8 +25,7 @@ def follow_up(last: JobEvent, event: JobEvent) -> JobEvent | None:
     """Return `event` as it follows `last` in a log, or None if it must not.
 
     Nothing follows a final event. Steps and progress never fall, and progress is 1 exactly at
-    `done`. Restarts are counted in the log. Sizes that are known stay
-    known.
+    `done`. Restarts are counted in the log. Sizes stay known.
     """
     if event.status not in _SUCCESSORS[last.status]:
         return None

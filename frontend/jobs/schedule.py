@@ -45,11 +45,11 @@ def places(view: View, area: int) -> dict[str, Place]:
         number for number, each in enumerate(view.tritons) if each.state.ready or each.state.running
     ]
     busy = dict.fromkeys(working or range(len(view.tritons)) or [0], 0.0)
-    for number in busy:
-        if number < len(view.tritons):
-            ends = [*_ends(view, view.tritons[number]).values()]
-            busy[number] = ends[-1] if ends else 0.0
-    told = {job_id for each in view.tritons for job_id in _ends(view, each)}
+    ends = [_ends(view, each) for each in view.tritons]
+    for number, of_one in enumerate(ends):
+        if number in busy and of_one:
+            busy[number] = [*of_one.values()][-1]
+    told = {job_id for of_one in ends for job_id in of_one}
 
     def add(event: JobEvent) -> float:
         number = min(busy, key=lambda each: busy[each])

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from frontend.jobs.store import Claim
     from tests.fakes.postgres import PostgresServer
 
 PATIENCE_S = 60.0
@@ -227,20 +228,32 @@ async def test_a_statement_that_takes_too_long_is_an_absent_store(
         assert await created(store) == "a"
 
 
-async def test_a_renewal_on_a_link_that_swallows_all_is_given_up_before_its_statement(
-    url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextlib.asynccontextmanager
+async def linked(url: str, postgres: PostgresServer) -> AsyncIterator[tuple[Link, SqlStore, Claim]]:
+    """Open a store behind a link, with a job that it holds."""
     async with (
         Link(postgres.port) as link,
         opened(url.replace(f":{postgres.port}/", f":{link.port}/")) as store,
     ):
         await created(store)
-        claim = await claimed(store)
+        yield link, store, await claimed(store)
+
+
+async def renewal_is_given_up(
+    store: SqlStore, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(postgres_module, "TIMEOUT_S", 0.1)  # the statement has its own
+        with pytest.raises(StoreAwayError, match="TimeoutError"):
+            await store.renew([claim], 60)
+
+
+async def test_a_renewal_on_a_link_that_swallows_all_is_given_up_before_its_statement(
+    url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with linked(url, postgres) as (link, store, claim):
         link.stand_still()
-        with monkeypatch.context() as patched:
-            patched.setattr(postgres_module, "TIMEOUT_S", 0.1)  # the statement has its own
-            with pytest.raises(StoreAwayError, match="TimeoutError"):
-                await store.renew([claim], 60)
+        await renewal_is_given_up(store, claim, monkeypatch)
         assert isinstance(store.driver, PostgresDriver)
         assert store.driver._begun, "nobody waits for what says nothing"
         link.heal()
@@ -251,21 +264,13 @@ async def test_a_renewal_on_a_link_that_swallows_all_is_given_up_before_its_stat
 async def test_a_link_that_swallows_all_connections_costs_one_renewal(
     url: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with (
-        Link(postgres.port) as link,
-        opened(url.replace(f":{postgres.port}/", f":{link.port}/")) as store,
-    ):
-        await created(store)
-        claim = await claimed(store)
+    async with linked(url, postgres) as (link, store, claim):
         assert isinstance(store.driver, PostgresDriver)
         async with contextlib.AsyncExitStack() as held:  # the pool makes them as they are needed
             for _ in range(postgres_module.CONNECTIONS):
                 await held.enter_async_context(store.driver._pool.acquire())
         link.swallow()
-        with monkeypatch.context() as patched:
-            patched.setattr(postgres_module, "TIMEOUT_S", 0.1)  # the statement has its own
-            with pytest.raises(StoreAwayError, match="TimeoutError"):
-                await store.renew([claim], 60)
+        await renewal_is_given_up(store, claim, monkeypatch)
         assert await store.renew([claim], 60)
         link.heal()  # what was swallowed can be closed
 

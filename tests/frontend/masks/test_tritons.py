@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from frontend.masks.service import MaskService
     from frontend.settings import Settings
 
 NOBODY = "No process that runs edits has reported"
@@ -300,13 +302,21 @@ async def test_as_many_requests_are_let_in_as_there_are_tritons(
             assert await asyncio.gather(*masks) == [200] * 3
 
 
-async def test_a_request_that_runs_while_its_dispatcher_goes_is_answered(
-    serving: Settings, triton: FakeTriton, settings: Settings
-) -> None:
+@contextlib.asynccontextmanager
+async def held_masks(
+    serving: Settings, triton: FakeTriton
+) -> AsyncIterator[tuple[WebClient, MaskService]]:
+    """Serve while the Triton answers no mask until it is released."""
     triton.masks.behaviour.delay_s = 60
     app = create_app(serving)
     async with listening(app) as url, WebClient(url) as client:
-        service = app.state.services.masks
+        yield client, app.state.services.masks
+
+
+async def test_a_request_that_runs_while_its_dispatcher_goes_is_answered(
+    serving: Settings, triton: FakeTriton, settings: Settings
+) -> None:
+    async with held_masks(serving, triton) as (client, service):
         async with listening(create_app(dispatching(settings, triton, 1))):
             await eventually(lambda: service._tritons.ready)
             answering = asyncio.create_task(
@@ -325,10 +335,7 @@ async def test_a_request_that_runs_while_its_dispatcher_goes_is_answered(
 async def test_what_waits_for_a_triton_that_has_gone_is_refused(
     serving: Settings, triton: FakeTriton, settings: Settings
 ) -> None:
-    triton.masks.behaviour.delay_s = 60
-    app = create_app(serving)
-    async with listening(app) as url, WebClient(url) as client:
-        service = app.state.services.masks
+    async with held_masks(serving, triton) as (client, service):
         async with listening(create_app(dispatching(settings, triton, 1))):
             await eventually(lambda: service._tritons.ready)
             answering = [
