@@ -93,18 +93,21 @@ def draw(axes: Axes, results: dict[str, Any]) -> None:
     """Draw the seconds of an edit by the picture's size, for both regions, and the pictures."""
     axes.axis("off")
     for number, (title, data) in enumerate(results["pictures"].items()):
-        panel = axes.inset_axes((0.5 + 0.26 * (number % 2), 0.8 - 0.2 * (number // 2), 0.24, 0.16))
+        row, column = divmod(number, 3)
+        panel = axes.inset_axes((0.4 + 0.21 * column, 0.7 - 0.36 * row, 0.19, 0.27))
         panel.imshow(np.asarray(from_base64(data)))
         panel.set_title(title, size="xx-small")
         panel.axis("off")
-    axes = axes.inset_axes((0.05, 0.1, 0.4, 0.7))
+    axes = axes.inset_axes((0, 0, 0.34, 0.9))
     sizes = [str(size) for size in results["crops"]]
     for offset, region in ((-0.2, "auto"), (0.2, "full")):
         seconds = [found[region]["seconds"] for found in results["crops"].values()]
         axes.bar(np.arange(len(sizes)) + offset, seconds, 0.38, label=f"region {region}")
     axes.set_xticks(range(len(sizes)), [f"{size}²" for size in sizes])
     axes.set_ylabel("seconds")
-    axes.set_title(f"removal of a {results['object_px']} px object, {results['steps']} steps")
+    axes.set_title(
+        f"removal of a {results['object_px']} px object, {results['steps']} steps", size="small"
+    )
     axes.legend(loc="lower center")
 
 
