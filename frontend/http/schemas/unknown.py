@@ -20,8 +20,12 @@ class JsonRequest(BaseModel):
 
     @property
     def warnings(self) -> list[str]:
-        """See `warnings_about`."""
+        """What `warnings_about` found, and what `warn` was told."""
         return self._warnings
+
+    def warn(self, sentence: str) -> None:
+        """Note what is doubtful in the request's pictures, which only reading them shows."""
+        self._warnings.append(sentence)
 
     @classmethod
     def warnings_about(cls, body: object) -> list[str]:

@@ -113,6 +113,33 @@ async def test_a_field_that_was_sent_is_not_taken_for_another(
     assert await warnings(client, path, **{name: "x"}) == [f"{name} is not a field of this request"]
 
 
+async def test_a_mask_of_another_aspect_is_doubted(client: WebClient) -> None:
+    fields = {
+        "input_image": b64(png((30, 40))),
+        "conditional_images": [b64(encoded(size=(40, 30), mode="L"))],
+        "task_type": "insertion",
+        "reference_image": b64(png((40, 40))),
+        "reference_mask_R": b64(encoded(size=(80, 40), mode="L")),
+    }
+    assert await warnings(client, "/api/generate", **fields) == [
+        "conditional_images.0: a mask of 40x30 is stretched to the picture of 30x40",
+        "reference_mask_R: a mask of 80x40 is stretched to the picture of 40x40",
+    ]
+
+
+async def test_a_mask_of_the_same_aspect_is_not_doubted(client: WebClient) -> None:
+    fields = {"input_image": b64(png((1000, 667)))}
+    # A third of the picture, rounded.
+    for size in ((1000, 667), (333, 222)):
+        masks = [b64(encoded(size=size, mode="L"))]
+        assert await warnings(client, "/api/generate", **fields, conditional_images=masks) == []
+    # A white balance has no mask: its picture is only named as not used.
+    fields |= {"task_type": "white-balance"}
+    masks = [b64(encoded(size=(30, 90), mode="L"))]
+    (warning,) = await warnings(client, "/api/generate", **fields, conditional_images=masks)
+    assert warning.startswith("conditional_images: white-balance uses none")
+
+
 async def test_warnings_are_bounded(client: WebClient) -> None:
     unknown = {f"{number:02}{'q' * 10_000}": 1 for number in range(MAX_NAMED + 5)}
     found = await warnings(client, "/api/generate", **unknown)
