@@ -11,8 +11,6 @@ from model_kit import raster
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Pixels of the image by which the model may grow a mask: 35 around what a brush drew.
-GROWTH = 40
 # Pixels of the mask that reach into others when it is stretched.
 REACH = 4
 
@@ -44,7 +42,5 @@ def check_region(region: Sequence[int], image: bytes, mask: bytes | None) -> Non
 
 
 def _near(start: int, end: int, scale: float) -> slice:
-    """Return the pixels of a mask that may count between two of the image's."""
-    return slice(
-        max(int((start - GROWTH) * scale) - REACH, 0), int((end + GROWTH) * scale) + REACH + 1
-    )
+    """Return the pixels of a mask that may be set between two of the image's."""
+    return slice(max(int(start * scale) - REACH, 0), int(end * scale) + REACH + 1)

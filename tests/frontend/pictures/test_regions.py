@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from frontend.errors import InvalidInputError
-from frontend.pictures.regions import GROWTH, REACH, check_region
+from frontend.pictures.regions import REACH, check_region
 from model_kit import raster
 
 
@@ -44,7 +44,7 @@ def test_a_region_without_any_of_the_mask_is_named(size: tuple[int, int]) -> Non
 
 
 def test_what_the_model_may_bring_into_a_region_is_left_to_it() -> None:
-    nearest = 100 + GROWTH + REACH
+    nearest = 100 + REACH
     check_region([0, 0, 100, 100], IMAGE, mask(300, 200, nearest, 50))
     with pytest.raises(InvalidInputError):
         check_region([0, 0, 100, 100], IMAGE, mask(300, 200, nearest + 1, 50))

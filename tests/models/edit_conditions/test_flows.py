@@ -206,6 +206,18 @@ def test_more_conditional_images_are_stretched_and_appended(reference: Pixels | 
         assert len(conditions.shown) == len(conditions.images)
 
 
+@pytest.mark.parametrize("task", [Task.REMOVAL, Task.INSERTION])
+def test_more_conditional_images_show_what_their_region_shows(task: Task) -> None:
+    large = noise(200, 160)
+    for extra in (IMAGE, large):
+        box = build(task, extra_images=(extra,), region=(30, 10, 90, 70)).images[-1]
+        part = extra[10 * len(extra) // 80 : 70 * len(extra) // 80]
+        part = part[:, 30 * extra.shape[1] // 100 : 90 * extra.shape[1] // 100]
+        expected = resize(part, (60, 60), Resampling.LANCZOS)
+        # Beside the part, what lies there counts too.
+        assert np.abs(box[3:-3, 3:-3].astype(int) - expected[3:-3, 3:-3]).max() <= 1
+
+
 def test_more_conditional_images_do_not_reach_the_other_flows() -> None:
     extras = (noise(10, 30), noise(30, 10))
     two_source = build(

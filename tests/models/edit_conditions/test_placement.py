@@ -1,3 +1,4 @@
+import contextlib
 import time
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 
 from edit_conditions import placement
 from edit_conditions.images import Pixels
-from edit_conditions.masks import Box, object_box, region_boxes
+from edit_conditions.masks import Box, dilate, object_box, region_boxes
 from model_kit.errors import CodedError
 
 from .pictures import mask_with
@@ -46,6 +47,43 @@ def test_a_soft_edge_is_kept_around_the_object() -> None:
     row = placed[274].astype(int)
     assert (np.abs(np.diff(row)) < 12).all()
     assert row.max() == 255
+
+
+THIN = [(20, 40, 256, 1), (40, 20, 1, 256), (20, 299, 150, 1)]
+
+
+@pytest.mark.parametrize("region", THIN)
+@pytest.mark.parametrize("by_object", [True, False])
+def test_an_object_is_placed_in_a_region_of_one_pixel_s_width(region: Box, by_object: bool) -> None:
+    main_mask = mask_with(300, 300, region)
+    whole = np.full((100, 100), 255, np.uint8)
+    placed = placement.position_mask(main_mask, whole, by_object=by_object)
+    assert object_box(placed) is not None
+    for length in range(70, 100):
+        # Whether half a pixel of it is left depends on where it lies.
+        with contextlib.suppress(CodedError):
+            part = mask_with(100, 100, (0, 5, length, length - 10))
+            placement.position_mask(main_mask, part, by_object=by_object)
+
+
+@pytest.mark.parametrize("region", THIN)
+@pytest.mark.parametrize("by_object", [True, False])
+def test_an_object_that_would_shrink_to_nothing_is_named(region: Box, by_object: bool) -> None:
+    small = mask_with(100, 100, (10, 10, 3, 50) if region[3] == 1 else (10, 10, 50, 3))
+    with pytest.raises(CodedError, match="REFERENCE_MASK_R: its object .* smaller than a pixel"):
+        placement.position_mask(mask_with(300, 300, region), small, by_object=by_object)
+
+
+@pytest.mark.parametrize("enlarged", [2, 5, 10, 30])
+@pytest.mark.parametrize("by_object", [True, False])
+def test_nothing_is_set_beyond_an_object_that_is_enlarged(enlarged: int, by_object: bool) -> None:
+    reference_mask = mask_with(20, 20, (5, 8, 10, 6))
+    region = Box(60, 100, 10 * enlarged, 6 * enlarged)
+    placed = placement.position_mask(
+        mask_with(500, 500, region), reference_mask, by_object=by_object
+    )
+    near = dilate(np.where(placed > 127, placed, 0).astype(np.uint8), enlarged + 1)
+    assert not placed[near == 0].any()
 
 
 def test_an_object_keeps_its_aspect_in_the_middle_of_each_region() -> None:

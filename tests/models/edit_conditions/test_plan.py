@@ -14,6 +14,7 @@ from edit_conditions.plan import BRUSH_RADIUS, FEATHER, MIN_FEATHER, EditPlan, p
 from edit_conditions.quality import InputQuality
 from edit_conditions.regions import GRID, canvas_of
 from edit_conditions.request import MaskTool
+from edit_conditions.shadow import cast_shadow, expand_mask
 from edit_conditions.task import Task
 from model_kit.errors import CodedError
 from model_kit.pictures import Picture
@@ -45,6 +46,13 @@ def one(pasted: tuple[Pixels, ...] | None) -> Pixels:
     assert pasted is not None
     [mask] = pasted
     return mask
+
+
+def box_of(mask: Pixels | None) -> Box:
+    assert mask is not None
+    box = object_box(mask)
+    assert box is not None
+    return box
 
 
 def has_aspect(found: tuple[int, int], aspect: tuple[int, int]) -> bool:
@@ -281,10 +289,11 @@ def test_auto_pastes_all_that_a_brush_mask_grows_over() -> None:
     [region], [scene] = brush.regions, brush.scenes
     grown = dilate(mask, BRUSH_RADIUS)[region.box.window]
     assert (one(brush.paste_masks)[grown > 0] == 255).all()
-    assert scene.brush_radius == BRUSH_RADIUS
+    assert scene.hole is not None
+    assert (scene.hole == grown).all()
     assert scene.mask is not None
     assert object_box(scene.mask) == Box(226, 226, 60, 60)  # the model sees the user's mask
-    assert box.scenes[0].brush_radius == 0
+    assert box_of(box.scenes[0].hole) == Box(226, 226, 60, 60)
     assert one(box.paste_masks).sum() < one(brush.paste_masks).sum()
 
 
@@ -295,9 +304,10 @@ def test_a_brush_grows_with_the_scale_of_its_crop() -> None:
     [region], [scene] = found.regions, found.scenes
     assert region.content == (512, 512)
     assert region.box.width == 2 * (1000 + 2 * BRUSH_RADIUS)
-    assert scene.brush_radius == round(BRUSH_RADIUS * 512 / region.box.width) == 8
+    grown = (1000 + 2 * BRUSH_RADIUS) * 512 / region.box.width
+    assert grown <= box_of(scene.hole).width <= grown + 2
     insertion = planned(Task.INSERTION, image, mask, region="auto", mask_tool=MaskTool.BRUSH)
-    assert insertion.scenes[0].brush_radius == 0
+    assert box_of(insertion.scenes[0].hole).width == 256
 
 
 def test_auto_at_the_picture_s_edge_pastes_up_to_the_edge() -> None:
@@ -489,6 +499,25 @@ def test_the_smallest_boxes_work(box: tuple[int, int, int, int]) -> None:
     assert one(found.paste_masks).shape == (box[3] - box[1], box[2] - box[0])
 
 
+@given(
+    left=st.integers(1, 500),
+    top=st.integers(1, 500),
+    width=st.integers(1, 90),
+    height=st.integers(1, 90),
+    task=st.sampled_from(Task),
+)
+@settings(deadline=None)
+def test_half_of_a_narrow_box_at_least_is_edited_whole(
+    left: int, top: int, width: int, height: int, task: Task
+) -> None:
+    image = flat(600, 600, 9)
+    box = (left, top, left + width, top + height)
+    pasted = one(planned(task, image, np.full((600, 600), 255, np.uint8), region=box).paste_masks)
+    whole = pasted == 255
+    assert whole.any(axis=1).sum() >= height / 2
+    assert whole.any(axis=0).sum() >= width / 2
+
+
 @pytest.mark.parametrize(
     "box",
     [
@@ -516,7 +545,62 @@ def test_a_box_with_none_of_the_mask_is_refused(task: Task) -> None:
     image, mask = noise(300, 200), mask_with(300, 200, (200, 100, 50, 50))
     with pytest.raises(CodedError, match="REGION: holds nothing of the mask"):
         planned(task, image, mask, region=(0, 0, 200, 200))
-    planned(task, image, mask, region=(0, 0, 201, 200))
+    planned(task, image, mask, region=(0, 0, 205, 200))
+
+
+@pytest.mark.parametrize("task", [Task.REMOVAL, Task.INSERTION])
+def test_a_box_that_holds_the_mask_where_an_edit_fades_out_is_refused(task: Task) -> None:
+    image, mask = noise(300, 200), mask_with(300, 200, (200, 100, 50, 50))
+    with pytest.raises(CodedError, match="REGION: holds the mask at its edge alone"):
+        planned(task, image, mask, region=(0, 0, 201, 200))
+
+
+def test_a_brush_beside_a_box_brings_nothing_into_it() -> None:
+    image, mask = noise(300, 200), mask_with(300, 200, (200, 100, 50, 50))
+    with pytest.raises(CodedError, match="REGION: holds nothing of the mask"):
+        planned(Task.REMOVAL, image, mask, region=(0, 0, 190, 200), mask_tool=MaskTool.BRUSH)
+
+
+def test_what_a_brush_pastes_into_a_box_is_what_was_filled() -> None:
+    image = noise(300, 200)
+    # One stroke in the box, and one beside it whose object's rim reaches into it.
+    mask = mask_with(300, 200, (40, 100, 30, 30), (205, 40, 30, 30))
+    found = planned(Task.REMOVAL, image, mask, region=(0, 0, 200, 200), mask_tool=MaskTool.BRUSH)
+    [scene] = found.scenes
+    assert scene.hole is not None
+    assert scene.hole[55, 180] == 255
+    assert (scene.hole[one(found.paste_masks) == 255] == 255).all()
+
+
+def test_a_shadow_beside_a_box_brings_nothing_into_it() -> None:
+    image, reference = noise(300, 200), noise(50, 50)
+    mask = mask_with(300, 200, (100, 40, 50, 50))
+    box = (60, 90, 300, 200)
+    assert cast_shadow(mask)[90:].any()
+    with pytest.raises(CodedError, match="REGION: holds nothing of the mask"):
+        planned(Task.INSERTION, image, mask, True, region=box, reference_image=reference)
+
+
+@pytest.mark.parametrize("two_source", [False, True])
+def test_what_is_pasted_into_a_box_is_what_the_model_was_shown(two_source: bool) -> None:
+    image, reference = noise(300, 200), noise(50, 50)
+    mask = mask_with(300, 200, (60, 20, 60, 60), (160, 20, 60, 60))
+    found = planned(
+        Task.INSERTION,
+        image,
+        mask,
+        True,
+        region=(140, 0, 300, 200),
+        reference_image=reference,
+        reference_mask=np.full((50, 50), 255, np.uint8) if two_source else None,
+    )
+    [scene] = found.scenes
+    shown = scene.positioned if two_source else scene.mask
+    assert shown is not None
+    assert shown[:, 20:80].any()
+    shown = expand_mask(shown, cast_shadow(shown))
+    near = dilate(np.where(shown > 127, shown, 0).astype(np.uint8), MIN_FEATHER + 1)
+    assert not one(found.paste_masks)[near == 0].any()
 
 
 def test_an_elongated_box_is_refused_by_its_name() -> None:

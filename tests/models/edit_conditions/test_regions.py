@@ -161,13 +161,25 @@ def test_every_set_pixel_lies_in_exactly_one_crop(
         )
     mask = mask_of((width, height), *boxes)
     covered = np.zeros(mask.shape, int)
-    for region, own in around(mask, AREA):
+    found = around(mask, AREA)
+    widest, tallest = (max(region.content[side] for region, _ in found) for side in (0, 1))
+    assert widest * tallest <= AREA * 1.01
+    for region, own in found:
         box = region.box
         assert 0 <= box.left <= box.left + box.width <= width
         assert 0 <= box.top <= box.top + box.height <= height
-        assert math.prod(region.content) <= AREA * 1.01
         covered[box.window][:] += own > 0
     assert np.array_equal(covered, (mask > 0).astype(int))
+
+
+@pytest.mark.parametrize("size", [(6000, 1500), (8000, 1000), (20000, 1000)])
+def test_crops_of_unlike_aspects_have_a_canvas_of_the_model_s_size(size: tuple[int, int]) -> None:
+    width, height = size
+    large = Box(0, 0, width // 5, height // 3 * 2)
+    small = Box(width - 100, height - 100, 40, 40)
+    regions = [region for region, _ in around(mask_of(size, large, small), 1024 * 1024)]
+    assert len(regions) == 2
+    assert math.prod(canvas_of(regions)) <= 1024 * 1024 * 1.1
 
 
 def test_the_canvas_lies_on_the_grid_and_holds_every_content() -> None:

@@ -6,10 +6,10 @@ from PIL.Image import Resampling
 
 from edit_conditions.edges import canny
 from edit_conditions.fill import Inpaint, fill_masked
-from edit_conditions.images import Pixels, resize, size_of
-from edit_conditions.masks import as_rgb, dilate, masked_background
+from edit_conditions.images import Pixels, resize, resize_part, size_of
+from edit_conditions.masks import as_rgb, masked_background
 from edit_conditions.plan import Scene
-from edit_conditions.request import ConditionsRequest
+from edit_conditions.request import ConditionsRequest, MaskTool
 from edit_conditions.shadow import cast_shadow, darken, expand_mask
 from edit_conditions.task import Task
 
@@ -43,7 +43,7 @@ def build_conditions(
     if request.task is Task.REMOVAL:
         return _removal(request, scene, scene.mask, inpaint)
     if request.reference_image is None:
-        return _insertion(request, scene.source, scene.mask)
+        return _insertion(request, scene, scene.mask)
     stretched = resize(request.reference_image, size_of(scene.source), Resampling.LANCZOS)
     if scene.positioned is None or request.reference_mask is None:
         return _reference_insertion(request, scene, scene.mask, stretched, shadow_hint)
@@ -59,13 +59,11 @@ def _removal(
     request: ConditionsRequest, scene: Scene, mask: Pixels, inpaint: Inpaint
 ) -> SceneConditions:
     assert scene.hole is not None, "it comes with the mask"
-    hole = scene.hole
     derived = {}
-    if scene.brush_radius:
-        hole = dilate(hole, scene.brush_radius)
-        derived["mask_mae_dilated"] = hole
-    fill = fill_masked(scene.source, hole, inpaint)
-    extras = _extras(request, scene.source)
+    if request.mask_tool is MaskTool.BRUSH:
+        derived["mask_mae_dilated"] = scene.hole
+    fill = fill_masked(scene.source, scene.hole, inpaint)
+    extras = _extras(request, scene)
     return SceneConditions(
         (masked_background(scene.source, mask), as_rgb(mask), fill, *extras.values()),
         {"original": scene.source, "mask": mask, "mae": fill, **extras},
@@ -73,9 +71,9 @@ def _removal(
     )
 
 
-def _insertion(request: ConditionsRequest, source: Pixels, mask: Pixels) -> SceneConditions:
-    background = masked_background(source, mask)
-    extras = _extras(request, source)
+def _insertion(request: ConditionsRequest, scene: Scene, mask: Pixels) -> SceneConditions:
+    background = masked_background(scene.source, mask)
+    extras = _extras(request, scene)
     return SceneConditions(
         (as_rgb(mask), background, *extras.values()),
         {"mask": mask, "masked_bg": background, **extras},
@@ -86,7 +84,7 @@ def _reference_insertion(
     request: ConditionsRequest, scene: Scene, mask: Pixels, stretched: Pixels, shadow_hint: bool
 ) -> SceneConditions:
     mask, background = _mask_and_background(scene, mask, shadow_hint)
-    extras = _extras(request, scene.source)
+    extras = _extras(request, scene)
     return SceneConditions(
         (stretched, as_rgb(mask), background, *extras.values()),
         {"ref_img": stretched, "mask": mask, "masked_bg": background, **extras},
@@ -116,13 +114,13 @@ def _two_source_insertion(
     )
 
 
-def _extras(request: ConditionsRequest, source: Pixels) -> dict[str, Pixels]:
-    """Stretch the conditional images after mask A to the scene; by label.
+def _extras(request: ConditionsRequest, scene: Scene) -> dict[str, Pixels]:
+    """Stretch the conditional images after mask A to the picture, and take the scene; by label.
 
     Only removal and the two single-source insertions take them.
     """
     return {
-        f"extra_{index}": resize(image, size_of(source), Resampling.LANCZOS)
+        f"extra_{index}": resize_part(image, scene.part, size_of(scene.source))
         for index, image in enumerate(request.extra_images, start=1)
     }
 

@@ -59,6 +59,23 @@ def resize(pixels: Pixels, size: tuple[int, int], resampling: Resampling) -> Pix
     return np.asarray(Image.fromarray(pixels).resize(size, resampling))
 
 
+def resize_part(
+    pixels: Pixels, part: tuple[float, float, float, float], size: tuple[int, int]
+) -> Pixels:
+    """Stretch a part of a picture to width and height, by LANCZOS.
+
+    Args:
+        pixels: the picture.
+        part: left, top, right and bottom edge as fractions of the picture, 0..1.
+        size: width and height in pixels.
+    """
+    if part == (0, 0, 1, 1):
+        return resize(pixels, size, Resampling.LANCZOS)
+    (left, top, right, bottom), (width, height) = part, size_of(pixels)
+    box = (left * width, top * height, right * width, bottom * height)
+    return np.asarray(Image.fromarray(pixels).resize(size, Resampling.LANCZOS, box))
+
+
 def encode_png(pixels: Pixels) -> str:
     """Encode a picture or mask as base64 PNG; OpenCV's default level is also its fastest."""
     bgr = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)

@@ -33,7 +33,8 @@ def position_mask(main_mask: Pixels, reference_mask: Pixels, *, by_object: bool)
 
     Raises:
         CodedError: INVALID_ARGUMENT: mask R is empty, mask A has no region of MIN_REGION_AREA
-            pixels or more than MAX_REGIONS of them, or no part of R's object lands in the picture.
+            pixels or more than MAX_REGIONS of them, or no part of R's object lands in the picture
+            as a pixel at least.
     """
     found = object_box(reference_mask)
     if found is None:
@@ -50,7 +51,8 @@ def position_mask(main_mask: Pixels, reference_mask: Pixels, *, by_object: bool)
         _place(positioned, reference_mask, found, region, by_object=by_object)
     if object_box(positioned) is None:
         raise invalid(
-            "REFERENCE_MASK_R", "its object falls outside the image when placed on mask A"
+            "REFERENCE_MASK_R",
+            "its object falls outside the image, or is smaller than a pixel, when placed on mask A",
         )
     return positioned
 
@@ -70,21 +72,32 @@ def _place(canvas: Pixels, mask: Pixels, found: Box, region: Box, *, by_object: 
             float(_clamp(round(centre - length / 2), limit - length))
             for centre, length, limit in zip(centres, scaled, size_of(canvas), strict=True)
         ]
-    left, top = (max(0, math.ceil(start)) for start in starts)
-    right, bottom = (
-        min(limit, math.floor(start + length))
+    (left, right), (top, bottom) = (
+        _covered(start, length, limit)
         for start, length, limit in zip(starts, scaled, size_of(canvas), strict=True)
     )
     # Only the visible window is resized, so a very large copy costs no more.
     window = (
-        (left - starts[0]) * x_ratio,
-        (top - starts[1]) * y_ratio,
-        (right - starts[0]) * x_ratio,
-        (bottom - starts[1]) * y_ratio,
+        max((left - starts[0]) * x_ratio, 0.0),
+        max((top - starts[1]) * y_ratio, 0.0),
+        min((right - starts[0]) * x_ratio, mask.shape[1]),
+        min((bottom - starts[1]) * y_ratio, mask.shape[0]),
     )
-    copy = Image.fromarray(mask).resize((right - left, bottom - top), Resampling.LANCZOS, window)
+    source, size = Image.fromarray(mask), (right - left, bottom - top)
+    copy = np.asarray(source.resize(size, Resampling.LANCZOS, window))
+    # LANCZOS rings: what it adds beyond the object would show as a second, faint outline.
+    reached = np.asarray(source.resize(size, Resampling.BILINEAR, window)) > 0
     visible = canvas[top:bottom, left:right]
-    np.maximum(visible, np.asarray(copy), out=visible)
+    np.maximum(visible, copy, out=visible, where=reached)
+
+
+def _covered(start: float, length: int, limit: int) -> tuple[int, int]:
+    """Return the first pixel that a copy covers whole and the one after the last, of `limit`.
+
+    One pixel at least, because a copy of one pixel that starts within one covers none whole.
+    """
+    first = min(max(0, math.ceil(start)), limit - 1)
+    return first, max(min(limit, math.floor(start + length)), first + 1)
 
 
 def _clamp(start: int, slack: int) -> int:

@@ -40,11 +40,12 @@ class Scene:
     positioned: Pixels | None
     """Mask R placed on mask A, soft; in the two-source flow alone."""
     hole: Pixels | None
-    """255 where the fill replaces the picture: wherever mask A touches it, before a brush grows."""
-    brush_radius: int
-    """Of the hole in pixels of the content; 0 unless mask A was drawn with a brush."""
+    """255 where the fill replaces the picture: wherever mask A, grown by a brush, touches it. What
+    goes into the picture is this hole's."""
     scale: float
     """Pixels of the content for each pixel of the picture, along a side."""
+    part: tuple[float, float, float, float]
+    """Left, top, right and bottom edge of the region as fractions of the picture, 0..1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +87,8 @@ def plan(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
 
     Raises:
         CodedError: INVALID_ARGUMENT: the picture or the box is too elongated, the box lies outside
-            the picture or holds nothing of the mask, the mask vanishes at the picture's size, or a
-            two-source mask cannot be placed.
+            the picture or holds nothing of the mask but at its edge, the mask vanishes at the
+            picture's size, or a two-source mask cannot be placed.
     """
     if request.region == "full":
         return _full(request, shadow_hint)
@@ -95,16 +96,17 @@ def plan(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
     picture = image if request.picture.alpha is None else np.dstack([image, request.picture.alpha])
     mask = _stretched_mask(request)
     positioned = _positioned(request, mask, by_object=True)
-    pasted = _pasted(positioned, shadow_hint)
-    hard = None if mask is None else _hole(request, mask, shadow_hint)
-    if pasted is not None:
-        # The object need not fill mask A, and its shadow may leave it.
-        hard = binarise(pasted, HARD_THRESHOLD)
     box = None if request.region == "auto" else _inside(request.region, size_of(image))
+    if box is not None and request.task is not Task.REMOVAL:
+        # An insertion casts the shadow of what it is shown. A brush's strokes beside the box count,
+        # because the rim of what they cover reaches into it.
+        mask, positioned = _alone(mask, box), _alone(positioned, box)
+    pasted = _pasted(positioned, shadow_hint)
+    hole = None if mask is None else _hole(request, mask, shadow_hint)
+    # The object need not fill mask A, and its shadow may leave it.
+    hard = hole if pasted is None else binarise(pasted, HARD_THRESHOLD)
     if box is not None:
         own = None if hard is None else hard[box.window]
-        if own is not None and not own.any():
-            raise invalid("REGION", "holds nothing of the mask")
         found = [(cropped(box, request.image_area), own)]
     elif hard is None:
         found = [(whole(size_of(image), request.image_area), None)]
@@ -114,13 +116,15 @@ def plan(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
         found = [*around(hard, request.image_area, most)]
     for region, _ in found:
         check_aspect((region.box.width, region.box.height), "IMAGE" if box is None else "REGION")
-    shown = request.picture.shown()
+    shown, paste_masks = request.picture.shown(), _paste_masks(found, pasted, size_of(image))
+    if box is not None and mask is not None and paste_masks is not None:
+        _check_holds(box, mask if positioned is None else positioned, paste_masks[0])
     return EditPlan(
         picture=picture,
         profile=request.picture.profile,
         regions=tuple(region for region, _ in found),
-        scenes=tuple(_scene(request, region, shown, mask, positioned) for region, _ in found),
-        paste_masks=_paste_masks(found, pasted, size_of(image)),
+        scenes=tuple(_scene(region, shown, mask, hole, positioned) for region, _ in found),
+        paste_masks=paste_masks,
         composited=mask is not None or box is not None,
         in_place=True,
         square=None,
@@ -145,15 +149,16 @@ def _full(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
     mask = None if mask is None else _fitted(request, mask, size)
     positioned = _positioned(request, mask, by_object=False)
     region = whole(size, request.image_area, asked)
+    hole = None if mask is None else _hole(request, mask, shadow_hint)
     paste_mask = _pasted(positioned, shadow_hint)
-    if paste_mask is None and mask is not None:
-        paste_mask = feathered(_hole(request, mask, shadow_hint), _feather(region))
+    if paste_mask is None and hole is not None:
+        paste_mask = feathered(hole, _feather(region))
     smaller = region.content != size
     return EditPlan(
         picture=shown,
         profile=None,
         regions=(region,),
-        scenes=(_scene(request, region, shown, mask, positioned),),
+        scenes=(_scene(region, shown, mask, hole, positioned),),
         paste_masks=None if paste_mask is None else (paste_mask,),
         # What was generated smaller than the picture would be softer than the picture.
         composited=positioned is not None or (mask is not None and smaller),
@@ -208,6 +213,26 @@ def _hole(request: ConditionsRequest, mask: Pixels, shadow_hint: bool) -> Pixels
     return hole
 
 
+def _alone(mask: Pixels | None, box: Box) -> Pixels | None:
+    """Return a mask of which only what lies in the box is set."""
+    if mask is None:
+        return None
+    alone = np.zeros_like(mask)
+    alone[box.window] = mask[box.window]
+    return alone
+
+
+def _check_holds(box: Box, mask: Pixels, paste_mask: Pixels) -> None:
+    """Refuse a box that would come back as it was sent."""
+    own = mask[box.window] > HARD_THRESHOLD
+    if not own.any():
+        raise invalid("REGION", "holds nothing of the mask")
+    if not (paste_mask[own] > HARD_THRESHOLD).any():
+        raise invalid(
+            "REGION", "holds the mask at its edge alone, where an edit fades out; take a larger box"
+        )
+
+
 def _inside(asked: Sequence[int], picture: Size) -> Box:
     left, top, right, bottom = asked
     width, height = picture
@@ -241,25 +266,27 @@ def _grown(size: Size, asked: int) -> Size:
 
 
 def _scene(
-    request: ConditionsRequest,
     region: Region,
     shown: Pixels,
     mask: Pixels | None,
+    hole: Pixels | None,
     positioned: Pixels | None,
 ) -> Scene:
     window, content = region.box.window, region.content
-    brush = request.task is Task.REMOVAL and request.mask_tool is MaskTool.BRUSH
-    hole = None
-    if mask is not None:
-        hole = touched(binarise(mask[window], HARD_THRESHOLD), content)
     return Scene(
         source=resize(shown[window], content, LANCZOS),
         mask=None if mask is None else _shrunk(mask[window], content),
         positioned=None if positioned is None else _shrunk(positioned[window], content),
-        hole=hole,
-        brush_radius=max(1, round(BRUSH_RADIUS * region.scale)) if brush else 0,
+        hole=None if hole is None else touched(hole[window], content),
         scale=region.scale,
+        part=_part(region.box, size_of(shown)),
     )
+
+
+def _part(box: Box, picture: Size) -> tuple[float, float, float, float]:
+    width, height = picture
+    right, bottom = box.left + box.width, box.top + box.height
+    return box.left / width, box.top / height, right / width, bottom / height
 
 
 def _shrunk(mask: Pixels, content: Size) -> Pixels:
@@ -299,11 +326,13 @@ def _fading(box: Box, picture: Size, radius: int) -> Pixels:
 
     def ramp(start: int, length: int, limit: int) -> npt.NDArray[np.float64]:
         steps = np.full(length, 255.0)
-        fade = 255.0 * np.arange(min(radius, length)) / radius
+        # A narrow box fades over less of it, so that half of it at least is edited whole.
+        width = min(radius, length // 4)
+        fade = 255.0 * np.arange(width) / max(width, 1)
         if start > 0:
-            steps[: len(fade)] = fade
+            steps[:width] = fade
         if start + length < limit:
-            steps[-len(fade) :] = np.minimum(steps[-len(fade) :], fade[::-1])
+            steps[length - width :] = fade[::-1]
         return steps
 
     across = ramp(box.left, box.width, picture[0])

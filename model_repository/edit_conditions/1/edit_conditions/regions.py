@@ -57,7 +57,7 @@ def whole(picture: Size, area: int, asked: int | None = None) -> Region:
 
 def cropped(box: Box, area: int) -> Region:
     """Take a part of the picture, no larger than the model was made for."""
-    return _region(box, min(1.0, math.sqrt(area / (box.width * box.height))))
+    return _region(box, _scale(box, area))
 
 
 def around(mask: Pixels, area: int, most: int = MAX_REGIONS) -> list[tuple[Region, Pixels]]:
@@ -81,13 +81,13 @@ def around(mask: Pixels, area: int, most: int = MAX_REGIONS) -> list[tuple[Regio
     cell = max(1, math.ceil(max(picture) / CELLS))
     labels, boxes = _objects(hard, cell)
     groups = _merged(boxes, picture, area, most)
-    regions = []
+    crops, parts = [], []
     for group in groups:
         box = _context(_union([boxes[index] for index in group]), picture, area)
         own = _enlarged(np.isin(labels, [index + 1 for index in group]), cell, picture)
-        part = np.where(own[box.window], hard[box.window], np.uint8(0))
-        regions.append((cropped(box, area), part))
-    return regions
+        crops.append(box)
+        parts.append(np.where(own[box.window], hard[box.window], np.uint8(0)))
+    return list(zip(_on_one_canvas(crops, area), parts, strict=True))
 
 
 def canvas_of(regions: Sequence[Region]) -> Size:
@@ -114,6 +114,22 @@ def on_canvas(pixels: Pixels, canvas: Size) -> Pixels:
     padding = ((0, bottom), (0, right), *[(0, 0)] * (pixels.ndim - 2))
     # `symmetric` repeats as often as it has to, also for a picture of one pixel.
     return np.pad(pixels, padding, mode="symmetric")
+
+
+def _on_one_canvas(crops: Sequence[Box], area: int) -> list[Region]:
+    """Take crops at scales at which a canvas that holds them all is no larger than the area."""
+    scales = [_scale(box, area) for box in crops]
+    width, height = (
+        max(side * scale for side, scale in zip(sides, scales, strict=True))
+        for sides in zip(*((box.width, box.height) for box in crops), strict=True)
+    )
+    # Crops of unlike aspects: one's width beside another's height.
+    less = min(1.0, math.sqrt(area / (width * height)))
+    return [_region(box, scale * less) for box, scale in zip(crops, scales, strict=True)]
+
+
+def _scale(box: Box, area: int) -> float:
+    return min(1.0, math.sqrt(area / (box.width * box.height)))
 
 
 def _region(box: Box, scale: float) -> Region:

@@ -24,6 +24,7 @@ DEFAULT_IMAGE_AREA = 1024 * 1024
 # Of one input: none is a list. Triton itself refuses one, before it copies the elements.
 MAX_ELEMENTS = 1
 CONDITIONAL_IMAGES = tuple(f"CONDITIONAL_IMAGE_{number}" for number in range(4))
+OPTIONAL_PICTURES = {*CONDITIONAL_IMAGES, "REFERENCE_IMAGE", "REFERENCE_MASK_R"}
 """The first is mask A, where the task takes one."""
 
 
@@ -74,11 +75,17 @@ def read_conditions_request(tensors: Tensors, settings: ConditionSettings) -> Co
     """Check and decode a request; everything cheap is checked before a picture is decoded.
 
     Every picture is decoded, also one that the task has no use for: a bad one is the
-    sender's mistake either way. A blank choice counts as not made.
+    sender's mistake either way. A blank choice counts as not made, and an optional picture
+    without a byte as not sent.
 
     Raises:
         CodedError: INVALID_ARGUMENT: the first input that is missing, wrong, damaged or too large.
     """
+    tensors = {
+        name: values
+        for name, values in tensors.items()
+        if name not in OPTIONAL_PICTURES or any(values)
+    }
     for name in ("IMAGE", "PROMPT"):
         if not tensors.get(name):
             raise invalid(name, "is required")

@@ -70,8 +70,8 @@ class EditRequest:
 
     @property
     def has_reference_image(self) -> bool:
-        """Return whether the client sent a REFERENCE_IMAGE."""
-        return "REFERENCE_IMAGE" in self.condition_inputs
+        """Return whether the client sent a REFERENCE_IMAGE that has a byte."""
+        return any(self.condition_inputs.get("REFERENCE_IMAGE", ()))
 
     def _said(self, name: str) -> str:
         return b"".join(self.condition_inputs.get(name, ())).decode(errors="replace")
