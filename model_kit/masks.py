@@ -9,7 +9,8 @@ Pixels = npt.NDArray[np.uint8]
 THRESHOLD = 127
 """A mask pixel above it counts as set."""
 COLOURED = 48
-"""Difference of a pixel's channels from which it is a colour, not a grey that JPEG has touched."""
+"""Difference of a pixel's channels from which it is a colour, not a grey that JPEG has touched; and
+brightness from which it is not black, in a mask of colours."""
 WHITE = 245
 """From it on, of all three channels, a stroke is white. A light ground is darker somewhere."""
 OPAQUE = 250
@@ -90,7 +91,8 @@ def _opaque(pixels: Pixels) -> Pixels:
     if black.any() and _colours(pixels) <= MAX_LABELS:
         return np.where(black, np.uint8(0), np.uint8(255))
     if black.mean() >= 0.25 and (high[~black] > THRESHOLD).mean() >= 0.6:
-        return high
+        # Not by THRESHOLD: a label of (64, 0, 0) is as much an object as a white one.
+        return np.where(high > COLOURED, np.uint8(255), np.uint8(0))
     raise MaskError(
         "the mask looks like a photograph: it has colours nearly everywhere; "
         "send white where the picture is to be edited and black elsewhere"

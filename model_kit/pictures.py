@@ -10,6 +10,7 @@ from io import BytesIO
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.GifImagePlugin import GifImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from model_kit import structure
@@ -132,13 +133,43 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     Raises:
         ImageRefusedError: not such a file, damaged, truncated, too large or too costly.
     """
+    return _decoded(data, max_pixels, managed=True)
+
+
+def decode_rgb(data: bytes, max_pixels: int) -> Pixels:
+    """Decode one picture to what a browser shows: sRGB uint8 [height, width, 3].
+
+    Raises:
+        ImageRefusedError: as `decode`.
+    """
+    return decode(data, max_pixels).shown()
+
+
+def decode_mask(data: bytes, max_pixels: int) -> Pixels:
+    """Decode one mask by what it means, as `read_mask` does: uint8 [height, width], 255 = edit.
+
+    Its samples are no colours of light, so a profile changes none of them.
+
+    Raises:
+        ImageRefusedError: as `decode`.
+        MaskError: it is empty, or can be read in two ways.
+    """
+    picture = _decoded(data, max_pixels, managed=False)
+    pixels = picture.native
+    if picture.alpha is not None:
+        pixels = np.dstack([pixels, picture.alpha])
+    return read_mask(pixels)
+
+
+def _decoded(data: bytes, max_pixels: int, *, managed: bool) -> Picture:
+    """Do as `decode`; pass over every profile unless colours are managed."""
     if reason := structure.reason_to_refuse(data, max_pixels):
         raise ImageRefusedError(reason)
     try:
         with Image.open(_Bounded(data), formats=FORMATS) as picture:
             if reason := reason_to_refuse(picture, max_pixels):
                 raise ImageRefusedError(reason)
-            return _taken(_upright(_loaded(picture, data)))
+            return _taken(_upright(_loaded(picture, data)), managed=managed)
     except ImageRefusedError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -154,32 +185,10 @@ def decode(data: bytes, max_pixels: int) -> Picture:
         raise UndecodableError(str(error)) from error
 
 
-def decode_rgb(data: bytes, max_pixels: int) -> Pixels:
-    """Decode one picture to what a browser shows: sRGB uint8 [height, width, 3].
-
-    Raises:
-        ImageRefusedError: as `decode`.
-    """
-    return decode(data, max_pixels).shown()
-
-
-def decode_mask(data: bytes, max_pixels: int) -> Pixels:
-    """Decode one mask by what it means, as `read_mask` does: uint8 [height, width], 255 = edit.
-
-    Raises:
-        ImageRefusedError: as `decode`.
-        MaskError: it is empty, or can be read in two ways.
-    """
-    picture = decode(data, max_pixels)
-    pixels = picture.native
-    if picture.alpha is not None:
-        pixels = np.dstack([pixels, picture.alpha])
-    return read_mask(pixels)
-
-
 def _loaded(picture: Image.Image, data: bytes) -> Image.Image:
     # Pillow turns a TIFF while it loads it, also by an orientation that only its XMP has.
     picture.info.pop("xmp", None)
+    drawn = picture.tile[0].extents if isinstance(picture, GifImageFile) else None
     try:
         picture.load()
     except OSError:
@@ -192,6 +201,15 @@ def _loaded(picture: Image.Image, data: bytes) -> Image.Image:
         is_grey = picture.mode in _GREY_MODES or picture.mode.startswith("I;16")
         if (profile := described_profile(data, picture.info, is_grey)) is not None:
             picture.info["icc_profile"] = profile
+    if drawn is not None and drawn != (0, 0, *picture.size):
+        return _alone(picture, drawn)
+    return picture
+
+
+def _alone(frame: Image.Image, drawn: tuple[int, int, int, int]) -> Image.Image:
+    """Return what a GIF's first frame draws; Pillow fills what lies around it with a colour."""
+    picture = Image.new("RGBA", frame.size)
+    picture.paste(frame.convert("RGBA").crop(drawn), drawn[:2])
     return picture
 
 
@@ -229,7 +247,7 @@ def _sixteen_bits(picture: Image.Image) -> npt.NDArray[np.uint16]:
     return samples
 
 
-def _taken(picture: Image.Image) -> Picture:
+def _taken(picture: Image.Image, *, managed: bool) -> Picture:
     alpha = None
     if picture.mode == "La":
         picture = picture.convert("LA")
@@ -244,10 +262,12 @@ def _taken(picture: Image.Image) -> Picture:
         picture = grey
     if picture.has_transparency_data:
         alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
-    if alpha is not None and alpha.min() == 255:
+    # Many programs leave the fourth byte of a BMP's pixels at 0, and browsers show these opaque.
+    unused = picture.format == "BMP" and alpha is not None and not alpha.any()
+    if alpha is not None and (unused or alpha.min() == 255):
         alpha = None
     flat = _flat(picture)
-    profile = profile_of(flat)
+    profile = profile_of(flat) if managed else None
     if profile is not None and flat.mode != "RGB":
         try:
             flat, profile = shown_in_srgb(flat, profile), None

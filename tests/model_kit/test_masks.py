@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -68,6 +70,33 @@ def test_a_mask_is_read_by_what_it_means(mask: Image.Image) -> None:
 def test_a_coloured_brush_with_soft_edges_is_set_where_it_is_bright() -> None:
     soft = canvas("RGB", (0, 0, 0), (255, 0, 0)).filter(ImageFilter.GaussianBlur(2))
     assert ((meant(soft) > 127) != RIGHT).mean() < 0.01
+
+
+@pytest.mark.parametrize("quality", [75, 90, 95])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [(192, 128, 0), (0, 192, 128), (64, 0, 0)],
+        [(128, 0, 0), (0, 128, 0), (128, 128, 0)],
+        [(128, 128, 128), (255, 0, 0), (220, 220, 0)],
+    ],
+)
+def test_a_label_map_that_jpeg_has_touched_keeps_all_its_objects(
+    labels: list[tuple[int, int, int]], quality: int
+) -> None:
+    whole = Image.new("RGB", (SIDE, SIDE))
+    for number, colour in enumerate(labels):
+        left, bottom = 10 + 80 * number, 230 - 70 * number
+        ImageDraw.Draw(whole).rectangle((left, 40, left + 60, bottom), fill=colour)
+    file = io.BytesIO()
+    whole.save(file, "JPEG", quality=quality)
+    found = meant(Image.open(file)) > 127
+    right = np.asarray(whole).any(axis=2)
+    # A rim of a pixel or two is JPEG's.
+    inside = np.asarray(Image.fromarray(right).convert("L").filter(ImageFilter.MinFilter(5))) > 0
+    around = np.asarray(Image.fromarray(right).convert("L").filter(ImageFilter.MaxFilter(5))) > 0
+    assert found[inside].all()
+    assert not found[~around].any()
 
 
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 0, 255), (128, 0, 0)])

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from model_kit.colour import from_srgb, tagged_png
-from model_kit.pictures import ImageRefusedError, decode, decode_rgb
+from model_kit.pictures import ImageRefusedError, decode, decode_mask, decode_rgb
 from tests.fakes.profiles import (
     ADOBE_RGB,
     DISPLAY_P3,
@@ -176,6 +176,59 @@ def test_a_png_may_say_its_colours_without_a_profile(
         decoded = decode(data, LIMIT)
         assert decoded.native[0, 0].tolist() == list(RED)
         assert (decoded.profile is None) == (list(right) == list(RED))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16", "CMYK"])
+def test_no_profile_changes_a_mask(mode: str) -> None:
+    samples = np.tile(np.array([0, 60, 100, 200, 255], np.uint8), (40, 8))
+    grey = Image.fromarray(samples)
+    if mode == "CMYK":
+        inverse = Image.fromarray(~samples)
+        picture = Image.merge("CMYK", [inverse] * 3 + [Image.new("L", grey.size)])
+        files = [encoded(picture, "TIFF", icc_profile=profile(space=b"CMYK"))]
+    elif mode == "I;16":
+        files = [with_chunks(Image.fromarray(samples.astype(np.uint16) * 257), gAMA=numbers(1))]
+    else:
+        space = b"GRAY" if mode.startswith("L") else b"RGB "
+        linear = profile(gamma=1.0, space=space)
+        picture = grey.convert(mode)
+        files = [with_chunks(picture, gAMA=numbers(1)), encoded(picture, icc_profile=linear)]
+        files += [encoded(picture, icc_profile=scanner_profile())] if space == b"RGB " else []
+    for file in files:
+        assert (decode_mask(file, LIMIT) == samples).all()
+
+
+@pytest.mark.parametrize("header", [108, 124])
+def test_a_bmp_that_leaves_its_alpha_at_0_is_opaque(header: int) -> None:
+    def bmp(alpha: int) -> bytes:
+        fields = struct.pack("<IiiHHIIiiII", header, 48, -40, 1, 32, 3, 48 * 40 * 4, 0, 0, 0, 0)
+        masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+        head = (fields + masks).ljust(header, b"\0")
+        start = 14 + len(head)
+        pixels = bytes([40, 60, 200, alpha]) * (48 * 40)
+        return struct.pack("<2sIHHI", b"BM", start + len(pixels), 0, 0, start) + head + pixels
+
+    picture = decode(bmp(0), LIMIT)
+    assert picture.alpha is None
+    assert picture.shown()[20, 20].tolist() == [200, 60, 40]
+    half = decode(bmp(128), LIMIT)
+    assert half.alpha is not None
+    assert (half.alpha == 128).all()
+
+
+def test_a_gif_is_transparent_around_what_its_first_frame_draws() -> None:
+    frame = encoded(Image.new("RGB", (10, 8), (200, 60, 40)), "GIF")
+    # The size of the canvas stands in the file's head, the frame's own place in its descriptor.
+    at = frame.index(b",", 13 + 3 * 2 ** ((frame[10] & 7) + 1))
+    canvas = struct.pack("<HH", *TILE)
+    place = struct.pack("<HH", 20, 16)
+    picture = decode(frame[:6] + canvas + frame[10 : at + 1] + place + frame[at + 5 :], LIMIT)
+    assert picture.alpha is not None
+    right = np.zeros(TILE[::-1], np.uint8)
+    right[16:24, 20:30] = 255
+    assert (picture.alpha == right).all()
+    assert np.abs(picture.native[20, 25].astype(int) - (200, 60, 40)).max() <= 1
+    assert decode(frame, LIMIT).alpha is None
 
 
 def test_described_primaries_are_those_of_the_same_profile() -> None:

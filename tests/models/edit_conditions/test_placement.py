@@ -70,7 +70,7 @@ def test_an_object_is_placed_in_a_region_of_one_pixel_s_width(region: Box, by_ob
 @pytest.mark.parametrize("by_object", [True, False])
 def test_an_object_that_would_shrink_to_nothing_is_named(region: Box, by_object: bool) -> None:
     small = mask_with(100, 100, (10, 10, 3, 50) if region[3] == 1 else (10, 10, 50, 3))
-    with pytest.raises(CodedError, match="REFERENCE_MASK_R: its object .* smaller than a pixel"):
+    with pytest.raises(CodedError, match="falls outside the image, or is smaller than a pixel"):
         placement.position_mask(mask_with(300, 300, region), small, by_object=by_object)
 
 

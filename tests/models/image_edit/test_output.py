@@ -9,6 +9,7 @@ from image_edit.colours import linear_of, srgb_of
 from image_edit.conditions import Box, Conditions, Pixels
 from image_edit.output import encode_png, finish
 from model_kit.colour import to_srgb
+from model_kit.pictures import Picture
 from tests.fakes.profiles import profile
 
 from .edits import conditions_of, picture, region_of
@@ -129,6 +130,19 @@ def test_what_is_transparent_stays_so_unless_something_is_inserted(task_type: st
     found = finish([picture(64, 64, seed=2)], conditions)
     assert (found[mask == 0] == see_through[mask == 0]).all()
     assert set(found[mask == 255][:, 3]) == {255 if task_type == "insertion" else 0}
+
+
+@pytest.mark.parametrize("alpha", [1, 40, 100, 200, 254, 255])
+def test_a_model_that_redraws_what_it_saw_changes_nothing_that_shows(alpha: int) -> None:
+    see_through = np.dstack([SOURCE, np.full((48, 64), alpha, np.uint8)])
+    on_white = Picture(SOURCE, see_through[..., 3], None).shown()
+    canvas = np.zeros((64, 64, 3), np.uint8)
+    canvas[:48] = on_white
+    region = region_of(SOURCE, paste_mask=hole())
+    found = finish([canvas], of(see_through, regions=(region,), composited=True))
+    assert (found[..., 3] == alpha).all()
+    shown = Picture(found[..., :3], found[..., 3], None).shown()
+    assert np.abs(shown.astype(int) - on_white).max() <= 1
 
 
 def test_the_soft_edge_of_what_is_inserted_takes_no_hidden_colour() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from image_edit.colours import fit
 from image_edit.conditions import Conditions, Pixels, Region
-from image_edit.paste import blended, laid_over, resized
+from image_edit.paste import blended, laid_over, resized, without_white
 from model_kit.colour import from_srgb, tagged_png, to_srgb
 
 WHITE_BALANCE = "white-balance"
@@ -20,7 +20,8 @@ def finish(generated: Sequence[Pixels], conditions: Conditions) -> Pixels:
       change of colours, which is applied to the picture: its detail stays.
     - A composited edit is laid over the picture through its feathered masks; elsewhere the
       picture's own values stay, in the picture's own profile. What is inserted where the picture
-      is transparent keeps its own colour, also at its soft edge.
+      is transparent keeps its own colour, also at its soft edge. Any other edit looks on white as
+      it was generated, as far as the picture's transparency lets it.
     - Any other edit is the generated frame.
 
     Args:
@@ -36,7 +37,7 @@ def finish(generated: Sequence[Pixels], conditions: Conditions) -> Pixels:
         window = region.box.window
         below = picture[window]
         colours = below[..., :3]
-        result = _result(patch, colours, region, conditions)
+        result = _result(patch, below, region, conditions)
         mask = region.paste_mask
         if below.shape[2] == 4 and mask is not None and _adds(conditions):
             picture[window][..., 3], mask = laid_over(below[..., 3], mask)
@@ -71,7 +72,7 @@ def encode_png(picture: Pixels, profile: bytes | None) -> bytes:
     return tagged_png(data.tobytes(), profile)
 
 
-def _result(patch: Pixels, colours: Pixels, region: Region, conditions: Conditions) -> Pixels:
+def _result(patch: Pixels, below: Pixels, region: Region, conditions: Conditions) -> Pixels:
     """Return one region's result at the picture's resolution and in its profile."""
     size = region.box.width, region.box.height
     profile = conditions.profile
@@ -79,10 +80,14 @@ def _result(patch: Pixels, colours: Pixels, region: Region, conditions: Conditio
     if conditions.task_type == WHITE_BALANCE and (smaller or conditions.in_place):
         # The first condition is the picture itself, as the model saw it.
         seen = region.images[0][: region.content[1], : region.content[0]]
+        colours = below[..., :3]
         shown = colours if profile is None else to_srgb(colours, profile)
         changed = fit(seen, patch).apply(shown)
     else:
         changed = resized(patch, size)
+        if below.shape[2] == 4 and not _adds(conditions):
+            # The model saw the picture on white, which shows through once more.
+            changed = without_white(changed, below[..., 3])
     return changed if profile is None else from_srgb(changed, profile)
 
 

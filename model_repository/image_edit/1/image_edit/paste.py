@@ -48,3 +48,20 @@ def laid_over(below: Pixels, above: Pixels) -> tuple[Pixels, Pixels]:
     both = own + below * (1 - own / np.float32(255))
     part = 255 * own / np.maximum(both, 1)
     return np.rint(both).astype(np.uint8), np.rint(part).astype(np.uint8)
+
+
+def without_white(shown: Pixels, alpha: Pixels) -> Pixels:
+    """Return the colours that look like `shown` where they lie on a white page.
+
+    Args:
+        shown: sRGB uint8 [height, width, 3].
+        alpha: of the colours, uint8 [height, width]; where it is 0, no colour shows.
+
+    Returns:
+        sRGB uint8 [height, width, 3]: the nearest ones, because what lets white through cannot
+        look darker than it lets it.
+    """
+    own = np.maximum(alpha, 1)[..., np.newaxis] / np.float32(255)
+    colours = np.clip((shown - 255 * (1 - own)) / own, 0, 255)
+    result: Pixels = np.rint(colours).astype(np.uint8)
+    return result
