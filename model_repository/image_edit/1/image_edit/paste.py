@@ -5,6 +5,9 @@ from PIL import Image
 
 from image_edit.conditions import Pixels, Size
 
+BAND = 128
+"""Rows that are blended at once: a large picture in floats costs more to allocate than to blend."""
+
 
 def resized(pixels: Pixels, size: Size) -> Pixels:
     """Stretch a picture or mask to width and height; return the same array if it fits."""
@@ -25,9 +28,13 @@ def blended(picture: Pixels, patch: Pixels, mask: Pixels) -> Pixels:
     Returns:
         uint8 [height, width, channels]; where the mask is 0, the picture's own values.
     """
-    below, above = picture.astype(np.float32), patch.astype(np.float32)
-    mixed = below + mask[..., np.newaxis] / np.float32(255) * (above - below)
-    result: Pixels = np.rint(mixed).astype(np.uint8)
+    result = picture.copy()
+    for top in range(0, len(picture), BAND):
+        band = slice(top, top + BAND)
+        if mask[band].any():
+            below, above = picture[band].astype(np.float32), patch[band].astype(np.float32)
+            mixed = below + mask[band, :, np.newaxis] / np.float32(255) * (above - below)
+            result[band] = np.rint(mixed).astype(np.uint8)
     return result
 
 
