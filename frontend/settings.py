@@ -254,12 +254,14 @@ class Settings(BaseSettings):
         "edits, which lie on the disk",
     )
     max_image_pixels: Bytes = Field(
-        default=2**25, description="maximum pixels, width x height, of each of an edit's images"
+        default=2**25,
+        description="maximum pixels, width x height, of each of an edit's images; to allow larger "
+        "ones, raise MAX_IMAGE_PIXELS of edit_conditions too",
     )
     max_mask_pixels: Bytes = Field(
         default=2**26,
-        description="maximum pixels of the images of extract-object; smart_mask has a bound of "
-        "its own, as large",
+        description="maximum pixels of each picture of a mask request and of extract-object; to "
+        "allow larger ones, raise MAX_IMAGE_PIXELS of smart_mask too",
     )
     max_conditional_images: int = Field(
         default=4, ge=1, le=4, description="maximum number of conditional_images of an edit"

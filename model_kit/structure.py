@@ -48,8 +48,6 @@ _MARKER = re.compile(rb"\xff[^\xff\x00\x01\xd0-\xd7]")
 _START_OF_SCAN, _END_OF_IMAGE, _START_OF_IMAGE = 0xDA, 0xD9, 0xD8
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PIXEL_CHUNKS = (b"IDAT", b"fdAT", b"fcTL")
-_TIFF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
-               16: 8}  # fmt: skip
 _BYTE_TYPES = (1, 2, 6, 7)
 _LISTS = {273: "strips", 279: "strips", 324: "tiles", 325: "tiles"}
 _WIDTH, _HEIGHT, _COMPRESSION, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 259, 322, 323

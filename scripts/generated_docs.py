@@ -55,8 +55,8 @@ _TENSORS_HEAD = """\
 
 This page is for somebody who speaks gRPC to Triton. [gRPC](grpc.md) shows how to send them.
 
-Images are encoded files (PNG, JPEG, WebP, BMP, GIF or TIFF) as BYTES, not pixels. An `n` in a shape
-is any number.
+Images are BYTES: encoded files (PNG, JPEG, WebP, BMP, GIF or TIFF), or plain pixels in the layout
+of model_kit/raster.py. An `n` in a shape is any number.
 """
 # Around the table of GPU measurements.
 _TABLE_BEGIN = "<!-- Generated from benchmarks/results/gpu by `make docs`. -->"

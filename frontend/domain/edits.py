@@ -56,12 +56,6 @@ class EditParams:
     preview: bool | None = None
     debug: bool | None = None
 
-    @property
-    def image_bytes(self) -> int:
-        """Bytes of all its images."""
-        others = (*self.conditional_images, self.reference_image, self.reference_mask_r)
-        return len(self.image) + sum(len(image) for image in others if image)
-
 
 @dataclass(frozen=True, kw_only=True)
 class EditPlan:

@@ -42,7 +42,7 @@ class JobEvent:
     progress: float = 0.0
     """0..1, never falling; 1 exactly when done."""
     stage: Stage | None = None
-    """What the model is doing; None before Triton has the job and after its end."""
+    """What the model is doing; None before Triton has the job, and at an end other than `done`."""
     error: str | None = None
     """Why the job ended; only for `error` and `cancelled`."""
     queue_position: int | None = None

@@ -38,7 +38,7 @@ class MaskPrompts:
     auto_detect: bool | None = None
     """Find the most salient object."""
     border_adjustment: int | None = None
-    """Pixels by which the mask grows; it shrinks if negative."""
+    """The mask grows by half as many pixels, or shrinks if negative; -50..50."""
     use_blur: bool | None = None
     """Softer edges."""
 

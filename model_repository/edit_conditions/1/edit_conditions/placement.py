@@ -41,7 +41,11 @@ def position_mask(main_mask: Pixels, reference_mask: Pixels, *, by_object: bool)
         raise invalid("REFERENCE_MASK_R", "No object found in mask (no white pixels)")
     regions = region_boxes(main_mask, MIN_REGION_AREA)
     if not regions:
-        raise invalid("CONDITIONAL_IMAGE_0", "No valid mask regions detected in main_mask_A")
+        raise invalid(
+            "CONDITIONAL_IMAGE_0",
+            "No valid mask regions detected in main_mask_A: none has "
+            f"{MIN_REGION_AREA} connected pixels; draw a larger mask",
+        )
     if len(regions) > MAX_REGIONS:
         raise invalid(
             "CONDITIONAL_IMAGE_0", f"{len(regions)} separate regions, at most {MAX_REGIONS}"

@@ -59,7 +59,7 @@ class ConditionsRequest:
     """Only beside a reference_image; 255 = the object, of any size."""
     region: RegionChoice = "full"
     width: int | None = None
-    """Of the answer in pixels, as is `height`; None: the picture's own."""
+    """Of the answer in pixels, as is `height`; None: the picture's own, or the square's."""
     height: int | None = None
     image_area: int = DEFAULT_IMAGE_AREA
     """Pixels that the model was made for; larger pictures are worked on at this size."""

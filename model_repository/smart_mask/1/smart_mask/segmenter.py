@@ -22,7 +22,7 @@ from smart_mask.progress import Progress
 from smart_mask.request import MaskRequest
 from smart_mask.settings import MaskSettings
 
-# Pixels. The middle of a guidance mask is searched in a copy of at most this width and height.
+# Pixels. The middle of a rough mask is searched in a copy of at most this width and height.
 _GUIDANCE_SIDE = 512
 # A mask without any brighter pixel counts as empty.
 _HALF = 127
@@ -168,7 +168,7 @@ class Segmenter:
         return index, request.border
 
     def _middle(self, guidance: bytes | None, letterbox: Letterbox) -> Floats | None:
-        """Find the set place of a guidance mask that is nearest to its middle.
+        """Find the set place of a rough mask that is nearest to its middle.
 
         Returns:
             float32 [1, 2], x and y in pixels of the picture; None if nothing is set, or the client
