@@ -32,6 +32,7 @@ from image_edit.work import Work
 from model_kit import deadlines, heartbeat, internal
 from model_kit.collector import making_what_stays
 from model_kit.deadlines import STUCK_S
+from model_kit.errors import CodedError
 from model_kit.parameters import Parameters
 from model_kit.tensors import Tensors, read_inputs, read_outputs, read_text, text_array
 
@@ -70,6 +71,7 @@ class TritonPythonModel:
                 _response,
                 pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
                 on_left=self._client_left,
+                on_unsendable=self._unsendable,
                 log_error=log_error,
             )
             self._jobs = EditJobs(
@@ -173,6 +175,10 @@ class TritonPythonModel:
     def _client_left(self, stream: Hashable) -> None:
         if isinstance(stream, EditJob):
             self._jobs.cancel(stream)
+
+    def _unsendable(self, stream: Hashable, error: CodedError) -> None:
+        if isinstance(stream, EditJob):
+            self._jobs.cancel(stream, error)
 
 
 def _load(

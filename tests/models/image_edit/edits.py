@@ -118,6 +118,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.gate = Gate()
         self.work = Work()
+        self.forgotten = 0
 
     def prepare(self, spec: EditSpec) -> Generator[None, None, EditSpec]:
         self.gate.enter(self.work.go_on)
@@ -135,6 +136,12 @@ class FakeEngine:
         self.gate.enter(self.work.go_on)
         width, height = state.size
         return np.full((height, width, 3), 99, np.uint8)
+
+    def step_pixels(self, spec: EditSpec) -> int:
+        return len(spec.images) * spec.size[0] * spec.size[1]
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
     def give_back_memory(self) -> None:
         pass

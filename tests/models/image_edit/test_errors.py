@@ -1,6 +1,6 @@
 import pytest
 
-from image_edit.errors import DeviceLostError, error_of, error_of_conditions
+from image_edit.errors import DeviceLostError, error_of, error_of_conditions, unloading
 from model_kit.errors import Code
 
 
@@ -20,9 +20,23 @@ def test_code_and_message_of_conditioning_survive_what_triton_wraps_around(wrapp
 
 def test_a_text_of_tritons_own_goes_to_the_log_and_not_to_the_client() -> None:
     logged: list[str] = []
-    error = error_of(error_of_conditions("Stub process is not healthy."), logged.append)
+    error = error_of(error_of_conditions("a secret of Triton's"), logged.append)
     assert str(error) == "[INTERNAL] the condition images could not be built"
-    assert "Stub process is not healthy." in logged[0]
+    assert "a secret of Triton's" in logged[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Stub process 'edit_conditions_0_0' is not healthy.",
+        "Failed for execute the inference request. Model 'edit_conditions' is not ready.",
+        "Request for unknown model: 'edit_conditions' has no available versions",
+        "Server is stopping, has stopped accepting new inference requests",
+    ],
+)
+def test_an_edit_whose_conditions_nobody_builds_any_more_may_begin_anew(text: str) -> None:
+    assert str(error_of_conditions(text)) == str(unloading())
+    assert unloading().code is Code.UNAVAILABLE
 
 
 def test_an_unexpected_exception_is_logged_with_its_traceback() -> None:

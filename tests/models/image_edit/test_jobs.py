@@ -205,6 +205,16 @@ def test_a_job_is_cancelled_while_it_is_conditioned(bench: Bench) -> None:
     assert bench.end(job) == Code.CANCELLED
 
 
+@pytest.mark.parametrize("steps", [None, 1])
+def test_a_job_that_is_cancelled_for_a_reason_ends_with_it(bench: Bench, steps: int | None) -> None:
+    job = bench.submit()
+    if steps:
+        bench.start(job, steps)
+    assert bench.jobs.cancel(job, CodedError(Code.UNAVAILABLE, "no room"))
+    bench.open()
+    assert bench.end(job) == "UNAVAILABLE"
+
+
 def test_a_conditioned_job_is_cancelled_before_the_engine_is_free(bench: Bench) -> None:
     running, conditioned, following = (bench.submit() for _ in range(3))
     bench.start(running)

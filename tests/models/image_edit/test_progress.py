@@ -32,8 +32,8 @@ def test_a_guess_gives_no_seconds() -> None:
     assert COSTS.expected_seconds(2, 1000) is None
 
 
-def test_the_expected_time_grows_with_the_pixels_and_the_steps() -> None:
-    measured = replace(COSTS, pixels=1000)
+def test_the_expected_time_grows_with_what_a_step_reads_and_the_steps() -> None:
+    measured = replace(COSTS, step_pixels=1000)
     assert measured.expected_seconds(2, 1000) == 12
     assert measured.expected_seconds(2, 2000) == 24
     assert measured.expected_seconds(4, 1000) == 18

@@ -25,7 +25,21 @@ def test_what_a_client_leaves_open() -> None:
     assert request.preview is False
     assert request.debug is True
     assert request.has_reference_image is False
-    assert request.task_type == ""
+    assert request.task_type == "removal"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "task"),
+    [
+        ({"TASK_TYPE": b" white-balance "}, "white-balance"),
+        ({"TASK_TYPE": b"  "}, "removal"),
+        ({"REFERENCE_IMAGE": b"y"}, "insertion"),
+        ({"REFERENCE_IMAGE": b""}, "removal"),
+        ({"REFERENCE_IMAGE": b"y", "TASK_TYPE": b"removal"}, "removal"),
+    ],
+)
+def test_the_task_is_what_edit_conditions_will_read(inputs: dict[str, Any], task: str) -> None:
+    assert read(PROMPT=b"x", IMAGE=b"y", **inputs).task_type == task
 
 
 def test_what_a_client_says() -> None:

@@ -63,6 +63,16 @@ def test_a_unit_of_work_that_has_nothing_to_tell_still_hands_back_control(
     assert messages.count(None) == 3  # the fake prepares in one unit; the picture takes two more
 
 
+def test_the_engine_forgets_an_edit_wherever_it_ends(engine: FakeEngine) -> None:
+    runner = EditRunner(engine, "demo")
+    outcome(runner)
+    assert engine.forgotten == 1
+    cut = runner.run(request_of(), conditions_of(), laps())
+    next(message for message in cut if message and message.stage is Stage.DENOISING)
+    cut.close()
+    assert engine.forgotten == 2
+
+
 def test_the_result(engine: FakeEngine) -> None:
     _, result = outcome(EditRunner(engine, "demo"), size=(300, 64))
     image = np.asarray(Image.open(io.BytesIO(result.image)))

@@ -29,13 +29,14 @@ class FakeSender:
         self.closed = threading.Event()
         self.left = False
         self.failures = 0
+        self.says = "no memory left"
         self.broken = False
 
     def send(self, response: object = None, flags: int = 0) -> None:
         self.threads.add(threading.get_ident())
         if self.failures:
             self.failures -= 1
-            raise OSError("no shared memory left")
+            raise OSError(self.says)
         self.sent.append((response, flags))
         if flags == FINAL:
             self.closed.set()
@@ -52,10 +53,11 @@ class Bench:
 
     def __init__(self) -> None:
         self.left: list[str] = []
+        self.unsendable: list[tuple[str, str]] = []
         self.noticed = threading.Event()
         self.errors: list[str] = []
         self.wire: EditWire[str, object] = EditWire(
-            self._encode, FINAL, self._on_left, self.errors.append
+            self._encode, FINAL, self._on_left, self._on_unsendable, self.errors.append
         )
 
     def _encode(self, message: Message) -> object:
@@ -63,6 +65,10 @@ class Bench:
 
     def _on_left(self, stream: str) -> None:
         self.left.append(stream)
+        self.noticed.set()
+
+    def _on_unsendable(self, stream: str, error: CodedError) -> None:
+        self.unsendable.append((stream, str(error)))
         self.noticed.set()
 
     def open(self, stream: str = "a") -> FakeSender:
@@ -153,14 +159,27 @@ def test_a_closed_stream_is_not_watched(bench: Bench) -> None:
     assert set(bench.left) == {"b"}
 
 
-def test_a_step_that_cannot_be_sent_ends_its_edit(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("no memory left", "[INTERNAL] the progress could not be sent"),
+        (
+            "Failed to increase the shared memory pool size",
+            "[UNAVAILABLE] Triton's shared memory, /dev/shm, is full",
+        ),
+    ],
+)
+def test_a_step_that_cannot_be_sent_ends_its_edit_with_the_reason(
+    bench: Bench, text: str, told: str
+) -> None:
     sender = bench.open()
-    sender.failures = 1
+    sender.failures, sender.says = 1, text
     bench.wire.post("a", STEP)
     assert bench.noticed.wait(30)
+    assert (bench.unsendable, bench.left) == ([("a", told)], [])
     bench.wire.post("a", Failed(cancelled()))
     assert sender.closed.wait(30)
-    assert "no shared memory left" in bench.errors[0]
+    assert text in bench.errors[0]
 
 
 def test_a_result_that_cannot_be_sent_becomes_an_error(bench: Bench) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
+import time
 import weakref
 from collections import Counter
 from concurrent.futures import Future
@@ -17,7 +19,7 @@ from smart_mask.request import MaskRequest
 from smart_mask.segmenter import Mask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from smart_mask.progress import Progress
 
@@ -308,6 +310,54 @@ def test_a_request_that_waits_for_another_is_cancelled_at_once(bench: Bench) -> 
     assert client.code() is Code.CANCELLED
     bench.other.set_result(None)
     assert bench.jobs.counts() == (0, 0)
+
+
+class CancelledThen(threading.Event):
+    """Not set when it is asked for the first time; another thread cancels the job just then."""
+
+    def __init__(self, cancel: Callable[[], object]) -> None:
+        super().__init__()
+        self._cancel = cancel
+        self.meddler: threading.Thread | None = None
+
+    def is_set(self) -> bool:
+        was_set = super().is_set()
+        if self.meddler is None and sys._getframe(1).f_code.co_name == "_park":
+            self.meddler = threading.Thread(target=self._cancel)
+            self.meddler.start()
+            # It has cancelled the job already, or waits for the lock.
+            self.meddler.join(0.2)
+        return was_set
+
+
+def test_a_cancel_while_a_request_begins_to_wait_answers_it_once(bench: Bench) -> None:
+    bench.pending = [True]
+    client = Client()
+    requested = CancelledThen(lambda: bench.jobs.cancel_id("parked"))
+    bench.jobs.submit(MaskJob("parked", REQUEST, client, cancel_requested=requested))
+    bench.gate.set()
+    assert client.code() is Code.CANCELLED
+    assert requested.meddler is not None
+    requested.meddler.join()
+    bench.other.set_result(None)
+    assert bench.jobs.counts() == (0, 0)
+    assert bench.log == []
+
+
+def test_unloading_ends_a_request_that_would_wait_for_another(bench: Bench) -> None:
+    bench.pending = [True]
+    client = bench.submit_running()
+    stopping = threading.Thread(target=bench.jobs.stop)
+    stopping.start()
+    with bench.jobs._lock:
+        pass
+    while not bench.jobs._stopping:
+        time.sleep(0.001)
+    bench.gate.set()
+    assert client.code() is Code.UNAVAILABLE
+    stopping.join()
+    bench.other.set_result(None)
+    assert bench.log == []
 
 
 def test_unloading_ends_a_request_that_waits_for_another(bench: Bench) -> None:

@@ -11,9 +11,24 @@ class DeviceLostError(CodedError):
     """The device failed; only a new process can use it again."""
 
 
+# Parts of Triton's texts for a model that cannot be called any more. It is unloaded or dead, and
+# this one is soon.
+_GONE = (
+    "has no available versions",
+    "has stopped accepting new inference requests",
+    "is not healthy",
+    "is not ready",
+)
+
+
 def cancelled() -> CodedError:
     """Make the error of an edit that its client has cancelled."""
     return CodedError(Code.CANCELLED, "the edit was cancelled")
+
+
+def unloading() -> CodedError:
+    """Make the error of an edit that this process does not finish; the frontend knows its text."""
+    return CodedError(Code.UNAVAILABLE, "the model is being unloaded")
 
 
 def error_of_conditions(text: str) -> CodedError:
@@ -26,6 +41,8 @@ def error_of_conditions(text: str) -> CodedError:
         return CodedError(Code(found[1]), found[2])
     if full := errors.full_shared_memory(text):
         return full
+    if any(words in text for words in _GONE):
+        return unloading()
     error = CodedError(Code.INTERNAL, "the condition images could not be built")
     error.__cause__ = RuntimeError(text)
     return error

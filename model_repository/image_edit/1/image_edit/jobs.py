@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from image_edit.conditions import Conditions
-from image_edit.errors import DeviceLostError, cancelled, error_of
+from image_edit.errors import DeviceLostError, cancelled, error_of, unloading
 from image_edit.messages import Failed, Message, Progressed, Stage, Succeeded
 from image_edit.request import EditRequest
 from image_edit.work import GivenUpError, Work
@@ -33,7 +33,8 @@ class EditJob:
     request_id: str
     """Chosen by the client; a job with "" cannot be cancelled by id."""
     request: EditRequest
-    cancel_requested: bool = False
+    cancelled_by: CodedError | None = None
+    """What it ends with before its time; None: nobody has cancelled it."""
     laps: Laps = field(default_factory=Laps)
     """By `Stage`; LOADING is all waiting, for conditioning and for the engine."""
 
@@ -131,18 +132,22 @@ class EditJobs:
             self._emit(job, Progressed(Stage.LOADING, 0, job.request.num_inference_steps, 0.0))
             self._changed.notify_all()
 
-    def cancel(self, job: EditJob) -> bool:
+    def cancel(self, job: EditJob, reason: CodedError | None = None) -> bool:
         """Cancel a job. A running one ends before the engine's next layer, any other at once.
 
+        Args:
+            job: any.
+            reason: what it ends with; None: CANCELLED, because its client wants it to end.
+
         Returns:
-            Whether the job was live. If so, it ends with CANCELLED.
+            Whether the job was live.
         """
         with self._changed:
             if job not in self._live:
                 return False
-            job.cancel_requested = True
+            job.cancelled_by = job.cancelled_by or reason or cancelled()
             if job is not self._running:
-                self._end(job, Failed(cancelled()))
+                self._end(job, Failed(job.cancelled_by))
             return True
 
     def cancel_id(self, request_id: str) -> bool:
@@ -171,7 +176,7 @@ class EditJobs:
             self._stopping = True
             for job in list(self._live):
                 if job is not self._running:
-                    self._end(job, Failed(_unloading()))
+                    self._end(job, Failed(unloading()))
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(STOP_TIMEOUT_S)
@@ -180,7 +185,7 @@ class EditJobs:
 
     def _reason_to_refuse(self, job: EditJob) -> CodedError | None:
         if self._stopping:
-            return _unloading()
+            return unloading()
         if job.request_id and self._find(job.request_id):
             return invalid("request_id", "is that of a job which has not ended")
         if self._waiting() >= self._max_queue_size:
@@ -209,7 +214,7 @@ class EditJobs:
         self._conditioned.pop(job, None)
         if job is self._running:
             self._running = None
-        self._emit(job, Failed(cancelled()) if job.cancel_requested else message)
+        self._emit(job, Failed(job.cancelled_by) if job.cancelled_by else message)
         self._changed.notify_all()
 
     def _wait_for(self, until: Callable[[], bool]) -> bool:
@@ -280,7 +285,7 @@ class EditJobs:
     def _carry_out(self, job: EditJob, conditions: Conditions) -> Succeeded | Failed:
         """Run a job; a client may cancel it within every unit of work."""
         edit = self._run(job.request, conditions, job.laps)
-        self._work.begin(lambda: not (job.cancel_requested or self._stopping))
+        self._work.begin(lambda: not (job.cancelled_by or self._stopping))
         try:
             while True:
                 self._work.go_on()
@@ -292,13 +297,9 @@ class EditJobs:
             result: Succeeded = end.value
             return result
         except GivenUpError:
-            return Failed(cancelled() if job.cancel_requested else _unloading())
+            return Failed(job.cancelled_by or unloading())
         except Exception as error:
             return Failed(error_of(error, self._log_error))
         finally:
             edit.close()
             self._work.end()
-
-
-def _unloading() -> CodedError:
-    return CodedError(Code.UNAVAILABLE, "the model is being unloaded")

@@ -7,27 +7,27 @@ from image_edit.messages import Stage
 
 @dataclass(frozen=True)
 class StageCosts:
-    """Measured seconds of each stage of one edit; a guess has no pixels."""
+    """Measured seconds of each stage of one edit."""
 
     conditioning: float
     encoding: float
     step: float
     decoding: float
-    pixels: int | None = None
-    """Of all regions that were generated; None: the seconds are a guess, and only their ratios
-    mean anything."""
+    step_pixels: int | None = None
+    """Pixels that the transformer read in a step, for all regions; None: the seconds are a guess,
+    and only their ratios mean anything."""
 
-    def expected_seconds(self, total_steps: int, pixels: int) -> float | None:
+    def expected_seconds(self, total_steps: int, step_pixels: int) -> float | None:
         """Return the seconds from ENCODING to the end of an edit; None if no edit was measured.
 
         Args:
             total_steps: of that edit.
-            pixels: of all its regions. The time is taken to grow as they do.
+            step_pixels: that the transformer reads in a step. The time is taken to grow with them.
         """
-        if self.pixels is None:
+        if self.step_pixels is None:
             return None
         seconds = self.encoding + total_steps * self.step + self.decoding
-        return seconds * pixels / self.pixels
+        return seconds * step_pixels / self.step_pixels
 
     def progress(self, stage: Stage, step: int, total_steps: int) -> float:
         """Return the fraction of an edit's work that is done.

@@ -65,8 +65,9 @@ class EditRequest:
 
     @property
     def task_type(self) -> str:
-        """The task as the client said it; empty if it left that to edit_conditions."""
-        return self._said("TASK_TYPE")
+        """The task as edit_conditions will read it, which refuses a word that is none."""
+        default = "insertion" if self.has_reference_image else "removal"
+        return self._said("TASK_TYPE").strip() or default
 
     @property
     def has_reference_image(self) -> bool:

@@ -1,6 +1,5 @@
 """Owns the way of an edit from its conditions to its result, in units of engine work."""
 
-import math
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +32,9 @@ class Engine(Protocol):
     def distilled(self) -> bool:
         """Return whether the transformer reads guidance_scale."""
 
+    def step_pixels(self, spec: EditSpec) -> int:
+        """Return the pixels that the transformer reads in one step; its time grows with them."""
+
     def prepare(self, spec: EditSpec) -> Generator[None, None, Any]:
         """Prepare a new edit in several units of work, and return its state at the end."""
 
@@ -44,6 +46,9 @@ class Engine(Protocol):
 
     def decode(self, state: Any) -> Pixels:
         """Return the picture, RGB uint8 [height, width, 3]."""
+
+    def forget(self) -> None:
+        """Let go of what belongs to the edit that had the last step."""
 
     def give_back_memory(self) -> None:
         """Free what no edit uses any more, for others on the device."""
@@ -79,17 +84,26 @@ class EditRunner:
         Raises:
             CodedError: as the engine does.
         """
+        try:
+            return (yield from self._run(request, conditions, laps))
+        finally:
+            # Also where it was cancelled or failed in the middle of its steps.
+            self._engine.forget()
+
+    def _run(
+        self, request: EditRequest, conditions: Conditions, laps: Laps
+    ) -> Generator[Progressed | None, None, Succeeded]:
         engine, costs, total = self._engine, self._costs, request.num_inference_steps
 
         def progressed(stage: Stage, step: int, preview: bytes = b"", info: str = "") -> Progressed:
             progress = costs.progress(stage, step, total)
             return Progressed(stage, step, total, progress, preview, info)
 
-        pixels = sum(math.prod(region.canvas) for region in conditions.regions)
-        expected_s = costs.expected_seconds(total, pixels)
+        specs = [build_spec(request, conditions, region) for region in conditions.regions]
+        step_pixels = sum(map(engine.step_pixels, specs))
+        expected_s = costs.expected_seconds(total, step_pixels)
         plan_info = build_plan_info(conditions, expected_s)
         yield progressed(Stage.ENCODING, 0, info=plan_info)
-        specs = [build_spec(request, conditions, region) for region in conditions.regions]
         states = []
         for spec in specs:
             states.append((yield from engine.prepare(spec)))
@@ -118,7 +132,7 @@ class EditRunner:
             encoding=measured[Stage.ENCODING],
             step=measured[Stage.DENOISING] / total,
             decoding=measured[Stage.DECODING],
-            pixels=pixels,
+            step_pixels=step_pixels,
         )
         info = build_info(
             request,

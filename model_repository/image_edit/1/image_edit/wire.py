@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from image_edit.messages import Failed, Message, Terminal
 from model_kit.crash_only import guarded
-from model_kit.errors import Code, CodedError
+from model_kit.errors import Code, CodedError, full_shared_memory
 
 # Seconds until the thread notices a client that has left.
 POLL_S = 0.02
@@ -41,6 +41,7 @@ class EditWire(Generic[Stream, Response]):
         encode: Callable[[Message], Response],
         final_flag: int,
         on_left: Callable[[Stream], object],
+        on_unsendable: Callable[[Stream, CodedError], object],
         log_error: Callable[[str], None],
     ) -> None:
         """Start the thread.
@@ -50,11 +51,14 @@ class EditWire(Generic[Stream, Response]):
             final_flag: passed to `send` with a stream's last response.
             on_left: called once per poll for an open stream whose client has left, cancelled it,
                 or let its deadline pass.
+            on_unsendable: called for an open stream of which a message could not be sent, with
+                the error that its end is to have.
             log_error: takes tracebacks.
         """
         self._encode = encode
         self._final_flag = final_flag
         self._on_left = on_left
+        self._on_unsendable = on_unsendable
         self._log_error = log_error
         # Needs no bound of its own: the jobs that may wait and the messages of each are bounded.
         self._outbox: queue.SimpleQueue[tuple[Stream, Message] | None] = queue.SimpleQueue()
@@ -108,13 +112,15 @@ class EditWire(Generic[Stream, Response]):
         sender = self._senders.pop(stream) if final else self._senders[stream]
         try:
             sender.send(self._encode(message), self._final_flag if final else 0)
-        except Exception:
+        except Exception as error:
             self._log_error(traceback.format_exc())
+            lost = full_shared_memory(str(error)) or CodedError(
+                Code.INTERNAL, f"the {'result' if final else 'progress'} could not be sent"
+            )
             if not final:
-                self._on_left(stream)
+                self._on_unsendable(stream, lost)
             elif not isinstance(message, Failed):
                 self._senders[stream] = sender
-                lost = CodedError(Code.INTERNAL, "the result could not be sent")
                 self._send(stream, Failed(lost))
 
     def _poll(self) -> None:

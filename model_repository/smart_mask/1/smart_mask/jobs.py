@@ -172,9 +172,13 @@ class MaskJobs(Generic[Sender]):
         parked: Future[None] = Future()
         with self._lock:
             job, _ = self._live[number]
-            self._live[number] = job, parked
-        if job.cancel_requested.is_set() and parked.cancel():
-            self._end(number, cancelled())
+            is_cancelled = job.cancel_requested.is_set()
+            waits = not (is_cancelled or self._stopping)
+            if waits:
+                # From here on, whoever cancels it answers it.
+                self._live[number] = job, parked
+        if not waits:
+            self._end(number, cancelled() if is_cancelled else _unloading())
             return
         ends.add_done_callback(lambda ended: self._wake(number, parked, ended))
 

@@ -311,6 +311,15 @@ def test_only_a_distilled_transformer_is_given_the_guidance_scale(
     assert predictions.calls[1]["guidance"].tolist() == [6.0]
 
 
+def test_what_a_step_reads_grows_with_conditions_and_guidance(engine: EditEngine) -> None:
+    one, three = np.zeros((1, 64, 96, 3), np.uint8), np.zeros((3, 64, 96, 3), np.uint8)
+    plain = {"size": (96, 64), "true_cfg_scale": 1.0}
+    assert engine.step_pixels(spec_of(images=one, **plain)) == 2 * 96 * 64
+    assert engine.step_pixels(spec_of(images=three, **plain)) == 4 * 96 * 64
+    guided = spec_of(images=three, size=(96, 64), true_cfg_scale=4.0)
+    assert engine.step_pixels(guided) == 8 * 96 * 64
+
+
 def test_a_task_without_an_adapter_is_unimplemented(engine: EditEngine) -> None:
     with pytest.raises(CodedError, match="outpainting") as caught:
         prepared(engine, spec_of(task_type="outpainting"))

@@ -153,6 +153,16 @@ class EditEngine:
                 size=spec.size,
             )
 
+    def step_pixels(self, spec: EditSpec) -> int:
+        """Return the pixels that the transformer reads in one step; its time grows with them.
+
+        Of the picture and its conditions, twice where classifier-free guidance is on.
+        """
+        width, height = spec.size
+        pixels = width * height
+        read = pixels + len(spec.images) * (self._condition_area or pixels)
+        return 2 * read if spec.true_cfg_scale > 1 else read
+
     @torch.inference_mode()
     def step(self, state: EditState) -> None:
         """Take one denoising step and wait until the device has finished it.
@@ -216,6 +226,10 @@ class EditEngine:
             if not (torch.isfinite(latents).all() and torch.isfinite(image).all()):
                 raise CodedError(Code.INTERNAL, "the generated picture is not finite")
             return np.asarray(self._pipeline.image_processor.postprocess(image)[0])
+
+    def forget(self) -> None:
+        """Let go of what belongs to the edit that had the last step."""
+        self._take_turn(None)
 
     def give_back_memory(self) -> None:
         """Free the memory that torch keeps on the device for later tensors.
