@@ -122,7 +122,8 @@ class Client:
         while True:
             try:
                 for event in self._events(task_id, last_id):
-                    last_id, failures = event.id, 0
+                    # Empty for an event that is not in the log and comes first on its connection.
+                    last_id, failures = event.id or last_id, 0
                     update = _update(event.json())
                     yield update
                     if update.status.terminal:

@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from frontend.http import sse
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TASK = "task-1"
 DROP = "drop"  # in a script: close the connection here
+
+
+@dataclass
+class Note:
+    """In a script: an event that is not in the log, and so has no number."""
+
+    event: dict[str, Any]
 
 
 def event(status: str, step: int = 0, error: str | None = None) -> dict[str, Any]:
@@ -47,7 +56,7 @@ class Script:
     """What the server answers, and what it was asked."""
 
     events: list[Any] = field(default_factory=list)
-    """The job's log: events, and DROP between them."""
+    """The job's log: events, and DROP and Note between them."""
     refusal: tuple[int, bytes] | None = None
     """Status and body for every submission; None: submissions are accepted."""
     hold: bool = False
@@ -191,7 +200,7 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
-            self.wfile.write(b": ping\n\n")
+            self.wfile.write(sse.ONE_BLOCK.ping)
             for number, entry in enumerate(script.events):
                 if number <= int(last_id or -1):
                     continue
@@ -200,13 +209,16 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
                         drops.remove(number)
                         return
                     continue
-                self.wfile.write(b"id: %d\n\ndata: %s\n\n" % (number, json.dumps(entry).encode()))
+                if isinstance(entry, Note):
+                    self.wfile.write(sse.note(json.dumps(entry.event)))
+                    continue
+                self.wfile.write(sse.one_block(number, json.dumps(entry)))
             script.streaming.set()
             if script.hold:
                 script.cancelled.wait()
                 if script.ended.is_set():  # the server goes, and nobody has cancelled
                     return
                 end = json.dumps(event("cancelled", error="Generation cancelled by user"))
-                self.wfile.write(b"id: 99\n\ndata: %s\n\n" % end.encode())
+                self.wfile.write(sse.one_block(99, end))
 
     return Player

@@ -10,7 +10,7 @@ from frontend import client as client_module
 from frontend.client import ApiError, Client, Submitted
 from frontend.domain.jobs import JobStatus
 from frontend.launcher import ports
-from tests.frontend.scripted_server import DROP, TASK, Script, event, serving
+from tests.frontend.scripted_server import DROP, TASK, Note, Script, event, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +60,13 @@ def test_a_dropped_stream_is_taken_up_where_it_broke_off(dropped_at: int) -> Non
     script = Script([*WHOLE_JOB[:dropped_at], DROP, *WHOLE_JOB[dropped_at:]])
     assert follow(script) == STATES
     assert script.last_event_ids == [None, str(dropped_at - 1) if dropped_at else None]
+
+
+def test_an_event_without_a_number_repeats_nothing() -> None:
+    waits = Note(event("queued"))
+    script = Script([*WHOLE_JOB[:2], DROP, waits, DROP, *WHOLE_JOB[2:]])
+    assert follow(script) == [*STATES[:2], ("queued", 0), ("queued", 0), *STATES[2:]]
+    assert script.last_event_ids == [None, "1", "1"]
 
 
 def test_drops_without_progress_are_given_up() -> None:
