@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 # seconds.
 _SILENCE_TIMEOUT_S = 30.0
 _RECONNECTS = 5
-# To a server that was there before: `artmancer serve` takes a minute to start again.
-_RESTART_RECONNECTS = 120
+# For a server that was there before: `artmancer serve` takes a minute to start again.
+_RESTART_S = 120.0
 _RECONNECT_PAUSE_S = 1.0
-_UNAVAILABLE = 503
+_FULL = 503
+# What a server answers that stops, and a proxy before one that is away.
+_AWAY = (502, _FULL, 504)
 
 
 class ApiError(Exception):
@@ -33,6 +36,38 @@ class ApiError(Exception):
         super().__init__(detail)
         self.status = status
         """HTTP status code; None if there was no answer."""
+
+
+class _LostError(ApiError):
+    """There was no answer, or one that says that the frontend is away; it may come back.
+
+    Args:
+        away: the request did not reach the frontend, or found it stopping.
+    """
+
+    def __init__(self, detail: str, status: int | None = None, *, away: bool) -> None:
+        super().__init__(detail, status)
+        self.away = away
+
+
+class _Patience:
+    """How often, and for how long, to ask again: of losses in a row."""
+
+    def __init__(self) -> None:
+        self._lost = 0
+        self._away_since: float | None = None
+
+    def bears(self, error: _LostError) -> bool:
+        """Wait a moment and return True, or return False: it is enough."""
+        now = time.monotonic()
+        if not error.away:
+            self._lost += 1
+        elif self._away_since is None:
+            self._away_since = now
+        if self._lost > _RECONNECTS or now - (self._away_since or now) > _RESTART_S:
+            return False
+        time.sleep(_RECONNECT_PAUSE_S)
+        return True
 
 
 @dataclass(frozen=True)
@@ -112,35 +147,29 @@ class Client:
     def follow(self, task_id: str) -> Iterator[JobUpdate]:
         """Yield the job's events, each once and in order; the last one is its end.
 
-        After a lost connection, connect again and continue with the next event. A server that
-        starts again is waited for, for two minutes.
+        After a lost connection, connect again and continue with the next event. A server that was
+        there and starts again is waited for, for two minutes.
 
         Raises:
             ApiError: no such job, or the connection was lost for good.
         """
-        last_id, failures = "", 0
+        last_id, patience = "", _Patience()
         while True:
             try:
                 for event in self._events(task_id, last_id):
                     # Empty for an event that is not in the log and comes first on its connection.
-                    last_id, failures = event.id or last_id, 0
+                    last_id, patience = event.id or last_id, _Patience()
                     update = _update(event.json())
                     yield update
                     if update.status.terminal:
                         return
-                problem, most = "the stream ended before the job did", _RECONNECTS
-            except httpx.TransportError as error:
-                problem, most = str(error) or type(error).__name__, _RECONNECTS
-                if last_id and isinstance(error, httpx.ConnectError):
-                    most = _RESTART_RECONNECTS
-            except ApiError as error:
-                if not last_id or error.status != _UNAVAILABLE:
-                    raise
-                problem, most = str(error), _RESTART_RECONNECTS
-            failures += 1
-            if failures > most:
-                raise ApiError(f"lost the event stream of task {task_id}: {problem}")
-            time.sleep(_RECONNECT_PAUSE_S)
+                lost = _LostError("the stream ended before the job did", away=False)
+            except _LostError as error:
+                lost = error
+            if not self._was_there:
+                raise lost
+            if not patience.bears(lost):
+                raise ApiError(f"lost the event stream of task {task_id}: {lost}", lost.status)
 
     def cancel(self, task_id: str) -> None:
         """Cancel a job; a finished one stays as it is.
@@ -204,10 +233,11 @@ class Client:
     def _events(self, task_id: str, last_id: str) -> Iterator[httpx_sse.ServerSentEvent]:
         headers = {"Last-Event-ID": last_id} if last_id else {}
         path = f"/api/generate/stream/{task_id}"
-        with httpx_sse.connect_sse(self._http, "GET", path, headers=headers) as source:
-            if source.response.is_error:
-                source.response.read()
-                raise _api_error(source.response)
+        with (
+            self._losses(),
+            httpx_sse.connect_sse(self._http, "GET", path, headers=headers) as source,
+        ):
+            self._check(source.response)
             if not source.response.headers.get("Content-Type", "").startswith("text/event-stream"):
                 raise self._stranger(path)
             for event in source.iter_sse():
@@ -216,50 +246,53 @@ class Client:
 
     def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """Do as `_call`; ask a server again that was there and is away, as `follow` does."""
-        failures = 0
+        patience = _Patience()
         while True:
             try:
-                return self._read(path, self._http.request(method, path, **options))
-            except httpx.TransportError as error:
-                away = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
-                self._was_there |= not away
-                failures += 1
-                most = _RESTART_RECONNECTS if away else _RECONNECTS
-                if not self._was_there or failures > most:
-                    raise self._nobody(error) from error
-            time.sleep(_RECONNECT_PAUSE_S)
+                return self._call(method, path, **options)
+            except _LostError as error:
+                if not self._was_there or not patience.bears(error):
+                    raise
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        try:
-            return self._read(path, self._http.request(method, path, **options))
-        except httpx.TransportError as error:
-            raise self._nobody(error) from error
-
-    def _read(self, path: str, response: httpx.Response) -> dict[str, Any]:
-        self._was_there = True
-        if response.is_error:
-            raise _api_error(response)
+        with self._losses():
+            response = self._http.request(method, path, **options)
+        self._check(response)
         try:
             answer: dict[str, Any] = response.json()
         except json.JSONDecodeError as error:
             raise self._stranger(path) from error
         return answer
 
-    def _nobody(self, error: httpx.TransportError) -> ApiError:
-        unheard = isinstance(error, httpx.ConnectError) and not self._was_there
-        hint = "; `artmancer serve` starts one" if unheard else ""
-        return ApiError(f"no frontend answers at {self._url}: {error}{hint}")
+    @contextlib.contextmanager
+    def _losses(self) -> Iterator[None]:
+        """Turn what httpx raises into this module's errors."""
+        try:
+            yield
+        except httpx.TransportError as error:
+            away = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+            hint = "" if self._was_there or not away else "; `artmancer serve` starts one"
+            self._was_there |= not away
+            problem = f"{str(error) or type(error).__name__}{hint}"
+            raise _LostError(f"no frontend answers at {self._url}: {problem}", away=away) from error
+
+    def _check(self, response: httpx.Response) -> None:
+        """Raise what a refusal says."""
+        status = response.status_code
+        # A frontend that is full answers a POST so, and its user should know at once.
+        away = status in _AWAY and not (status == _FULL and response.request.method == "POST")
+        self._was_there |= not away
+        if not response.is_error:
+            return
+        response.read()
+        try:
+            detail = str(response.json()["detail"])
+        except (json.JSONDecodeError, KeyError, TypeError):
+            detail = " ".join(response.text[:300].split()) or response.reason_phrase
+        raise _LostError(detail, status, away=True) if away else ApiError(detail, status)
 
     def _stranger(self, path: str) -> ApiError:
         return ApiError(f"what answers at {self._url} is no ArtMancer: {path}")
-
-
-def _api_error(response: httpx.Response) -> ApiError:
-    try:
-        detail = str(response.json()["detail"])
-    except (json.JSONDecodeError, KeyError, TypeError):
-        detail = response.text[:300] or response.reason_phrase
-    return ApiError(detail, response.status_code)
 
 
 def _update(event: Mapping[str, Any]) -> JobUpdate:

@@ -29,7 +29,7 @@ from frontend.client import ApiError
 from frontend.domain.jobs import JobStatus
 
 if TYPE_CHECKING:
-    from frontend.client import Client, JobUpdate
+    from frontend.client import JobUpdate
 
 # Fields of an edit -> options.
 OPTIONS = prompts.OPTIONS | {
@@ -49,6 +49,7 @@ OPTIONS = prompts.OPTIONS | {
     "background_preset": "--background",
     "region": "--region",
 }
+EXPIRED = 404
 # Of a mask found by a prompt, in units of the longer side: an edit needs the object's rim too.
 BORDER_FRACTION, MIN_BORDER, MAX_BORDER = 1 / 25, 20, 50
 
@@ -164,11 +165,11 @@ def edit(
             request["conditional_images"] = [as_base64(found.png)]
         given = {name: value for name, value in request.items() if value is not None}
         task_id = _run(talk, given)
-        seconds = fetch(talk.client, task_id, out_file)
+        seconds = fetch(talk, task_id, out_file)
     console.print(f"{out}  ({seconds:.1f} s)")
 
 
-def fetch(client: Client, task_id: str, out_file: Output) -> float:
+def fetch(talk: Session, task_id: str, out_file: Output) -> float:
     """Write the picture of an edit that is done.
 
     Returns:
@@ -177,9 +178,18 @@ def fetch(client: Client, task_id: str, out_file: Output) -> float:
     Raises:
         ApiError: the edit is not done, or has expired.
     """
-    result = client.result(task_id)
+    client, interrupts = talk
     hint = f"; the server keeps the result: artmancer result {task_id} --out FILE"
-    out_file.write(base64.b64decode(result["image"]), hint)
+    interrupts.left_behind = hint
+    try:
+        result = client.result(task_id)
+        out_file.write(base64.b64decode(result["image"]), hint)
+    except Interrupted as interrupted:
+        interrupts.heard()
+        fail(f"interrupted{hint}", interrupted.code)
+    except ApiError as error:
+        kept = "" if error.status == EXPIRED else hint
+        raise ApiError(f"{error}{kept}", error.status) from error
     seconds: float = result["generation_time"]
     return seconds
 

@@ -73,14 +73,15 @@ def result(
     Ctrl-C or SIGTERM ends the waiting, not the edit.
     """
     out_file = Output(out)
-    with session(url) as (client, interrupts):
+    with session(url) as talk:
+        client, interrupts = talk
         try:
             last = progress.show(client.follow(task), task, console)
         except Interrupted as interrupted:
             interrupts.heard()
             fail("interrupted: the edit goes on", interrupted.code)
         check_done(last)
-        seconds = fetch(client, task, out_file)
+        seconds = fetch(talk, task, out_file)
     console.print(f"{out}  ({seconds:.1f} s)")
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TASK = "task-1"
 DROP = "drop"  # in a script: close the connection here
+AWAY_PAGE = b"<html>\r\n<p>Bad\r\n"
 
 
 @dataclass
@@ -56,7 +57,8 @@ class Script:
     """What the server answers, and what it was asked."""
 
     events: list[Any] = field(default_factory=list)
-    """The job's log: events, and DROP and Note between them."""
+    """The job's log: events, and between them DROP, Note, and the status codes of refusals, which
+    answer a request for the rest."""
     refusal: tuple[int, bytes] | None = None
     """Status and body for every submission; None: submissions are accepted."""
     hold: bool = False
@@ -93,6 +95,10 @@ class Script:
     """Set once an edit was submitted."""
     lost_answers: int = 0
     """To how many submissions and fetches of a result the connection ends without an answer."""
+    refused_fetches: list[int] = field(default_factory=list)
+    """The status codes that answer the first fetches of a result."""
+    fetching: threading.Event = field(default_factory=threading.Event)
+    """Set once a result was asked for."""
     keys: list[str | None] = field(default_factory=list)
     """The Idempotency-Key of each submission, in order."""
     accept: threading.Event | None = None
@@ -118,7 +124,8 @@ def serving(script: Script) -> Iterator[str]:
 
 
 def _player(script: Script) -> type[BaseHTTPRequestHandler]:
-    drops = [number for number, entry in enumerate(script.events) if entry == DROP]
+    logged = (dict, Note)
+    breaks = [n for n, entry in enumerate(script.events) if not isinstance(entry, logged)]
 
     class Player(BaseHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -160,7 +167,11 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
             if self.path == f"/api/generate/stream/{TASK}":
                 self.stream()
             elif self.path.partition("?")[0] == f"/api/generate/result/{TASK}":
+                script.fetching.set()
                 if self.loses_its_answer():
+                    return
+                if script.refused_fetches:
+                    self.answer(script.refused_fetches.pop(0), AWAY_PAGE)
                     return
                 image = base64.b64encode(picture()).decode()
                 self.answer(200, json.dumps({"image": image, "generation_time": 1.25}).encode())
@@ -197,18 +208,26 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
         def stream(self) -> None:
             last_id = self.headers.get("Last-Event-ID")
             script.last_event_ids.append(last_id)
+            rest = [
+                (number, entry)
+                for number, entry in enumerate(script.events)
+                if number > int(last_id or -1) and (isinstance(entry, logged) or number in breaks)
+            ]
+            if rest and isinstance(rest[0][1], int):
+                number, status = rest[0]
+                breaks.remove(number)
+                self.answer(status, AWAY_PAGE)
+                return
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
             self.wfile.write(sse.ONE_BLOCK.ping)
-            for number, entry in enumerate(script.events):
-                if number <= int(last_id or -1):
-                    continue
+            for number, entry in rest:
+                if isinstance(entry, int):
+                    return
                 if entry == DROP:
-                    if number in drops:
-                        drops.remove(number)
-                        return
-                    continue
+                    breaks.remove(number)
+                    return
                 if isinstance(entry, Note):
                     self.wfile.write(sse.note(json.dumps(entry.event)))
                     continue

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING
-
 import httpx
 import pytest
 
@@ -11,11 +8,6 @@ from frontend.client import ApiError, Client, Submitted
 from frontend.domain.jobs import JobStatus
 from frontend.launcher import ports
 from tests.frontend.scripted_server import DROP, TASK, Note, Script, event, serving
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import httpx_sse
 
 WHOLE_JOB = [
     event("queued"),
@@ -76,35 +68,80 @@ def test_drops_without_progress_are_given_up() -> None:
     assert len(script.last_event_ids) == 6
 
 
-@pytest.mark.parametrize(
-    "problem", [httpx.ConnectError("refused"), ApiError("The server is shutting down", 503)]
-)
-def test_a_server_that_starts_again_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch, problem: Exception
-) -> None:
-    monkeypatch.setattr(client_module, "_RECONNECT_PAUSE_S", 0)
-    with serving(Script(WHOLE_JOB)) as url, Client(url) as client:
-        events, away = client._events, 60
+class Closed(httpx.HTTPTransport):
+    """Refuses some connections, as a port does at which nobody listens."""
 
-        def sometimes(task_id: str, last_id: str) -> Iterator[httpx_sse.ServerSentEvent]:
-            nonlocal away
-            if last_id and away:
-                away -= 1
-                raise problem
-            yield from itertools.islice(events(task_id, last_id), None if last_id else 2)
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
 
-        monkeypatch.setattr(client, "_events", sometimes)
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if "Last-Event-ID" in request.headers and self.times:
+            self.times -= 1
+            raise httpx.ConnectError("refused")
+        return super().handle_request(request)
+
+
+def test_a_server_that_starts_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = Closed(times=60)
+    script = Script([*WHOLE_JOB[:2], DROP, *WHOLE_JOB[2:]])
+    with serving(script) as url, Client(url) as client:
+        monkeypatch.setattr(client, "_http", httpx.Client(base_url=url, transport=closed))
         found = [(update.status, update.current_step) for update in client.follow(TASK)]
+        client._http.close()
     assert found == STATES
-    assert away == 0
+    assert closed.times == 0
 
 
-def test_a_server_that_was_never_there_is_not() -> None:
-    with Client(nobody()) as client, pytest.raises(ApiError, match="lost the event stream"):
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_so_is_one_that_is_stopping_or_whose_proxy_answers(status: int) -> None:
+    assert follow(Script([*WHOLE_JOB[:2], *[status] * 20, DROP, *WHOLE_JOB[2:]])) == STATES
+    script = Script(WHOLE_JOB, refused_fetches=[status] * 20)
+    with serving(script) as url, Client(url) as client:
+        client.submit({})
+        assert client.result(TASK)["image"]
+        assert script.refused_fetches == []
+
+
+def test_a_server_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_RESTART_S", 0.05)
+    script = Script([event("queued"), *[502] * 1000], refused_fetches=[504] * 1000)
+    with serving(script) as url, Client(url) as client:
+        with pytest.raises(ApiError, match=r"lost the event stream of task task-1: <html> <p>Bad$"):
+            list(client.follow(TASK))
+        with pytest.raises(ApiError, match=r"^<html> <p>Bad$"):
+            client.result(TASK)
+    assert 2 < len(script.last_event_ids) < 1000
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_before_nobody_is_believed_at_once(status: int) -> None:
+    script = Script([status] * 2, refused_fetches=[status] * 2)
+    with serving(script) as url, Client(url) as client:
+        for ask in (lambda: list(client.follow(TASK)), lambda: client.result(TASK)):
+            with pytest.raises(ApiError) as caught:
+                ask()
+            assert caught.value.status == status
+    assert len(script.last_event_ids) == len(script.refused_fetches) == 1
+
+
+def test_a_submission_to_a_full_server_is_refused_at_once() -> None:
+    script = Script(refusal=(503, b'{"detail": "The queue is full"}'))
+    with serving(script) as url, Client(url) as client:
+        with pytest.raises(ApiError, match="not found"):
+            client.result("nobody")
+        with pytest.raises(ApiError, match="The queue is full"):
+            client.submit({})
+    assert len(script.authorizations) == 2
+
+
+def test_a_server_that_was_never_there_is_not_waited_for() -> None:
+    url = nobody()
+    with Client(url) as client, pytest.raises(ApiError, match=f"no frontend answers at {url}"):
         list(client.follow(TASK))
 
 
-def test_drops_with_progress_between_them_are_not() -> None:
+def test_drops_with_progress_between_them_are_not_given_up() -> None:
     steps = [entry for event in WHOLE_JOB for entry in (DROP, DROP, DROP, event)]
     assert follow(Script(steps)) == STATES
 

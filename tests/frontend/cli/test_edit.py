@@ -365,3 +365,33 @@ def test_a_result_that_is_lost_on_a_full_disk_can_be_fetched_again(
         f"keeps the result: artmancer result {TASK} --out FILE\n"
     )
     assert [each.name for each in tmp_path.iterdir()] == ["in.png"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "hint"),
+    [
+        (500, 1, f"; the server keeps the result: artmancer result {TASK} --out FILE"),
+        (404, 2, ""),
+    ],
+)
+def test_a_result_that_is_refused_can_be_fetched_again_unless_it_is_gone(
+    image: Path, tmp_path: Path, status: int, code: int, hint: str
+) -> None:
+    words = ("--image", image, "--mask", image, "--out", tmp_path / "out.png")
+    with serving(Script(DONE, refused_fetches=[status])) as url:
+        done = edit(url, *words)
+    assert (done.returncode, done.stderr) == (code, f"artmancer: <html> <p>Bad{hint}\n")
+
+
+def test_a_signal_while_the_result_is_waited_for_names_it(image: Path, tmp_path: Path) -> None:
+    script = Script(DONE, refused_fetches=[503] * 1000)
+    words = ("--image", image, "--mask", image, "--out", tmp_path / "out.png")
+    with serving(script) as url, started("edit", *words, url=url) as process:
+        assert script.fetching.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (
+        130,
+        f"artmancer: interrupted; the server keeps the result: artmancer result {TASK} "
+        "--out FILE\n",
+    )
