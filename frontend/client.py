@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 import httpx
 import httpx_sse
@@ -24,6 +24,8 @@ _RECONNECTS = 5
 # For a server that was there before: `artmancer serve` takes a minute to start again.
 _RESTART_S = 120.0
 _RECONNECT_PAUSE_S = 1.0
+# The status code of what is told before any request.
+_BAD_INPUT = 400
 _FULL = 503
 # What a server answers that stops, and a proxy before one that is away.
 _AWAY = (502, _FULL, 504)
@@ -35,7 +37,7 @@ class ApiError(Exception):
     def __init__(self, detail: str, status: int | None = None) -> None:
         super().__init__(detail)
         self.status = status
-        """HTTP status code; None if there was no answer."""
+        """HTTP status code; 400 if there can be no such request, None if there was no answer."""
 
 
 class _LostError(ApiError):
@@ -106,19 +108,25 @@ class Client:
         key: the API key to send; empty: none.
 
     Raises:
-        ApiError: this is no address, or no key.
+        ApiError: this is no address, or no key, or the environment names a proxy or certificates
+            that cannot be used.
     """
 
     def __init__(self, url: str, key: str = "") -> None:
         self._url = url
         self._was_there = False
+        if not _is_address(url):
+            # Not quoted: it may hold a password.
+            raise ApiError("url is no address such as http://127.0.0.1:8080", _BAD_INPUT)
         if not (key.isascii() and key.isprintable()):
-            raise ApiError("the API key has characters that no key has")
+            raise ApiError("the API key has characters that no key has", _BAD_INPUT)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             self._http = httpx.Client(base_url=url, headers=headers, timeout=_SILENCE_TIMEOUT_S)
-        except httpx.InvalidURL as error:
-            raise ApiError(f"no frontend answers at {url}: {error}") from error
+        except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
+            # The environment's: a proxy that is none or of an unknown kind, or certificates that
+            # are not there.
+            raise ApiError(f"HTTP cannot be set up: {error}", _BAD_INPUT) from error
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -177,7 +185,7 @@ class Client:
         Raises:
             ApiError: no such job.
         """
-        self._call("POST", f"/api/generate/async/cancel/{task_id}")
+        self._call("POST", f"/api/generate/async/cancel/{_segment(task_id)}")
 
     def result(self, task_id: str, *, debug: bool = False) -> dict[str, Any]:
         """Return the result of a job that is done: `image` (PNG, base64) and more.
@@ -190,7 +198,7 @@ class Client:
             ApiError: the job is not done.
         """
         params = {"debug": str(debug).lower()}
-        return self._ask("GET", f"/api/generate/result/{task_id}", params=params)
+        return self._ask("GET", f"/api/generate/result/{_segment(task_id)}", params=params)
 
     def status(self, task_id: str) -> dict[str, Any]:
         """Return the fields of a job's TaskStatus.
@@ -198,7 +206,7 @@ class Client:
         Raises:
             ApiError: no such job.
         """
-        return self._ask("GET", f"/api/generate/status/{task_id}")
+        return self._ask("GET", f"/api/generate/status/{_segment(task_id)}")
 
     def tasks(self, **query: Any) -> dict[str, Any]:
         """Return a page of jobs, newest first: `tasks` and `next_before`.
@@ -228,13 +236,13 @@ class Client:
         Raises:
             ApiError: the frontend cannot be reached.
         """
-        self._call("POST", f"/api/smart-mask/cancel/{request_id}")
+        self._call("POST", f"/api/smart-mask/cancel/{_segment(request_id)}")
 
     def _events(self, task_id: str, last_id: str) -> Iterator[httpx_sse.ServerSentEvent]:
         headers = {"Last-Event-ID": last_id} if last_id else {}
-        path = f"/api/generate/stream/{task_id}"
+        path = f"/api/generate/stream/{_segment(task_id)}"
         with (
-            self._losses(),
+            self._failures(),
             httpx_sse.connect_sse(self._http, "GET", path, headers=headers) as source,
         ):
             self._check(source.response)
@@ -255,17 +263,17 @@ class Client:
                     raise
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        with self._losses():
+        with self._failures():
             response = self._http.request(method, path, **options)
         self._check(response)
         try:
             answer: dict[str, Any] = response.json()
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise self._stranger(path) from error
         return answer
 
     @contextlib.contextmanager
-    def _losses(self) -> Iterator[None]:
+    def _failures(self) -> Iterator[None]:
         """Turn what httpx raises into this module's errors."""
         try:
             yield
@@ -275,6 +283,9 @@ class Client:
             self._was_there |= not away
             problem = f"{str(error) or type(error).__name__}{hint}"
             raise _LostError(f"no frontend answers at {self._url}: {problem}", away=away) from error
+        except (httpx.InvalidURL, ValueError) as error:
+            # Such as a number or a character that JSON cannot hold.
+            raise ApiError(f"this cannot be sent: {error}", _BAD_INPUT) from error
 
     def _check(self, response: httpx.Response) -> None:
         """Raise what a refusal says."""
@@ -287,12 +298,27 @@ class Client:
         response.read()
         try:
             detail = str(response.json()["detail"])
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             detail = " ".join(response.text[:300].split()) or response.reason_phrase
         raise _LostError(detail, status, away=True) if away else ApiError(detail, status)
 
     def _stranger(self, path: str) -> ApiError:
         return ApiError(f"what answers at {self._url} is no ArtMancer: {path}")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parsed = httpx.URL(url)
+        named = bool(parsed.host.encode("idna"))
+    except (httpx.InvalidURL, UnicodeError):
+        return False
+    return named and parsed.scheme in ("http", "https") and 0 <= (parsed.port or 0) < 2**16
+
+
+def _segment(name: str) -> str:
+    """Return an id as one segment of a path, whatever its characters."""
+    # Two dots would name the folder above.
+    return quote(name, safe="", errors="replace").replace(".", "%2E")
 
 
 def _update(event: Mapping[str, Any]) -> JobUpdate:

@@ -22,6 +22,9 @@ Url = Annotated[
 ]
 DEFAULT_URL = "http://127.0.0.1:8080"
 
+# More than any server takes; a device may have no end.
+MAX_FILE_BYTES = 2**30
+
 # Those of C0 but tab and line feed, DEL, and those of C1. A terminal obeys them, and rich passes
 # ESC on.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -48,16 +51,20 @@ stderr = PlainConsole(stderr=True, soft_wrap=True, highlight=False, markup=False
 
 def fail(problem: str, code: int) -> NoReturn:
     """Say what is wrong in one line, and exit."""
-    stderr.print(f"artmancer: {problem}")
+    stderr.print(f"artmancer: {' '.join(problem.splitlines())}")
     raise typer.Exit(code)
 
 
 def read(path: Path) -> bytes:
     """Return a file's bytes, or say why not and exit."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         fail(f"cannot read {path}: {error.strerror}", BAD_INPUT)
+    if len(data) > MAX_FILE_BYTES:
+        fail(f"cannot read {path}: more than {MAX_FILE_BYTES} bytes", BAD_INPUT)
+    return data
 
 
 def as_base64(data: bytes) -> str:

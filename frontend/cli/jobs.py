@@ -18,7 +18,17 @@ from frontend.domain.jobs import JobStatus
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TaskId = Annotated[str, typer.Argument(metavar="TASK", help="As `artmancer edit` printed it.")]
+
+def _not_empty(task: str) -> str:
+    if not task:
+        raise typer.BadParameter("it is empty")
+    return task
+
+
+TaskId = Annotated[
+    str,
+    typer.Argument(metavar="TASK", help="As `artmancer edit` printed it.", callback=_not_empty),
+]
 
 
 def jobs(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import NoReturn
 
 
@@ -15,6 +16,9 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, or in the background
             signal.signal(number, _leave)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        # A server's words and the names of files may hold what the terminal's encoding lacks.
+        stream.reconfigure(errors="backslashreplace")
     from frontend.cli.app import app
 
     app()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from frontend.cli import overlay, prompts
-from frontend.cli.console import BAD_INPUT, DEFAULT_URL, Url, as_base64, console, fail, read
+from frontend.cli.console import BAD_INPUT, DEFAULT_URL, FAILED, Url, as_base64, console, fail, read
 from frontend.cli.output import Output
 from frontend.cli.session import session
 
@@ -64,7 +64,10 @@ def mask(
             # Not drawn beside points, because the server then ignores the box.
             box_shown = None if asked.inside else asked.box
             inside, outside = asked.inside, asked.outside
-            shown = overlay.draw(data, found.png, inside=inside, outside=outside, box=box_shown)
+            try:
+                shown = overlay.draw(data, found.png, inside=inside, outside=outside, box=box_shown)
+            except (OSError, ValueError) as error:
+                fail(f"cannot draw {overlay_out}: {error}", FAILED)
             overlay_file.write(shown)
     files = "  ".join(map(str, filter(None, (out, overlay_out))))
     console.print(f"{files}  (score {found.score:.2f}, {found.seconds * 1000:.0f} ms)")

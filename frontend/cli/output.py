@@ -34,9 +34,6 @@ class Output:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # A link stays a link.
-        self._target = Path(os.path.realpath(path))
-        self._part = self._target.with_name(f".{self._target.name}.{os.getpid()}.part")
         self._format = FORMATS.get(path.suffix.lower(), "")
         if problem := self._problem():
             fail(f"cannot write {path}: {problem}", BAD_INPUT)
@@ -46,14 +43,19 @@ class Output:
             *names, last = FORMATS
             known = f"{', '.join(names)} and {last} are known"
             return f"unknown file extension: {self.path.suffix!r}; {known}"
-        if not self._target.parent.is_dir():
-            return f"there is no folder {self.path.parent}"
-        if self._target.exists():
-            if not self._target.is_file():
-                return "it is no file"
-            if not os.access(self._target, os.W_OK):
-                return "it is write-protected"
         try:
+            # A link stays a link.
+            self._target = Path(os.path.realpath(self.path))
+            self._part = self._target.parent / f".{self._target.name}.{os.getpid()}.part"
+            if not self._target.parent.is_dir():
+                return f"there is no folder {self.path.parent}"
+            if self._target.exists():
+                if not self._target.is_file():
+                    return "it is no file"
+                if not os.access(self._target, os.W_OK):
+                    return "it is write-protected"
+            # One that a process of this number left when it was killed.
+            self._part.unlink(missing_ok=True)
             self._part.touch(exist_ok=False)
             self._part.unlink()
         except OSError as error:

@@ -41,10 +41,18 @@ def draw(
 
     Returns:
         RGB, of the upright photograph's size.
-    """
-    from model_kit.pictures import decode_rgb  # with numpy, a quarter of a command's start
 
-    picture = Image.fromarray(decode_rgb(image, MAX_PIXELS))
+    Raises:
+        OSError: the mask is no picture.
+        ValueError: the photograph is no picture, or the mask or the box does not fit it.
+    """
+    # With numpy, a quarter of a command's start.
+    from model_kit.pictures import ImageRefusedError, decode_rgb
+
+    try:
+        picture = Image.fromarray(decode_rgb(image, MAX_PIXELS))
+    except ImageRefusedError as error:
+        raise ValueError(str(error)) from error
     with Image.open(io.BytesIO(mask)) as opened:
         cover = opened.convert("L")
     line = max(1, round(max(picture.size) * LINE_FRACTION))

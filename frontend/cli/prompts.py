@@ -58,7 +58,7 @@ def read(points: list[str] | None, negative: list[str] | None, box: str | None) 
     return Prompts(
         inside=[_pair(text, "--point") for text in points or ()],
         outside=[_pair(text, "--negative-point") for text in negative or ()],
-        box=numbers(box, 4, "--box") if box else None,
+        box=numbers(box, 4, "--box") if box is not None else None,
     )
 
 

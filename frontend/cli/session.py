@@ -8,9 +8,7 @@ import re
 import signal
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-import httpx
-
-from frontend.cli.console import BAD_INPUT, DEFAULT_URL, FAILED, fail, stderr
+from frontend.cli.console import BAD_INPUT, FAILED, fail, stderr
 from frontend.client import ApiError, Client
 
 KEY_VARIABLE = "ARTMANCER_API_KEY"
@@ -114,7 +112,6 @@ def session(url: str, options: Mapping[str, str] | None = None) -> Iterator[Sess
         url: the server's address.
         options: field of a request -> the option that a user knows it by.
     """
-    _check_address(url)
     with Interrupts() as interrupts:
         try:
             with Client(url, os.environ.get(KEY_VARIABLE, "").strip()) as client:
@@ -122,21 +119,10 @@ def session(url: str, options: Mapping[str, str] | None = None) -> Iterator[Sess
         except ApiError as error:
             # A client that has too much in work has made no mistake.
             blamed = error.status not in (None, 429) and 400 <= error.status < 500
-            text = by_options(str(error), options or {})
+            text = by_options(str(error), {"url": "--url, or ARTMANCER_URL,", **(options or {})})
             if error.status == 401:
                 text = f"{text} (the commands take it from {KEY_VARIABLE})"
             fail(text, BAD_INPUT if blamed else FAILED)
-
-
-def _check_address(url: str) -> None:
-    try:
-        parsed = httpx.URL(url)
-        good = parsed.scheme in ("http", "https") and bool(parsed.host.encode("idna"))
-    except (httpx.InvalidURL, UnicodeError):
-        good = False
-    if not good:
-        # Not quoted: it may hold a password.
-        fail(f"--url, or ARTMANCER_URL, is no address such as {DEFAULT_URL}", BAD_INPUT)
 
 
 def by_options(text: str, options: Mapping[str, str]) -> str:

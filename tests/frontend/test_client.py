@@ -192,6 +192,7 @@ def test_answers_that_are_always_lost_are_given_up() -> None:
         ((503, b'{"detail": "The queue is full"}'), "The queue is full"),
         ((502, b"<html>no JSON"), "<html>no JSON"),
         ((500, b"[]"), "[]"),
+        ((500, b"caf\xe9"), "caf\ufffd"),
         ((500, b""), "Internal Server Error"),
     ],
 )
@@ -236,3 +237,63 @@ def test_cancel_and_result() -> None:
         client.cancel(TASK)
         assert script.cancel_path == f"/api/generate/async/cancel/{TASK}"
         assert client.result(TASK)["generation_time"] == 1.25
+
+
+@pytest.mark.parametrize(
+    ("task_id", "segment"),
+    [
+        ("a\nb", "a%0Ab"),
+        ("a\r", "a%0D"),
+        ("..", "%2E%2E"),
+        ("a/b?c#d%41", "a%2Fb%3Fc%23d%2541"),
+        ("caf\udce9", "caf%3F"),
+    ],
+)
+def test_an_id_is_one_segment_of_a_path_whatever_it_holds(task_id: str, segment: str) -> None:
+    script = Script()
+    with serving(script) as url, Client(url) as client:
+        for ask in (client.status, client.result, lambda task: list(client.follow(task))):
+            with pytest.raises(ApiError, match="not found") as caught:
+                ask(task_id)
+            assert str(caught.value).replace("?debug=false", "") == f"Task {segment} not found"
+        client.cancel(task_id)
+        assert script.cancel_path == f"/api/generate/async/cancel/{segment}"
+        client.cancel_mask(task_id)
+        assert script.cancel_path == f"/api/smart-mask/cancel/{segment}"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "caf\udce9"])
+def test_what_json_cannot_hold_is_bad_input(value: object) -> None:
+    script = Script()
+    with serving(script) as url, Client(url) as client:
+        for ask in (client.submit, client.mask):
+            with pytest.raises(ApiError, match="cannot be sent") as caught:
+                ask({"prompt": value})
+            assert caught.value.status == 400
+    assert script.authorizations == []
+
+
+def test_an_id_of_endless_length_is_bad_input() -> None:
+    with Client(nobody()) as client:
+        for ask in (client.status, client.cancel, lambda task: list(client.follow(task))):
+            with pytest.raises(ApiError, match="URL too long") as caught:
+                ask("x" * 70_000)
+            assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1"),
+        ("HTTP_PROXY", "ftp://127.0.0.1:1"),
+        ("HTTP_PROXY", "http://127.0.0.1:x"),
+        ("SSL_CERT_FILE", "/absent"),
+    ],
+)
+def test_an_environment_that_forbids_http_is_bad_input(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ApiError, match="HTTP cannot be set up") as caught:
+        Client("http://127.0.0.1:1")
+    assert caught.value.status == 400

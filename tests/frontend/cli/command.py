@@ -47,6 +47,8 @@ def _become(
     for number, writer in enumerate(writers, 1):
         os.dup2(writer.fileno(), number)
         writer.close()
+    # Those that the process was forked with take 1 and 2 for files.
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8") for number in (1, 2))
     os.environ.clear()
     os.environ.update(environment)
     if full_disk:

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
+import pytest
+import typer
+
+from frontend.cli import console
 from frontend.cli.console import PlainConsole, printable
 from frontend.cli.progress import _state
 from frontend.client import JobUpdate
@@ -23,3 +28,20 @@ def test_a_terminal_obeys_nothing_that_a_server_sends() -> None:
 def test_nor_in_a_progress_bar() -> None:
     update = JobUpdate(JobStatus.PROCESSING, 0.0, 0, 9, None, HOSTILE)
     assert "\x1b" not in _state(update)
+
+
+def test_a_file_without_an_end_is_not_read_to_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "MAX_FILE_BYTES", 1000)
+    with pytest.raises(typer.Exit) as exit_code:
+        console.read(Path("/dev/zero"))
+    assert exit_code.value.exit_code == 2
+    said = capsys.readouterr().err
+    assert said == "artmancer: cannot read /dev/zero: more than 1000 bytes\n"
+
+
+def test_a_failure_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        console.fail("Task one\ntwo not found", 2)
+    assert capsys.readouterr().err == "artmancer: Task one two not found\n"

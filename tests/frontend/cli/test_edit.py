@@ -275,6 +275,10 @@ def test_a_reference_means_an_insertion(
         (("--mask", "IN", "--reference-mask", "IN"), "--reference-mask needs --reference"),
         (("--negative-point", "1,1"), "--negative-point needs a --point on the object"),
         (("--mask", "IN", "--region", "1,2"), "--region takes 4 numbers"),
+        (("--mask", "IN", "--box", ""), "--box takes 4 numbers"),
+        (("--mask", "IN", "--guidance", "nan"), "this cannot be sent: "),
+        (("--mask", "IN", "--guidance", "-inf"), "this cannot be sent: "),
+        (("--mask", "IN", "--prompt", "caf\udce9"), "this cannot be sent: "),
     ],
     ids=str,
 )
@@ -334,6 +338,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ("out", "unknown file extension: ''"),
         ("folder.png", "it is no file"),
         ("/proc/out.png", "No such file"),
+        ("in.png/out.png", "there is no folder"),
+        ("x" * 300 + ".png", "File name too long"),
+        ("/", "unknown file extension: ''"),
     ],
 )
 def test_a_result_that_cannot_be_written_is_told_before_any_request(

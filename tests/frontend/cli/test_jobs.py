@@ -111,3 +111,22 @@ def test_an_unknown_edit(tmp_path: Path, command: str) -> None:
         done = run(command, "nobody", *options, url=url)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "artmancer: Task nobody not found\n"
+
+
+@pytest.mark.parametrize("command", ["status", "cancel", "result"])
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        ("one\ntwo", "artmancer: Task one%0Atwo not found"),
+        (f"{TASK}\r", f"artmancer: Task {TASK}%0D not found"),
+        ("x" * 70_000, "artmancer: this cannot be sent: URL too long"),
+        ("", "Error: Invalid value for 'TASK': it is empty"),
+    ],
+    ids=["two lines", "carriage return", "long", "empty"],
+)
+def test_what_is_no_task_id(tmp_path: Path, command: str, task: str, text: str) -> None:
+    with serving(Script([DONE])) as url:
+        options = ("--out", tmp_path / "x.png") if command == "result" else ()
+        done = run(command, task, *options, url=url)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == text

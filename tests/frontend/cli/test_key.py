@@ -62,7 +62,7 @@ def test_every_request_of_a_command_has_the_key(with_key: RunEdit) -> None:
 
 def test_a_key_that_no_header_can_carry_is_not_repeated(with_key: RunEdit) -> None:
     done = with_key(Script(), "a\nb")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == "artmancer: the API key has characters that no key has\n"
 
 

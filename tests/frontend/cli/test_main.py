@@ -14,6 +14,7 @@ import typer.models
 
 from frontend.cli.app import app
 from frontend.version import VERSION
+from tests.frontend.scripted_server import Script, event, serving
 
 from .command import run, started
 
@@ -96,7 +97,7 @@ def test_no_server_answers(image: Path) -> None:
     "url",
     [
         *("nonsense", "127.0.0.1:8080", "localhost:8080", "http://[::1", "ftp://127.0.0.1", ""),
-        *("http://..", "http://a..b"),
+        *("http://..", "http://a..b", "http://127.0.0.1:99999", "http://127.0.0.1:-1"),
     ],
 )
 def test_an_address_that_is_none(url: str) -> None:
@@ -117,7 +118,7 @@ class Stranger(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        body = b"<html>Welcome</html>"
+        body = b"<html>Caf\xe9</html>"  # Latin-1
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(body)))
@@ -143,3 +144,15 @@ def test_another_server_answers(image: Path, tmp_path: Path, command: str) -> No
     assert done.returncode == 1
     assert done.stderr.startswith("artmancer: what answers at http://127.0.0.1:")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_the_terminal_cannot_show_is_escaped() -> None:
+    failed = event("error", error="caf\xe9 \ud83d") | {"task_type": "removal"}
+    page = {"tasks": [failed | {"created_at": "2026-11-29T10:00:00Z"}], "next_before": None}
+    with (
+        serving(Script(pages=[page])) as url,
+        started("jobs", url=url, PYTHONIOENCODING="ascii") as process,
+    ):
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert output.endswith("error       caf\\xe9 \\ud83d\n")

@@ -155,3 +155,24 @@ def test_a_mask_that_fails_says_why(
     assert done.returncode == code
     assert done.stderr.startswith(f"artmancer: {text}")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "box", "text"),
+    [(b"no picture", "0,0,1,1", "not a PNG, "), (picture(), "3,3,1,1", "x1 must be greater ")],
+    ids=["no picture", "a box inside out"],
+)
+def test_an_overlay_that_cannot_be_drawn(
+    image: Path, tmp_path: Path, data: bytes, box: str, text: str
+) -> None:
+    image.write_bytes(data)
+    out, overlay = tmp_path / "mask.png", tmp_path / "seen.png"
+    with serving(Script()) as url:
+        words = ("--box", box, "--out", out, "--overlay", overlay)
+        done = mask(url, "--image", image, *words)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"artmancer: cannot draw {overlay}: ")
+    assert text in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert out.exists()
+    assert not overlay.exists()

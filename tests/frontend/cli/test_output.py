@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +12,6 @@ from PIL import Image
 from frontend.cli.output import FORMATS, Output
 from tests.fakes.profiles import profile
 from tests.frontend.scripted_server import picture
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_a_png_is_written_as_it_is(tmp_path: Path) -> None:
@@ -91,3 +88,24 @@ def test_a_protected_file_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(typer.Exit) as exit_code:
         Output(path)
     assert exit_code.value.exit_code == 2
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / f".out.png.{os.getpid()}.part").write_bytes(b"half")
+    Output(tmp_path / "out.png").write(picture())
+    assert [each.name for each in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_a_working_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(typer.Exit) as exit_code:
+        Output(Path("out.png"))
+    assert exit_code.value.exit_code == 2
+    assert capsys.readouterr().err == (
+        "artmancer: cannot write out.png: No such file or directory\n"
+    )
