@@ -163,6 +163,11 @@ class TritonStoppingError(TritonDownError):
     """Triton is stopping: it refuses new requests and finishes those that it has."""
 
 
+def own_words(message: str) -> str:
+    """Return a message of pydantic's without the class that it puts before our own words."""
+    return message.removeprefix("Value error, ")
+
+
 def quoted(text: str) -> str:
     """Return a client's text as an answer may quote it: of bounded length."""
     return text if len(text) <= MAX_QUOTED_CHARS else f"{text[:MAX_QUOTED_CHARS]}…"

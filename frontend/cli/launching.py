@@ -11,6 +11,7 @@ import typer
 from pydantic_settings import SettingsError
 
 from frontend.cli.console import BAD_INPUT, FAILED, stderr
+from frontend.errors import own_words
 from frontend.settings import Settings, unknown
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ def read_settings() -> Settings:
     except pydantic.ValidationError as error:
         for problem in error.errors():
             variable = f"ARTMANCER_{problem['loc'][0]}".upper()
-            # pydantic puts the class before the words of our own checks.
-            stderr.print(f"artmancer: {variable}: {problem['msg'].removeprefix('Value error, ')}")
+            stderr.print(f"artmancer: {variable}: {own_words(problem['msg'])}")
         raise typer.Exit(BAD_INPUT) from error
 
 

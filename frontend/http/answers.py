@@ -17,6 +17,7 @@ from frontend.errors import (
     ServingError,
     TooMuchError,
     UnavailableError,
+    own_words,
 )
 from frontend.http.schemas.fields import CROSS_FIELD
 from frontend.http.schemas.unknown import JsonRequest
@@ -109,8 +110,7 @@ def _sentence(error: dict[str, Any]) -> str:
         return f"{place}: must be a JSON object sent as application/json"
     # Without pydantic's own names of a field's possible types, such as `list[int]`.
     names = [str(each) for each in path if "[" not in str(each)]
-    # pydantic puts the class before the words of our own checks.
-    return f"{'.'.join(names)}: {error['msg'].removeprefix('Value error, ')}"
+    return f"{'.'.join(names)}: {own_words(error['msg'])}"
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
