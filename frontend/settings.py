@@ -217,8 +217,9 @@ class Settings(BaseSettings):
         description="maximum bytes of all jobs' images and events, on the disk; unfinished jobs "
         "may take half, and hold their images as pixels, 3 to 4 bytes each",
     )
-    heartbeat_s: Seconds = Field(
-        default=5.0, description="seconds between two pings on an idle event stream"
+    stream_ping_s: Seconds = Field(
+        default=5.0,
+        description="seconds between two comments that keep an idle event stream open",
     )
 
     mask_timeout_s: Seconds = Field(

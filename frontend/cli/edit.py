@@ -82,8 +82,8 @@ def edit(
     border: Annotated[
         int | None,
         typer.Option(
-            help="Grow the mask that --point or --box finds, or shrink it: -50 to 50."
-            "  [default: 20 to 50, by the picture's size]"
+            help="Grow the mask that --point or --box finds by half as many pixels, or shrink it:"
+            " -50 to 50.  [default: 20 to 50, by the picture's size]"
         ),
     ] = None,
     mask_out: Annotated[

@@ -21,11 +21,10 @@ def mask(
     negative_point: prompts.NegativePoints = None,
     box: prompts.Box = None,
     rough_mask: Annotated[Path | None, typer.Option(help="A rough mask of the object.")] = None,
-    # The name that --rough-mask once had; `artmancer edit` has a --guidance of another meaning.
-    guidance: Annotated[Path | None, typer.Option(hidden=True)] = None,
     auto: Annotated[bool, typer.Option("--auto", help="Find the most salient object.")] = False,
     border: Annotated[
-        int | None, typer.Option(help="Grow the mask, or shrink it: -50 to 50.")
+        int | None,
+        typer.Option(help="Grow the mask by half as many pixels, or shrink it: -50 to 50."),
     ] = None,
     blur: Annotated[bool, typer.Option("--blur", help="Softer edges.")] = False,
     out: Annotated[Path, typer.Option(help="Where to write the mask.")] = Path("mask.png"),
@@ -41,7 +40,7 @@ def mask(
     """
     data = read(image)
     asked = prompts.read(point, negative_point, box)
-    rough = read(path) if (path := rough_mask or guidance) else None
+    rough = read(rough_mask) if rough_mask else None
     if not (asked.inside or asked.box or rough or auto):
         fail(
             "say which object: --point X,Y, --box X0,Y0,X1,Y1, --rough-mask FILE or --auto",

@@ -39,7 +39,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("port", 70_000),
         ("max_in_flight", 0),
         ("max_queue_size", 513),
-        ("heartbeat_s", 0),
+        ("stream_ping_s", 0),
         ("mask_timeout_s", 0),
         ("max_masks_in_flight", 0),
         ("max_masks_waiting", 513),

@@ -440,7 +440,7 @@ async def _events(
     """
     settings = services.settings
     last = told = newest
-    pings = _Pings(settings.heartbeat_s)
+    pings = _Pings(settings.stream_ping_s)
     try:
         while True:
             wait_s = min(settings.ping_interval_s, pings.due_s) if last.waits else pings.due_s

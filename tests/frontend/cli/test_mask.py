@@ -105,17 +105,6 @@ def test_every_option_of_a_mask_reaches_the_server(image: Path, tmp_path: Path) 
     assert all(path.exists() for path in outputs)
 
 
-def test_the_old_name_of_a_rough_mask_works_and_is_not_shown(image: Path, tmp_path: Path) -> None:
-    script = Script()
-    with serving(script) as url:
-        done = mask(url, "--image", image, "--guidance", image, "--out", tmp_path / "mask.png")
-    assert done.returncode == 0, done.stderr
-    assert script.masks[0]["mask"] == base64.b64encode(picture()).decode()
-    help_text = run("mask", "--help").stdout
-    assert "--rough-mask" in help_text
-    assert "--guidance" not in help_text
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_cancels_the_mask_on_the_server(
     image: Path, number: signal.Signals, code: int
@@ -141,7 +130,6 @@ def test_a_signal_cancels_the_mask_on_the_server(
         (["--box", "1,2,3"], None, 2, "--box takes 4 numbers"),
         (["--point", "nan,1"], None, 2, "--point takes 2 numbers"),
         (["--rough-mask", "absent.png"], None, 2, "cannot read absent.png: No such file"),
-        (["--guidance", "absent.png"], None, 2, "cannot read absent.png: No such file"),
         (["--auto"], (400, b'{"detail": "FastSAM did not generate any masks"}'), 2, "FastSAM did"),
         (["--auto"], (503, b'{"detail": "Triton is not available"}'), 1, "Triton is not"),
     ],

@@ -43,7 +43,7 @@ async def test_a_subscriber_sees_every_step_once_and_in_order(client: WebClient)
 
 
 async def test_a_stream_is_framed_as_the_known_client_reads_it(serve: Serve) -> None:
-    async with serve(heartbeat_s=60) as client:
+    async with serve(stream_ping_s=60) as client:
         task_id = await client.submit()
         headers = {"Accept": "text/event-stream"}
         answer = await client.http.get(f"/api/generate/stream/{task_id}", headers=headers)
@@ -70,7 +70,7 @@ async def test_a_job_that_was_taken_is_told_no_place_until_its_log_goes_on(
         await drive(*arguments)
 
     monkeypatch.setattr(Work, "_drive", held)
-    async with serve(heartbeat_s=0.01) as client:
+    async with serve(stream_ping_s=0.01) as client:
         task_id = await client.submit()
         async with asyncio.timeout(30):
             while (status := await client.status(task_id))["queue_position"] is not None:
@@ -150,7 +150,7 @@ async def test_libraries_get_each_event_with_its_number_in_one_block(client: Web
 
 
 async def test_libraries_take_no_ping_for_an_event(serve: Serve, triton: FakeTriton) -> None:
-    async with serve(heartbeat_s=0.01) as client, triton.engine:
+    async with serve(stream_ping_s=0.01) as client, triton.engine:
         task_id = await client.submit()
         path = f"/api/generate/stream/{task_id}"
         async with client.http.stream("GET", path) as raw:
@@ -329,7 +329,7 @@ async def test_a_key_is_free_again_once_its_job_has_expired(
 
 
 async def test_an_idle_stream_is_pinged(serve: Serve, triton: FakeTriton) -> None:
-    async with serve(heartbeat_s=0.05) as client:
+    async with serve(stream_ping_s=0.05) as client:
         async with triton.engine, asyncio.timeout(30):
             blocks = client.blocks(await client.submit())
             pings = 0
@@ -341,7 +341,7 @@ async def test_an_idle_stream_is_pinged(serve: Serve, triton: FakeTriton) -> Non
 
 async def test_the_first_event_is_there_at_once(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.step_s = 60
-    async with serve(heartbeat_s=60) as client:
+    async with serve(stream_ping_s=60) as client:
         await client.submit()
         started = time.perf_counter()
         task_id = await client.submit()
@@ -352,7 +352,7 @@ async def test_the_first_event_is_there_at_once(serve: Serve, triton: FakeTriton
 
 
 async def test_the_stream_closes_right_after_its_end(serve: Serve) -> None:
-    async with serve(heartbeat_s=60) as client:
+    async with serve(stream_ping_s=60) as client:
         task_id = await client.submit()
         ended_at = 0.0
         async for event in client.events(task_id):
