@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from frontend import loop_time
 from frontend.errors import ServingError
 from frontend.triton.call import Call
 from frontend.triton.model_errors import from_model
@@ -15,7 +16,7 @@ from frontend.triton.model_errors import from_model
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
 
-# How long Triton may take to close a stream after its last response.
+# How long Triton may take to close a stream after its last response, while the loop runs.
 DRAIN_TIMEOUT_S = 1.0
 
 
@@ -81,6 +82,6 @@ class InferStream(Call):
     async def _drain(self) -> None:
         """Wait until Triton closes the stream, so that this side need not cut it."""
         with contextlib.suppress(TimeoutError, ServingError):
-            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            async with loop_time.timeout(DRAIN_TIMEOUT_S):
                 while await self._read() is not grpc.aio.EOF:
                     pass

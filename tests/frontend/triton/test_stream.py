@@ -1,15 +1,17 @@
-"""A stream whose call ends before it has begun."""
+"""How a stream ends that nothing closes in time, or that is closed while the loop stands still."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
 from frontend.errors import ModelCancelledError, TritonDownError
-from frontend.triton.stream import InferStream
+from frontend.triton.stream import DRAIN_TIMEOUT_S, InferStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,3 +66,40 @@ async def test_a_cut_ends_it_with_its_reason() -> None:
     async with asyncio.timeout(30):
         with pytest.raises(ModelCancelledError, match="first"):
             await reading
+
+
+class ClosingCall:
+    """A call of grpc.aio that Triton closes after an error, while the loop stands still."""
+
+    def __init__(self) -> None:
+        self.was_cut = False
+        self._messages = [SimpleNamespace(error_message="[CANCELLED] the job was cancelled")]
+        self._open = True
+
+    def add_done_callback(self, _callback: Callable[[object], None]) -> None:
+        pass
+
+    def cancel(self) -> None:
+        self.was_cut |= self._open
+
+    async def write(self, _request: object) -> None:
+        pass
+
+    async def done_writing(self) -> None:
+        pass
+
+    async def read(self) -> object:
+        if self._messages:
+            return self._messages.pop()
+        time.sleep(DRAIN_TIMEOUT_S + 0.2)  # noqa: ASYNC251 (that is what happens)
+        for _ in range(4):  # gRPC passes on what has come meanwhile
+            await asyncio.sleep(0)
+        self._open = False
+        return grpc.aio.EOF
+
+
+async def test_a_loop_that_stands_still_cuts_no_stream_that_closes() -> None:
+    call = ClosingCall()
+    with pytest.raises(ModelCancelledError):
+        await anext(InferStream(call, object()).responses())
+    assert not call.was_cut
