@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator
 
     from tests.integration.server import Server
 
@@ -32,21 +33,26 @@ def connect(server: Server, receive_bytes: int | None = None) -> socket.socket:
     return opened
 
 
-@contextlib.contextmanager
-def crowd(
+@contextlib.asynccontextmanager
+async def crowd(
     server: Server, count: int, data: bytes = b"", receive_bytes: int | None = None
-) -> Iterator[list[socket.socket]]:
+) -> AsyncIterator[list[socket.socket]]:
     """Hold `count` connections that have sent `data` and do nothing more.
 
     Those that the server refuses at once are among them.
     """
     with contextlib.ExitStack() as stack:
         sockets = []
-        for _ in range(count):
-            each = stack.enter_context(connect(server, receive_bytes))
-            with contextlib.suppress(OSError):
-                each.sendall(data)
-            sockets.append(each)
+
+        def gather() -> None:
+            for _ in range(count):
+                each = stack.enter_context(connect(server, receive_bytes))
+                with contextlib.suppress(OSError):
+                    each.sendall(data)
+                sockets.append(each)
+
+        # In a thread: the loop takes the times of the well-behaved client.
+        await asyncio.to_thread(gather)
         yield sockets
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.server import Server, launched
+from tests.integration.server import PATIENCE, Server, launched
 
 from .good_client import GoodClient
 
@@ -24,8 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all attacks, with the times that it is shipped with."""
-    with launched(tmp_path_factory.mktemp("attacked") / "log", {}) as started:
+    """One server for all attacks."""
+    with launched(tmp_path_factory.mktemp("attacked") / "log", PATIENCE) as started:
         yield started
 
 

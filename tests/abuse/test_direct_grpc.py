@@ -15,7 +15,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from frontend.triton.edit_tensors import IMAGE_EDIT
 from frontend.triton.mask_tensors import SMART_MASK
 from tests.fakes.web_client import WebClient, edit
-from tests.integration.server import copied_repository, launched
+from tests.integration.server import PATIENCE, copied_repository, launched
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +103,7 @@ async def test_a_thread_that_is_held_makes_its_model_unready(tmp_path: Path) -> 
     patched(conditions, "        internal.refuse_clients(request)", hold)
     patched(model, "from model_kit.deadlines import STUCK_S", "\n\ndeadlines.LATE_S = 2.0\n")
     settings = {"MODEL_REPOSITORY": str(repository)}
-    with launched(tmp_path / "log", settings) as server:
+    with launched(tmp_path / "log", PATIENCE | settings) as server:
         async with WebClient(server.url) as client:
             task_id = await client.submit(edit(prompt="hold it"))
             late = "the building of an edit's conditions has not come to an end"

@@ -25,7 +25,15 @@ ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 90.0
 # By the defaults, an answer that a busy machine delays for seconds is a missing one.
-PATIENCE = {"PING_TIMEOUT_S": "10", "CANCEL_TIMEOUT_S": "20", "MASK_TIMEOUT_S": "120"}
+# Tests kill more Tritons in two minutes than a server restarts, and give them as long to load as
+# `wait_ready` waits.
+PATIENCE = {
+    "PING_TIMEOUT_S": "10",
+    "CANCEL_TIMEOUT_S": "20",
+    "MASK_TIMEOUT_S": "120",
+    "TRITON_RESTART_LIMIT": "1000",
+    "TRITON_START_TIMEOUT_S": "280",
+}
 
 
 @dataclass(frozen=True)

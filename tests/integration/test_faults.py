@@ -96,10 +96,11 @@ async def test_an_edit_whose_triton_is_killed_makes_the_same_picture(
     request = edit(num_inference_steps=10, width=384, height=384)
     async with WebClient(fragile_server.url) as client:
         _, undisturbed = await client.finish(request)
+        victim = fragile_server.tritonserver()
         task_id = await client.submit(request)
         following = asyncio.create_task(client.follow(task_id))
         await client.reached(task_id, step=1)
-        fragile_server.tritonserver().send_signal(signal.SIGKILL)
+        victim.send_signal(signal.SIGKILL)
         events = await asyncio.wait_for(following, 300)
         assert (events[-1]["status"], events[-1]["restarts"]) == ("done", 1)
         progress = [event["progress"] for event in events]
