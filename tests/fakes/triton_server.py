@@ -97,6 +97,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.engine = asyncio.Lock()
         self._running_id = ""
         self._went_on_at = 0.0
+        self.hanging = asyncio.Event()
+        """Set once a job has come to `hang_at`: later changes of that are for other jobs."""
         self.at_engine: set[str] = set()
         """Ids of the requests that wait for `engine`, which runs one edit at a time."""
         self._stepping = asyncio.Event()
@@ -272,6 +274,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                 if step == self.behaviour.end_at:
                     return
                 if step == self.behaviour.hang_at:
+                    self.hanging.set()
                     await asyncio.Event().wait()
             yield response("decoding", steps, steps, 0.95)
             info = {

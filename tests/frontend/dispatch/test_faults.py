@@ -15,6 +15,8 @@ from frontend.http import app as app_module
 from frontend.http.app import create_app
 from frontend.jobs import sweeper
 from frontend.jobs.sql_store import SqlStore
+from frontend.triton.edit_tensors import IMAGE_EDIT
+from frontend.triton.watch import TritonWatch
 from tests.fakes.owners import owner
 from tests.fakes.pictures import png
 from tests.fakes.triton_server import DEAD, UNLOADED, task_of
@@ -273,9 +275,21 @@ async def test_a_job_that_a_leaving_triton_refuses_waits_for_the_next(
     check_stream(await client.follow(task_id), 3)
 
 
-async def test_only_the_second_missing_answer_counts(serve: Serve, triton: FakeTriton) -> None:
+async def test_only_the_second_missing_answer_counts(
+    serve: Serve, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ping = TritonWatch.ping
+
+    async def soon_missed(watch: TritonWatch[Any]) -> None:
+        # Only one that gets no answer: a busy machine may be late with the others.
+        with pytest.MonkeyPatch.context() as patch:
+            if triton.behaviour.missed_pings and watch._table is IMAGE_EDIT:
+                patch.setattr(watch, "_timeout_s", 0.5)
+            await ping(watch)
+
+    monkeypatch.setattr(TritonWatch, "ping", soon_missed)
     triton.hold()
-    async with serve(ping_timeout_s=1, cancel_timeout_s=0.05) as client:
+    async with serve(cancel_timeout_s=0.05) as client:
         task_id = await client.submit(edit(num_inference_steps=3))
         await client.wait_status(task_id, "processing")
         triton.behaviour.missed_pings = 1
@@ -335,7 +349,7 @@ async def test_silence_fails_the_silent_job_only(serve: Serve, triton: FakeTrito
     triton.behaviour.hang_at = 2
     async with serve(silence_timeout_s=2) as client:
         silent = await client.submit()
-        await client.reached(silent, step=2)
+        await eventually(triton.hanging.is_set)
         triton.behaviour.hang_at = None
         behind = await client.submit(edit(num_inference_steps=3))
         assert (await client.follow(silent))[-1]["error"] == "500: the model stopped responding"
@@ -362,6 +376,7 @@ async def test_who_waits_for_an_ended_job_is_told(serve: Serve, triton: FakeTrit
     async with serve(cancel_timeout_s=1) as client:
         ended = await client.submit()
         await client.reached(ended, step=2)
+        await eventually(triton.hanging.is_set)
         triton.behaviour.clings_to = ended
         behind = [await client.submit(edit(num_inference_steps=3)) for _ in range(4)]
         triton.hold()
@@ -474,10 +489,9 @@ async def test_a_job_has_a_deadline(serve: Serve, triton: FakeTriton) -> None:
     async with serve(job_timeout_s=5) as client:
         last = (await client.follow(await client.submit()))[-1]
         assert last["error"] == "500: the model did not finish in time"
-        triton.release()
-        async with asyncio.timeout(60):
-            while last["status"] != "done":
-                last = (await client.follow(await client.submit()))[-1]
+    triton.release()
+    async with serve() as client:
+        await client.finish()
 
 
 async def test_a_result_that_does_not_fit_fails_the_job(serve: Serve, triton: FakeTriton) -> None:
