@@ -99,9 +99,9 @@ async def test_what_takes_too_long_is_refused_and_killed(
     workers = ImageWorkers(Settings())
     field = kind.removesuffix(", again")
     with pytest.raises(InvalidInputError, match=rf"^{field}: takes longer than 1\.5 s to decode$"):
-        await KINDS[kind](workers, tmp_path / "pids")
-    assert len(pids(tmp_path / "pids")) == 1
-    await eventually(lambda: not running(tmp_path / "pids"))
+        await KINDS[kind](workers, tmp_path / "busy")
+    assert len(pids(tmp_path / "busy")) == 1
+    await eventually(lambda: not running(tmp_path / "busy"))
     workers.close()
     sandbox.close()
 
