@@ -35,6 +35,8 @@ async def cluster(
     if getattr(request, "param", "") == "postgres":
         store["STORE_URL"] = request.getfixturevalue("postgres").new_database()
     made = Cluster(tmp_path, tritons, **store)
-    await made.start()
-    yield made
-    await made.stop()
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.stop()

@@ -131,8 +131,8 @@ async def test_a_rolling_restart_of_everything_loses_and_repeats_nothing(
     cluster = Cluster(tmp_path, tritons, DRAIN_S="60")
     for triton in tritons:
         triton.hold()
-    await cluster.start()
     try:
+        await cluster.start()
         here, there = (serving.url for serving in cluster.serving)
         clients = [Survivor(url) for url in (here, there) * 3]
         ids = [await client.submit(num_inference_steps=STEPS) for client in clients]
@@ -177,8 +177,8 @@ async def test_what_does_not_end_in_time_begins_anew_uncounted(
     for triton in tritons:
         triton.hold()
     cluster = Cluster(tmp_path, tritons, DRAIN_S="0.2")
-    await cluster.start()
     try:
+        await cluster.start()
         client = Survivor(cluster.serving[0].url)
         task_id = await client.submit(num_inference_steps=STEPS, retry=False)
         await cluster.started(1)

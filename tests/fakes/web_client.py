@@ -205,7 +205,9 @@ def cancel_and_listen(url: str, task_id: str) -> tuple[str, str]:
             f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode()
         )
         while not received.endswith(b"0\r\n\r\n"):
-            received += stream.recv(65536)
+            piece = stream.recv(65536)
+            assert piece, received
+            received += piece
         cancel.setblocking(False)
         return cancel.recv(65536).decode(), received.decode()
 

@@ -39,8 +39,9 @@ async def listening(app: FastAPI, settings: Settings | None = None) -> AsyncIter
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     try:
-        while not server.started:
+        while not (server.started or serving.done()):
             await asyncio.sleep(0.005)
+        assert server.started
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
