@@ -1,4 +1,4 @@
-"""Owns the bundle of the demo mask network, put in place first where it is missing."""
+"""Owns the bundle of the demo mask network, which `make test` puts in place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the demo bundle as the models load it, built first where it is missing."""
+"""Owns the demo bundle as the models load it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="session")
-def bundle_folder() -> Path:
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = ROOT / "bundles" / "demo"
     if not demo_bundle.is_current(folder):
+        # Not there: several processes of pytest may run at once.
+        folder = tmp_path_factory.mktemp("bundles") / "demo"
         demo_bundle.place(folder)
     return folder
 
