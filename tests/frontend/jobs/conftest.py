@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from frontend.jobs import postgres, sqlite
 from frontend.jobs.postgres import PostgresDriver
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.transactions import Bounds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from frontend.jobs.driver import Driver
@@ -28,6 +29,15 @@ class OpenStore(Protocol):
     async def __call__(
         self, max_bytes: int = ..., waiting: int = ..., ttl_s: float = ...
     ) -> SqlStore: ...
+
+
+@pytest.fixture(autouse=True)
+def _patience() -> Iterator[None]:
+    """Let a slow disk answer late; a test of a time-out sets its own."""
+    with pytest.MonkeyPatch.context() as patch:  # which no test undoes
+        patch.setattr(postgres, "TIMEOUT_S", 60.0)
+        patch.setattr(sqlite, "BUSY_TIMEOUT_S", 60.0)
+        yield
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
