@@ -187,21 +187,24 @@ class Turns:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.cancelled():
+            if not turn.cancelled():
+                self._pass_on()
+            elif turn in queue:
                 queue.remove(turn)
                 if not queue:
                     del self._queues[owner]
-            else:
-                self._pass_on()
             raise
 
     def _pass_on(self) -> None:
-        if not self._queues:
-            self._free += 1
-            return
-        owner = self._rotation.next(self._queues)
-        self._rotation.note(owner)
-        queue = self._queues[owner]
-        queue.popleft().set_result(None)
-        if not queue:
-            del self._queues[owner]
+        while self._queues:
+            owner = self._rotation.next(self._queues)
+            queue = self._queues[owner]
+            turn = queue.popleft()
+            if not queue:
+                del self._queues[owner]
+            # One who is leaving, and has not run since, is still in the queue.
+            if not turn.done():
+                self._rotation.note(owner)
+                turn.set_result(None)
+                return
+        self._free += 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
+
+from frontend.errors import ServingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -41,11 +42,8 @@ class WantedRoute(APIRoute):
                 return Response(status_code=CLIENT_LEFT)
             finally:
                 # The one who is left, or both where this request itself is cancelled.
-                for task in (work, leaving):
-                    task.cancel()
-                for task in (work, leaving):
-                    with contextlib.suppress(asyncio.CancelledError, Exception):
-                        await task
+                for task in [each for each in (work, leaving) if each.cancel()]:
+                    await _ended(task, request)
 
         return handle_while_wanted
 
@@ -53,3 +51,13 @@ class WantedRoute(APIRoute):
 async def _client_left(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def _ended(task: asyncio.Task[Any], request: Request) -> None:
+    """Wait for a cancelled task, and log what it raises: nobody else hears of it."""
+    try:
+        await task
+    except (asyncio.CancelledError, ServingError):
+        pass
+    except Exception:
+        request.app.state.refusals.crashed(request.method, request.scope["path"])
