@@ -11,7 +11,7 @@ import base64
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, StreamingResponse
 
 from frontend.errors import RETRY_AFTER_S, JobNotFoundError, ServingError
 from frontend.http.access import owner_of
@@ -161,8 +161,8 @@ class Stored:
         return piece
 
 
-class StoredAnswer(Response):
-    """An answer out of a store, which is read as its client reads.
+class StoredAnswer(StreamingResponse):
+    """An answer out of a store, which is read as its client reads, and no more once it has left.
 
     A reader that is slow does not keep the store from forgetting the job. It then gets half an
     answer, and the server closes the connection.
@@ -179,33 +179,27 @@ class StoredAnswer(Response):
         media_type: str,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(None, media_type=media_type, headers=headers)
+        super().__init__(self._pieces(), media_type=media_type, headers=headers)
         self._parts = parts
 
-    async def __call__(
-        self,
-        scope: Scope,  # noqa: ARG002 (ASGI's signature)
-        receive: Receive,  # noqa: ARG002
-        send: Send,
-    ) -> None:
-        """Send it."""
+    async def stream_response(self, send: Send) -> None:
+        """Send it; the base class cancels this when the client leaves."""
         sizes = [
             len(part) if isinstance(part, bytes) else await part.size() for part in self._parts
         ]
         self.headers["Content-Length"] = str(sum(sizes))
-        start = {"type": "http.response.start", "status": self.status_code}
-        await send({**start, "headers": self.raw_headers})
         try:
-            for part in self._parts:
-                if isinstance(part, bytes):
-                    await send(_part(part))
-                    continue
-                async for piece in part.pieces():
-                    await send(_part(piece))
+            await super().stream_response(send)
         except JobNotFoundError as error:
             log.info("answer_cut", reason=error.detail)
-            return
-        await send(_part(b"", more=False))
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            if isinstance(part, bytes):
+                yield part
+                continue
+            async for piece in part.pieces():
+                yield piece
 
 
 def _part(body: bytes, *, more: bool = True) -> Message:

@@ -44,6 +44,15 @@ class Peer:
             body = await self._reader.readexactly(int(headers["content-length"]))
         return int(head[0].split()[1]), headers, json.loads(body)
 
+    async def begun(self) -> None:
+        """Wait until an answer's first byte has come."""
+        async with asyncio.timeout(30):
+            await self._reader.readexactly(1)
+
+    def leave(self) -> None:
+        """Close the connection at once, whatever has not been read."""
+        self._writer.transport.abort()
+
     async def let_go(self) -> None:
         """Wait, without reading, until the server, which is in this process, has closed its end."""
         _, port = self._writer.get_extra_info("sockname")[:2]

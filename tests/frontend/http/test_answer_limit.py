@@ -10,15 +10,19 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pytest
+from fastapi import FastAPI
 
 from frontend.errors import JobNotFoundError
 from frontend.http import answer_limit
 from frontend.http.answer_limit import PIECE_BYTES, SMALL_BYTES, AnswerLimit, Stored, StoredAnswer
+from frontend.http.head import HeadAsGet
 from tests.fakes.owners import owned
-from tests.fakes.web_client import b64, edit, scene, square_mask
+from tests.fakes.web_client import WebClient, b64, edit, scene, square_mask
+from tests.frontend.conftest import listening
+from tests.frontend.peer import peer
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from tests.fakes.triton_server import FakeTriton
     from tests.frontend.conftest import Serve
@@ -165,6 +169,47 @@ async def test_a_part_that_the_store_forgets_ends_the_answer_unfinished() -> Non
     await sending
     assert 0 < len(reader.body) < 3 * PIECE_BYTES
     assert not reader.whole
+
+
+class Endless:
+    """A blob that no reader comes to the end of."""
+
+    async def size(self) -> int:
+        return 10**15
+
+    async def piece(self, at: int, count: int) -> bytes:
+        await asyncio.sleep(0)
+        return bytes(count)
+
+
+class Noting:
+    """Middleware that tells when a request has ended."""
+
+    def __init__(self, app: ASGIApp, ended: asyncio.Event) -> None:
+        self._app = app
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+        if scope["type"] == "http":
+            self._ended.set()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_nothing_is_read_for_a_client_that_has_left(method: str) -> None:
+    app, ended = FastAPI(), asyncio.Event()
+    app.add_api_route("/blob", lambda: StoredAnswer([Stored(Endless())], "image/png"))
+    app.add_middleware(AnswerLimit, max_pending_bytes=SMALL_BYTES, owner_fraction=1)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(Noting, ended=ended)
+    async with listening(app) as url, WebClient(url) as client, peer(client) as leaving:
+        await leaving.send(f"{method} /blob HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await leaving.begun()
+        if method == "GET":
+            assert not ended.is_set()
+            leaving.leave()
+        async with asyncio.timeout(30):
+            await ended.wait()
 
 
 async def test_debug_pictures_stay_away_where_they_are_not_wanted(
