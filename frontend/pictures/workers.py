@@ -93,6 +93,8 @@ class ImageWorkers:
     async def edit(self, owner: str) -> AsyncIterator[EditPictures]:
         """Read the pictures of one edit, one after the other; only a few edits do so at a time.
 
+        Stay inside until you hold the pixels no more: nothing else bounds how many there are.
+
         Args:
             owner: whose edit it is.
 

@@ -1,6 +1,7 @@
 """Owns /api/generate: submitting an edit, following it, fetching its result, cancelling it."""
 
 import asyncio
+import contextlib
 import re
 import secrets
 import time
@@ -55,6 +56,7 @@ from frontend.jobs.store import Entry
 from frontend.jobs.store import Key as JobKey
 from frontend.keys import TOKEN_S, KeysError
 from frontend.pictures.regions import check_region
+from frontend.pictures.workers import EditPictures
 from frontend.shares import Holdings
 from model_kit.raster import size_of
 from model_kit.sizes import answer_size
@@ -303,35 +305,42 @@ async def _submit(
 
 async def _queue(request: GenerationRequest, services: Services, owner: Owner, key: JobKey) -> str:
     """Decode the images and queue the job."""
-    decoded = await _decoded(request, services, owner)
     retry = request.retry is not False
-    return await services.edits.submit(owner, *decoded, key=key, retry=retry)
+    async with _decoded(request, services, owner) as decoded:
+        return await services.edits.submit(owner, *decoded, key=key, retry=retry)
 
 
 async def _queue_unless_left(
     request: GenerationRequest, services: Services, http: Request, owner: Owner
 ) -> str:
     """Do as `_queue` does, and cancel the job if its client has left."""
-    decoded = await _decoded(request, services, owner)
     retry = request.retry is not False
-    submission = asyncio.ensure_future(services.edits.submit(owner, *decoded, retry=retry))
-    try:
-        task_id = await asyncio.shield(submission)
-    except asyncio.CancelledError:
-        await _forget(await submission, services)
-        raise
+    async with _decoded(request, services, owner) as decoded:
+        submission = asyncio.ensure_future(services.edits.submit(owner, *decoded, retry=retry))
+        try:
+            task_id = await asyncio.shield(submission)
+        except asyncio.CancelledError:
+            await _forget(await submission, services)
+            raise
     if await http.is_disconnected():
         await _forget(task_id, services)
     return task_id
 
 
+@contextlib.asynccontextmanager
 async def _decoded(
     request: GenerationRequest, services: Services, owner: Owner
-) -> tuple[EditParams, bytes, Size | None]:
-    """Return what `Submissions.submit` takes, if it would accept the edit now."""
+) -> AsyncIterator[tuple[EditParams, bytes, Size | None]]:
+    """Hold what `Submissions.submit` takes, if it would accept the edit now.
+
+    Only a few edits do so at a time: pixels are many bytes, until they are stored.
+    """
     await services.edits.admit(owner, request.resolved_task_type)
-    params, original = await _params(request, services, owner)
-    return params, original, _size(request, params)
+    if len(request.conditional_images or []) > (most := services.settings.max_conditional_images):
+        raise InvalidInputError(f"conditional_images: more than {most} images")
+    async with services.images.edit(owner.name) as images:
+        params, original = await _params(request, images)
+        yield params, original, _size(request, params)
 
 
 def _too_slow(event: JobEvent, services: Services) -> list[str]:
@@ -381,39 +390,31 @@ def _number_of_job(text: str, newest: int) -> int:
     return number if (number := int(text)) <= newest else 0
 
 
-async def _params(
-    request: GenerationRequest, services: Services, owner: Owner
-) -> tuple[EditParams, bytes]:
+async def _params(request: GenerationRequest, images: EditPictures) -> tuple[EditParams, bytes]:
     """Return the edit as the model takes it, and the file of its picture."""
-    conditions = request.conditional_images or []
-    if len(conditions) > (most := services.settings.max_conditional_images):
-        raise InvalidInputError(f"conditional_images: more than {most} images")
     has_mask = request.resolved_task_type != "white-balance"
-    async with services.images.edit(owner.name) as images:
 
-        async def read(field: str, text: str, *, mask: bool = False) -> bytes:
-            return await (images.mask if mask else images.picture)(field, text)
+    async def read(field: str, text: str, *, mask: bool = False) -> bytes:
+        return await (images.mask if mask else images.picture)(field, text)
 
-        async def read_optional(
-            field: str, text: str | None, *, mask: bool = False
-        ) -> bytes | None:
-            # Clients send an empty string for no picture.
-            return await read(field, text, mask=mask) if text else None
+    async def read_optional(field: str, text: str | None, *, mask: bool = False) -> bytes | None:
+        # Clients send an empty string for no picture.
+        return await read(field, text, mask=mask) if text else None
 
-        image, original = await images.original("input_image", request.input_image)
-        pictures: dict[str, Any] = {
-            "image": image,
-            "conditional_images": tuple(
-                [
-                    await read(f"conditional_images.{i}", text, mask=has_mask and i == 0)
-                    for i, text in enumerate(conditions)
-                ]
-            ),
-            "reference_image": await read_optional("reference_image", request.reference_image),
-            "reference_mask_r": await read_optional(
-                "reference_mask_R", request.reference_mask_r, mask=True
-            ),
-        }
+    image, original = await images.original("input_image", request.input_image)
+    pictures: dict[str, Any] = {
+        "image": image,
+        "conditional_images": tuple(
+            [
+                await read(f"conditional_images.{i}", text, mask=has_mask and i == 0)
+                for i, text in enumerate(request.conditional_images or [])
+            ]
+        ),
+        "reference_image": await read_optional("reference_image", request.reference_image),
+        "reference_mask_r": await read_optional(
+            "reference_mask_R", request.reference_mask_r, mask=True
+        ),
+    }
     if has_mask:
         _doubt(request, "conditional_images.0", pictures["conditional_images"][0], image)
     if pictures["reference_mask_r"]:

@@ -13,13 +13,20 @@ import pytest
 from PIL import Image
 
 from frontend.dispatch.work import Work
+from frontend.http.app import create_app
+from frontend.jobs.sql_store import SqlStore
 from tests.fakes.pictures import b64, encoded, plain, plain_mask, png
 from tests.fakes.web_client import WebClient, cancel_and_listen, check_stream, edit
+from tests.frontend.conftest import listening
 from tests.frontend.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    import httpx
+
+    from frontend.jobs.store import Created, NewJob
+    from frontend.settings import Settings
     from tests.fakes.triton_server import FakeTriton
     from tests.frontend.conftest import Serve
 
@@ -308,6 +315,40 @@ async def test_a_key_finds_its_job_while_triton_is_down(
     again = await client.http.post("/api/generate", json=edit(), headers=key)
     assert again.status_code == 200, again.text
     assert again.json()["task_id"] == first.json()["task_id"]
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["without a key", "with a key"])
+async def test_an_edit_keeps_its_place_until_it_is_stored(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, *, named: bool
+) -> None:
+    disk_writes, storing, most = asyncio.Event(), 0, 0
+    create = SqlStore.create
+
+    async def create_slowly(store: SqlStore, job: NewJob) -> Created:
+        nonlocal storing, most
+        storing += 1
+        most = max(most, storing)
+        await disk_writes.wait()
+        created = await create(store, job)
+        storing -= 1
+        return created
+
+    monkeypatch.setattr(SqlStore, "create", create_slowly)
+    settings = settings.model_copy(update={"image_workers": 1})
+    app = create_app(settings)
+    async with listening(app, settings) as url, WebClient(url) as client:
+
+        async def submitted(number: int) -> httpx.Response:
+            key = {"Idempotency-Key": str(number)} if named else {}
+            return await client.http.post("/api/generate", json=edit(), headers=key)
+
+        waiting = app.state.services.images._edits.turns._waiting
+        submissions = [asyncio.create_task(submitted(number)) for number in range(3)]
+        await eventually(lambda: storing and storing + waiting.sum == 3)
+        disk_writes.set()
+        answers = await asyncio.gather(*submissions)
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert most == 1
 
 
 async def test_a_key_is_free_again_once_its_job_has_expired(
