@@ -18,6 +18,7 @@ import functools
 import ipaddress
 import json
 import resource
+import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,6 +34,9 @@ from frontend.supervision import supervised_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from uvicorn._types import ASGI3Application
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from frontend.settings import Settings
 
@@ -50,6 +54,8 @@ MAX_LINGERING = 64
 # Files for all else: Triton's channels, psutil, libraries that open theirs late.
 RESERVED_FILES = 128
 KEEP_ALIVE_S = 75.0
+# Linux's number of the state of a connection that neither end has closed.
+TCP_ESTABLISHED = 1
 
 
 class Addresses:
@@ -211,6 +217,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._has_asked = False
         self._head_open = False
         self._body_open = False
+        self._running: RequestResponseCycle | None = None
         self._refused = False
         self._discarded = 0
         self._linger = contextlib.ExitStack()
@@ -226,7 +233,10 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.cycle is not None
 
     def judge(self, now: float, settings: Settings) -> None:
-        """Close this connection if one of its times is over."""
+        """Close this connection if one of its times is over, or if its client has left unseen."""
+        if self.pipeline and self._is_left():
+            self.transport.abort()
+            return
         if self._is_stuck():
             self._stuck_since = now if self._stuck_since is None else self._stuck_since
             if now - self._stuck_since > settings.write_timeout_s:
@@ -256,6 +266,16 @@ class BoundedProtocol(HttpToolsProtocol):
             return True
         return self.idle and self.transport.get_write_buffer_size() > 0
 
+    def _is_left(self) -> bool:
+        """Return whether the client has closed its end.
+
+        uvicorn reads nothing while a request waits for the answer of another, not even the end.
+        """
+        if self.transport.is_closing():
+            return False
+        info = self.transport.get_extra_info("socket")
+        return bool(info.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != TCP_ESTABLISHED)
+
     # --- asyncio's calls ---
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -274,6 +294,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._connections.leave(self)
         self._linger.close()
         super().connection_lost(exc)
+        # uvicorn tells only the newest request, which may wait behind this one, and never begin.
+        if self._running is not None:
+            self._running.disconnected = not self._running.response_complete
+            self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, as far as no bound is exceeded."""
@@ -332,6 +356,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self.since = self._clock()
 
     # --- uvicorn's calls ---
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Note which request is being answered."""
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """Note that the answer is out."""

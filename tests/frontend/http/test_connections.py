@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import resource
 import socket
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ from frontend.http.connections import (
     raise_file_limit,
 )
 from frontend.settings import Settings
+from tests.fakes.bad_masks import mask_request
+from tests.fakes.pictures import b64, encoded
 from tests.fakes.web_client import WebClient, edit
 from tests.frontend.eventually import eventually
 from tests.frontend.peer import Peer, peer
@@ -299,6 +302,45 @@ async def test_a_stream_that_is_left_is_not_counted_any_more(
                     if again.status_code == 200:
                         break
         triton.release()
+
+
+async def test_a_stream_that_is_left_with_a_request_behind_it_is_not_counted_any_more(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.hold()
+    bounds = {"max_connections": 16, "owner_fraction": 0.1}
+    async with serve(**bounds) as client, contextlib.AsyncExitStack() as stack:
+        stack.callback(triton.release)
+        path = f"/api/generate/stream/{await client.submit()}"
+        leaving = await stack.enter_async_context(peer(client))
+        await leaving.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await leaving.begun()
+        await leaving.send(HEAD + b"\r\n")
+        assert (await client.http.get(path)).status_code == 429
+        leaving.leave()
+        async with asyncio.timeout(30):
+            while True:
+                async with client.http.stream("GET", path) as again:
+                    if again.status_code == 200:
+                        break
+        triton.release()
+
+
+async def test_a_mask_that_is_left_with_a_request_behind_it_is_cancelled(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.masks.behaviour.delay_s = 60
+    body = json.dumps(mask_request(image=b64(encoded("PNG", (8, 8))), image_id=None)).encode()
+    async with peer(client) as leaving:
+        await leaving.send(
+            b"POST /api/smart-mask HTTP/1.1\r\n"
+            b"Host: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        await eventually(lambda: triton.masks.live == 1)
+        await leaving.send(HEAD + b"\r\n")
+        leaving.leave()
+    await eventually(lambda: len(triton.masks.cancelled) == 1)
 
 
 async def test_one_that_does_not_read_is_cut(serve: Serve, triton: FakeTriton) -> None:
