@@ -106,10 +106,11 @@ def running(
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """Return what uvicorn serves the app with, in one event loop."""
-    connections = Connections(settings, raise_file_limit(settings))
+    most, backlog = raise_file_limit(settings)
     return uvicorn.Config(
         app,
-        http=connections.protocol,
+        http=Connections(settings, most).protocol,
+        backlog=backlog,
         ws="none",
         log_config=None,
         access_log=False,

@@ -53,6 +53,10 @@ LINGER_BYTES = 1024 * 1024
 MAX_LINGERING = 64
 # Files for all else: Triton's channels, psutil, libraries that open theirs late.
 RESERVED_FILES = 128
+# Files that are enough for this process; the usual limit, 1,024, is there for select alone.
+MAX_FILES = 65_536
+# uvicorn's own.
+MAX_BACKLOG = 2048
 KEEP_ALIVE_S = 75.0
 # Linux's number of the state of a connection that neither end has closed.
 TCP_ESTABLISHED = 1
@@ -392,22 +396,26 @@ class BoundedProtocol(HttpToolsProtocol):
         self.loop.call_later(LINGER_S, self.transport.abort)
 
 
-def raise_file_limit(settings: Settings) -> int:
-    """Raise this process's limit of open files as far as connections need it and it may be.
+def raise_file_limit(settings: Settings) -> tuple[int, int]:
+    """Raise this process's limit of open files as far as may be, up to MAX_FILES.
 
     Returns:
-        How many connections may be open, so that RESERVED_FILES are left for all else.
+        How many connections may be open, so that RESERVED_FILES are left for all else; and the
+        backlog, how many more may be accepted before the first of them is counted.
     """
     wanted = settings.max_connections + RESERVED_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft == resource.RLIM_INFINITY:
+        return settings.max_connections, MAX_BACKLOG
+    aim = max(wanted, MAX_FILES)
+    if soft < aim:
+        soft = aim if hard == resource.RLIM_INFINITY else min(aim, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return settings.max_connections
-    most = max(soft - RESERVED_FILES, soft // 2)
-    log.warning("few_open_files", limit=soft, connections=most)
-    return most
+    most = settings.max_connections
+    if soft < wanted:
+        most = max(soft - RESERVED_FILES, soft // 2)
+        log.warning("few_open_files", limit=soft, connections=most)
+    return most, min((soft - most) // 2, MAX_BACKLOG)
 
 
 def _answer(status: int, detail: str) -> bytes:

@@ -11,7 +11,7 @@ import structlog
 from frontend.launcher import leftovers, preflight
 from frontend.launcher.errors import LaunchError
 from frontend.launcher.tritonserver import TritonServer
-from frontend.supervision import supervised_thread
+from frontend.supervision import Rounds, supervised_thread
 
 if TYPE_CHECKING:
     from frontend.launcher.repository import Model
@@ -105,9 +105,14 @@ class Supervisor:
                     restarts = 0
 
     def _wait_for_fault(self) -> LaunchError | None:
-        """Return the next fault; None once the supervisor has to stop."""
+        """Return the next fault; None once the supervisor has to stop.
+
+        To be kept from looking, for want of a file, is none. Five times in a row end the process.
+        """
         assert self._server is not None
+        rounds = Rounds("triton-watch")
         while not self._stopping.wait(WATCH_INTERVAL_S):
-            if (fault := self._server.fault()) is not None:
-                return fault
+            with rounds.one():
+                if (fault := self._server.fault()) is not None:
+                    return fault
         return None

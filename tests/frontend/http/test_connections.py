@@ -15,6 +15,7 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 
 from frontend.http.connections import (
+    MAX_BACKLOG,
     MAX_HEAD_BYTES,
     MAX_PIPELINED,
     RESERVED_FILES,
@@ -363,21 +364,28 @@ async def test_one_that_does_not_read_is_cut(serve: Serve, triton: FakeTriton) -
 
 
 @pytest.mark.parametrize(
-    ("limits", "most", "raised_to"),
+    ("limits", "most", "backlog", "raised_to"),
     [
-        ((256, 65536), 1024, 1024 + RESERVED_FILES),
-        ((65536, 65536), 1024, 65536),
-        ((300, 300), 300 - RESERVED_FILES, 300),
-        ((64, 64), 32, 64),
+        ((1024, 1_048_576), 1024, MAX_BACKLOG, 65_536),
+        ((256, resource.RLIM_INFINITY), 1024, MAX_BACKLOG, 65_536),
+        ((1_048_576, 1_048_576), 1024, MAX_BACKLOG, 1_048_576),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 1024, MAX_BACKLOG, -1),
+        ((1024, 2048), 1024, 512, 2048),
+        ((300, 300), 300 - RESERVED_FILES, RESERVED_FILES // 2, 300),
+        ((64, 64), 32, 16, 64),
     ],
 )
 def test_the_limit_of_open_files_is_raised_and_a_reserve_kept(
-    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], most: int, raised_to: int
+    monkeypatch: pytest.MonkeyPatch,
+    limits: tuple[int, int],
+    most: int,
+    backlog: int,
+    raised_to: int,
 ) -> None:
     held = [limits]
     monkeypatch.setattr(resource, "getrlimit", lambda _: held[0])
     monkeypatch.setattr(resource, "setrlimit", lambda _, new: held.__setitem__(0, new))
-    assert raise_file_limit(Settings(max_connections=1024)) == most
+    assert raise_file_limit(Settings(max_connections=1024)) == (most, backlog)
     assert held[0] == (raised_to, limits[1])
 
 

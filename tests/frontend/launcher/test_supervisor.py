@@ -21,6 +21,7 @@ from frontend.launcher.errors import LaunchError
 from frontend.launcher.preflight import check
 from frontend.launcher.supervisor import Supervisor
 from frontend.launcher.tritonserver import TritonServer
+from frontend.supervision import MAX_FAILED_ROUNDS
 from tests.fakes.clock import Clock
 from tests.fakes.local_triton import (
     ECHO_REPOSITORY,
@@ -128,6 +129,21 @@ def test_a_stub_that_falls_silent_soon_after_each_start_is_given_up(
     supervised._watch()
     assert (supervised.failure is not None) is gives_up
     assert faults == (2 if gives_up else 4)
+
+
+def test_to_be_kept_from_looking_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervised, died = Supervisor(echo_settings()), LaunchError("died")
+    looks = [OSError(24, "Too many open files")] * (MAX_FAILED_ROUNDS - 1)
+    answers = iter([*looks, None, *looks, died])
+
+    def fault() -> LaunchError | None:
+        if isinstance(answer := next(answers), OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(supervisor, "WATCH_INTERVAL_S", 0)
+    monkeypatch.setattr(supervised, "_server", SimpleNamespace(fault=fault))
+    assert supervised._wait_for_fault() is died
 
 
 def test_a_launcher_killed_in_mid_request_leaves_nothing(tmp_path: Path) -> None:
