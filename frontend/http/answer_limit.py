@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from starlette.responses import JSONResponse, StreamingResponse
 
-from frontend.errors import RETRY_AFTER_S, JobNotFoundError, ServingError
+from frontend.errors import RETRY_AFTER_S, ServingError
 from frontend.http.access import owner_of
 from frontend.shares import Holdings
 
@@ -179,27 +179,46 @@ class StoredAnswer(StreamingResponse):
         media_type: str,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(self._pieces(), media_type=media_type, headers=headers)
+        super().__init__((), media_type=media_type, headers=headers)
         self._parts = parts
 
     async def stream_response(self, send: Send) -> None:
-        """Send it; the base class cancels this when the client leaves."""
+        """Send it; the base class cancels this when the client leaves.
+
+        Raises:
+            ServingError: the store cannot give its beginning, and nothing has been sent.
+        """
         sizes = [
             len(part) if isinstance(part, bytes) else await part.size() for part in self._parts
         ]
         self.headers["Content-Length"] = str(sum(sizes))
+        pieces = self._pieces()
+        first = await anext(pieces, b"")
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
         try:
-            await super().stream_response(send)
-        except JobNotFoundError as error:
+            await send(_part(first))
+            async for piece in pieces:
+                await send(_part(piece))
+        except ServingError as error:
             log.info("answer_cut", reason=error.detail)
+            return
+        await send(_part(b"", more=False))
 
     async def _pieces(self) -> AsyncIterator[bytes]:
+        """Yield all parts; those of the answer's own once the store has given what follows."""
+        own: list[bytes] = []
         for part in self._parts:
             if isinstance(part, bytes):
-                yield part
+                own.append(part)
                 continue
             async for piece in part.pieces():
+                for each in own:
+                    yield each
+                own = []
                 yield piece
+        for each in own:
+            yield each
 
 
 def _part(body: bytes, *, more: bool = True) -> Message:

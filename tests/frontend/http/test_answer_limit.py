@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from fastapi import FastAPI
 
-from frontend.errors import JobNotFoundError
+from frontend.errors import ClosingError, JobNotFoundError, ServingError, StoreAwayError
 from frontend.http import answer_limit
 from frontend.http.answer_limit import PIECE_BYTES, SMALL_BYTES, AnswerLimit, Stored, StoredAnswer
+from frontend.http.answers import HANDLERS
+from frontend.http.crashes import CrashAnswer
 from frontend.http.head import HeadAsGet
+from frontend.http.refusals import RefusalLog
 from tests.fakes.owners import owned
 from tests.fakes.web_client import WebClient, b64, edit, scene, square_mask
 from tests.frontend.conftest import listening
@@ -132,18 +135,24 @@ async def test_a_stream_begins_before_its_first_byte() -> None:
 
 @dataclass
 class InMemory:
-    """A store's blob, which comes in pieces of its own; None once it is forgotten."""
+    """A store's blob, which comes in pieces of its own."""
 
-    data: bytes | None
+    data: bytes
+    error: ServingError | None = None
+    """Why it comes no more."""
 
     async def size(self) -> int:
-        assert self.data is not None
         return len(self.data)
 
     async def piece(self, at: int, count: int) -> bytes:
-        if self.data is None:
-            raise JobNotFoundError("a")
+        if self.error:
+            raise self.error
         return self.data[at : at + min(count, 10_000)]
+
+
+LOST = pytest.mark.parametrize(
+    "error", [JobNotFoundError("a"), StoreAwayError("The store is away"), ClosingError()]
+)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, PIECE_BYTES - 1, PIECE_BYTES, 3 * PIECE_BYTES + 2])
@@ -157,18 +166,38 @@ async def test_a_stored_part_is_sent_as_base64(size: int) -> None:
     assert answer.headers["content-length"] == str(len(reader.body))
 
 
-async def test_a_part_that_the_store_forgets_ends_the_answer_unfinished() -> None:
+@LOST
+async def test_a_part_that_the_store_forgets_ends_the_answer_unfinished(
+    error: ServingError,
+) -> None:
     blob = InMemory(b"x" * (3 * PIECE_BYTES))
     reader = Reader()
     reader.reads.clear()
     answer = StoredAnswer([Stored(blob)], "text/plain")
     sending = asyncio.create_task(answer(SCOPE, reader.receive, reader.send))
     await reader.begun.wait()
-    blob.data = None
+    blob.error = error
     reader.reads.set()
     await sending
     assert 0 < len(reader.body) < 3 * PIECE_BYTES
     assert not reader.whole
+
+
+@LOST
+async def test_an_answer_whose_beginning_the_store_has_not_is_refused(error: ServingError) -> None:
+    def answer() -> StoredAnswer:
+        blob = InMemory(b"x" * (3 * PIECE_BYTES), error)
+        return StoredAnswer([b"<", b"<", Stored(blob)], "image/png")
+
+    app = FastAPI(exception_handlers=HANDLERS)
+    app.state.refusals = RefusalLog()
+    app.add_api_route("/blob", answer)
+    app.add_middleware(AnswerLimit, max_pending_bytes=SMALL_BYTES, owner_fraction=1)
+    app.add_middleware(CrashAnswer, refusals=app.state.refusals)
+    async with listening(app) as url, WebClient(url) as client:
+        refused = await client.http.get("/blob")
+    assert refused.status_code == error.status
+    assert refused.json() == {"detail": error.detail}
 
 
 class Endless:
