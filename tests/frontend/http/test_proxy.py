@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, cast
 import httpx
 import pytest
 
+from frontend.http import body_limit
 from frontend.http.connections import KEEP_ALIVE_S, MAX_HEAD_BYTES
 from frontend.launcher import ports
 from frontend.settings import Settings
+from frontend.shares import Holdings
 from tests.fakes.web_client import WebClient, check_stream, edit
+from tests.frontend.eventually import eventually
 from tests.frontend.peer import peer
 
 if TYPE_CHECKING:
@@ -146,6 +149,42 @@ async def test_its_streams_have_a_bound_and_its_users_are_told_apart(
                 assert third.headers["retry-after"] == "5"
                 assert "as many" in third.json()["detail"]
             await client.cancel(task_id)
+
+
+@needs_nginx
+async def test_uploads_that_go_on_for_ever_cost_only_their_own_address(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[Holdings] = []
+
+    class Noted(Holdings):
+        def __init__(self, what: str, total: int, fraction: float) -> None:
+            super().__init__(what, total, fraction)
+            held.append(self)
+
+    monkeypatch.setattr(body_limit, "Holdings", Noted)
+    monkeypatch.setattr(body_limit, "PART_TIMEOUT_S", 3.0)
+    size = 4_000_000
+    # Half of the bytes for one address: one upload that has not come to its end.
+    async with serve(max_pending_body_bytes=int(1.8 * size)) as frontend:
+        async with (
+            proxy(tmp_path, upstream_of(frontend), {}) as client,
+            peer(client) as slow,
+            httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(local_address="127.0.0.2")) as far,
+        ):
+            head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {size}"
+            sent = b" " * (int(0.9 * size) - 65536)
+            await slow.send(f"POST /api/generate HTTP/1.1\r\n{head}\r\n\r\n".encode() + sent)
+            late = asyncio.create_task(slow.answer())
+            await eventually(lambda: any(each.sum == len(sent) for each in held))
+            own = await client.http.post("/api/generate", content=sent)
+            assert own.status_code == 429
+            other = await far.post(client.http.base_url.join("/api/generate"), content=sent)
+            assert other.status_code == 400
+            status, _, body = await late
+            assert (status, body) == (408, {"detail": "body: did not come in time"})
+            assert (await client.http.post("/api/generate", content=sent)).status_code == 400
+        assert not [each for each in (tmp_path / "body").rglob("*") if each.is_file()]
 
 
 @needs_nginx
