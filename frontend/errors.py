@@ -151,6 +151,16 @@ class StoreAwayError(UnavailableError):
         self.reason = reason or detail
 
 
+class SharedMemoryFullError(UnavailableError):
+    """The memory through which Triton passes tensors to models does not hold these ones too."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Triton's shared memory, /dev/shm, is full: send smaller pictures, or have its "
+            "operator raise shm_size (docker run: --shm-size) and start Triton again"
+        )
+
+
 class TritonDownError(UnavailableError):
     """Triton is down: nothing reaches it or the model's process."""
 

@@ -33,6 +33,9 @@ class Lane:
     """Whether a job may be started here now."""
     full: bool = False
     """Whether Triton has refused a job because its queue was full, and may do so again."""
+    alone: bool = False
+    """Whether the next job has to be alone here, because Triton's shared memory did not hold one
+    beside another."""
     running: dict[str, LiveJob] = field(default_factory=dict)
     """Jobs by request_id, in the order of their start."""
     ended: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ENDED))
@@ -149,7 +152,9 @@ class Lanes:
         """Return the idlest of the lanes that may have another job; None if none may."""
         ready = [lane for lane in self.all if lane.ready]
         lane = min(ready, key=lambda lane: len(lane.running), default=None)
-        return lane if lane is not None and len(lane.running) < self._max_running else None
+        if lane is None or len(lane.running) >= (1 if lane.alone else self._max_running):
+            return None
+        return lane
 
     def start(self, job: LiveJob, lane: Lane) -> None:
         """Give `job` to `lane`."""

@@ -18,6 +18,7 @@ from frontend.errors import (
     InvalidInputError,
     ModelCancelledError,
     ServingError,
+    SharedMemoryFullError,
     StoreAwayError,
     TritonDownError,
     TritonStoppingError,
@@ -115,9 +116,7 @@ class Work:
                 await self._give_back(claim, error)
             elif isinstance(error, TritonDownError):
                 await self._give_back(claim, error, lost=error.job_error)
-            elif isinstance(error, UnavailableError) and not job.accepted.is_set():
-                assert job.lane is not None, "it has started"
-                job.lane.full = True
+            elif isinstance(error, UnavailableError) and self._waits_for_others(job, error):
                 await self._give_back(claim, error)
             else:
                 await self._fail(job, error)
@@ -126,6 +125,19 @@ class Work:
         except Exception:
             log.exception("job_crashed")
             await self._fail(job, BackendError("The server failed"))
+
+    def _waits_for_others(self, job: LiveJob, error: UnavailableError) -> bool:
+        """Return whether a job that Triton has refused may run once others have ended there."""
+        lane = job.lane
+        assert lane is not None, "it has started"
+        if job.accepted.is_set():
+            return False
+        if isinstance(error, SharedMemoryFullError):
+            # It is sent again once it is alone. If it does not fit then, it never will.
+            lane.alone = len(lane.running) > 1
+            return lane.alone
+        lane.full = True
+        return True
 
     async def _give_back(
         self, claim: Claim, reason: ServingError, *, lost: str | None = None
@@ -167,6 +179,8 @@ class Work:
             raise BackendError("the model ended the job without a result")
 
     async def _advance(self, job: LiveJob, update: EditProgress) -> None:
+        if job.lane is not None and not job.accepted.is_set():
+            job.lane.alone = False
         job.accepted.set()
         job.hear(update, self._clock(), self._running_clock())
         await job.log.append(self.running_event(job, update))

@@ -12,6 +12,7 @@ from frontend.errors import (
     ModelCancelledError,
     NotCachedError,
     ServingError,
+    SharedMemoryFullError,
     TritonDownError,
     TritonStoppingError,
     UnavailableError,
@@ -21,8 +22,9 @@ from frontend.errors import (
 _MAX_FOREIGN_CHARS = 300
 # Part of Triton's text, with various codes, for a model whose process has died.
 DEAD_STUB = "is not healthy"
-# Parts of its text for a full /dev/shm. The rest names a region, which is no client's business.
-_FULL = ("shared memory pool", "No space left on device")
+# Parts of its text for a full /dev/shm, and of a model's. The rest of Triton's names a region,
+# which is no client's business.
+_FULL = ("shared memory pool", "No space left on device", "/dev/shm, is full")
 # gRPC's own texts, with various codes, for a stream that somebody on the way broke off.
 _BROKEN_OFF = ("RST_STREAM", "Stream removed")
 # Part of its text while it stops, or unloads the model.
@@ -51,6 +53,8 @@ def coded(message: str) -> ServingError | None:
     if not (found := _CODED.search(message)):
         return None
     code, text = found.groups()
+    if code == "UNAVAILABLE" and (full := _full(text)):
+        return full
     return _BY_CODE[code](text if found.start() == 0 else _first_line(text))
 
 
@@ -93,7 +97,7 @@ def status_error(error: grpc.aio.AioRpcError) -> ServingError:
 def _full(text: str) -> ServingError | None:
     if not any(words in text for words in _FULL):
         return None
-    return UnavailableError("Triton's shared memory, /dev/shm, is full")
+    return SharedMemoryFullError()
 
 
 def _first_line(text: str) -> str:

@@ -22,9 +22,10 @@ from .wire import decode, model_config
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-# What Triton itself says of a model whose process died, and of one that it unloads.
+# What Triton itself says of a model whose process died, of one that it unloads, and of its memory.
 DEAD = "Stub process 'image_edit_0_0' is not healthy.\nmore"
 UNLOADED = "Request for unknown model: 'image_edit' has no available versions"
+FULL = "Failed to increase the shared memory pool size"
 TASKS = ("insertion", "removal", "white-balance")
 
 
@@ -49,6 +50,7 @@ class Behaviour:
         expected_seconds: time that it expects an edit to take.
         others: edits that other clients have waiting.
         refuse: error text for every edit, before anything else.
+        fits: edits that its shared memory holds at a time.
         leaves: refuses the next edit, and from then on edits and pings, as a Triton that stops.
         config: what it says its config is.
         info: extra keys of a result's INFO.
@@ -70,6 +72,7 @@ class Behaviour:
     others: int = 0
     expected_seconds: float | None = None
     refuse: str = ""
+    fits: int = 1000
     leaves: bool = False
     config: Any = field(default_factory=model_config)
     info: dict[str, Any] = field(default_factory=dict)
@@ -226,6 +229,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             self.behaviour.refuse = self.behaviour.ping_error = UNLOADED
         if self.behaviour.refuse:
             yield error(self.behaviour.refuse)
+            return
+        if len(self._cancelled) >= self.behaviour.fits:
+            yield error(FULL)
             return
         self._cancelled[task_id] = asyncio.Event()
         self.most_at_once = max(self.most_at_once, len(self._cancelled))

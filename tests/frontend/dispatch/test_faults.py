@@ -19,7 +19,7 @@ from frontend.triton.edit_tensors import IMAGE_EDIT
 from frontend.triton.watch import TritonWatch
 from tests.fakes.owners import owner
 from tests.fakes.pictures import png
-from tests.fakes.triton_server import DEAD, UNLOADED, task_of
+from tests.fakes.triton_server import DEAD, FULL, UNLOADED, task_of
 from tests.fakes.web_client import WebClient, check_stream, edit
 from tests.fakes.wire import model_config
 from tests.frontend.conftest import listening
@@ -245,7 +245,7 @@ async def test_a_job_whose_model_process_dies_twice_ends(
     ("refusal", "reason"),
     [
         (UNLOADED, UNLOADED),
-        ("Failed to increase the shared memory pool size", "/dev/shm, is full"),
+        (FULL, "/dev/shm, is full"),
     ],
 )
 async def test_a_triton_that_refuses_pings_may_finish_what_it_has(
@@ -451,6 +451,40 @@ async def test_a_job_that_the_full_model_refuses_waits_on(serve: Serve, triton: 
         triton.behaviour.refuse, triton.behaviour.others = "", 0
         for task_id in (ids[0], *ids[2:]):
             check_stream(await client.follow(task_id), 3)
+
+
+@pytest.mark.parametrize(
+    "refusal", [FULL, "[UNAVAILABLE] Triton's shared memory, /dev/shm, is full"]
+)
+async def test_a_job_that_alone_does_not_fit_into_shared_memory_ends(
+    client: WebClient, triton: FakeTriton, refusal: str
+) -> None:
+    triton.behaviour.refuse = refusal
+    ids = [await client.submit() for _ in range(3)]
+    for task_id in ids:
+        last = (await client.follow(task_id))[-1]
+        assert last["error"].startswith("503: Triton's shared memory, /dev/shm, is full: ")
+        assert "--shm-size" in last["error"]
+    triton.behaviour.refuse = ""
+    await client.finish()
+
+
+async def test_a_job_that_does_not_fit_into_shared_memory_beside_another_waits_for_its_end(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.hold()
+    triton.behaviour.fits = 1
+    first = await client.submit(edit(num_inference_steps=3))
+    await client.wait_status(first, "processing")
+    others = [await client.submit(edit(num_inference_steps=3)) for _ in range(2)]
+    await eventually(lambda: len(triton.starts) == 2)
+    pings = triton.pings
+    await eventually(lambda: triton.pings > pings + 3)
+    assert triton.starts == [f"{first}.1", f"{others[0]}.1"]
+    assert (await client.status(others[0]))["status"] == "queued"
+    triton.release()
+    for task_id in (first, *others):
+        check_stream(await client.follow(task_id), 3)
 
 
 async def test_a_job_that_every_start_loses_fails(client: WebClient, triton: FakeTriton) -> None:

@@ -66,10 +66,11 @@ FULL = [
 @pytest.mark.parametrize("text", FULL)
 def test_a_full_shared_memory_is_said_without_the_name_of_a_region(text: str) -> None:
     error = model_errors.from_model(text)
-    assert type(error) is errors.UnavailableError
-    assert error.detail == "Triton's shared memory, /dev/shm, is full"
+    assert type(error) is errors.SharedMemoryFullError
+    assert error.detail.startswith("Triton's shared memory, /dev/shm, is full: ")
+    assert "artmancer-7-1" not in error.detail
     status = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, Metadata(), Metadata(), text)
-    assert type(model_errors.status_error(status)) is errors.UnavailableError
+    assert type(model_errors.status_error(status)) is errors.SharedMemoryFullError
 
 
 @pytest.mark.parametrize(
