@@ -82,6 +82,8 @@ class LiveJob:
     """When it was claimed; seconds of the lanes' clock."""
     end_reason: ServingError | None = None
     """Why it ends early, once that is known."""
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once `end_reason` or `lost` is."""
     request_id: str = ""
     """What Triton calls it, once it has been sent there."""
     lost: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from frontend.dispatch.lanes import Lane, Lanes, LiveJob
     from frontend.dispatch.patience import Patience
-    from frontend.domain.edits import EditProgress
+    from frontend.domain.edits import EditParams, EditProgress
     from frontend.domain.models import EditModelState
     from frontend.jobs.store import Claim, JobStore
     from frontend.settings import Settings
@@ -150,18 +151,17 @@ class Work:
         """Stop the work on a job that another process may have begun anew."""
         log.warning("claim_lost", task_id=job.job_id)
         job.lost = True
+        job.ending.set()
         with contextlib.suppress(TimeoutError, ServingError):
             async with loop_time.timeout(self._settings.cancel_timeout_s):
                 await self.watch_of(job).client.cancel_edit(job.request_id)
         if job.stream is not None:
-            job.stream.cut(BackendError("another process has the job"))
+            job.stream.cut(_taken())
 
     async def _follow(self, job: LiveJob) -> None:
         """Log the model's responses until its stream ends."""
         done = False
-        params = await self._patience.answer(lambda: self._store.params(job.job_id))
-        if job.lost:  # meanwhile
-            raise ClaimLostError(job.job_id)
+        params = await self._params(job)
         job.heard_at = self._running_clock()
         job.stream = self.watch_of(job).client.edit(
             job.request_id, params, self._settings.job_timeout_s
@@ -177,6 +177,19 @@ class Work:
                     await self._advance(job, update)
         if not done:
             raise BackendError("the model ended the job without a result")
+
+    async def _params(self, job: LiveJob) -> EditParams:
+        """Read the edit from the store, unless the job is to end meanwhile."""
+        answer = self._patience.answer(lambda: self._store.params(job.job_id))
+        reading, ending = asyncio.create_task(answer), asyncio.create_task(job.ending.wait())
+        try:
+            await asyncio.wait([reading, ending], return_when=asyncio.FIRST_COMPLETED)
+            if job.ending.is_set():
+                raise job.end_reason or _taken()
+            return reading.result()
+        finally:
+            reading.cancel()
+            ending.cancel()
 
     async def _advance(self, job: LiveJob, update: EditProgress) -> None:
         if job.lane is not None and not job.accepted.is_set():
@@ -251,6 +264,7 @@ class Work:
         try:
             if job.end_reason is None:
                 job.end_reason = reason
+                job.ending.set()
                 async with loop_time.timeout(self._settings.cancel_timeout_s):
                     await job.accepted.wait()
                     if not job.ended.is_set():
@@ -261,3 +275,7 @@ class Work:
             log.warning("cancel_unanswered", task_id=job.job_id, reason=repr(error))
             if job.stream is not None:
                 job.stream.cut(reason)
+
+
+def _taken() -> BackendError:
+    return BackendError("another process has the job")

@@ -206,9 +206,6 @@ DELETE FROM jobs WHERE task_id = $1 RETURNING bytes, owner
 INSERT INTO blobs (task_id, name, part, data, put_at) VALUES ($1, $2, $3, $4, store_now())
 ON CONFLICT (task_id, name, part) DO NOTHING
 
--- name: parts
-SELECT data FROM blobs WHERE task_id = $1 AND name = $2 ORDER BY part
-
 -- name: blob_size
 SELECT coalesce(sum(length(data)), 0) AS bytes FROM blobs WHERE task_id = $1 AND name = $2
 

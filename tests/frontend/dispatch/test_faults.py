@@ -567,6 +567,31 @@ async def test_a_cancel_that_is_not_obeyed_cuts_the_stream(
     assert triton.cut_streams == [task_id]
 
 
+async def test_a_job_whose_pictures_are_slow_to_read_can_be_cancelled(
+    serve: Serve, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, slow, read = asyncio.Event(), asyncio.Event(), SqlStore.params
+
+    async def params(store: SqlStore, job_id: str) -> EditParams:
+        if not reading.is_set():
+            reading.set()
+            await slow.wait()
+        return await read(store, job_id)
+
+    monkeypatch.setattr(SqlStore, "params", params)
+    async with serve(max_in_flight=1) as client:
+        task_id = await client.submit()
+        await reading.wait()
+        try:
+            await client.cancel(task_id)
+            async with asyncio.timeout(30):
+                assert (await client.follow(task_id))[-1]["status"] == "cancelled"
+        finally:
+            slow.set()
+        await client.finish()
+    assert task_id not in triton.requests
+
+
 async def test_another_model_is_not_ready_and_says_why(serve: Serve, triton: FakeTriton) -> None:
     triton.behaviour.config = other = model_config()
     [number] = [each.data_type for each in other.input if each.name == "WIDTH"]

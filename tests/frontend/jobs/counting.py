@@ -11,10 +11,18 @@ if TYPE_CHECKING:
     from frontend.jobs.statements import Steps
 
 
-def counted(driver: Driver, name: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that gets, of each transaction with any, how many such statements it runs."""
+def counted(
+    driver: Driver, name: str, monkeypatch: pytest.MonkeyPatch, kind: str = "write"
+) -> list[int]:
+    """Return a list that gets, of each transaction with any, how many such statements it runs.
+
+    Args:
+        driver: runs the transactions.
+        name: of the statement.
+        kind: `write` or `read`.
+    """
     counts: list[int] = []
-    write = driver.write
+    run = getattr(driver, kind)
 
     def counting(steps: Steps[Any]) -> Steps[Any]:
         count = 0
@@ -27,5 +35,5 @@ def counted(driver: Driver, name: str, monkeypatch: pytest.MonkeyPatch) -> list[
             counts.extend([count] if count else [])
             return stop.value
 
-    monkeypatch.setattr(driver, "write", lambda steps, *topics: write(counting(steps), *topics))
+    monkeypatch.setattr(driver, kind, lambda steps, *topics: run(counting(steps), *topics))
     return counts

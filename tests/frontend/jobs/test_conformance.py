@@ -58,6 +58,19 @@ if TYPE_CHECKING:
 # --- what a job is made of ---
 
 
+async def test_a_picture_is_read_part_by_part(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures: dict[str, Any] = {
+        "image": bytes(2 * PART_BYTES),
+        "reference_image": bytes(PART_BYTES + 1),
+    }
+    await created(store, **pictures)
+    largest = counted(store.driver, "piece", monkeypatch, "read")
+    assert await store.params("a") == params(**pictures)
+    assert set(largest) == {1}
+
+
 async def test_a_job_is_what_it_was_created_with(store: JobStore) -> None:
     big = bytes(range(256)) * 5000  # more than one part
     given = params(
@@ -417,7 +430,7 @@ async def test_a_result_that_does_not_count_leaves_nothing(
             broken.setattr(store, "_put", away)
             with pytest.raises(StoreAwayError):
                 await store.end(zombie, 2, event("done", 4, 1.0), RESULT)
-    assert await store.driver.read(rows("parts", "a", "1/image")) == []
+    assert await store.driver.read(rows("piece", "a", "1/image", 0, 1, 1)) == []
 
 
 async def test_a_held_job_ends_only_by_its_claim(store: JobStore) -> None:
@@ -660,7 +673,7 @@ async def test_blobs_without_a_job_are_looked_for_a_few_at_once(
     names = ("a", "lost-1", "lost-2", "lost-3")
 
     async def left() -> list[str]:
-        return [name for name in names if await driver.read(rows("parts", name, "1/0"))]
+        return [name for name in names if await driver.read(rows("piece", name, "1/0", 0, 1, 1))]
 
     await store.sweep()  # sees those of "a" alone
     assert await left() == list(names)

@@ -257,16 +257,16 @@ async def test_what_was_put_for_a_job_that_never_came_is_swept(
     store = SqlStore(driver, Bounds(10**7, 10), 60)
     await driver.write_part(rows("put_part", "lost", "original", 0, b"picture"))
     await store.sweep()
-    assert len(await driver.read(rows("parts", "lost", "original"))) == 1
+    assert len(await driver.read(rows("piece", "lost", "original", 0, 1, 1))) == 1
     monkeypatch.setattr(sweeping, "ORPHAN_S", -1)
     monkeypatch.setattr(sweeping, "ORPHANS_EACH_S", 0.0)
     store._orphans._due = -math.inf  # as if it had not looked for any yet
     await created(store)
     await store.sweep()
-    assert await driver.read(rows("parts", "lost", "original")) == []
+    assert await driver.read(rows("piece", "lost", "original", 0, 1, 1)) == []
     await driver.write_part(rows("put_part", "lost too", "original", 0, b"picture"))
     await store.sweep()
-    assert await driver.read(rows("parts", "lost too", "original")) == []
+    assert await driver.read(rows("piece", "lost too", "original", 0, 1, 1)) == []
     assert await original(store, "a") == b"original"
 
 
@@ -279,7 +279,7 @@ async def test_a_disk_that_is_nearly_full_takes_no_job_but_finishes_those_it_has
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=DISK_RESERVE))
     with pytest.raises(UnavailableError, match="nearly full"):
         await created(store, "b")
-    assert await driver.read(rows("parts", "b", "original")) == []
+    assert await driver.read(rows("piece", "b", "original", 0, 1, 1)) == []
     assert await done(store, await claimed(store))
 
 
