@@ -222,7 +222,6 @@ class SqlStore:
     ) -> bool:
         """See JobStore."""
         size = len(result.image) + len(result.info) if result else 0
-        ended = False
         try:
             if result is not None:
                 await self._put(claim.job_id, f"{claim.attempt}/image", result.image)
@@ -231,10 +230,14 @@ class SqlStore:
                 lambda: transactions.end(claim, seq, event, size, self._bounds),
                 _always(claim.job_id, _WORK, _CHANGES),
             )
-        finally:
-            if result is not None and not ended:
-                with contextlib.suppress(ServingError):
-                    await self._driver.write_part(transactions.drop_result(claim))
+        except StoreAwayError:
+            raise  # it may still come through, or is repeated: either needs the parts
+        except ServingError:
+            if result is not None:
+                await self._drop_result(claim)
+            raise
+        if result is not None and not ended:
+            await self._drop_result(claim)
         return ended
 
     async def give_back(self, claim: Claim, lost: str | None = None) -> bool:
@@ -333,6 +336,11 @@ class SqlStore:
         """Delete what was put for a job that has not come."""
         with contextlib.suppress(ServingError):
             await self._driver.write_part(transactions.drop_unborn(job_id))
+
+    async def _drop_result(self, claim: Claim) -> None:
+        """Delete what was put for an end that was refused."""
+        with contextlib.suppress(ServingError):
+            await self._driver.write_part(transactions.drop_result(claim))
 
     # --- wake-ups: hints, which a process that dies may not give ---
 

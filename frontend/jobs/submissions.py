@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import time
@@ -12,7 +13,12 @@ import structlog
 
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.domain.owners import price
-from frontend.errors import StoreAwayError, UnsupportedError
+from frontend.errors import (
+    ClosingError,
+    JobNotFoundError,
+    StoreAwayError,
+    UnsupportedError,
+)
 from frontend.jobs.store import MAX_ATTEMPTS, NewJob
 from frontend.shares import Budgets
 
@@ -25,6 +31,10 @@ if TYPE_CHECKING:
     from frontend.jobs.store import JobStore, Key
 
 log = structlog.get_logger()
+
+LATE_S = 30.0
+"""A transaction that was given up has come through after so long, or never does."""
+LATE_ROUND_S = 1.0
 
 
 class Submissions:
@@ -39,6 +49,7 @@ class Submissions:
         self._store = store
         self._board = board
         self._budgets = Budgets(time.monotonic)
+        self._late: set[asyncio.Task[None]] = set()
 
     async def admit(self, owner: Owner, task_type: str) -> None:
         """Check that an edit would be accepted now, before any work is put into it.
@@ -93,7 +104,15 @@ class Submissions:
             owner=owner,
             max_attempts=MAX_ATTEMPTS if retry else 1,
         )
-        created = await self._store.create(job)
+        try:
+            created = await self._store.create(job)
+        except StoreAwayError:
+            if key is None:
+                # Its client is told that it was not accepted, and will send it anew.
+                task = asyncio.create_task(self._cancel_late(job.job_id))
+                self._late.add(task)
+                task.add_done_callback(self._late.discard)
+            raise
         if created.job_id == job.job_id:
             self._budgets.spend(owner, price(steps, self._board.pixels(size)))
             log.info(
@@ -124,6 +143,24 @@ class Submissions:
         """
         status = await self._store.ask_cancel(job_id)
         return status, functools.partial(self._end_cancelled, job_id)
+
+    async def _cancel_late(self, job_id: str) -> None:
+        """Cancel a job that comes into the store although its transaction was given up."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + LATE_S
+        while True:
+            try:
+                await self._store.ask_cancel(job_id)
+                await self._end_cancelled(job_id)
+                return
+            except JobNotFoundError:
+                if clock() > until:
+                    return
+            except StoreAwayError as error:
+                log.warning("store_away", task_id=job_id, reason=error.reason)
+            except ClosingError:
+                return
+            await asyncio.sleep(LATE_ROUND_S)
 
     async def _end_cancelled(self, job_id: str) -> None:
         try:

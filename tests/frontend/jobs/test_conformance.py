@@ -430,7 +430,34 @@ async def test_a_result_that_does_not_count_leaves_nothing(
             broken.setattr(store, "_put", away)
             with pytest.raises(StoreAwayError):
                 await store.end(zombie, 2, event("done", 4, 1.0), RESULT)
+        assert await done(store, other)
     assert await store.driver.read(rows("piece", "a", "1/image", 0, 1, 1)) == []
+
+
+@pytest.mark.parametrize("comes_through", [True, False])
+async def test_an_end_that_was_given_up_loses_nothing_of_its_result(
+    store: SqlStore, comes_through: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await created(store)
+    claim = await claimed(store)
+    assert await store.append(claim, 2, step(1))
+    last, write = (claim, 3, event("done", 4, 1.0), RESULT), store.driver.write
+    given_up: list[Any] = []
+
+    def away(steps: Any, *_: Any) -> Any:
+        given_up.append(steps)
+        raise StoreAwayError("The job store does not answer: TimeoutError")
+
+    with monkeypatch.context() as slow:
+        slow.setattr(store.driver, "write", away)
+        with pytest.raises(StoreAwayError):
+            await store.end(*last)
+    # To delete it now could come through late too: after the end that is tried again has found it.
+    assert await store.driver.read(rows("piece", "a", "1/image", 0, 1, 1))
+    if comes_through:
+        assert await write(given_up[0])
+    assert await store.end(*last) != comes_through
+    assert await result(store, "a") == RESULT
 
 
 async def test_a_held_job_ends_only_by_its_claim(store: JobStore) -> None:
