@@ -12,7 +12,14 @@ import structlog
 
 from frontend import shares
 from frontend.domain.jobs import JobStatus
-from frontend.errors import ClosingError, StoreAwayError, TritonDownError, UnavailableError
+from frontend.errors import (
+    ClosingError,
+    ServingError,
+    StoreAwayError,
+    TritonDownError,
+    UnavailableError,
+    UnsupportedError,
+)
 from frontend.jobs.outage import Outage
 from frontend.jobs.rules import CANCELLED_TEXT
 from frontend.jobs.schedule import UNKNOWN_AREA, Place, known, pixels, places, seconds_left
@@ -43,14 +50,17 @@ class Board:
     Args:
         store: of the jobs.
         max_waiting: maximum number of waiting jobs.
-        longest_outage_s: seconds without a Triton after which the waiting jobs end.
+        longest_outage_s: seconds without a Triton that can run them after which waiting jobs end.
     """
 
     def __init__(self, store: JobStore, max_waiting: int, longest_outage_s: float) -> None:
         self._store = store
         self._max_waiting = max_waiting
+        self._longest_outage_s = longest_outage_s
         self._outage = Outage(longest_outage_s)
-        self._outlasted = False
+        # By the waiting jobs' task type: the Tritons that are up may lack its adapter.
+        self._outages: dict[str, Outage] = {}
+        self._outlasted: set[str] = set()
         self._area = UNKNOWN_AREA
         self._view = View([], [], [])
         self._places: dict[str, Place] | None = None
@@ -111,6 +121,18 @@ class Board:
         if ready := self._ready:
             return ready
         raise self._outage_error()
+
+    def require_adapter(self, task_type: str) -> None:
+        """Check that a Triton can run edits of this kind now.
+
+        Raises:
+            ClosingError: the server is stopping.
+            TritonDownError: no Triton can run any; the detail gives the reason.
+            UnsupportedError: the loaded bundles have no adapter for it.
+        """
+        self.require()
+        if not self._able(task_type):
+            raise self._lack(task_type)
 
     def expected_seconds(self, steps: int, size: Size | None) -> float | None:
         """Return how long an edit takes on an idle engine, in seconds.
@@ -196,8 +218,20 @@ class Board:
         self._view, self._places = await self._store.view(), None
         areas = [state.image_area for state in self.tritons if state.image_area is not None]
         self._area = max(areas, default=self._area)
-        now = asyncio.get_running_loop().time()
-        self._outlasted = self._outage.note(now, down=not self._ready, stage=self.loading)
+        self._note_outages(asyncio.get_running_loop().time())
+
+    def _note_outages(self, now: float) -> None:
+        stage = self.loading
+        self._outage.note(now, down=not self._ready, stage=stage)
+        self._outages = {
+            each: self._outages.get(each) or Outage(self._longest_outage_s)
+            for each in {job.task_type for job in self._view.waiting}
+        }
+        self._outlasted = {
+            each
+            for each, outage in self._outages.items()
+            if outage.note(now, down=not self._able(each), stage=stage)
+        }
 
     async def _look_for_ever(self) -> None:
         rounds = Rounds("board")
@@ -206,17 +240,18 @@ class Board:
             with rounds.one():
                 try:
                     await self.look()
-                    if self._outlasted:
-                        await self._end_all_waiting()
+                    await self._end_outlasted()
                 except StoreAwayError as error:
                     log.warning("store_away", reason=error.reason)
             await set_within(self._changed, LOOK_S)
             await asyncio.sleep(GATHER_S)
 
-    async def _end_all_waiting(self) -> None:
-        error = self._outage_error().job_error
+    async def _end_outlasted(self) -> None:
+        outlasted = self._outlasted
         for job in self._view.waiting:
-            await self._end_waiting(job.job_id, JobStatus.ERROR, error)
+            if job.task_type in outlasted:
+                error = self._lack(job.task_type).job_error
+                await self._end_waiting(job.job_id, JobStatus.ERROR, error)
 
     async def _end_waiting(self, job_id: str, status: JobStatus, error: str) -> None:
         if not await self._store.end_waiting(job_id, status, error):
@@ -247,6 +282,15 @@ class Board:
     @property
     def _ready(self) -> list[TritonState]:
         return [state for state in self.tritons if state.ready]
+
+    def _able(self, task_type: str) -> bool:
+        return any(task_type in state.adapters for state in self._ready)
+
+    def _lack(self, task_type: str) -> ServingError:
+        """Return why no Triton can run edits of this kind."""
+        if self._ready:
+            return UnsupportedError(f"task_type: the adapter for {task_type} is not installed")
+        return self._outage_error()
 
     def _outage_error(self) -> TritonDownError:
         return TritonDownError(next((state.reason for state in self.tritons), NOBODY))

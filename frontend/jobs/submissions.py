@@ -13,12 +13,7 @@ import structlog
 
 from frontend.domain.jobs import JobEvent, JobStatus
 from frontend.domain.owners import price
-from frontend.errors import (
-    ClosingError,
-    JobNotFoundError,
-    StoreAwayError,
-    UnsupportedError,
-)
+from frontend.errors import ClosingError, JobNotFoundError, StoreAwayError
 from frontend.jobs.store import MAX_ATTEMPTS, NewJob
 from frontend.shares import Budgets
 
@@ -60,8 +55,7 @@ class Submissions:
             UnsupportedError: the loaded bundle cannot run `task_type`.
         """
         await self._board.look()
-        if not any(task_type in state.adapters for state in self._board.require()):
-            raise UnsupportedError(f"task_type: the adapter for {task_type} is not installed")
+        self._board.require_adapter(task_type)
         self._board.check(owner)
         self._budgets.check(owner)
 

@@ -622,6 +622,25 @@ async def test_waiting_jobs_do_not_outlast_a_triton_that_stays_away(
     assert (events[-2]["status"], events[-2]["stage"]) == ("queued", None)
 
 
+async def test_waiting_jobs_do_not_outlast_an_adapter_that_stays_away(
+    settings: Settings, triton: FakeTriton
+) -> None:
+    triton.hold()
+    app = create_app(settings.model_copy(update={"max_in_flight": 1, "recovery_timeout_s": 3}))
+    async with listening(app) as url, WebClient(url) as client:
+        running = await client.submit()
+        await client.wait_status(running, "processing")
+        kinds = ("insertion", "removal")
+        lacking, waiting = [await client.submit(edit(task_type=kind)) for kind in kinds]
+        triton.behaviour.adapters = ("removal",)
+        last = (await client.follow(lacking))[-1]
+        assert last["error"] == "501: task_type: the adapter for insertion is not installed"
+        assert (await client.status(waiting))["status"] == "queued"
+        triton.release()
+        for task_id in (running, waiting):
+            assert (await client.follow(task_id))[-1]["status"] == "done"
+
+
 async def test_stopping_the_frontend_stops_its_jobs(serve: Serve, triton: FakeTriton) -> None:
     triton.hold()
     async with serve() as client:
