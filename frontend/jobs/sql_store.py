@@ -269,14 +269,20 @@ class SqlStore:
         for job_id in await self._driver.read(transactions.stale_cancels()):
             with contextlib.suppress(JobNotFoundError):
                 await self.end_waiting(job_id, JobStatus.CANCELLED, rules.CANCELLED_TEXT)
-        expired_gone = await sweep(self._forget_expired)
-        orphans_gone = await sweep(self._forget_orphans)
-        await self._driver.shrink(freed=expired_gone or orphans_gone)
+        pieces = (self._forget_expired, self._forget_excess, self._forget_orphans)
+        gone = [await sweep(piece) for piece in pieces]
+        await self._driver.shrink(freed=any(gone))
 
     async def _forget_expired(self) -> Piece:
         if found := await self._driver.read(transactions.expired(self._ttl_s)):
             await self._write(transactions.forget(found), _always(*found))
         return Piece(bool(found), len(found) == transactions.FORGET_AT_ONCE)
+
+    async def _forget_excess(self) -> Piece:
+        """Keep to a bound that was lowered since: the disk may be full, so that no job comes."""
+        if not await self._driver.read(transactions.exceeds(self._bounds)):
+            return Piece(gone=False, more=False)
+        return Piece(gone=True, more=not await self._write(transactions.trim(self._bounds)))
 
     async def _forget_orphans(self) -> Piece:
         lost, more = await self._orphans.look()

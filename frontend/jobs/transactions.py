@@ -471,14 +471,40 @@ def make_space(bounds: Bounds, owner: str, size: int) -> Steps[bool]:
     Raises:
         UnavailableError: they do not fit beside the unfinished jobs.
     """
-    unfinished = yield from row("unfinished")
-    assert unfinished is not None
-    if unfinished["bytes"] + size > bounds.bytes:
+    unfinished, _ = yield from _held()
+    if unfinished + size > bounds.bytes:
         raise UnavailableError("The server holds as many pictures as it may")
+    return (yield from _forget_until(bounds.bytes - unfinished - size, owner, size))
+
+
+def exceeds(bounds: Bounds) -> Steps[bool]:
+    """Return whether `trim` has anything to forget."""
+    unfinished, finished = yield from _held()
+    return finished > max(bounds.bytes - unfinished, 0)
+
+
+def trim(bounds: Bounds) -> Steps[bool]:
+    """Forget finished jobs beyond the bound, a few at most; return whether that was enough."""
+    yield from rows("lock")
+    unfinished, _ = yield from _held()
+    return (yield from _forget_until(max(bounds.bytes - unfinished, 0), "", 0))
+
+
+def _held() -> Steps[tuple[int, int]]:
+    """Return the bytes of the unfinished jobs and of the finished ones."""
+    unfinished = yield from row("unfinished")
+    finished = yield from row("finished_bytes")
+    assert unfinished is not None
+    assert finished is not None
+    return unfinished["bytes"], finished["bytes"]
+
+
+def _forget_until(most: int, owner: str, size: int) -> Steps[bool]:
+    """Forget finished jobs until they take so many bytes; see `make_space`."""
     for _ in range(FORGET_AT_ONCE):
         finished = yield from row("finished_bytes")
         assert finished is not None
-        if unfinished["bytes"] + finished["bytes"] + size <= bounds.bytes:
+        if finished["bytes"] <= most:
             return True
         largest = yield from row("largest_owner", owner, size)
         assert largest is not None, "finished jobs hold bytes"

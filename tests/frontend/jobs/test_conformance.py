@@ -603,6 +603,27 @@ async def test_the_jobs_that_finished_first_make_space(open_store: OpenStore) ->
     await store.last("c")
 
 
+@pytest.mark.parametrize("waiting_bytes", [1_000, 20_000])
+async def test_a_bound_that_was_lowered_is_kept_by_the_next_sweep(
+    open_store: OpenStore, waiting_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await open_store(max_bytes=100_000)
+    for number in range(6):
+        await created(before, f"{number}")
+        assert await done(before, await claimed(before), EditResult(bytes(2_000), b"{}"))
+        await asyncio.sleep(0.002)  # the store's clock has to tell the ends apart
+    await created(before, image=bytes(waiting_bytes))
+    monkeypatch.setattr(transactions, "FORGET_AT_ONCE", 2)
+    store = await open_store(max_bytes=15_000)
+    forgotten = counted(store.driver, "delete_job", monkeypatch)
+    await store.sweep()
+    assert set(forgotten) <= {1, 2}
+    kept = ["a"] if waiting_bytes > 15_000 else ["a", "5", "4"]
+    assert [job.job_id for job in await store.newest("o", 20)] == kept
+    await store.sweep()
+    assert [job.job_id for job in await store.newest("o", 20)] == kept
+
+
 @pytest.mark.parametrize("what", ["job", "preview", "result"])
 async def test_the_others_have_their_turn_while_many_jobs_make_space(
     open_store: OpenStore, what: str, monkeypatch: pytest.MonkeyPatch
