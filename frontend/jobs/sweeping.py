@@ -52,7 +52,8 @@ class Orphans:
     """Blobs that have lain for ORPHAN_S without the row that makes them count.
 
     The first look goes over all blobs, because there may be orphans of any age. It may take many
-    rounds: there may be a million. Each later look goes over those that are old enough since.
+    rounds: there may be a million. Each later look goes over those that are old enough since, and
+    over those that a clock which was ahead has put.
 
     Args:
         driver: the database.
@@ -83,5 +84,6 @@ class Orphans:
     def _some(self) -> Steps[tuple[float, Sequence[Row]]]:
         found = yield from row("now")
         assert found is not None
-        before = found["now"] - ORPHAN_S
-        return before, (yield from rows(self._statement, *self._after, before, LOOK_AT_ONCE))
+        before, beyond = found["now"] - ORPHAN_S, found["now"] + ORPHAN_S
+        times = (*self._after, before, beyond)
+        return before, (yield from rows(self._statement, *times, LOOK_AT_ONCE))

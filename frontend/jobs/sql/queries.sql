@@ -194,7 +194,10 @@ SELECT task_id FROM jobs
 WHERE worker IS NULL AND ended_at IS NULL AND abs(store_now() - cancel_asked_at) > $1
 
 -- name: expired
-SELECT task_id FROM jobs WHERE ended_at < store_now() - $1 ORDER BY ended_at LIMIT $2
+SELECT task_id, ended_at FROM jobs WHERE ended_at < store_now() - $1
+UNION ALL
+SELECT task_id, ended_at FROM jobs WHERE ended_at > store_now() + $1
+ORDER BY ended_at LIMIT $2
 
 -- name: first_finished_of
 SELECT task_id FROM jobs WHERE owner = $1 AND ended_at IS NOT NULL ORDER BY ended_at LIMIT 1
@@ -226,12 +229,12 @@ SELECT b.put_at, b.task_id AS id, b.name,
   NOT EXISTS (SELECT 1 FROM jobs j WHERE j.task_id = b.task_id) AS lost
 FROM blobs b
 WHERE b.part = 0 AND b.put_at >= $1 AND (b.put_at, b.task_id, b.name) > ($1, $2, $3)
-  AND b.put_at < $4
-ORDER BY b.put_at, b.task_id, b.name LIMIT $5
+  AND (b.put_at < $4 OR b.put_at > $5)
+ORDER BY b.put_at, b.task_id, b.name LIMIT $6
 
 -- name: picture
-SELECT text_digest, blob, bytes, used_at < store_now() - $3 AS due
-FROM pictures WHERE owner = $1 AND image_id = $2 AND used_at >= store_now() - $4
+SELECT text_digest, blob, bytes, abs(store_now() - used_at) > $3 AS due
+FROM pictures WHERE owner = $1 AND image_id = $2 AND abs(store_now() - used_at) <= $4
 
 -- name: use_picture
 UPDATE pictures SET used_at = store_now() WHERE owner = $1 AND image_id = $2 RETURNING blob
@@ -244,7 +247,10 @@ VALUES ($1, $2, $3, $4, $5, store_now())
 DELETE FROM pictures WHERE owner = $1 AND image_id = $2 RETURNING blob, bytes
 
 -- name: expired_pictures
-SELECT owner, image_id FROM pictures WHERE used_at < store_now() - $1 ORDER BY used_at LIMIT $2
+SELECT owner, image_id, used_at FROM pictures WHERE used_at < store_now() - $1
+UNION ALL
+SELECT owner, image_id, used_at FROM pictures WHERE used_at > store_now() + $1
+ORDER BY used_at LIMIT $2
 
 -- name: picture_bytes
 SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) AS bytes FROM pictures_of
@@ -277,5 +283,5 @@ SELECT b.put_at, b.blob AS id, '' AS name,
   NOT EXISTS (SELECT 1 FROM pictures p WHERE p.blob = b.blob) AS lost
 FROM picture_parts b
 WHERE b.part = 0 AND b.put_at >= $1 AND (b.put_at, b.blob, '') > ($1, $2, $3)
-  AND b.put_at < $4
-ORDER BY b.put_at, b.blob LIMIT $5
+  AND (b.put_at < $4 OR b.put_at > $5)
+ORDER BY b.put_at, b.blob LIMIT $6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import math
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -682,6 +683,29 @@ async def test_only_finished_jobs_expire(open_store: OpenStore) -> None:
     with pytest.raises(JobNotFoundError):
         await store.last("a")
     await store.last("b")
+
+
+async def test_what_a_clock_that_was_ahead_has_written_expires(store: SqlStore) -> None:
+    driver: Any = store.driver
+    driver._texts["ended_ahead"] = "UPDATE jobs SET ended_at = ended_at + $1"
+    driver._texts["put_ahead"] = "UPDATE blobs SET put_at = put_at + $1"
+    for name in ("ended", "lost", "waits"):
+        await created(store, name)
+    await store.end_waiting("ended", JobStatus.CANCELLED, "")
+    await driver.write(rows("delete_job", "lost"))
+    names = ("ended", "lost", "waits")
+
+    async def left() -> list[str]:
+        found = [await driver.read(rows("piece", name, "original", 0, 1, 1)) for name in names]
+        return [name for name, piece in zip(names, found, strict=True) if piece]
+
+    # By less than a finished job or a blob without its job is kept anyway, and then by a year.
+    for ahead_s, kept in ((30.0, list(names)), (365 * 86400.0, ["waits"])):
+        await driver.write(rows("ended_ahead", ahead_s))
+        await driver.write(rows("put_ahead", ahead_s))
+        store._orphans._due = -math.inf  # as if its time had come again
+        await store.sweep()
+        assert await left() == kept
 
 
 async def test_the_others_have_their_turn_while_many_jobs_expire(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -223,6 +224,23 @@ async def test_a_picture_stays_for_its_time_and_then_goes(pictures: SqlPictures)
     found = await pictures._driver.read(row("picture_bytes"))
     assert found is not None
     assert found["bytes"] == 0
+
+
+async def test_one_that_a_clock_which_was_ahead_has_put_expires(pictures: SqlPictures) -> None:
+    await keep(pictures, ME, picture("a"))
+    await pictures.write(picture("lost"))
+    await ask(pictures, "age", -1.05 * TTL_S)
+    await pictures.sweep()
+    [before] = await ask(pictures, "used")
+    assert await held(pictures, ME, "a") == ["a"]
+    [after] = await ask(pictures, "used")
+    assert after["used_at"] < before["used_at"]  # by the clock as it is now
+    for what in ("age", "age_parts"):
+        await ask(pictures, what, -365 * 86400.0)
+    assert await held(pictures, ME, "a") == []
+    pictures._orphans._due = -math.inf  # as if its time had come again
+    await pictures.sweep()
+    assert await counts(pictures) == (0, 0, 0)
 
 
 async def test_one_that_has_expired_unswept_may_come_again(pictures: SqlPictures) -> None:
