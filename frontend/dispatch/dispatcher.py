@@ -24,6 +24,7 @@ from frontend.errors import (
     StoreAwayError,
     TritonDownError,
 )
+from frontend.jobs.ends import log_freed
 from frontend.jobs.rules import CANCELLED_TEXT
 from frontend.jobs.schedule import known, pixels
 from frontend.loop_time import RunningClock
@@ -300,8 +301,9 @@ class Dispatcher:
 
     async def _take_back(self) -> None:
         """Let the jobs go on that this process had before it was killed and started again."""
-        for job_id in await self._store.take_back(self._name, self._worker):
-            log.warning("job_taken_back", task_id=job_id)
+        for freed in await self._store.take_back(self._name, self._worker):
+            log.warning("job_taken_back", task_id=freed.job_id)
+            log_freed(freed)
 
     def _heed(self, held: dict[str, Held], running: list[LiveJob]) -> None:
         """Stop running jobs that this process has lost, and those whose clients want that."""

@@ -50,6 +50,11 @@ class JobLog:
         """Whether an event is on its way, or waits for a store that is away."""
         return self._writing.locked()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the final event has been written."""
+        return self._last.status.terminal
+
     async def append(self, event: JobEvent) -> None:
         """Add an event, unless none may follow.
 

@@ -25,6 +25,7 @@ from frontend.errors import (
     TritonStoppingError,
     UnavailableError,
 )
+from frontend.jobs.ends import log_end, log_freed
 from frontend.jobs.rules import CANCELLED_TEXT
 from frontend.jobs.schedule import known
 from frontend.triton.edit_tensors import edit_update, in_field_names
@@ -145,7 +146,9 @@ class Work:
     ) -> None:
         """Let a job wait again; see `JobStore.give_back` for `lost`."""
         log.info("job_returned", reason=reason.detail, counted=lost is not None)
-        await self._patience.answer(lambda: self._store.give_back(claim, lost))
+        freed = await self._patience.answer(lambda: self._store.give_back(claim, lost))
+        if freed is not None:
+            log_freed(freed)
 
     async def abandon(self, job: LiveJob) -> None:
         """Stop the work on a job that another process may have begun anew."""
@@ -237,24 +240,25 @@ class Work:
         self, job: LiveJob, status: JobStatus, error: str, *, at_fault: bool = False
     ) -> None:
         event = JobEvent(status=status, total_steps=job.steps, error=error, at=time.time())
-        # A job that is done stays done.
+        if job.log.ended:
+            return  # a job that is done stays done
         if await job.log.end(event):
             self._log_end(job, status, error, at_fault=at_fault)
+        else:
+            self._log_end(job, JobStatus.CANCELLED)
 
     def _log_end(
         self, job: LiveJob, status: JobStatus, error: str | None = None, *, at_fault: bool = False
     ) -> None:
-        """Log a job's end, at level error if the server or the model is at fault."""
-        write = log.error if at_fault else log.info
-        write(
-            "job_ended",
-            task_id=job.job_id,
-            status=status,
-            error=error,
-            task_type=job.task_type,
+        log_end(
+            job.job_id,
+            status,
+            error,
+            at_fault=at_fault,
             steps=job.steps,
             size=job.size,
             computed_sizes=job.computed_sizes,
+            task_type=job.task_type,
             queued_seconds=round(job.queued_seconds, 3),
             run_seconds=round(self._clock() - job.started_at, 3),
         )

@@ -20,6 +20,7 @@ from frontend.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from frontend.jobs.ends import log_end
 from frontend.jobs.outage import Outage
 from frontend.jobs.rules import CANCELLED_TEXT
 from frontend.jobs.schedule import UNKNOWN_AREA, Place, known, pixels, places, seconds_left
@@ -257,13 +258,16 @@ class Board:
         if not await self._store.end_waiting(job_id, status, error):
             return
         entries = [event for _, event in await self._store.read(job_id)]
-        log.info(
-            "job_ended",
-            task_id=job_id,
-            status=entries[-1].status,
-            error=entries[-1].error,
-            steps=entries[-1].total_steps,
-            queued_seconds=round(entries[-1].at - entries[0].at, 3),
+        end = entries[-1]
+        log_end(
+            job_id,
+            end.status,
+            end.error,
+            at_fault=end.status is JobStatus.ERROR,
+            steps=end.total_steps,
+            size=end.size,
+            computed_sizes=end.computed_sizes,
+            queued_seconds=round(end.at - entries[0].at, 3),
             run_seconds=0.0,
         )
 

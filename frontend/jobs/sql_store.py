@@ -30,14 +30,27 @@ if TYPE_CHECKING:
     from frontend.domain.tritons import TritonState
     from frontend.jobs.driver import Driver, Topics
     from frontend.jobs.statements import Steps
-    from frontend.jobs.store import Claim, Created, Entry, Held, Key, Listed, NewJob, View
+    from frontend.jobs.store import (
+        Claim,
+        Created,
+        Entry,
+        Freed,
+        Held,
+        Key,
+        Listed,
+        NewJob,
+        View,
+    )
     from frontend.jobs.transactions import Bounds
 
 T = TypeVar("T")
 
 LOOK_S = 1.0
 """Who waits looks so often at what another process may have written."""
-LOST_TEXT = "500: what ran the job was lost, and it is not begun anew"
+LOST_TEXT = (
+    "500: what ran the job was lost, and it is not begun anew: submit it again. If that ends so "
+    "too, the job itself may be the cause, and Triton's log says more"
+)
 _BEAT = "beat:"
 # Topics; the others are job ids.
 _STANDING = {_WORK := "work", _CHANGES := "changes", _CANCELS := "cancels"}
@@ -189,7 +202,7 @@ class SqlStore:
         """See JobStore."""
         await self._write(transactions.depart(worker), _always(_CHANGES), lasts=False)
 
-    async def take_back(self, name: str, worker: str) -> list[str]:
+    async def take_back(self, name: str, worker: str) -> list[Freed]:
         """See JobStore."""
         if not await self._driver.read(rows("of_former", name, worker)):
             return []
@@ -240,7 +253,7 @@ class SqlStore:
             await self._drop_result(claim)
         return ended
 
-    async def give_back(self, claim: Claim, lost: str | None = None) -> bool:
+    async def give_back(self, claim: Claim, lost: str | None = None) -> Freed | None:
         """See JobStore."""
         steps = transactions.give_back(claim, lost)
         return await self._write(steps, _always(claim.job_id, _WORK, _CHANGES))
@@ -258,7 +271,7 @@ class SqlStore:
         # With a topic, which SQLite leaves in the file: a full disk must not pass for a good one.
         return await self._driver.write_part(transactions.beat(late_s), _always(_BEAT))
 
-    async def reap(self, at: float) -> list[str]:
+    async def reap(self, at: float) -> list[Freed]:
         """See JobStore."""
         if not await self._driver.read(rows("overdue", at, transactions.LONGEST_LEASE_S)):
             return []
@@ -404,9 +417,9 @@ def _always(*topics: str) -> Callable[[object], Sequence[str]]:
     return lambda _: topics
 
 
-def _freed(job_ids: list[str]) -> Sequence[str]:
-    """Return whom it concerns that jobs wait again."""
-    return (*job_ids, _WORK, _CHANGES) if job_ids else ()
+def _freed(jobs: list[Freed]) -> Sequence[str]:
+    """Return whom it concerns that jobs were freed."""
+    return (*(job.job_id for job in jobs), _WORK, _CHANGES) if jobs else ()
 
 
 def _nothing() -> Steps[None]:

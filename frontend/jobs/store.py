@@ -3,7 +3,7 @@
 A store keeps one log per job, and the log obeys `rules.follow_up`. Nothing else holds a job's
 state, so any process may die at any moment. These rules hold whatever the store is:
 
-1. A write by a claim that no longer holds the job returns False and changes nothing.
+1. A write by a claim that no longer holds the job returns False, or None, and changes nothing.
 2. Of any number of ends of one job exactly one wins, and nothing is written afterwards. After
    `ask_cancel` only `cancelled` can win.
 3. Entries are numbered from 1 without gaps, and a number never gets another content.
@@ -177,6 +177,15 @@ class Held(NamedTuple):
     """Whether a client wants it to end."""
 
 
+class Freed(NamedTuple):
+    """A job that a worker held, and that it has lost or given back."""
+
+    job_id: str
+    task_type: str
+    end: JobEvent | None
+    """What has ended it, because it may not be begun anew; None: it waits again."""
+
+
 @dataclass(frozen=True)
 class StoredBlob:
     """Bytes of a job that are read piece by piece."""
@@ -289,8 +298,8 @@ class JobStore(Protocol):
     async def depart(self, worker: str) -> None:
         """Forget what a worker has announced, because it ends."""
 
-    async def take_back(self, name: str, worker: str) -> list[str]:
-        """Forget the former workers of a name, and let their jobs wait again; return these' ids.
+    async def take_back(self, name: str, worker: str) -> list[Freed]:
+        """Forget the former workers of a name, and let their jobs wait again; return these.
 
         Each counts as lost. What a worker holds that has announced itself lately is let alone: two
         may share a name by mistake.
@@ -338,8 +347,8 @@ class JobStore(Protocol):
         A job that `ask_cancel` came for before ends as cancelled instead, and this returns False.
         """
 
-    async def give_back(self, claim: Claim, lost: str | None = None) -> bool:
-        """Let the job wait again.
+    async def give_back(self, claim: Claim, lost: str | None = None) -> Freed | None:
+        """Let the job wait again; return None if the claim does not hold it any more.
 
         Args:
             claim: what holds the job.
@@ -365,8 +374,8 @@ class JobStore(Protocol):
             late_s: leases that end within so many seconds are late: their rows are written.
         """
 
-    async def reap(self, at: float) -> list[str]:
-        """Let the jobs wait again whose lease was over, as `give_back` does; return their ids.
+    async def reap(self, at: float) -> list[Freed]:
+        """Let the jobs wait again whose lease was over, as `give_back` does; return them.
 
         Args:
             at: when it was, as `beat` has returned it. If the store goes away before this call has

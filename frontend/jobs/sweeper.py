@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from frontend.errors import StoreAwayError
+from frontend.jobs.ends import log_freed
 from frontend.supervision import Rounds
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ class Sweeper:
                 self._reached_since = now
             self._reached_at = now
             if now - self._reached_since >= self._lease_s:
-                for job_id in await self._store.reap(now):
-                    log.warning("job_reaped", task_id=job_id)
+                for freed in await self._store.reap(now):
+                    log.warning("job_reaped", task_id=freed.job_id)
+                    log_freed(freed)
         except StoreAwayError as error:
             self._reached_since = None
             log.warning("store_away", reason=error.reason)

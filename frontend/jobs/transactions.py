@@ -31,6 +31,7 @@ from frontend.jobs.store import (
     Claim,
     Created,
     Entry,
+    Freed,
     Held,
     Listed,
     Running,
@@ -296,14 +297,12 @@ def depart(worker: str) -> Steps[None]:
     yield from rows("depart", worker)
 
 
-def take_back(name: str, worker: str, error: str) -> Steps[list[str]]:
+def take_back(name: str, worker: str, error: str) -> Steps[list[Freed]]:
     """Let the jobs of a name's former workers wait again; see JobStore."""
     yield from rows("lock")
     found = yield from rows("free_of_former", name, worker, FORMER_S)
     yield from rows("depart_former", name, worker, FORMER_S)
-    for each in found:
-        yield from _begin_anew(each["task_id"], error)
-    return [each["task_id"] for each in found]
+    return (yield from _all_anew(found, error))
 
 
 def claim(worker: str, task_types: Collection[str], lease_s: float) -> Steps[Claim | None]:
@@ -396,14 +395,13 @@ def drop_result(held: Claim) -> Steps[None]:
         yield from rows("delete_results", held.job_id, f"{held.attempt}/%")
 
 
-def give_back(held: Claim, lost: str | None) -> Steps[bool]:
+def give_back(held: Claim, lost: str | None) -> Steps[Freed | None]:
     """Let a job wait again; see JobStore."""
     yield from rows("lock")
     fence = (held.job_id, held.worker, held.attempt)
     if (yield from row("free", *fence, int(lost is not None))) is None:
-        return False
-    yield from _begin_anew(held.job_id, lost or "")
-    return True
+        return None
+    return (yield from _begin_anew(held.job_id, lost or ""))
 
 
 def renew(claims: Sequence[Claim], lease_s: float) -> Steps[list[Held]]:
@@ -429,13 +427,11 @@ def beat(late_s: float) -> Steps[float]:
     return float(found["now"])
 
 
-def reap(at: float, error: str) -> Steps[list[str]]:
+def reap(at: float, error: str) -> Steps[list[Freed]]:
     """Let the jobs wait again whose leases were over `at`; `error` ends those that may not."""
     yield from rows("lock")
     found = yield from rows("free_overdue", at, LONGEST_LEASE_S)
-    for each in found:
-        yield from _begin_anew(each["task_id"], error)
-    return [each["task_id"] for each in found]
+    return (yield from _all_anew(found, error))
 
 
 def stale_cancels() -> Steps[list[str]]:
@@ -519,7 +515,14 @@ def _count_finished(owner: str, size: int) -> Steps[None]:
     yield from rows("count_finished_of", owner, size)
 
 
-def _begin_anew(job_id: str, error: str) -> Steps[None]:
+def _all_anew(freed: Sequence[Row], error: str) -> Steps[list[Freed]]:
+    found = []
+    for each in freed:
+        found.append((yield from _begin_anew(each["task_id"], error)))
+    return found
+
+
+def _begin_anew(job_id: str, error: str) -> Steps[Freed]:
     """Let a job that was just freed wait, or end it."""
     found = yield from job(job_id)
     _, newest_event = yield from last(job_id)
@@ -532,9 +535,10 @@ def _begin_anew(job_id: str, error: str) -> Steps[None]:
         if (event := rules.waiting_again(newest_event, at)) is not None:
             yield from rows("requeue", job_id, found["last_seq"] + 1, EVENT_BYTES)
             yield from _write(job_id, found["last_seq"] + 1, event)
-        return
+        return Freed(job_id, found["task_type"], None)
     assert event is not None, "who held it had not ended it"
     yield from _end_free(job_id, event)
+    return Freed(job_id, found["task_type"], event)
 
 
 def _end_free(job_id: str, event: JobEvent) -> Steps[bool]:

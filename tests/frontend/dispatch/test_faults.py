@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from frontend.dispatch import dispatcher
 from frontend.domain.edits import EditParams
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from frontend.http.dependencies import Services
-    from frontend.jobs.store import Claim, Held
+    from frontend.jobs.store import Claim, Freed, Held
     from frontend.settings import Settings
     from tests.fakes.triton_server import FakeTriton
     from tests.frontend.conftest import Serve
@@ -111,7 +112,7 @@ async def test_leases_are_renewed_once_a_second_from_the_first_one_on(
     clock = asyncio.get_running_loop().time
     take_back, renew = SqlStore.take_back, SqlStore.renew
 
-    async def look(store: SqlStore, name: str, worker: str) -> list[str]:
+    async def look(store: SqlStore, name: str, worker: str) -> list[Freed]:
         looks.append(clock())
         return await take_back(store, name, worker)
 
@@ -158,6 +159,15 @@ def in_pairs(ids: Iterable[str]) -> list[list[str]]:
     return [sorted(listed[at : at + 2]) for at in range(0, len(listed), 2)]
 
 
+def ends(entries: Iterable[Any]) -> list[tuple[str, str, str]]:
+    """Return each job's end in the log, with its level and the job's error."""
+    return [
+        (entry["task_id"], entry["log_level"], entry["error"])
+        for entry in entries
+        if entry["event"] == "job_ended"
+    ]
+
+
 async def keep(client: WebClient, task_id: str, events: list[dict[str, Any]]) -> None:
     """Follow a job to its end, adding each event to `events`."""
     async for event in client.events(task_id):
@@ -174,10 +184,13 @@ async def test_a_job_without_retry_ends_with_its_triton(serve: Serve, triton: Fa
     async with serve() as client:
         task_id = await client.submit(edit(num_inference_steps=20, retry=False))
         await client.wait_status(task_id, "processing")
-        await triton.kill()
-        last = (await client.follow(task_id))[-1]
+        with capture_logs() as entries:
+            await triton.kill()
+            last = (await client.follow(task_id))[-1]
+            await eventually(lambda: ends(entries))
     assert (last["status"], last["error"]) == ("error", "503: Triton is not available")
     assert triton.starts == [f"{task_id}.1"]
+    assert ends(entries) == [(task_id, "error", last["error"])]
 
 
 async def test_waiting_jobs_hear_how_far_the_load_is(
@@ -614,8 +627,13 @@ async def test_waiting_jobs_do_not_outlast_a_triton_that_stays_away(
         events: list[dict[str, Any]] = []
         following = asyncio.create_task(keep(client, waiting, events))
         await eventually(lambda: events)
-        await triton.kill()
-        await following
+        with capture_logs() as entries:
+            await triton.kill()
+            await following
+            await eventually(lambda: len(ends(entries)) == 2)
+    assert ends(entries) == [
+        (task_id, "error", "503: Triton is not available") for task_id in (running, waiting)
+    ]
     assert events[-1]["error"] == "503: Triton is not available"
     assert events[0]["loading_message"] is None
     assert events[-2]["loading_message"] == "Waiting for Triton to load the models"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from frontend.domain.owners import Owner
-    from frontend.jobs.store import Claim, Entry, JobStore, Key
+    from frontend.jobs.store import Claim, Entry, Freed, JobStore, Key
 
 RESULT = EditResult(b"png" * 100, b"{}")
 TYPES = ("removal", "insertion")
@@ -75,8 +75,12 @@ async def done(store: JobStore, claim: Claim, result: EditResult = RESULT) -> bo
 
 
 async def reaped(store: JobStore) -> list[str]:
-    """Let the jobs wait again whose leases are over now."""
-    return await store.reap(await store.beat(0))
+    """Let the jobs wait again whose leases are over now, and return their ids."""
+    return ids(await store.reap(await store.beat(0)))
+
+
+def ids(freed: Sequence[Freed]) -> list[str]:
+    return [each.job_id for each in freed]
 
 
 async def original(store: JobStore, job_id: str) -> bytes:

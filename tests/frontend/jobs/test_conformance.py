@@ -39,6 +39,7 @@ from tests.frontend.jobs.samples import (
     created,
     done,
     event,
+    ids,
     original,
     params,
     reaped,
@@ -301,22 +302,23 @@ async def test_a_lease_that_ends_after_the_moment_asked_for_is_not_over(store: J
     assert await store.reap(before) == []
     after = await store.beat(0)
     assert before < after
-    assert await store.reap(after) == ["a"]
+    assert ids(await store.reap(after)) == ["a"]
 
 
 async def test_a_lost_attempt_is_told_in_the_log(store: JobStore) -> None:
     await created(store)
     claim = await claimed(store)
     await store.append(claim, 2, step(2))
-    assert await store.give_back(claim, "500: it died")
+    assert await store.give_back(claim, "500: it died") == ("a", "removal", None)
     seq, told = await store.last("a")
     assert (seq, told.status, told.restarts) == (3, "queued", 1)
     assert (told.current_step, told.progress) == (2, 0.2)
     claim = await claimed(store)
     assert claim.last == (seq, told)
     await store.append(claim, 4, step(1))
-    assert await store.give_back(claim, "500: it died")
+    freed = await store.give_back(claim, "500: it died")
     seq, end = await store.last("a")
+    assert freed == ("a", "removal", end)
     assert (seq, end.status, end.error) == (5, "error", "500: it died")
     assert await store.claim("w", TYPES, LEASE_S) is None
 
@@ -334,8 +336,10 @@ async def test_a_job_without_repeats_ends_with_its_first_loss(store: JobStore) -
     await store.create(new)
     await claimed(store, lease_s=0)
     await asyncio.sleep(0.01)
-    assert await reaped(store) == ["a"]
-    assert (await store.last("a"))[1].error == LOST_TEXT
+    freed = await store.reap(await store.beat(0))
+    _, end = await store.last("a")
+    assert freed == [("a", "removal", end)]
+    assert end.error == LOST_TEXT
 
 
 async def test_a_lost_job_that_is_to_be_cancelled_is_cancelled(store: JobStore) -> None:
@@ -976,7 +980,7 @@ async def test_one_who_was_started_anew_takes_back_what_its_former_self_had(
     assert await there.take_back("me/", "me/2") == []
     monkeypatch.setattr(transactions, "FORMER_S", -1)
     mine = await claimed(there, "me/2")
-    assert await there.take_back("me/", "me/2") == ["a"]
+    assert ids(await there.take_back("me/", "me/2")) == ["a"]
     assert await there.take_back("me/", "me/2") == []
     assert not await here.append(lost, 2, step(1))  # if it lives after all
     assert await there.append(mine, 2, step(1))
@@ -987,14 +991,14 @@ async def test_one_who_was_started_anew_takes_back_what_its_former_self_had(
     # It counts as an attempt.
     again = await claimed(here, "me/1")
     assert (again.job_id, again.attempt) == ("a", 2)
-    assert await there.take_back("me/", "me/2") == ["a"]
+    assert ids(await there.take_back("me/", "me/2")) == ["a"]
     assert (await there.last("a"))[1].error == LOST_TEXT
 
 
 async def test_one_that_never_announced_itself_is_taken_back_from(store: JobStore) -> None:
     await created(store)
     await claimed(store, "me/1")
-    assert await store.take_back("me/", "me/2") == ["a"]
+    assert ids(await store.take_back("me/", "me/2")) == ["a"]
 
 
 # --- hints ---

@@ -190,7 +190,7 @@ class JobLife(RuleBasedStateMachine):
             return
         held = self.holds_still(hold)
         lost = "500: lost" if counts else None
-        assert self.do(self.stores[store].give_back(hold.claim, lost)) == held
+        assert bool(self.do(self.stores[store].give_back(hold.claim, lost))) == held
         if held:
             self.freed(self.model[hold.claim.job_id], counts)
 

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from frontend.domain.tritons import TritonState
 from frontend.errors import StoreAwayError
 from frontend.jobs import sqlite
-from frontend.jobs.sql_store import SqlStore
+from frontend.jobs.sql_store import LOST_TEXT, SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.jobs.sweeper import GAP, Sweeper
 from frontend.jobs.transactions import Bounds
@@ -184,3 +185,17 @@ async def test_who_shows_signs_of_life_keeps_its_job(
     await store.renew([claim], 60)
     await swept(sweeper, clock, 30)
     assert not await waits(store)
+
+
+async def test_a_job_that_ends_because_it_was_lost_is_logged(
+    store: SqlStore, sweeper: Sweeper, clock: Clock
+) -> None:
+    for lost in (False, True):
+        with capture_logs() as entries:
+            await swept(sweeper, clock, 12)
+        assert [entry["event"] for entry in entries] == ["job_reaped"] + ["job_ended"] * lost
+        if not lost:
+            await claimed(store, lease_s=-1)
+    ended = entries[-1]
+    assert (ended["task_id"], ended["task_type"], ended["log_level"]) == ("a", "removal", "error")
+    assert ended["error"] == LOST_TEXT
