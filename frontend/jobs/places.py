@@ -67,9 +67,10 @@ async def try_out(settings: Settings) -> None:
     store = await open_store(settings)
     try:
         await store.view()  # opening reads the first page of a file alone
+        await store.beat(0)  # a standby can be read
     except StoreAwayError as error:
         if settings.store_url:
-            raise StoreRefusedError(error.reason) from error
+            raise StoreRefusedError(f"ARTMANCER_STORE_URL: {error.reason}") from error
         raise refused(state_folder(settings) / FILE, error.reason) from error
     finally:
         await store.close()

@@ -112,3 +112,11 @@ async def test_a_store_with_damaged_pages_is_refused(tmp_path: Path) -> None:
     file.write_bytes(data)
     with pytest.raises(StoreRefusedError, match=f"{places.FILE}.*malformed.*move it away"):
         await places.try_out(settings)
+
+
+async def test_a_database_that_can_only_be_read_is_refused(postgres: PostgresServer) -> None:
+    url = postgres.new_database()
+    await places.try_out(Settings(store_url=url))
+    settings = Settings(store_url=f"{url}&default_transaction_read_only=on")  # as a standby is
+    with pytest.raises(StoreRefusedError, match=r"ARTMANCER_STORE_URL: .*read-only transaction"):
+        await places.try_out(settings)
