@@ -308,7 +308,7 @@ class Dispatcher:
     def _heed(self, held: dict[str, Held], running: list[LiveJob]) -> None:
         """Stop running jobs that this process has lost, and those whose clients want that."""
         for job in running:
-            if job.ended.is_set():
+            if job.leaving:  # what it writes tells it as much
                 continue
             if (hold := held.get(job.request_id)) is None:
                 self._in_background(self._work.abandon(job))

@@ -86,6 +86,9 @@ class LiveJob:
     """Set once `end_reason` or `lost` is."""
     request_id: str = ""
     """What Triton calls it, once it has been sent there."""
+    leaving: bool = False
+    """Whether its end, or that it waits again, is being written: from then on it may be held no
+    more."""
     lost: bool = False
     """Whether another process may have it."""
     lane: Lane | None = None

@@ -111,15 +111,15 @@ class Work:
             if isinstance(error, StoreAwayError):
                 raise  # this process stops, and the store would not be told of an end either
             if isinstance(job.end_reason, ClosingError):
-                await self._give_back(claim, error)
+                await self._give_back(job, claim, error)
             elif job.end_reason is not None:
                 await self._fail(job, job.end_reason)
             elif isinstance(error, TritonStoppingError) and not job.accepted.is_set():
-                await self._give_back(claim, error)
+                await self._give_back(job, claim, error)
             elif isinstance(error, TritonDownError):
-                await self._give_back(claim, error, lost=error.job_error)
+                await self._give_back(job, claim, error, lost=error.job_error)
             elif isinstance(error, UnavailableError) and self._waits_for_others(job, error):
-                await self._give_back(claim, error)
+                await self._give_back(job, claim, error)
             else:
                 await self._fail(job, error)
         except ClaimLostError:
@@ -142,9 +142,10 @@ class Work:
         return True
 
     async def _give_back(
-        self, claim: Claim, reason: ServingError, *, lost: str | None = None
+        self, job: LiveJob, claim: Claim, reason: ServingError, *, lost: str | None = None
     ) -> None:
         """Let a job wait again; see `JobStore.give_back` for `lost`."""
+        job.leaving = True
         log.info("job_returned", reason=reason.detail, counted=lost is not None)
         freed = await self._patience.answer(lambda: self._store.give_back(claim, lost))
         if freed is not None:
@@ -223,6 +224,7 @@ class Work:
         event = JobEvent(
             status=JobStatus.DONE, total_steps=job.steps, stage=Stage.DONE, at=time.time()
         )
+        job.leaving = True
         ended = await job.log.end(event, result)
         self._lanes.learn(job)
         self._log_end(job, event.status if ended else JobStatus.CANCELLED)
@@ -242,6 +244,7 @@ class Work:
         event = JobEvent(status=status, total_steps=job.steps, error=error, at=time.time())
         if job.log.ended:
             return  # a job that is done stays done
+        job.leaving = True
         if await job.log.end(event):
             self._log_end(job, status, error, at_fault=at_fault)
         else:

@@ -135,6 +135,40 @@ async def test_leases_are_renewed_once_a_second_from_the_first_one_on(
         await client.follow(task_id)
 
 
+@pytest.mark.parametrize("way", ["end", "give_back"])
+async def test_a_job_that_is_about_to_leave_is_not_taken_for_lost(
+    serve: Serve, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(dispatcher, "RENEWAL_S", 0.01)
+    renewed = asyncio.Event()
+    leave, renew = getattr(SqlStore, way), SqlStore.renew
+
+    async def noted(store: SqlStore, claims: Sequence[Claim], lease_s: float) -> list[Held]:
+        held = await renew(store, claims, lease_s)
+        if claims and not held:
+            renewed.set()
+        return held
+
+    async def slowly(store: SqlStore, *args: Any) -> Any:
+        left = await leave(store, *args)
+        await renewed.wait()
+        return left
+
+    monkeypatch.setattr(SqlStore, way, slowly)
+    monkeypatch.setattr(SqlStore, "renew", noted)
+    if way == "give_back":
+        triton.behaviour.refuse, triton.behaviour.others = "[UNAVAILABLE] 8 edits are waiting", 8
+    async with serve(max_in_flight=1, log_level="warning") as client:
+        with capture_logs() as entries:
+            task_id = await client.submit(edit(num_inference_steps=4))
+            await renewed.wait()
+            triton.behaviour.refuse, triton.behaviour.others = "", 0
+            check_stream(await client.follow(task_id), 4)
+    assert "claim_lost" not in [entry["event"] for entry in entries]
+    assert triton.cancels == []
+    assert triton.cut_streams == []
+
+
 async def test_a_job_that_dies_with_two_tritons_ends(serve: Serve, triton: FakeTriton) -> None:
     triton.hold()
     async with serve() as client:
