@@ -171,7 +171,7 @@ class Settings(BaseSettings):
         description="seconds without a sign of life after which the job on the engine fails",
     )
     job_timeout_s: Seconds = Field(
-        default=1800.0, description="seconds that a job may be with Triton"
+        default=1800.0, description="seconds that the engine may work on a job"
     )
     cancel_timeout_s: Seconds = Field(
         default=2.0, description="seconds that a model may take to answer a cancel"

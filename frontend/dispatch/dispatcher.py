@@ -346,6 +346,13 @@ class Dispatcher:
             # Whose event waits for the store, is not listened to.
             if silent.stream and not silent.log.writing and not self._is_at_work(silent):
                 silent.stream.cut(BackendError("the model stopped responding"))
+        for overdue in self._lanes.overdue(self._settings.job_timeout_s):
+            # Whose event waits for the store, may have ended long ago.
+            if overdue.end_reason is None and not overdue.log.writing:
+                reason = BackendError("the model did not finish in time")
+                self._in_background(
+                    self._work.end_early(overdue, reason, self._settings.cancel_grace_s)
+                )
         self._note_work()
         for lane, watch in self._watches.items():
             if watch.requests_lost:

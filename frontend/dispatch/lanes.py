@@ -199,6 +199,14 @@ class Lanes:
                     silent.append(job)
         return silent
 
+    def overdue(self, longest_s: float) -> list[LiveJob]:
+        """Return the running jobs that engines have worked on for longer than `longest_s`."""
+        return [
+            job
+            for job in self.running.values()
+            if job.engine_since is not None and self._clock() - job.engine_since > longest_s
+        ]
+
     def seconds_left(self, job: LiveJob) -> float:
         """Return the seconds until a running job is done; NaN if unknown."""
         assert job.lane is not None, "it has started"

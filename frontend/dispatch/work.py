@@ -167,9 +167,7 @@ class Work:
         done = False
         params = await self._params(job)
         job.heard_at = self._running_clock()
-        job.stream = self.watch_of(job).client.edit(
-            job.request_id, params, self._settings.job_timeout_s
-        )
+        job.stream = self.watch_of(job).client.edit(job.request_id, params)
         async with contextlib.aclosing(job.stream.responses()) as responses:
             async for response in responses:
                 self.watch_of(job).note_answer()

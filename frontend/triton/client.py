@@ -53,16 +53,17 @@ class TritonClient:
         """Close the channel; cut the calls that have not ended after so many seconds."""
         await self._channel.close(grace_s)
 
-    def edit(self, job_id: str, params: EditParams, timeout_s: float) -> InferStream:
+    def edit(self, job_id: str, params: EditParams) -> InferStream:
         """Start one edit; it is sent once its responses are read.
+
+        The caller bounds how long it takes, because it may wait for others at the model.
 
         Args:
             job_id: names the job for `cancel_edit`.
             params: the edit.
-            timeout_s: seconds after which the stream fails.
         """
         request = edit_tensors.edit_request(job_id, params)
-        return InferStream(self._stub.ModelStreamInfer(timeout=timeout_s), request)
+        return InferStream(self._stub.ModelStreamInfer(), request)
 
     async def cancel_edit(self, job_id: str) -> EditModelState:
         """Have image_edit cancel the job `job_id`; "" cancels none and is a ping.

@@ -575,6 +575,17 @@ async def test_a_job_has_a_deadline(serve: Serve, triton: FakeTriton) -> None:
         await client.finish()
 
 
+async def test_the_time_behind_another_job_does_not_count_to_the_deadline(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.behaviour.step_s = 0.4
+    async with serve(job_timeout_s=4) as client:
+        ids = [await client.submit(edit(num_inference_steps=6)) for _ in range(2)]
+        for task_id in ids:
+            check_stream(await client.follow(task_id), 6)
+    assert triton.most_at_once == 2
+
+
 async def test_a_result_that_does_not_fit_fails_the_job(serve: Serve, triton: FakeTriton) -> None:
     async with serve(store_bytes=100_000, owner_fraction=1) as client:
         triton.behaviour.info = {"debug_info": "x" * 100_000}

@@ -214,3 +214,15 @@ def test_an_engine_is_taken_when_two_pings_show_an_ended_job(lanes: Lanes) -> No
     assert not lane.note_work("another client's")
     assert not lane.note_work("another client's")
     assert lane.taken_by == ""
+
+
+def test_a_job_is_overdue_by_the_time_that_the_engine_has_worked_on_it(
+    lanes: Lanes, clock: Clock
+) -> None:
+    first, second = started(lanes, "a", "b")
+    first.hear(progress(Stage.ENCODING), clock.now, clock.now)
+    second.hear(progress(Stage.CONDITIONING), clock.now, clock.now)
+    clock.now += 10
+    assert lanes.overdue(10) == []
+    clock.now += 1
+    assert lanes.overdue(10) == [first]

@@ -55,7 +55,7 @@ async def updates(stream: InferStream) -> list[Any]:
 async def test_an_edit_streams_to_its_result(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
-    *progress, result = await updates(triton_client.edit("a", params(), 60))
+    *progress, result = await updates(triton_client.edit("a", params()))
     assert isinstance(result, EditResult)
     assert all(isinstance(update, EditProgress) for update in progress)
     assert [update.stage for update in progress].count("denoising") == 3
@@ -66,7 +66,7 @@ async def test_large_messages_pass_both_ways(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
     triton.behaviour.info = {"debug_info": "x" * 20_000_000}
-    result = (await updates(triton_client.edit("a", params(image=bytes(20_000_000)), 300)))[-1]
+    result = (await updates(triton_client.edit("a", params(image=bytes(20_000_000)))))[-1]
     assert len(result.info) > 20_000_000
     assert len(triton.requests["a"]["IMAGE"][0]) == 20_000_000
 
@@ -76,7 +76,7 @@ async def test_an_error_is_raised_once_triton_has_closed_the_stream(
 ) -> None:
     triton.behaviour.refuse = "[INVALID_ARGUMENT] prompt: no"
     with pytest.raises(InvalidInputError, match="prompt: no"):
-        await updates(triton_client.edit("a", params(), 60))
+        await updates(triton_client.edit("a", params()))
     assert triton.cut_streams == []
 
 
@@ -84,7 +84,7 @@ async def test_a_cut_stream_ends_with_the_first_reason(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
     triton.behaviour.step_s = 60
-    stream = triton_client.edit("a", params(), 60)
+    stream = triton_client.edit("a", params())
     reading = asyncio.create_task(updates(stream))
     await eventually(lambda: triton.live)
     stream.cut(ModelCancelledError("first"))
@@ -95,7 +95,7 @@ async def test_a_cut_stream_ends_with_the_first_reason(
 
 
 async def test_a_stream_cut_before_it_is_read_says_why(triton_client: TritonClient) -> None:
-    stream = triton_client.edit("a", params(), 60)
+    stream = triton_client.edit("a", params())
     stream.cut(BackendError("too late"))
     with pytest.raises(BackendError, match="too late"):
         await updates(stream)
@@ -105,7 +105,7 @@ async def test_cancelling_the_reader_is_not_taken_for_a_cut(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
     triton.behaviour.step_s = 60
-    reading = asyncio.create_task(updates(triton_client.edit("a", params(), 60)))
+    reading = asyncio.create_task(updates(triton_client.edit("a", params())))
     await eventually(lambda: triton.live)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -115,23 +115,17 @@ async def test_cancelling_the_reader_is_not_taken_for_a_cut(
 
 async def test_an_abandoned_stream_is_cut(triton_client: TritonClient, triton: FakeTriton) -> None:
     triton.behaviour.step_s = 60
-    stream = triton_client.edit("a", params(), 60)
+    stream = triton_client.edit("a", params())
     async with contextlib.aclosing(stream.responses()) as responses:
         await anext(responses)
     await eventually(lambda: triton.live == 0)
-
-
-async def test_a_deadline_is_an_error(triton_client: TritonClient, triton: FakeTriton) -> None:
-    triton.behaviour.step_s = 60
-    with pytest.raises(BackendError, match="did not finish in time"):
-        await updates(triton_client.edit("a", params(), 0.1))
 
 
 async def test_a_cancel_tells_whether_it_found_its_job(
     triton_client: TritonClient, triton: FakeTriton
 ) -> None:
     triton.behaviour.step_s = 60
-    reading = asyncio.create_task(updates(triton_client.edit("a", params(), 60)))
+    reading = asyncio.create_task(updates(triton_client.edit("a", params())))
     await eventually(lambda: triton.live)
     assert not (await triton_client.cancel_edit("b")).cancelled
     assert (await triton_client.cancel_edit("a")).cancelled
@@ -149,7 +143,7 @@ async def test_an_absent_triton_is_away_at_once_and_found_when_it_returns(
         triton_client.cancel_mask(""),
         triton_client.mismatches(IMAGE_EDIT),
         triton_client.mask("a", CLICK, b"image", 60).response(),
-        updates(triton_client.edit("a", params(), 60)),
+        updates(triton_client.edit("a", params())),
     )
     for call in calls:
         with pytest.raises(TritonDownError):
