@@ -26,7 +26,7 @@ from frontend.errors import (
 )
 from frontend.jobs.ends import log_freed
 from frontend.jobs.rules import CANCELLED_TEXT
-from frontend.jobs.schedule import known, pixels
+from frontend.jobs.schedule import by_triton, known, pixels
 from frontend.loop_time import RunningClock
 from frontend.supervision import Rounds, supervised_task
 from frontend.triton.loading import loading_stage, outage_error
@@ -186,8 +186,13 @@ class Dispatcher:
     async def _is_more_than_others_take(self) -> bool:
         """Return whether a busy Triton may have another job: idle ones of others come first."""
         view = await self._store.view()
-        others = [each.state for each in view.tritons if each.worker != self._worker]
-        return len(view.waiting) > sum(each.ready and not each.running for each in others)
+        idle = sum(
+            all(each.worker != self._worker for each in of_one)
+            and any(each.state.ready for each in of_one)
+            and not any(each.state.running for each in of_one)
+            for of_one in by_triton(view)
+        )
+        return len(view.waiting) > idle
 
     async def _claim(self, lane: Lane) -> bool:
         """Start the next waiting job on a lane; return False if there is none."""

@@ -23,17 +23,28 @@ from frontend.errors import (
 from frontend.jobs.ends import log_end
 from frontend.jobs.outage import Outage
 from frontend.jobs.rules import CANCELLED_TEXT
-from frontend.jobs.schedule import UNKNOWN_AREA, Place, known, pixels, places, seconds_left
+from frontend.jobs.schedule import (
+    UNKNOWN_AREA,
+    Place,
+    by_triton,
+    known,
+    pace_of,
+    pixels,
+    places,
+    seconds_left,
+)
 from frontend.jobs.store import View, Waiting
 from frontend.supervision import Rounds, supervised_task
 from frontend.waiting import set_within
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from frontend.domain.edits import Size
     from frontend.domain.jobs import JobEvent
     from frontend.domain.owners import Owner
     from frontend.domain.tritons import TritonState
-    from frontend.jobs.store import JobStore
+    from frontend.jobs.store import Announced, JobStore
 
 log = structlog.get_logger()
 
@@ -64,6 +75,7 @@ class Board:
         self._outlasted: set[str] = set()
         self._area = UNKNOWN_AREA
         self._view = View([], [], [])
+        self._tritons: list[TritonState] = []
         self._places: dict[str, Place] | None = None
         self._now: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
@@ -95,8 +107,8 @@ class Board:
 
     @property
     def tritons(self) -> list[TritonState]:
-        """How each Triton stands that a dispatcher announces."""
-        return [each.state for each in self._view.tritons]
+        """How each Triton stands that dispatchers announce; of one, several may."""
+        return self._tritons
 
     @property
     def loading(self) -> str | None:
@@ -217,6 +229,7 @@ class Board:
             await asyncio.wait([before])
         self._now, self._next = self._next, None
         self._view, self._places = await self._store.view(), None
+        self._tritons = [_state(of_one) for of_one in by_triton(self._view)]
         areas = [state.image_area for state in self.tritons if state.image_area is not None]
         self._area = max(areas, default=self._area)
         self._note_outages(asyncio.get_running_loop().time())
@@ -298,3 +311,14 @@ class Board:
 
     def _outage_error(self) -> TritonDownError:
         return TritonDownError(next((state.reason for state in self.tritons), NOBODY))
+
+
+def _state(of_one: Sequence[Announced]) -> TritonState:
+    """Return how a Triton stands, from all that was announced of it."""
+    states = [each.state for each in of_one]
+    return dataclasses.replace(
+        next((state for state in states if state.ready), states[0]),
+        # Each process knows of its own ended jobs alone.
+        taken_by=next((state.taken_by for state in states if state.taken_by), ""),
+        seconds_per_unit=pace_of(of_one),
+    )

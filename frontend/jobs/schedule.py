@@ -12,7 +12,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from frontend.domain.edits import Size
     from frontend.domain.jobs import JobEvent
@@ -38,18 +38,22 @@ def places(view: View, area: int) -> dict[str, Place]:
         view: of the store.
         area: pixels that a model computes at most.
     """
-    paces = [each.state.seconds_per_unit for each in view.tritons]
+    tritons = by_triton(view)
+    paces = [pace_of(of_one) for of_one in tritons]
     measured = [pace for pace in paces if pace is not None]
     usual = sum(measured) / len(measured) if measured else math.nan
     working = [
-        number for number, each in enumerate(view.tritons) if each.state.ready or each.state.running
+        number
+        for number, of_one in enumerate(tritons)
+        if any(each.state.ready or each.state.running for each in of_one)
     ]
-    busy = dict.fromkeys(working or range(len(view.tritons)) or [0], 0.0)
-    ends = [_ends(view, each) for each in view.tritons]
-    for number, of_one in enumerate(ends):
-        if number in busy and of_one:
-            busy[number] = [*of_one.values()][-1]
-    told = {job_id for of_one in ends for job_id in of_one}
+    busy = dict.fromkeys(working or range(len(tritons)) or [0], 0.0)
+    told: set[str] = set()
+    for number, of_one in enumerate(tritons):
+        for ends in (_ends(view, each) for each in of_one):
+            told.update(ends)
+            if number in busy and ends:
+                busy[number] += [*ends.values()][-1]
 
     def add(event: JobEvent) -> float:
         number = min(busy, key=lambda each: busy[each])
@@ -64,6 +68,24 @@ def places(view: View, area: int) -> dict[str, Place]:
     return {
         job.job_id: Place(position, add(job.last)) for position, job in enumerate(_in_turn(view), 1)
     }
+
+
+def by_triton(view: View) -> list[list[Announced]]:
+    """Return what was announced of each Triton: several processes may give jobs to one."""
+    found: dict[str, list[Announced]] = {}
+    for each in view.tritons:
+        url, machine = each.state.url, each.worker.partition(":")[0]
+        # The same address of its own is on another machine another Triton.
+        is_own = url.startswith(("127.", "localhost:", "[::1]:"))
+        found.setdefault(f"{machine} {url}" if is_own else url, []).append(each)
+    return list(found.values())
+
+
+def pace_of(of_one: Sequence[Announced]) -> float | None:
+    """Return what one step of one pixel takes a Triton, in seconds; None if it is unknown."""
+    paces = (each.state.seconds_per_unit for each in of_one)
+    known = [pace for pace in paces if pace is not None]
+    return sum(known) / len(known) if known else None
 
 
 def seconds_left(view: View, job_id: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,15 @@ def event(steps: int = 10, **fields: Any) -> JobEvent:
     return JobEvent(status=JobStatus.QUEUED, total_steps=steps, at=0, **fields)
 
 
+numbers = itertools.count(1)
+
+
 def triton(
-    places: int = 1, unit_s: float | None = UNIT_S, age_s: float = 0, **fields: Any
+    places: int = 1, unit_s: float | None = UNIT_S, age_s: float = 0, url: str = "", **fields: Any
 ) -> Announced:
-    state = TritonState(url="t", places=places, seconds_per_unit=unit_s, **fields)
+    """Return what is announced of a Triton, of one of its own unless `url` is given."""
+    url = url or f"triton{next(numbers)}:8001"
+    state = TritonState(url=url, places=places, seconds_per_unit=unit_s, **fields)
     return Announced("w", state, age_s)
 
 
@@ -109,6 +115,28 @@ def test_tritons_work_side_by_side_each_at_its_pace() -> None:
     assert seconds(View(jobs, [], [triton(), away])) == [5, 10, 15, 20]
     still = triton(reason="stopping", running={"x": 1.0})
     assert seconds(View(jobs, running("o", "x"), [triton(), still])) == [5, 6, 10, 11]
+
+
+def test_a_triton_that_two_give_jobs_to_works_on_one_after_the_other() -> None:
+    url = "triton:8001"
+    jobs = waiting("o", "cde")
+    assert seconds(View(jobs, [], [triton(url=url), triton(url=url)])) == [5, 10, 15]
+    here = triton(url=url, running={"a": 2.0})
+    there = triton(url=url, unit_s=None, running={"b": 4.0})._replace(worker="other")
+    held = running("o", "a") + [each._replace(worker="other") for each in running("o", "b", turn=2)]
+    assert seconds(View(jobs, held, [here, there])) == [11, 16, 21]
+    # One that stops does not take it from the other.
+    stopping = triton(url=url, reason="stopping")
+    assert seconds(View(jobs, [], [stopping, triton(url=url)])) == [5, 10, 15]
+
+
+def test_what_two_machines_reach_at_an_address_of_their_own_are_two_tritons() -> None:
+    here, there = (
+        triton(url="127.0.0.1:8001")._replace(worker=f"{machine}:8080/1")
+        for machine in ("here", "there")
+    )
+    assert seconds(View(waiting("o", "ab"), [], [here, there])) == [5, 5]
+    assert seconds(View(waiting("o", "ab"), [], [here, here])) == [5, 10]
 
 
 def test_there_are_places_where_there_is_no_triton() -> None:
