@@ -184,6 +184,8 @@ class Work:
         """Read the edit from the store, unless the job is to end meanwhile."""
         answer = self._patience.answer(lambda: self._store.params(job.job_id))
         reading, ending = asyncio.create_task(answer), asyncio.create_task(job.ending.wait())
+        # Else asyncio complains of an error that came together with the job's end.
+        reading.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             await asyncio.wait([reading, ending], return_when=asyncio.FIRST_COMPLETED)
             if job.ending.is_set():
