@@ -140,8 +140,6 @@ class Created(NamedTuple):
 
     job_id: str
     number: int
-    replayed: bool
-    """Whether the key had created it before."""
 
 
 @dataclass(frozen=True)

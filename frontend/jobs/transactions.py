@@ -117,9 +117,9 @@ def look(new: NewJob, bounds: Bounds, input_bytes: int) -> Steps[Created | None]
         TooMuchError: there is none beside its owner's other jobs.
     """
     if new.key and (found := (yield from keyed(new.owner.name, new.key))) is not None:
-        return Created(found["task_id"], found["number"], replayed=True)
+        return Created(found["task_id"], found["number"])
     if (found := (yield from row("number_of", new.job_id))) is not None:
-        return Created(new.job_id, found["number"], replayed=False)
+        return Created(new.job_id, found["number"])
     yield from room(bounds, new.owner, input_bytes + len(new.original) + EVENT_BYTES)
     return None
 
@@ -148,7 +148,7 @@ def create(new: NewJob, bounds: Bounds, input_bytes: int) -> Steps[Created | Non
     )
     assert added is not None
     yield from _write(new.job_id, 1, new.event)
-    return Created(new.job_id, added["number"], replayed=False)
+    return Created(new.job_id, added["number"])
 
 
 def drop_unborn(job_id: str) -> Steps[None]:

@@ -29,6 +29,8 @@ _FULL = ("shared memory pool", "No space left on device", "/dev/shm, is full")
 _BROKEN_OFF = ("RST_STREAM", "Stream removed")
 # Part of its text while it stops, or unloads the model.
 UNLOADED = "has no available versions"
+# A model's own text for what it does not finish because it ends.
+_UNLOADING = "the model is being unloaded"
 _BY_CODE: dict[str, type[ServingError]] = {
     "INVALID_ARGUMENT": InvalidInputError,
     "NOT_FOUND": NotCachedError,
@@ -55,6 +57,8 @@ def coded(message: str) -> ServingError | None:
     code, text = found.groups()
     if code == "UNAVAILABLE" and (full := _full(text)):
         return full
+    if code == "UNAVAILABLE" and text.startswith(_UNLOADING):
+        return TritonStoppingError(text)
     return _BY_CODE[code](text if found.start() == 0 else _first_line(text))
 
 

@@ -54,12 +54,11 @@ async def test_every_job_ends_and_the_next_one_works(server: Server) -> None:
         events = await asyncio.wait_for(client.follow(job), 60)
         assert events[-1]["status"] == "error"
         assert "the device failed" in events[-1]["error"]
-        # It is refused where the model has left by then, and fails where it was leaving; else it
-        # has waited for the next.
+        # It is refused where the model has left by then; else it has waited for the next.
         assert waiting.status_code in (200, 503)
         if waiting.status_code == 200:
             events = await asyncio.wait_for(client.follow(waiting.json()["task_id"]), 120)
-            assert events[-1]["status"] in ("done", "error")
+            assert events[-1]["status"] == "done"
     async with asyncio.timeout(LEAVE_WITHIN_S):
         while not triton_entrypoint.is_dead(stub):
             await asyncio.sleep(0.05)

@@ -54,6 +54,9 @@ def test_a_long_foreign_message_is_cut() -> None:
 
 def test_being_away_is_not_the_models_queue_being_full() -> None:
     assert not isinstance(model_errors.from_model("[UNAVAILABLE] full"), errors.TritonDownError)
+    # The texts of image_edit and smart_mask for what they do not finish, because they end.
+    unloading = model_errors.from_model("[UNAVAILABLE] the model is being unloaded")
+    assert isinstance(unloading, errors.TritonStoppingError)
 
 
 FULL = [
