@@ -97,7 +97,7 @@ class Server:
 
     def _becomes_ready(self, process: subprocess.Popen[bytes]) -> bool:
         deadline = time.monotonic() + READY_TIMEOUT_S
-        with httpx.Client(base_url=self.endpoints.rest) as client:
+        with httpx.Client(base_url=self.endpoints.rest, trust_env=False) as client:
             while time.monotonic() < deadline and process.poll() is None:
                 with contextlib.suppress(httpx.TransportError):
                     if client.get("/readyz").is_success:

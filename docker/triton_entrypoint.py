@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 BAD_PROFILE, STUB_DIED = 2, 1
 WATCH_INTERVAL_S = 0.5
 ANSWER_TIMEOUT_S = 5.0
+# A proxy of the environment would take 127.0.0.1 for itself.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # A tritonserver without stubs ends within a few seconds of SIGTERM.
 LINGER_S = 30.0
 # What Triton does for whoever sends the key, and for nobody else. Nobody needs it, so nobody is
@@ -244,7 +246,7 @@ def watch(
 def is_ready(url: str) -> bool:
     """Return whether all models are loaded; Triton opens no port before."""
     try:
-        with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=ANSWER_TIMEOUT_S) as answer:
+        with DIRECT.open(f"{url}/v2/health/ready", timeout=ANSWER_TIMEOUT_S) as answer:
             return bool(answer.status == 200)
     except (OSError, urllib.error.HTTPError):
         return False

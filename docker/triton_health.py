@@ -15,6 +15,8 @@ import urllib.request
 
 ASKED = ("image_edit", "smart_mask")
 ANSWER_TIMEOUT_S = 5.0
+# A proxy of the environment would take 127.0.0.1 for itself.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +41,7 @@ def ask(url: str, model: str) -> str | None:
         headers={"Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as answer:
+        with DIRECT.open(request, timeout=ANSWER_TIMEOUT_S) as answer:
             text = answer.read().decode()
     except urllib.error.HTTPError as error:
         return f"{model}: {error}: {error.read().decode(errors='replace').strip()}"

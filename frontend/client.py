@@ -13,6 +13,7 @@ import httpx
 import httpx_sse
 
 from frontend.domain.jobs import JobStatus
+from frontend.loopback import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -104,7 +105,8 @@ class Client:
     """A connection to one frontend.
 
     Args:
-        url: its address, `http://host:port`.
+        url: its address, `http://host:port`. A proxy that the environment names is not asked for
+            one on this machine.
         key: the API key to send; empty: none.
 
     Raises:
@@ -122,7 +124,9 @@ class Client:
             raise ApiError("the API key has characters that no key has", _BAD_INPUT)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            self._http = httpx.Client(base_url=url, headers=headers, timeout=_SILENCE_TIMEOUT_S)
+            self._http = httpx.Client(
+                base_url=url, headers=headers, timeout=_SILENCE_TIMEOUT_S, mounts=_direct(url)
+            )
         except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
             # The environment's: a proxy that is none or of an unknown kind, or certificates that
             # are not there.
@@ -319,6 +323,14 @@ def _segment(name: str) -> str:
     """Return an id as one segment of a path, whatever its characters."""
     # Two dots would name the folder above.
     return quote(name, safe="", errors="replace").replace(".", "%2E")
+
+
+def _direct(url: str) -> dict[str, None]:
+    """Return what keeps the environment's proxies from a server on this machine.
+
+    They are on another, and would ask themselves.
+    """
+    return dict.fromkeys(("http://", "https://")) if is_loopback(httpx.URL(url).host) else {}
 
 
 def _update(event: Mapping[str, Any]) -> JobUpdate:

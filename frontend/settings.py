@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from frontend.loopback import is_loopback
 from model_kit import heartbeat
 
 if TYPE_CHECKING:
@@ -354,7 +355,7 @@ class Settings(BaseSettings):
     def reached_from_outside(self) -> bool:
         """Whether others than this machine may reach the server."""
         published = self.published_at.split(",") if self.published_at.strip() else [self.host]
-        return not all(_is_loopback(each.strip().strip("[]")) for each in published)
+        return not all(is_loopback(each.strip().strip("[]")) for each in published)
 
     @property
     def launches_triton(self) -> bool:
@@ -394,13 +395,6 @@ def _is_ipv6(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def unknown(variables: Iterable[str]) -> dict[str, str | None]:

@@ -89,7 +89,7 @@ class Server:
 
     def _is_ready(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/readyz").is_success
+            return httpx.get(f"{self.url}/readyz", trust_env=False).is_success
         return False
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from frontend.domain.models import EditModelState, MaskModelState
 
 _CHANNEL_OPTIONS = [
+    # Proxies of the environment are for the web; most refuse to carry gRPC to a neighbour.
+    ("grpc.enable_http_proxy", 0),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     # Find a Triton that returns within a second; gRPC's default is two minutes.
@@ -38,7 +40,8 @@ class TritonClient:
     """One channel to Triton's gRPC port; create and close it in the same event loop.
 
     It uses tritonclient's generated stubs. The aio client on top of them hides why a stream ended
-    and refuses the reserved parameters.
+    and refuses the reserved parameters. No proxy of the environment is used, because a Triton
+    stands on this machine or beside it.
 
     Args:
         url: host:port.

@@ -54,7 +54,7 @@ def test_a_mask_model_whose_network_fails_is_not_healthy(
 ) -> None:
     event = {"INFO": json.dumps({"network_answers": False})}
     answer = f"data: {json.dumps(event)}\n\n".encode()
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(answer))
+    monkeypatch.setattr(triton_health.DIRECT, "open", lambda *_, **__: io.BytesIO(answer))
     found = triton_health.ask("http://localhost", "smart_mask")
     assert found == "smart_mask: the mask network does not answer"
 
