@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -25,6 +26,7 @@ LIBPYTHON = f"libpython{PYTHON}.so.1.0"
 
 _STUB = "triton_python_backend_stub"
 _LOGS_KEPT = 16
+_SHELL = re.compile(r"""[\s|&;<>()$`\\"'*?\[\]{}]""")
 
 
 @functools.cache
@@ -120,15 +122,43 @@ def backends() -> Path:
                 (draft / "python" / target.name).symlink_to(target)
         except OSError as error:
             shutil.rmtree(draft)
-            raise LaunchError(
-                f"{folder.parent} takes no links, as some network file systems do not: set "
-                f"XDG_CACHE_HOME to a folder on a local disk ({error.strerror})"
-            ) from error
+            raise _takes_no_links(folder.parent, error) from error
         try:
             draft.rename(folder)
         except OSError:  # the other launcher was first, with the same links
             shutil.rmtree(draft)
     return folder
+
+
+def is_plain(path: Path) -> bool:
+    """Return whether a shell takes the path as it is: Triton starts its stubs by one, unquoted."""
+    return _SHELL.search(str(path)) is None
+
+
+def plain(folder: Path) -> Path:
+    """Return a folder's absolute path, or a link to it in the user's cache if that is not plain.
+
+    Raises:
+        LaunchError: the cache is on a file system without links.
+    """
+    folder = folder.resolve()
+    if is_plain(folder):
+        return folder
+    link = cache_folder() / f"link-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
+    try:
+        link.symlink_to(folder)
+    except FileExistsError:
+        pass  # an earlier launcher's, of the same name and so to the same folder
+    except OSError as error:
+        raise _takes_no_links(link.parent, error) from error
+    return link
+
+
+def _takes_no_links(folder: Path, error: OSError) -> LaunchError:
+    return LaunchError(
+        f"{folder} takes no links, as some network file systems do not: set XDG_CACHE_HOME to a "
+        f"folder on a local disk ({error.strerror})"
+    )
 
 
 def log_file(grpc_port: int) -> Path:

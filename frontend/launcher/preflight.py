@@ -47,6 +47,7 @@ def check(settings: Settings) -> list[repository.Model]:
     """
     problems = [
         *_python_problems(),
+        *_path_problems(),
         *_port_problems(settings),
         *_shared_memory_problems(),
         *_repository_problems(settings),
@@ -90,6 +91,19 @@ def _stub_exit_code(environment: dict[str, str]) -> int:
         timeout=30,
         check=False,
     ).returncode
+
+
+def _path_problems() -> Iterator[str]:
+    try:
+        folder = installation.cache_folder()
+    except LaunchError as error:
+        yield from error.problems
+        return
+    if not installation.is_plain(folder):
+        yield (
+            f"Triton starts its stubs by a shell, which does not take the path {folder}: set "
+            "XDG_CACHE_HOME to a folder without spaces, quotes, brackets or $ in its path"
+        )
 
 
 def _port_problems(settings: Settings) -> Iterator[str]:

@@ -173,7 +173,7 @@ def _command(settings: Settings) -> list[str]:
     named = [f"--model-config-name={name}"] if (name := settings.model_config_name) else []
     return [
         str(installation.server()),
-        f"--model-repository={settings.model_repository.resolve()}",
+        f"--model-repository={installation.plain(settings.model_repository)}",
         *named,
         f"--backend-directory={installation.backends()}",
         f"--cache-directory={installation.caches()}",

@@ -16,7 +16,7 @@ from frontend.launcher.errors import LaunchError
 from tests.fakes.local_triton import use_cache_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +75,26 @@ def test_launchers_that_start_at_once_share_one_backend_folder(
     assert list(cache.iterdir()) == [folders[0]]
 
 
+@pytest.mark.parametrize("name", ["a b", "it's", "$HOME", "a;b", "a(b)", "a[b]", "a{b,c}", "a\\b"])
+def test_a_path_that_a_shell_would_change_is_reached_by_a_link(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache = use_cache_folder(monkeypatch, tmp_path / "cache")
+    (folder := tmp_path / name).mkdir()
+    link = installation.plain(folder)
+    assert link.parent == cache
+    assert installation.is_plain(link)
+    assert link.resolve() == folder
+    assert installation.plain(folder) == link
+
+
+@pytest.mark.parametrize("name", ["a-b_c.d", "josé", "a+b=c,d@e%f"])
+def test_a_path_that_a_shell_takes_stays(name: str, tmp_path: Path) -> None:
+    said = subprocess.check_output(["bash", "-c", f" echo {tmp_path / name}"], text=True)
+    assert said == f"{tmp_path / name}\n"
+    assert installation.plain(tmp_path / name) == tmp_path / name
+
+
 def test_a_cache_that_cannot_be_written_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -84,8 +104,11 @@ def test_a_cache_that_cannot_be_written_is_named(
         installation.cache_folder()
 
 
+@pytest.mark.parametrize(
+    "assemble", [installation.backends, lambda: installation.plain(Path("/a b"))]
+)
 def test_a_cache_on_a_file_system_without_links_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    assemble: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
@@ -93,7 +116,7 @@ def test_a_cache_on_a_file_system_without_links_is_named(
     cache = use_cache_folder(monkeypatch, tmp_path)
     monkeypatch.setattr(Path, "symlink_to", refuse)
     with pytest.raises(LaunchError, match=r"takes no links.* XDG_CACHE_HOME") as caught:
-        installation.backends()
+        assemble()
     assert str(cache) in str(caught.value)
     assert list(cache.iterdir()) == []
 

@@ -11,7 +11,7 @@ import pytest
 
 from frontend.launcher import installation, preflight
 from frontend.launcher.errors import LaunchError
-from tests.fakes.local_triton import ECHO_REPOSITORY, echo_settings
+from tests.fakes.local_triton import ECHO_REPOSITORY, echo_settings, use_cache_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,6 +120,21 @@ def test_no_bash_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", EMPTY_PATH)
     (problem,) = problems(echo_settings())
     assert "no bash on PATH" in problem
+
+
+def test_a_cache_whose_path_a_shell_does_not_take(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache = use_cache_folder(monkeypatch, tmp_path / "it's mine")
+    (problem,) = problems(echo_settings())
+    assert f"does not take the path {cache}: set XDG_CACHE_HOME" in problem
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    use_cache_folder(monkeypatch, tmp_path / "file")
+    (problem,) = problems(echo_settings())
+    assert "set XDG_CACHE_HOME" in problem
 
 
 def test_numpy_2(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,18 @@ def wait_until_back(settings: Settings, old: dict[str, psutil.Process]) -> None:
     raise AssertionError(f"not back: {processes(settings)}")
 
 
+def test_it_serves_from_a_folder_whose_path_a_shell_does_not_take(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "it's $HOME").mkdir()
+    installed = tmp_path / "it's $HOME" / "tritonserver"
+    installed.symlink_to(installation.root())
+    monkeypatch.setattr(installation, "root", lambda: installed)
+    settings = echo_settings(model_repository=repository_with(installed.parent, "pass"))
+    with Supervisor(settings):
+        assert echo(settings, "hello") == "hello"
+
+
 def test_it_serves_until_it_is_stopped_and_leaves_nothing() -> None:
     settings = echo_settings()
     with Supervisor(settings):
