@@ -1,7 +1,11 @@
-"""Owns the form of the frontend's log: one JSON object a line on stderr, of bounded length."""
+"""Owns the form of the frontend's log: one JSON object a line on stderr, of bounded length.
+
+A log that cannot be written, as on a full disk, loses lines and ends nothing.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -10,6 +14,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from structlog.typing import EventDict, WrappedLogger
 
 MAX_VALUE_CHARS = 4000
@@ -43,12 +49,27 @@ def configure(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_Lossy(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
     root.handlers = [each for each in root.handlers if not isinstance(each, _Foreign)]
     root.addHandler(_Foreign(logging.WARNING))
+
+
+class _Lossy:
+    """Writes to a file what it takes."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the file is closed
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._file.flush()
 
 
 def _shorten(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:

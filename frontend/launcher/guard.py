@@ -53,6 +53,7 @@ def main() -> int:
         arguments.log, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8"
     )
     log.doRollover()
+    logging.raiseExceptions = False  # a full disk costs lines, not a traceback for each
     # Blocked before any thread or child exists, so that waiting for them misses none.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     for ignored in (signal.SIGINT, signal.SIGHUP):

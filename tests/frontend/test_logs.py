@@ -1,15 +1,28 @@
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import TYPE_CHECKING
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import pytest
 import structlog
 
 from frontend import logs
+from frontend.supervision import MAX_FAILED_ROUNDS, Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def ending(full: TextIO) -> Iterator[TextIO]:
+    try:
+        yield full
+    finally:
+        with contextlib.suppress(OSError):  # what is left in its buffer
+            full.close()
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +73,20 @@ def test_a_long_traceback_keeps_its_end(capsys: pytest.CaptureFixture[str]) -> N
     entry = json.loads(capsys.readouterr().err)
     assert len(entry["exception"]) == logs.MAX_VALUE_CHARS + 1
     assert entry["exception"].endswith("the end")
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_log_that_cannot_be_written_ends_nothing(
+    closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = Rounds("dispatcher")
+    with ending(Path("/dev/full").open("w", buffering=1)) as full:
+        monkeypatch.setattr("sys.stderr", full)
+        logs.configure("info")
+        if closed:
+            full.close()
+        structlog.get_logger().info("job_ended")
+        logging.getLogger("library").warning("odd")
+        for _ in range(MAX_FAILED_ROUNDS - 1):
+            with rounds.one():
+                raise ValueError("a bad round")

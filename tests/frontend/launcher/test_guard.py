@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import signal
 import subprocess
 import sys
@@ -37,7 +38,9 @@ def said(log: Path) -> str:
 
 
 @contextlib.contextmanager
-def guarding(log: Path, script: str, grace_s: float = 60) -> Iterator[subprocess.Popen[bytes]]:
+def guarding(
+    log: Path, script: str, grace_s: float = 60, stderr: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Guard a Python script that has said `ready`."""
     process = subprocess.Popen(
         [
@@ -46,6 +49,7 @@ def guarding(log: Path, script: str, grace_s: float = 60) -> Iterator[subprocess
             *(sys.executable, "-uc", script),
         ],
         stdin=subprocess.PIPE,
+        stderr=stderr,
         start_new_session=True,
     )
     try:
@@ -66,6 +70,23 @@ def test_the_exit_code_and_the_output_are_the_servers(log: Path) -> None:
     with guarding(log, script) as process:
         assert process.wait(TIMEOUT_S) == 3
     assert log.read_text() == "ready\nwhy\n"
+
+
+def test_a_log_that_takes_no_more_is_no_fault(log: Path) -> None:
+    script = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('lost'), sys.exit(3)))\n"
+        "print('ready'); time.sleep(60)"
+    )
+    with guarding(log, script, stderr=subprocess.PIPE) as process:
+        # Stands for a full disk.
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (len("ready\n"), len("ready\n")))
+        process.terminate()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        process.stderr.close()
+        assert process.wait(TIMEOUT_S) == 3
+    assert log.read_text() == "ready\n"
 
 
 def test_a_server_that_a_signal_ended(log: Path) -> None:
