@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from frontend.homes import expanded
 from frontend.loopback import is_loopback
 from model_kit import heartbeat
 
@@ -283,11 +284,11 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: object) -> object:
         return value or None
 
-    @field_validator("loading_file", "keys_file", "state_folder")
+    @field_validator("model_repository", "loading_file", "keys_file", "state_folder")
     @classmethod
     def _find_home(cls, value: Path | None) -> Path | None:
         """Read ~ as a shell does; in a file of settings there is none to do so."""
-        return value and value.expanduser()
+        return value and expanded(value)
 
     @field_validator("host")
     @classmethod

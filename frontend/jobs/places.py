@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from frontend.errors import StoreAwayError
+from frontend.homes import expanded
 from frontend.jobs.driver import StoreRefusedError, refused
 from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
@@ -77,11 +78,18 @@ async def try_out(settings: Settings) -> None:
 
 
 def state_folder(settings: Settings) -> Path:
-    """Return the folder of what outlives a process."""
+    """Return the folder of what outlives a process.
+
+    Raises:
+        StoreRefusedError: none is named, and this user has no home.
+    """
     if settings.state_folder is not None:
-        return settings.state_folder.expanduser()
-    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(home).expanduser() / "artmancer"
+        return settings.state_folder
+    try:
+        home = expanded(Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state"))
+    except ValueError as error:
+        raise StoreRefusedError(f"{error}: set ARTMANCER_STATE_FOLDER") from error
+    return home / "artmancer"
 
 
 def check(folder: Path) -> None:

@@ -17,6 +17,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+from frontend.homes import expanded
 from frontend.launcher import leftovers
 from frontend.launcher.errors import LaunchError
 from model_kit import children
@@ -89,11 +90,12 @@ def cache_folder() -> Path:
     Raises:
         LaunchError: it cannot be created.
     """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "artmancer"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "artmancer"
     try:
+        folder = expanded(folder)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise LaunchError(f"cannot create {folder}, set XDG_CACHE_HOME: {error}") from error
     return folder
 

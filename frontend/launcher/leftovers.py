@@ -97,5 +97,5 @@ def _processes() -> list[tuple[psutil.Process, int]]:
 
 
 def _regions() -> list[tuple[Path, int]]:
-    matches = ((path, _PREFIX.match(path.name)) for path in _SHARED_MEMORY.iterdir())
+    matches = ((path, _PREFIX.match(path.name)) for path in _SHARED_MEMORY.glob(f"{_RESERVED}*"))
     return [(path, int(match[1])) for path, match in matches if match]

@@ -178,6 +178,15 @@ def test_an_empty_loading_file_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(Settings().loading_file) == "/run/loading"
 
 
+@pytest.mark.parametrize("field", ["state_folder", "keys_file", "loading_file", "model_repository"])
+def test_a_path_may_begin_at_a_home_that_exists_only(
+    field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ARTMANCER_{field.upper()}", "~nobody-has-this-name/x")
+    with pytest.raises(ValidationError, match="no home is known for ~nobody-has-this-name"):
+        Settings()
+
+
 def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/you")
     settings = Settings(keys_file=Path("~/keys"), state_folder=Path("~/state"))

@@ -33,6 +33,16 @@ async def test_the_folder_is_the_one_that_is_set_or_the_user_s(
     assert places.state_folder(Settings()) == tmp_path / "home/.local/state/artmancer"
 
 
+async def test_a_user_without_a_home_has_to_name_the_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("XDG_STATE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a container's user has no line there
+    with pytest.raises(StoreRefusedError, match="no home is known for ~: set ARTMANCER_STATE_F"):
+        await places.try_out(Settings())
+
+
 async def test_pictures_are_their_owner_s_alone(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     await places.try_out(Settings(state_folder=folder))

@@ -104,6 +104,14 @@ def test_a_cache_that_cannot_be_written_is_named(
         installation.cache_folder()
 
 
+def test_a_user_without_a_home_has_to_name_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a container's user has no line there
+    with pytest.raises(LaunchError, match=r"set XDG_CACHE_HOME: .*no home is known for ~"):
+        installation.cache_folder()
+
+
 @pytest.mark.parametrize(
     "assemble", [installation.backends, lambda: installation.plain(Path("/a b"))]
 )

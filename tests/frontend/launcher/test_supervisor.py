@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 import tritonclient.utils
 
-from frontend.launcher import installation, leftovers, supervisor
+from frontend.launcher import installation, leftovers, preflight, supervisor
 from frontend.launcher.errors import LaunchError
-from frontend.launcher.preflight import check
 from frontend.launcher.supervisor import Supervisor
 from frontend.launcher.tritonserver import TritonServer
 from frontend.supervision import MAX_FAILED_ROUNDS
@@ -75,6 +74,15 @@ def test_it_serves_from_a_folder_whose_path_a_shell_does_not_take(
     settings = echo_settings(model_repository=repository_with(installed.parent, "pass"))
     with Supervisor(settings):
         assert echo(settings, "hello") == "hello"
+
+
+def test_a_machine_without_shared_memory_is_refused_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(leftovers, "_SHARED_MEMORY", tmp_path / "shm")
+    monkeypatch.setattr(preflight, "SHARED_MEMORY", tmp_path / "shm")
+    with pytest.raises(LaunchError, match="shm has 0 MiB free"), Supervisor(echo_settings()):
+        pass
 
 
 def test_it_serves_until_it_is_stopped_and_leaves_nothing() -> None:
@@ -315,7 +323,7 @@ def test_restarts_that_fail_are_repeated_up_to_the_limit(
 
 def test_a_server_that_another_one_keeps_from_its_ports_is_not_taken_for_ready() -> None:
     settings = echo_settings()
-    models = check(settings)
+    models = preflight.check(settings)
     with Supervisor(settings):
         second = TritonServer(settings, models)
         try:
@@ -330,7 +338,7 @@ def test_the_next_start_cleans_up_after_a_guard_and_launcher_killed_together(
     tmp_path: Path,
 ) -> None:
     settings = echo_settings()
-    server = TritonServer(settings, check(settings))
+    server = TritonServer(settings, preflight.check(settings))
     server.wait_ready(BACK_WITHIN_S, threading.Event())
     old = processes(settings)
     client = long_request(settings, tmp_path)
