@@ -17,8 +17,13 @@ help:  ## list the targets
 
 setup: $(READY)  ## make .venv with everything installed (2.4 GB, with CUDA 7)
 $(READY): pyproject.toml constraints.txt scripts/setup
+	rm -f $@
 	scripts/setup $(VENV)
-	touch $@
+	pwd -P >$@
+# A stamp that names another folder came along with it: what is installed here runs that one's code.
+ifneq "$(or $(shell cat $(READY) 2>/dev/null),$(shell pwd -P))" "$(shell pwd -P)"
+.PHONY: $(READY)
+endif
 
 bundle: $(BUNDLES)  ## build the demo bundles, for edits and for masks: no download
 bundles/demo/manifest.json: $(READY) $(wildcard export/*.py export/demo_edits/*.py) export/demo_edits/weights/manifest.json

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -244,7 +244,9 @@ def bare_machine(tmp_path: Path) -> Machine:
 @pytest.fixture
 def machine(bare_machine: Machine, empty_venv: Path, pypi: Index) -> Machine:
     """Provide a clone with an empty .venv, on a machine without a driver that reaches PyPI."""
-    shutil.copytree(empty_venv, bare_machine.project / ".venv", symlinks=True)
+    venv = shutil.copytree(empty_venv, bare_machine.project / ".venv", symlinks=True)
+    pip = venv / "bin" / "pip"
+    pip.write_text(pip.read_text().replace(str(empty_venv), str(venv)))
     # A busy machine may take longer to start pip than the script waits; pip has a deadline too.
     bare_machine.put("timeout", 'shift; exec "$@"')
     bare_machine.environment["PIP_INDEX_URL"] = pypi.url
@@ -380,6 +382,53 @@ def test_another_python_is_taken_where_the_first_is_too_new(
     (machine.tools / f"python3.{sys.version_info[1]}").symlink_to(PYTHON)
     machine.set_up(TORCH_INDEX="pypi")
     assert machine.versions()["torch"] == TORCH
+
+
+def test_an_environment_that_was_moved_is_made_anew(machine: Machine) -> None:
+    venv = machine.project / ".venv"
+    (venv / "old").touch()
+    assert machine.run(TORCH_INDEX="pypi").returncode == 0
+    assert (venv / "old").exists()
+    moved = machine.project.rename(machine.project.with_name("moved to"))
+    moved = replace(machine, project=moved)
+    moved.set_up(TORCH_INDEX="pypi")
+    assert not (moved.project / ".venv" / "old").exists()
+    assert f"{moved.project}/.venv/bin/python" in (moved.project / ".venv/bin/pip").read_text()
+    assert moved.versions()["torch"] == TORCH
+
+
+def test_an_environment_of_a_python_that_cannot_run_this(machine: Machine, pypi: Index) -> None:
+    venv = machine.project / ".venv"
+    [packages] = venv.glob("lib/python*/site-packages")
+    (packages / "sitecustomize.py").write_text("import sys; sys.version_info = (3, 10, 12)\n")
+    done = machine.run()
+    assert (done.returncode, done.stderr) == (
+        1,
+        "scripts/setup: .venv/bin/python is Python 3.10; 3.11 or 3.12 is needed: remove .venv, and "
+        "run this again\n",
+    )
+    assert pypi.asked == []
+
+
+@pytest.mark.parametrize(
+    ("stamp", "ready"), [(None, False), ("{here}\n", True), ("/elsewhere\n", False)]
+)
+def test_a_stamp_that_came_from_another_folder_is_none(
+    stamp: str | None, ready: bool, tmp_path: Path
+) -> None:
+    here = tmp_path / "a clone"
+    for name in ("scripts/setup", "pyproject.toml", "constraints.txt", "Makefile"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, here / name)
+    (here / "scripts" / "setup").write_text('#!/bin/sh\nmkdir -p "$1"\n')
+    (here / ".venv").mkdir()
+    if stamp:
+        (here / ".venv" / ".ready").write_text(stamp.format(here=here))
+    make = ["make", "--directory", here]
+    assert subprocess.run([*make, "--question", "setup"]).returncode == (0 if ready else 1)
+    subprocess.run([*make, "setup"], check=True)
+    assert (here / ".venv" / ".ready").read_text() == f"{here}\n"
+    assert subprocess.run([*make, "--question", "setup"]).returncode == 0
 
 
 @pytest.mark.parametrize("tool", ["ln", "chmod"])
