@@ -21,14 +21,8 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import psutil
-
-from model_kit import heartbeat
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from model_kit import heartbeat, stubs
 
 BAD_PROFILE, STUB_DIED = 2, 1
 WATCH_INTERVAL_S = 0.5
@@ -90,7 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
             server,
             f"http://127.0.0.1:{options.http_port}",
             stopping,
-            lambda stub: heartbeat.Listener(heartbeats, stub, options.stub_silence_timeout_secs),
+            heartbeats,
+            options.stub_silence_timeout_secs,
         )
     finally:
         kill_group(server)
@@ -192,7 +187,8 @@ def watch(
     server: subprocess.Popen[bytes],
     url: str,
     stopping: threading.Event,
-    listener: Callable[[int], heartbeat.Listener],
+    heartbeats: str,
+    silence_timeout_s: float,
 ) -> int:
     """Wait for the end of the server, or for a stub's.
 
@@ -200,12 +196,13 @@ def watch(
         server: tritonserver.
         url: of its HTTP endpoint.
         stopping: set after SIGTERM was sent to the server, which ends its stubs too.
-        listener: makes what listens to the stub of this process id.
+        heartbeats: path of its stubs' heartbeats, up to the process id.
+        silence_timeout_s: seconds without one that count as a stub's end.
 
     Returns:
         The exit code of this program.
     """
-    stubs: dict[psutil.Process, heartbeat.Listener] | None = None
+    watched: dict[int, heartbeat.Listener] | None = None
     over_since: float | None = None
     while True:
         try:
@@ -217,10 +214,10 @@ def watch(
         if stopping.is_set():
             # Triton waits its whole exit timeout for the jobs of a stub that died. It has done so
             # for work that was answered, too.
-            if not stubs:
+            if not watched:
                 continue
-            problems = [problem(*stub) for stub in stubs.items()]
-            idle = [heard.is_idle() for heard in stubs.values()]
+            problems = [problem(*stub) for stub in watched.items()]
+            idle = [heard.is_idle() for heard in watched.values()]
             if not all(ended or rests for ended, rests in zip(problems, idle, strict=True)):
                 over_since = None
                 continue
@@ -230,15 +227,18 @@ def watch(
                 print("No stub has work: ending tritonserver", file=sys.stderr, flush=True)
                 return STUB_DIED if any(problems) else 0
             continue
-        if stubs is None:
-            # Until then a dying stub fails the load of its model, which ends the server.
+        if watched is None:
+            # Until then nobody is served. A stub that died meanwhile is found dead.
             if is_ready(url):
-                stubs = {stub: listener(stub.pid) for stub in stubs_of(server.pid)}
-                print(f"Watching {len(stubs)} stubs", file=sys.stderr, flush=True)
+                watched = {
+                    stub: heartbeat.Listener(heartbeats, stub, silence_timeout_s)
+                    for stub in stubs.stubs_of(server.pid, heartbeats)
+                }
+                print(f"Watching {len(watched)} stubs", file=sys.stderr, flush=True)
             continue
-        for stub, heard in stubs.items():
+        for stub, heard in watched.items():
             if found := problem(stub, heard):
-                line = f"Stub {stub.pid} {found}: ending tritonserver"
+                line = f"Stub {stub} {found}: ending tritonserver"
                 print(line, file=sys.stderr, flush=True)
                 return STUB_DIED
 
@@ -252,28 +252,11 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def stubs_of(server: int) -> list[psutil.Process]:
-    """Return the processes that run models' Python code for the tritonserver with this id."""
-    try:
-        children = psutil.Process(server).children(recursive=True)
-        return [child for child in children if "python_backend_stub" in child.name()]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def problem(stub: psutil.Process, heard: heartbeat.Listener) -> str | None:
+def problem(stub: int, heard: heartbeat.Listener) -> str | None:
     """Return how a stub has ended, in words; None if it lives."""
-    if is_dead(stub):
+    if stubs.is_dead(stub):
         return "died"
     return "gave no sign of life" if heard.is_silent() else None
-
-
-def is_dead(process: psutil.Process) -> bool:
-    """Return whether a process has ended; a dead stub remains a zombie of tritonserver."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def kill_group(server: subprocess.Popen[bytes]) -> None:

@@ -106,11 +106,20 @@ class Listener:
             return False
 
 
+def process_ids(prefix: str) -> set[int]:
+    """Return the processes that have beaten in a run of Triton, whether they live or not."""
+    return {int(file.name.removeprefix(Path(prefix).name)) for file in _files(prefix)}
+
+
 def remove_files(prefix: str) -> None:
     """Remove the files of a run of Triton that has ended."""
-    path = Path(prefix)
-    for file in path.parent.glob(f"{path.name}*"):
+    for file in _files(prefix):
         file.unlink(missing_ok=True)
+
+
+def _files(prefix: str) -> list[Path]:
+    path = Path(prefix)
+    return list(path.parent.glob(f"{path.name}*"))
 
 
 def _file(prefix: str, process_id: int) -> Path:

@@ -20,6 +20,7 @@ from frontend.launcher import installation, leftovers
 from frontend.launcher.errors import LaunchError
 from frontend.launcher.ports import LOOPBACK
 from frontend.launcher.readiness import Readiness
+from model_kit import stubs
 from model_kit.heartbeat import Listener
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ INTERNAL_KEY = "ARTMANCER_INTERNAL_KEY"
 
 @dataclass(frozen=True)
 class _Stub:
-    process: psutil.Process
+    process: int
     model: str
     heartbeat: Listener
 
@@ -92,11 +93,11 @@ class TritonServer:
                 if stopping.wait(_POLL_S):
                     return
         leftovers.make_private(self._guard.pid)
-        try:
-            processes = psutil.Process(self._guard.pid).children(recursive=True)
-            self._stubs = [self._stub(each) for each in processes if "stub" in each.name()]
-        except psutil.Error as error:
-            raise self._error("a process of tritonserver died while starting") from error
+        heartbeats = leftovers.heartbeats(self._guard.pid)
+        self._stubs = [
+            _Stub(stub, _model(stub), Listener(heartbeats, stub, self._silence_timeout_s))
+            for stub in stubs.stubs_of(self._guard.pid, heartbeats)
+        ]
 
     def fault(self) -> LaunchError | None:
         """Return what is wrong with a server that was ready; None if nothing is."""
@@ -104,7 +105,7 @@ class TritonServer:
         if code is not None:
             return self._error(f"tritonserver ended with exit code {code}")
         for stub in self._stubs:
-            if _is_dead(stub.process):
+            if stubs.is_dead(stub.process):
                 return self._error(f"the Python stub of {stub.model} died")
             if stub.heartbeat.is_silent():
                 return self._error(
@@ -132,12 +133,6 @@ class TritonServer:
         self._guard.stdin.close()
         leftovers.remove(self._guard.pid)  # finds nothing unless the guard itself was killed
 
-    def _stub(self, process: psutil.Process) -> _Stub:
-        heartbeats = leftovers.heartbeats(self._guard.pid)
-        return _Stub(
-            process, _model(process), Listener(heartbeats, process.pid, self._silence_timeout_s)
-        )
-
     def _error(self, problem: str) -> LaunchError:
         tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
         with (
@@ -148,16 +143,13 @@ class TritonServer:
         return LaunchError(problem, log_tail="\n".join(tail))
 
 
-def _model(stub: psutil.Process) -> str:
-    """Return the name of the model that a stub runs: its first argument ends in NAME/1/model.py."""
-    return Path("".join(stub.cmdline()[1:2])).parent.parent.name
-
-
-def _is_dead(process: psutil.Process) -> bool:
+def _model(stub: int) -> str:
+    """Return the model that a stub runs: its first argument ends in NAME/1/model.py."""
     try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        arguments = psutil.Process(stub).cmdline()
     except psutil.NoSuchProcess:
-        return True
+        arguments = []
+    return Path("".join(arguments[1:2])).parent.parent.name or "a model that was loading"
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import pytest
 
 import triton_entrypoint
 from frontend.launcher import installation
-from model_kit.heartbeat import Listener
+from model_kit import stubs
 from tests.fakes.local_triton import ECHO_REPOSITORY, SHARED_MEMORY, echo, echo_settings
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def test_a_signal_ends_it_and_all_its_processes() -> None:
         assert len(heartbeats(running["stub"])) == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait(END_TIMEOUT_S) == 0
-        assert all(map(triton_entrypoint.is_dead, running.values()))
+        assert all(stubs.is_dead(each.pid) for each in running.values())
         assert heartbeats(running["stub"]) == []
 
 
@@ -114,7 +113,7 @@ def test_a_dead_stub_ends_it_with_an_error() -> None:
         _, said = process.communicate(timeout=END_TIMEOUT_S)
         assert process.returncode == triton_entrypoint.STUB_DIED
         assert f"Stub {running['stub'].pid} died" in said
-        assert all(map(triton_entrypoint.is_dead, running.values()))
+        assert all(stubs.is_dead(each.pid) for each in running.values())
 
 
 @pytest.mark.parametrize("how", ["is stopped", "holds Python's lock"])
@@ -130,10 +129,28 @@ def test_a_stub_without_a_sign_of_life_ends_it_with_an_error(how: str, tmp_path:
         _, said = process.communicate(timeout=END_TIMEOUT_S)
         assert process.returncode == triton_entrypoint.STUB_DIED
         assert f"Stub {running['stub'].pid} gave no sign of life" in said
-        assert all(map(triton_entrypoint.is_dead, running.values()))
+        assert all(stubs.is_dead(each.pid) for each in running.values())
         assert heartbeats(running["stub"]) == []
         if how != "is stopped":
             assert request.exception(END_TIMEOUT_S) is not None
+
+
+def test_a_stub_that_died_while_others_loaded_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    stub = subprocess.Popen(["true"])
+    stub.wait()
+    (tmp_path / f"beat-{stub.pid}").touch()
+    monkeypatch.setattr(triton_entrypoint, "is_ready", lambda url: True)
+    try:
+        watch = triton_entrypoint.watch(
+            server, "", threading.Event(), f"{tmp_path}/beat-", END_TIMEOUT_S
+        )
+        assert watch == triton_entrypoint.STUB_DIED
+    finally:
+        triton_entrypoint.kill_group(server)
+    assert f"Stub {stub.pid} died" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -155,40 +172,39 @@ def test_a_server_that_stops_and_has_nothing_left_to_do_keeps_nobody_waiting(
 
     It was also seen to wait for an edit that it had answered.
     """
-    stub = tmp_path / "triton_python_backend_stub"
-    shutil.copy("/bin/sleep", stub)
     server = subprocess.Popen(
-        ["bash", "-c", f"trap '' TERM; {stub} 1000 & wait; sleep 1000"], start_new_session=True
+        ["bash", "-c", "trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000"],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
+    assert server.stdout is not None
+    stub = int(server.stdout.readline())
+    beat = tmp_path / f"beat-{stub}"
+    beat.write_text("busy")
     stopping, found = threading.Event(), threading.Event()
-    stubs: list[psutil.Process] = []
 
-    def stubs_of(process: int) -> list[psutil.Process]:
-        while not stubs:
-            stubs.extend(find_stubs(process))
+    def stubs_of(process: int, heartbeats: str) -> set[int]:
         found.set()
-        return stubs
+        return find_stubs(process, heartbeats)
 
-    find_stubs = triton_entrypoint.stubs_of
-    monkeypatch.setattr(triton_entrypoint, "stubs_of", stubs_of)
+    find_stubs = stubs.stubs_of
+    monkeypatch.setattr(stubs, "stubs_of", stubs_of)
     monkeypatch.setattr(triton_entrypoint, "is_ready", lambda url: True)
     monkeypatch.setattr(triton_entrypoint, "LINGER_S", 0.1)
-    listener = Listener(f"{tmp_path}/", 0, 0.1 if how == "falls silent" else END_TIMEOUT_S)
-    with futures.ThreadPoolExecutor() as threads:
+    silence_s = 0.1 if how == "falls silent" else END_TIMEOUT_S
+    with futures.ThreadPoolExecutor() as threads, server.stdout:
         try:
             code = threads.submit(
-                triton_entrypoint.watch, server, "", stopping, lambda stub: listener
+                triton_entrypoint.watch, server, "", stopping, f"{tmp_path}/beat-", silence_s
             )
             assert found.wait(END_TIMEOUT_S)
             stopping.set()
             server.terminate()
             if how == "dies":
-                stubs[0].kill()
-            else:
-                (tmp_path / "0").write_text("busy")
+                os.kill(stub, signal.SIGKILL)
             if how == "idle":
                 assert not futures.wait([code], 2 * triton_entrypoint.WATCH_INTERVAL_S).done
-                (tmp_path / "0").write_text("idle")
+                beat.write_text("idle")
             assert code.result(END_TIMEOUT_S) == exit_code
         finally:
             triton_entrypoint.kill_group(server)
@@ -221,7 +237,7 @@ def test_a_crashed_server_ends_it_with_the_signals_code() -> None:
         running = tree(process, settings)
         running["tritonserver"].kill()
         assert process.wait(END_TIMEOUT_S) == 128 + signal.SIGKILL
-        assert all(map(triton_entrypoint.is_dead, running.values()))
+        assert all(stubs.is_dead(each.pid) for each in running.values())
 
 
 def test_a_model_that_does_not_load_ends_it_with_tritons_own_code(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import triton_entrypoint
+from model_kit import stubs
 from tests.fakes.web_client import WebClient, edit
 
 from .server import Server, copied_repository, running
@@ -60,7 +60,7 @@ async def test_every_job_ends_and_the_next_one_works(server: Server) -> None:
             events = await asyncio.wait_for(client.follow(waiting.json()["task_id"]), 120)
             assert events[-1]["status"] == "done"
     async with asyncio.timeout(LEAVE_WITHIN_S):
-        while not triton_entrypoint.is_dead(stub):
+        while not stubs.is_dead(stub.pid):
             await asyncio.sleep(0.05)
     await watch
     await edit_again(server)
