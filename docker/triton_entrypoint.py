@@ -10,6 +10,8 @@ The exit code is tritonserver's, or 128 + n if signal n ended it.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import math
 import os
 import secrets
@@ -21,8 +23,12 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model_kit import heartbeat, stubs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BAD_PROFILE, STUB_DIED = 2, 1
 WATCH_INTERVAL_S = 0.5
@@ -42,7 +48,9 @@ EXIT_TIMEOUT = "TRITON_EXIT_TIMEOUT_S"
 # How long a stub may give no sign of life; the launcher's setting of this name.
 SILENCE_TIMEOUT = "ARTMANCER_STUB_SILENCE_TIMEOUT_S"
 # Memory that a container may write to, as Triton needs it too.
-SHARED_MEMORY = "/dev/shm"
+SHARED_MEMORY = Path("/dev/shm")
+# Newer Tritons refuse to register a region of this name for a client: it would be their own.
+RUNS = "triton_python_backend_shm_region_artmancer-container-"
 # Cards that another profile serves, by the names that operators look for.
 ALIASES = {"a100-80gb": "", "h200": "h100"}
 
@@ -60,10 +68,49 @@ def main(arguments: list[str] | None = None) -> int:
     if wrong := profile_problem(options.model_repository, options.profile):
         print(wrong, file=sys.stderr)
         return BAD_PROFILE
+    with shared_memory() as prefix:
+        return run(options, passed_on, prefix)
+
+
+@contextlib.contextmanager
+def shared_memory() -> Iterator[Path]:
+    """Give this run the path that all its shared memory begins with, and remove that at the end.
+
+    In Kubernetes a pod's shared memory outlives its containers, so what earlier runs have left is
+    removed first. Each run holds a lock, which the kernel frees whatever ends the run.
+    """
+    for lock in SHARED_MEMORY.glob(f"{RUNS}*-lock"):
+        with contextlib.suppress(OSError), lock.open() as file:  # locked, or another user's
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            heartbeat.remove_files(str(lock).removesuffix("lock"))
+    prefix = f"{SHARED_MEMORY}/{RUNS}{secrets.token_hex(KEY_BYTES)}-"
+    with Path(f"{prefix}lock").open("x") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield Path(prefix)
+        finally:
+            heartbeat.remove_files(prefix)
+
+
+def run(options: argparse.Namespace, passed_on: list[str], prefix: Path) -> int:
+    """Run tritonserver to its end.
+
+    Args:
+        options: this program's.
+        passed_on: arguments for tritonserver.
+        prefix: path that its shared memory begins with.
+
+    Returns:
+        The exit code.
+    """
     stopping = threading.Event()
-    heartbeats = f"{SHARED_MEMORY}/artmancer-{secrets.token_hex(KEY_BYTES)}-heartbeat-"
+    heartbeats = f"{prefix}heartbeat-"
     server = subprocess.Popen(
-        [*command(options), *passed_on],
+        [
+            *command(options),
+            f"--backend-config=python,shm-region-prefix-name={prefix.name}",
+            *passed_on,
+        ],
         env={
             **os.environ,
             INTERNAL_KEY: secrets.token_hex(KEY_BYTES),
@@ -89,7 +136,6 @@ def main(arguments: list[str] | None = None) -> int:
         )
     finally:
         kill_group(server)
-        heartbeat.remove_files(heartbeats)
 
 
 def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:

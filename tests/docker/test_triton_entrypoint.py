@@ -44,7 +44,6 @@ def entrypoint(
     """
     environment = installation.environment() | variables
     environment["PATH"] = f"{installation.server().parent}:{environment['PATH']}"
-    prefix = f"artmancer-entrypoint-{os.getpid()}-"
     process = subprocess.Popen(
         [
             *(sys.executable, ROOT / "docker" / "triton_entrypoint.py"),
@@ -52,7 +51,6 @@ def entrypoint(
             f"--http-port={settings.triton_http_port}",
             *arguments,
             f"--backend-directory={installation.backends()}",
-            f"--backend-config=python,shm-region-prefix-name={prefix}",
             f"--grpc-port={settings.triton_grpc_port}",
             f"--metrics-port={settings.triton_metrics_port}",
         ],
@@ -69,8 +67,6 @@ def entrypoint(
                 each.kill()
         process.kill()
         process.communicate()
-        for region in SHARED_MEMORY.glob(f"{prefix}*"):
-            region.unlink()
 
 
 def tree(process: subprocess.Popen[str], settings: Settings) -> dict[str, psutil.Process]:
@@ -89,18 +85,43 @@ def tree(process: subprocess.Popen[str], settings: Settings) -> dict[str, psutil
 
 def heartbeats(stub: psutil.Process) -> list[Path]:
     """Return the files that are a stub's heartbeat."""
-    return list(SHARED_MEMORY.glob(f"artmancer-*-heartbeat-{stub.pid}"))
+    return list(SHARED_MEMORY.glob(f"{triton_entrypoint.RUNS}*-heartbeat-{stub.pid}"))
+
+
+def regions(beat: Path) -> list[Path]:
+    """Return the shared memory of the run whose stub has this heartbeat."""
+    prefix, _, _ = beat.name.rpartition("heartbeat-")
+    return list(SHARED_MEMORY.glob(f"{prefix}*"))
 
 
 def test_a_signal_ends_it_and_all_its_processes() -> None:
     settings = echo_settings()
     with entrypoint(settings) as process:
         running = tree(process, settings)
-        assert len(heartbeats(running["stub"])) == 1
+        [beat] = heartbeats(running["stub"])
+        assert len(regions(beat)) > 2  # a heartbeat, a lock, and Triton's own
         process.send_signal(signal.SIGTERM)
         assert process.wait(END_TIMEOUT_S) == 0
+        assert regions(beat) == []
         assert all(stubs.is_dead(each.pid) for each in running.values())
         assert heartbeats(running["stub"]) == []
+
+
+def test_the_next_run_removes_what_a_killed_one_has_left_and_no_other_s() -> None:
+    settings, others = echo_settings(), echo_settings()
+    with entrypoint(others) as other:
+        [alive] = heartbeats(tree(other, others)["stub"])
+        with entrypoint(settings) as process:
+            [left] = heartbeats(tree(process, settings)["stub"])
+        assert len(regions(left)) > 2
+        with entrypoint(settings) as process:
+            tree(process, settings)
+            assert regions(left) == []
+            assert len(regions(alive)) > 2
+            process.terminate()
+            process.wait(END_TIMEOUT_S)
+        other.terminate()
+        other.wait(END_TIMEOUT_S)
 
 
 def test_a_dead_stub_ends_it_with_an_error() -> None:
