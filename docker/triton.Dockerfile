@@ -95,4 +95,6 @@ ENV PATH=/opt/venv/bin:${PATH} \
 EXPOSE 8001 8002
 HEALTHCHECK --interval=10s --timeout=15s --start-period=30m --start-interval=5s --retries=3 \
   CMD ["python3", "/opt/artmancer/triton_health.py"]
-ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh", "python3", "/opt/artmancer/triton_entrypoint.py"]
+# Not NVIDIA's script first, which the entry point runs: the kernel keeps a signal from a first process
+# without a handler for it.
+ENTRYPOINT ["python3", "/opt/artmancer/triton_entrypoint.py"]

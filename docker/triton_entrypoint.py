@@ -25,7 +25,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model_kit import heartbeat, stubs
+from model_kit import heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +49,8 @@ EXIT_TIMEOUT = "TRITON_EXIT_TIMEOUT_S"
 SILENCE_TIMEOUT = "ARTMANCER_STUB_SILENCE_TIMEOUT_S"
 # Memory that a container may write to, as Triton needs it too.
 SHARED_MEMORY = Path("/dev/shm")
+# Says what the image has and what the machine lacks, and becomes the command that it is given.
+NVIDIA = Path("/opt/nvidia/nvidia_entrypoint.sh")
 # Newer Tritons refuse to register a region of this name for a client: it would be their own.
 RUNS = "triton_python_backend_shm_region_artmancer-container-"
 # Cards that another profile serves, by the names that operators look for.
@@ -64,12 +66,16 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    stopping = threading.Event()
+    # First, because a container's first process ignores every signal that it does not handle.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
     options, passed_on = parse(arguments)
     if wrong := profile_problem(options.model_repository, options.profile):
         print(wrong, file=sys.stderr)
         return BAD_PROFILE
     with shared_memory() as prefix:
-        return run(options, passed_on, prefix)
+        return run(options, passed_on, prefix, stopping)
 
 
 @contextlib.contextmanager
@@ -92,21 +98,24 @@ def shared_memory() -> Iterator[Path]:
             heartbeat.remove_files(prefix)
 
 
-def run(options: argparse.Namespace, passed_on: list[str], prefix: Path) -> int:
+def run(
+    options: argparse.Namespace, passed_on: list[str], prefix: Path, stopping: threading.Event
+) -> int:
     """Run tritonserver to its end.
 
     Args:
         options: this program's.
         passed_on: arguments for tritonserver.
         prefix: path that its shared memory begins with.
+        stopping: set once it is to stop.
 
     Returns:
         The exit code.
     """
-    stopping = threading.Event()
     heartbeats = f"{prefix}heartbeat-"
     server = subprocess.Popen(
         [
+            *([str(NVIDIA)] if NVIDIA.exists() else []),
             *command(options),
             f"--backend-config=python,shm-region-prefix-name={prefix.name}",
             *passed_on,
@@ -123,9 +132,10 @@ def run(options: argparse.Namespace, passed_on: list[str], prefix: Path) -> int:
         stopping.set()
         server.terminate()
 
-    # A container's first process ignores every signal that it does not handle.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    if stopping.is_set():  # since before there was a server to tell
+        server.terminate()
     try:
         return watch(
             server,
@@ -248,6 +258,8 @@ def watch(
     Returns:
         The exit code of this program.
     """
+    from model_kit import stubs  # after the signals' handlers, for psutil takes its time
+
     watched: dict[int, heartbeat.Listener] | None = None
     over_since: float | None = None
     while True:
@@ -300,6 +312,8 @@ def is_ready(url: str) -> bool:
 
 def problem(stub: int, heard: heartbeat.Listener) -> str | None:
     """Return how a stub has ended, in words; None if it lives."""
+    from model_kit import stubs
+
     if stubs.is_dead(stub):
         return "died"
     return "gave no sign of life" if heard.is_silent() else None

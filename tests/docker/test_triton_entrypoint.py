@@ -252,6 +252,50 @@ def test_a_watch_that_fails_ends_it_and_all_its_processes(
     assert started[0].returncode == -signal.SIGKILL
 
 
+# Sends the process SIGTERM while it imports psutil.
+SIGNAL_AT_IMPORT = """
+import os, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "psutil":
+            os.kill(os.getpid(), 15)
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("by_nvidia", [False, True])
+def test_a_signal_before_the_server_is_watched_ends_it(by_nvidia: bool, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_IMPORT)
+    begin = "import sys, triton_entrypoint\n"
+    if by_nvidia:
+        script = tmp_path / "nvidia_entrypoint.sh"
+        script.write_text('#!/bin/bash\necho "$1" >&2\nexec "$@"\n')
+        script.chmod(0o755)
+        begin += f"triton_entrypoint.NVIDIA = triton_entrypoint.Path({str(script)!r})\n"
+    server = tmp_path / "tritonserver"
+    server.write_text("#!/bin/sh\nexec sleep 60\n")
+    server.chmod(0o755)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", f"{begin}sys.exit(triton_entrypoint.main(sys.argv[1:]))"),
+            f"--model-repository={tmp_path}",
+        ],
+        env=os.environ
+        | {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "PYTHONPATH": f"{tmp_path}:{ROOT / 'docker'}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=END_TIMEOUT_S,
+    )
+    assert done.returncode == 128 + signal.SIGTERM
+    # The script may have been ended before it could say anything.
+    assert done.stderr in ("", "tritonserver\n" if by_nvidia else "")
+
+
 def test_a_crashed_server_ends_it_with_the_signals_code() -> None:
     settings = echo_settings()
     with entrypoint(settings) as process:
