@@ -94,6 +94,8 @@ def running(
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True
         )
+        # Connections that are closing when this server ends keep no other from the port.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         thread.start()
         stack.callback(_stop, server, thread, settings.drain_s)
         while not server.started:
@@ -166,6 +168,8 @@ def _bind(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port} ({error.strerror}): stop what uses it, or set "
             "ARTMANCER_HOST and ARTMANCER_PORT"
         ) from error
+    # With it on both, another server could bind the port as long as nobody listens.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     return listener
 
 
