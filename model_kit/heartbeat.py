@@ -24,7 +24,7 @@ TIMEOUT_S = 60.0
 """By default. Native code that keeps Python's lock for so long, and comes back, is not known."""
 MIN_TIMEOUT_S = 5.0
 """In less time a busy machine may keep a healthy process from beating."""
-_BUSY, _IDLE = b"busy", b"idle"
+_BUSY, _IDLE = b"busy", b"idle"  # of one length, as one is written over the other
 
 
 def start(log_error: Callable[[str], object], is_busy: Callable[[], bool] = lambda: False) -> None:
@@ -48,8 +48,12 @@ def start(log_error: Callable[[str], object], is_busy: Callable[[], bool] = lamb
     file = _file(prefix, os.getpid())
 
     def say() -> None:
-        file.touch(0o600)
-        file.write_bytes(_BUSY if is_busy() else _IDLE)
+        # Never emptied, which gives the page away: on a full /dev/shm none may come back.
+        opened = os.open(file, os.O_CREAT | os.O_WRONLY, 0o600)
+        try:
+            os.pwrite(opened, _BUSY if is_busy() else _IDLE, 0)
+        finally:
+            os.close(opened)
 
     def beat() -> None:
         while True:

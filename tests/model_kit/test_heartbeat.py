@@ -154,6 +154,32 @@ def test_a_process_beats_and_says_if_it_has_work_until_its_code_keeps_pythons_lo
     assert list(tmp_path.iterdir()) == []
 
 
+# A file that the kernel lets nobody shorten.
+SEALED = """
+import fcntl, os
+from model_kit import heartbeat
+
+file = os.memfd_create("beat", os.MFD_ALLOW_SEALING)
+os.write(file, b"busy")
+fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+path = f"{os.environ[heartbeat.PREFIX_VARIABLE]}{os.getpid()}"
+os.symlink(f"/proc/self/fd/{file}", path)
+heartbeat.start(print)
+print(os.pread(file, 9, 0).decode())
+"""
+
+
+def test_a_beat_does_not_give_its_memory_away(tmp_path: Path) -> None:
+    """A full /dev/shm would not give it back."""
+    done = subprocess.run(
+        [sys.executable, "-c", SEALED],
+        env={**os.environ, PREFIX_VARIABLE: str(tmp_path / "run-")},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stderr, done.stdout) == ("", "idle\n")
+
+
 def wait_until_idle(listener: Listener, idle: bool) -> None:
     """Return once the process has said so."""
     deadline = time.monotonic() + WITHIN_S
