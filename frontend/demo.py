@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from frontend.cli.main import leave_on_signals
+
+if __name__ == "__main__":
+    leave_on_signals()  # the imports take longer than a quick Ctrl-C
+
 import base64
 import io
 import tempfile
@@ -23,7 +28,7 @@ from frontend.domain.jobs import JobStatus
 from frontend.launcher import ports
 from frontend.launcher.errors import LaunchError
 from frontend.serving import running
-from frontend.settings import CHECKOUT
+from frontend.settings import CHECKOUT, Settings
 
 EXAMPLES = CHECKOUT / "examples"
 STEPS, SEED = 4, 7
@@ -117,6 +122,10 @@ def main(
     settings = launching.read_settings().model_copy(
         update={
             **dict(zip(PORTS, ports.free(len(PORTS)), strict=True)),
+            "triton_http_port": None,
+            "triton_metrics_port": None,
+            "loading_file": None,
+            "model_config_name": Settings.model_fields["model_config_name"].default,
             "triton_url": "",
             "advertised_url": "",
             "roles": "serve,dispatch",
@@ -128,7 +137,12 @@ def main(
             "log_level": "warning",
         }
     )
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        cli.fail(f"cannot write to {out}: {error.strerror}", cli.BAD_INPUT)
     started = time.time()
     phases = [Phase(started - psutil.Process().create_time(), "Python starts and imports", [])]
     strips = []

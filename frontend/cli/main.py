@@ -13,15 +13,20 @@ from typing import NoReturn
 
 def main() -> None:
     """Run the command that the process' arguments name, and exit."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, or in the background
-            signal.signal(number, _leave)
+    leave_on_signals()
     for stream in filter(None, (sys.stdout, sys.stderr)):
         # A server's words and the names of files may hold what the terminal's encoding lacks.
         stream.reconfigure(errors="backslashreplace")
     from frontend.cli.app import app
 
     app()
+
+
+def leave_on_signals() -> None:
+    """Make a signal end the process with a line, as long as it only imports."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, or in the background
+            signal.signal(number, _leave)
 
 
 def _leave(number: int, _frame: object) -> NoReturn:

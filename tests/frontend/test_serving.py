@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 from frontend import serving
@@ -26,7 +26,13 @@ def test_connections_that_are_closing_keep_no_server_from_its_port(tmp_path: Pat
     port, nobody = ports.free(2)
     settings = Settings(port=port, triton_url=f"127.0.0.1:{nobody}", state_folder=tmp_path)
     for _ in range(2):
-        with serving.running(settings) as running:
+        with (
+            serving.running(settings),
+            socket.create_connection(("127.0.0.1", port)) as connection,
+            connection.makefile("rb") as answer,
+        ):
+            connection.sendall(
+                b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
             # The server closes first, so the connection stays with its port for a minute.
-            answer = httpx.get(f"{running.url}/livez", headers={"Connection": "close"})
-            assert answer.status_code == 200
+            assert answer.read().startswith(b"HTTP/1.1 200 ")
