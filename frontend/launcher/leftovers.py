@@ -89,11 +89,22 @@ def _processes() -> list[tuple[psutil.Process, int]]:
     found = []
     for process in psutil.process_iter(["name", "cmdline"]):
         # Only Triton's own processes, because an editor or a grep may carry the prefix too.
-        if (process.info["name"] or "").startswith("triton"):
+        if (process.info["name"] or "").startswith("triton") and _counts_as_here(process.pid):
             match = _PREFIX.search(" ".join(process.info["cmdline"] or []))
             if match:
                 found.append((process, int(match[1])))
     return found
+
+
+def _counts_as_here(pid: int) -> bool:
+    """Return whether a process is of this one's pid namespace.
+
+    A container's is of another, where its guard has another number than here.
+    """
+    try:
+        return Path(f"/proc/{pid}/ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
+    except OSError:  # it has ended, or is another user's
+        return False
 
 
 def _regions() -> list[tuple[Path, int]]:

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from frontend.launcher import leftovers
 from tests.fakes.local_triton import SHARED_MEMORY
+from tests.fakes.processes import alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    Start = Callable[[str, int], subprocess.Popen[bytes]]
+    Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
@@ -28,11 +31,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a process of a given name that carries the prefix of a given guard."""
     started = []
 
-    def start(name: str, guard_pid: int) -> subprocess.Popen[bytes]:
+    def start(name: str, guard_pid: int, *before: str) -> subprocess.Popen[bytes]:
         program = tmp_path / name
         program.write_text("#!/bin/sh\nread _\n")
         program.chmod(0o755)
-        line = [str(program), f"{leftovers.prefix(guard_pid)}region"]
+        line = [*before, str(program), f"{leftovers.prefix(guard_pid)}region"]
         started.append(subprocess.Popen(line, stdin=subprocess.PIPE))
         return started[-1]
 
@@ -80,6 +83,22 @@ def test_another_program_that_took_the_dead_guards_pid_is_no_guard(
     memory = region(os.getpid())
     leftovers.remove_stale()
     assert not memory.exists()
+
+
+UNSHARE = ("unshare", "--user", "--pid", "--fork", "--kill-child")
+
+
+@pytest.mark.skipif(
+    subprocess.run([*UNSHARE, "true"], capture_output=True).returncode != 0,
+    reason="this process may make no namespaces",
+)
+def test_a_container_s_processes_live_on(dead_pid: int, start: Start) -> None:
+    container = psutil.Process(start("tritonserver", dead_pid, *UNSHARE).pid)
+    while not (found := [each for each in container.children() if each.name() == "tritonserver"]):
+        assert container.is_running()
+        time.sleep(0.01)
+    leftovers.remove_stale()
+    assert alive(found) == found
 
 
 def test_programs_that_only_mention_the_prefix_live_on(dead_pid: int, start: Start) -> None:
