@@ -389,8 +389,7 @@ def test_an_environment_that_was_moved_is_made_anew(machine: Machine) -> None:
     (venv / "old").touch()
     assert machine.run(TORCH_INDEX="pypi").returncode == 0
     assert (venv / "old").exists()
-    moved = machine.project.rename(machine.project.with_name("moved to"))
-    moved = replace(machine, project=moved)
+    moved = replace(machine, project=machine.project.rename(machine.project.with_name("moved to")))
     moved.set_up(TORCH_INDEX="pypi")
     assert not (moved.project / ".venv" / "old").exists()
     assert f"{moved.project}/.venv/bin/python" in (moved.project / ".venv/bin/pip").read_text()
@@ -424,7 +423,7 @@ def test_a_stamp_that_came_from_another_folder_is_none(
     (here / ".venv").mkdir()
     if stamp:
         (here / ".venv" / ".ready").write_text(stamp.format(here=here))
-    make = ["make", "--directory", here]
+    make = ["make", "--directory", str(here)]
     assert subprocess.run([*make, "--question", "setup"]).returncode == (0 if ready else 1)
     subprocess.run([*make, "setup"], check=True)
     assert (here / ".venv" / ".ready").read_text() == f"{here}\n"
