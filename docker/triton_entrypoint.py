@@ -30,7 +30,7 @@ from model_kit import heartbeat
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BAD_PROFILE, STUB_DIED = 2, 1
+BAD_SETUP, STUB_DIED = 2, 1
 WATCH_INTERVAL_S = 0.5
 ANSWER_TIMEOUT_S = 5.0
 # A proxy of the environment would take 127.0.0.1 for itself.
@@ -73,8 +73,13 @@ def main(arguments: list[str] | None = None) -> int:
     options, passed_on = parse(arguments)
     if wrong := profile_problem(options.model_repository, options.profile):
         print(wrong, file=sys.stderr)
-        return BAD_PROFILE
-    with shared_memory() as prefix:
+        return BAD_SETUP
+    with contextlib.ExitStack() as stack:
+        try:
+            prefix = stack.enter_context(shared_memory())
+        except OSError as error:
+            print(f"{SHARED_MEMORY} cannot be used: {error.strerror}", file=sys.stderr)
+            return BAD_SETUP
         return run(options, passed_on, prefix, stopping)
 
 
@@ -90,8 +95,10 @@ def shared_memory() -> Iterator[Path]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             heartbeat.remove_files(str(lock).removesuffix("lock"))
     prefix = f"{SHARED_MEMORY}/{RUNS}{secrets.token_hex(KEY_BYTES)}-"
-    with Path(f"{prefix}lock").open("x") as file:
+    with Path(f"{prefix}new").open("x") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Locked before others can find it, and take the run for one that has ended.
+        Path(file.name).rename(f"{prefix}lock")
         try:
             yield Path(prefix)
         finally:

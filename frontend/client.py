@@ -125,7 +125,7 @@ class Client:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             self._http = httpx.Client(
-                base_url=url, headers=headers, timeout=_SILENCE_TIMEOUT_S, mounts=_direct(url)
+                base_url=url, headers=headers, timeout=_SILENCE_TIMEOUT_S, transport=_direct(url)
             )
         except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
             # The environment's: a proxy that is none or of an unknown kind, or certificates that
@@ -325,12 +325,12 @@ def _segment(name: str) -> str:
     return quote(name, safe="", errors="replace").replace(".", "%2E")
 
 
-def _direct(url: str) -> dict[str, None]:
-    """Return what keeps the environment's proxies from a server on this machine.
+def _direct(url: str) -> httpx.HTTPTransport | None:
+    """Return what keeps the environment's proxies from a server on this machine; None elsewhere.
 
     They are on another, and would ask themselves.
     """
-    return dict.fromkeys(("http://", "https://")) if is_loopback(httpx.URL(url).host) else {}
+    return httpx.HTTPTransport() if is_loopback(httpx.URL(url).host) else None
 
 
 def _update(event: Mapping[str, Any]) -> JobUpdate:

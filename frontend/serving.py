@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import threading
 import time
@@ -159,18 +160,32 @@ def _bind(host: str, port: int) -> socket.socket:
     Nothing listens yet, so clients are refused until the frontend is ready.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        _bind_alone(listener, host, port)
     except OSError as error:
         listener.close()
         raise LaunchError(
             f"cannot listen on {host}:{port} ({error.strerror}): stop what uses it, or set "
             "ARTMANCER_HOST and ARTMANCER_PORT"
         ) from error
-    # With it on both, another server could bind the port as long as nobody listens.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     return listener
+
+
+def _bind_alone(listener: socket.socket, host: str, port: int) -> None:
+    """Bind a port that nobody has bound.
+
+    Connections of an earlier server that are closing do not count, which SO_REUSEADDR says. With it
+    on both, another server could bind the port as long as nobody listens. Older kernels remember
+    it although it is taken back, so it is asked for only where it is needed.
+    """
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
 
 def _stop(server: uvicorn.Server, thread: threading.Thread, drain_s: float) -> None:

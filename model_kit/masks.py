@@ -2,7 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageFilter
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -10,7 +10,11 @@ THRESHOLD = 127
 """A mask pixel above it counts as set."""
 COLOURED = 48
 """Difference of a pixel's channels from which it is a colour, not a grey that JPEG has touched; and
-brightness from which it is not black, in a mask of colours."""
+brightness from which it may be a label."""
+LEVELS = 8
+"""Levels of brightness that count as one."""
+MAX_DIM, FEW = 5, 0.85
+"""Dim labels have so many of these at most, but for a rest."""
 WHITE = 245
 """From it on, of all three channels, a stroke is white. A light ground is darker somewhere."""
 OPAQUE = 250
@@ -19,7 +23,7 @@ NEARLY_ALL = 0.98
 PAINT = 128
 """Difference of a colour's channels from which one flat colour is a brush's, not a ground's."""
 FLAT = 24
-"""Levels by which a brush's pixels differ at most from their middle one, after a lossy format."""
+"""Levels by which a lossy format moves the pixels of one colour at most."""
 NOTHING_SET = "No object found in mask (no white pixels)"
 """As clients know it."""
 MAX_LABELS = 32
@@ -91,12 +95,31 @@ def _opaque(pixels: Pixels) -> Pixels:
     if black.any() and _colours(pixels) <= MAX_LABELS:
         return np.where(black, np.uint8(0), np.uint8(255))
     if black.mean() >= 0.25 and (high[~black] > THRESHOLD).mean() >= 0.6:
-        # Not by THRESHOLD: a label of (64, 0, 0) is as much an object as a white one.
-        return np.where(high > COLOURED, np.uint8(255), np.uint8(0))
+        return _labelled(high)
     raise MaskError(
         "the mask looks like a photograph: it has colours nearly everywhere; "
         "send white where the picture is to be edited and black elsewhere"
     )
+
+
+def _labelled(high: Pixels) -> Pixels:
+    """Set dim labels too: (64, 0, 0) is as much an object as white. A soft edge stays soft.
+
+    Lossy formats move a label by some levels, so most of what is dim lies near a few of them, and
+    among its like. The edge of a brush is steep, or has all levels.
+    """
+    # With what a lossy format has lifted above THRESHOLD.
+    dim = (high > COLOURED) & (high <= THRESHOLD + FLAT)
+    if not dim.any():
+        return high
+    shown = Image.fromarray(high)
+    rise = ImageChops.subtract(
+        shown.filter(ImageFilter.MaxFilter(3)), shown.filter(ImageFilter.MinFilter(3))
+    )
+    levels = np.sort(np.bincount(high[dim] // LEVELS))[-MAX_DIM:]
+    if (np.asarray(rise)[dim] <= FLAT).mean() < 0.5 or levels.sum() < FEW * dim.sum():
+        return high
+    return np.where(dim, np.uint8(255), high)
 
 
 def _colours(pixels: Pixels) -> int:

@@ -12,7 +12,7 @@ from frontend.jobs.rules import follow_up
 if TYPE_CHECKING:
     from frontend.dispatch.patience import Patience
     from frontend.domain.edits import EditResult
-    from frontend.domain.jobs import JobEvent
+    from frontend.domain.jobs import JobEvent, JobStatus
     from frontend.jobs.store import Claim, JobStore
 
 # A job has at most 100 steps and a few stages, twice: only a faulty model has more to say.
@@ -49,6 +49,11 @@ class JobLog:
     def writing(self) -> bool:
         """Whether an event is on its way, or waits for a store that is away."""
         return self._writing.locked()
+
+    @property
+    def status(self) -> JobStatus:
+        """That of the last event."""
+        return self._last.status
 
     @property
     def ended(self) -> bool:

@@ -91,6 +91,8 @@ class LiveJob:
     more."""
     lost: bool = False
     """Whether another process may have it."""
+    alone: bool = False
+    """Whether it was sent to a Triton that had no other job of this process."""
     lane: Lane | None = None
     """The engine that runs it."""
     log: JobLog = field(init=False, repr=False)
@@ -155,16 +157,17 @@ class Lanes:
 
     def free(self) -> Lane | None:
         """Return the idlest of the lanes that may have another job; None if none may."""
-        ready = [lane for lane in self.all if lane.ready]
-        lane = min(ready, key=lambda lane: len(lane.running), default=None)
-        if lane is None or len(lane.running) >= (1 if lane.alone else self._max_running):
-            return None
-        return lane
+        free = [lane for lane in self.all if lane.ready and len(lane.running) < self._most(lane)]
+        return min(free, key=lambda lane: len(lane.running), default=None)
+
+    def _most(self, lane: Lane) -> int:
+        return 1 if lane.alone else self._max_running
 
     def start(self, job: LiveJob, lane: Lane) -> None:
         """Give `job` to `lane`."""
         self.running[job.request_id] = job
         job.lane, lane.running[job.request_id] = lane, job
+        job.alone = lane.alone
         job.started_at = self._clock()
 
     def leave(self, job: LiveJob) -> None:

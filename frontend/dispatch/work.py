@@ -136,7 +136,7 @@ class Work:
             return False
         if isinstance(error, SharedMemoryFullError):
             # It is sent again once it is alone. If it does not fit then, it never will.
-            lane.alone = len(lane.running) > 1
+            lane.alone = not job.alone
             return lane.alone
         lane.full = True
         return True
@@ -227,7 +227,7 @@ class Work:
         job.leaving = True
         ended = await job.log.end(event, result)
         self._lanes.learn(job)
-        self._log_end(job, event.status if ended else JobStatus.CANCELLED)
+        self._log_how(job, event, ended=ended)
 
     async def _fail(self, job: LiveJob, error: ServingError) -> None:
         if isinstance(error, InvalidInputError):
@@ -245,9 +245,15 @@ class Work:
         if job.log.ended:
             return  # a job that is done stays done
         job.leaving = True
-        if await job.log.end(event):
-            self._log_end(job, status, error, at_fault=at_fault)
-        else:
+        self._log_how(job, event, ended=await job.log.end(event), at_fault=at_fault)
+
+    def _log_how(
+        self, job: LiveJob, event: JobEvent, *, ended: bool, at_fault: bool = False
+    ) -> None:
+        """Log a job's end, or a client's cancel that came before. Others log theirs."""
+        if ended:
+            self._log_end(job, event.status, event.error, at_fault=at_fault)
+        elif job.log.status is JobStatus.CANCELLED:
             self._log_end(job, JobStatus.CANCELLED)
 
     def _log_end(

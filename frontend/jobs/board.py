@@ -261,10 +261,10 @@ class Board:
             await asyncio.sleep(GATHER_S)
 
     async def _end_outlasted(self) -> None:
-        outlasted = self._outlasted
+        # Now, because a Triton may come up while one job after the other is ended.
+        errors = {each: self._lack(each).job_error for each in self._outlasted}
         for job in self._view.waiting:
-            if job.task_type in outlasted:
-                error = self._lack(job.task_type).job_error
+            if (error := errors.get(job.task_type)) is not None:
                 await self._end_waiting(job.job_id, JobStatus.ERROR, error)
 
     async def _end_waiting(self, job_id: str, status: JobStatus, error: str) -> None:

@@ -30,6 +30,8 @@ log = structlog.get_logger()
 LATE_S = 30.0
 """A transaction that was given up has come through after so long, or never does."""
 LATE_ROUND_S = 1.0
+MAX_LATE = 64
+"""At a time. More are told so too, and a few of them may run for nobody."""
 
 
 class Submissions:
@@ -102,10 +104,7 @@ class Submissions:
             created = await self._store.create(job)
         except StoreAwayError:
             if key is None:
-                # Its client is told that it was not accepted, and will send it anew.
-                task = asyncio.create_task(self._cancel_late(job.job_id))
-                self._late.add(task)
-                task.add_done_callback(self._late.discard)
+                self.give_up(job.job_id)
             raise
         if created.job_id == job.job_id:
             self._budgets.spend(owner, price(steps, self._board.pixels(size)))
@@ -138,6 +137,16 @@ class Submissions:
         status = await self._store.ask_cancel(job_id)
         return status, functools.partial(self._end_cancelled, job_id)
 
+    def give_up(self, job_id: str) -> None:
+        """Cancel a job, if it is there, whose client is told that it was not accepted.
+
+        It will be sent anew.
+        """
+        if len(self._late) < MAX_LATE:
+            task = asyncio.create_task(self._cancel_late(job_id))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+
     async def _cancel_late(self, job_id: str) -> None:
         """Cancel a job that comes into the store although its transaction was given up."""
         clock = asyncio.get_running_loop().time
@@ -148,11 +157,12 @@ class Submissions:
                 await self._end_cancelled(job_id)
                 return
             except JobNotFoundError:
-                if clock() > until:
-                    return
+                pass
             except StoreAwayError as error:
                 log.warning("store_away", task_id=job_id, reason=error.reason)
             except ClosingError:
+                return
+            if clock() > until:
                 return
             await asyncio.sleep(LATE_ROUND_S)
 

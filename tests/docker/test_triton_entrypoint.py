@@ -322,7 +322,7 @@ def test_a_model_that_does_not_load_ends_it_with_tritons_own_code(tmp_path: Path
 def test_an_unknown_profile_is_refused_before_anything_starts() -> None:
     with entrypoint(echo_settings(), "--profile=cpuu") as process:
         _, said = process.communicate(timeout=END_TIMEOUT_S)
-        assert process.returncode == triton_entrypoint.BAD_PROFILE
+        assert process.returncode == triton_entrypoint.BAD_SETUP
         assert "one of a100-80gb, cpu, or" in said
         assert said.count("\n") == 1
 
@@ -346,7 +346,7 @@ def test_a_wrong_variable_is_named(
     monkeypatch.setenv(variable, value)
     with pytest.raises(SystemExit) as refused:
         triton_entrypoint.parse([])
-    assert refused.value.code == triton_entrypoint.BAD_PROFILE
+    assert refused.value.code == triton_entrypoint.BAD_SETUP
     assert f"{variable}: {wrong}" in capsys.readouterr().err
 
 

@@ -80,5 +80,6 @@ def test_every_code_block_is_run_or_says_why_not() -> None:
 
 def test_every_variable_that_a_page_names_exists() -> None:
     known = {f"ARTMANCER_{field.upper()}" for field in Settings.model_fields} | OTHER_VARIABLES
-    for page in PAGES:
+    # The changelog names those that were, too.
+    for page in [each for each in PAGES if each.name != "CHANGELOG.md"]:
         assert set(re.findall(r"ARTMANCER_[A-Z_]+", page.read_text())) <= known, page

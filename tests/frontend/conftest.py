@@ -8,6 +8,7 @@ import itertools
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+import structlog
 import uvicorn
 
 from frontend.http.app import create_app
@@ -18,7 +19,7 @@ from tests.fakes.triton_server import FakeTriton
 from tests.fakes.web_client import WebClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -46,6 +47,13 @@ async def listening(app: FastAPI, settings: Settings | None = None) -> AsyncIter
     finally:
         server.should_exit = True
         await serving
+
+
+@pytest.fixture(autouse=True)
+def _loud() -> Iterator[None]:
+    """Take back the level that an app within a test gives the log of all that follow."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -293,7 +293,12 @@ async def _submit(
         )
     else:
         task_id = await _queue_unless_left(request, services, http, owner)
-    _, event = await services.jobs.last(task_id)
+    try:
+        _, event = await services.jobs.last(task_id)
+    except StoreAwayError:
+        if not key:
+            services.edits.give_up(task_id)
+        raise
     return TaskQueued(
         task_id=task_id,
         message="Generation job submitted successfully",

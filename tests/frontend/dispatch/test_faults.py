@@ -578,8 +578,9 @@ async def test_a_job_has_a_deadline(serve: Serve, triton: FakeTriton) -> None:
 async def test_the_time_behind_another_job_does_not_count_to_the_deadline(
     serve: Serve, triton: FakeTriton
 ) -> None:
-    triton.behaviour.step_s = 0.4
-    async with serve(job_timeout_s=4) as client:
+    # Each job takes 6 s of its 10, so that a machine may stand still for 4.
+    triton.behaviour.step_s = 1
+    async with serve(job_timeout_s=10) as client:
         ids = [await client.submit(edit(num_inference_steps=6)) for _ in range(2)]
         for task_id in ids:
             check_stream(await client.follow(task_id), 6)

@@ -132,7 +132,7 @@ def test_what_is_transparent_stays_so_unless_something_is_inserted(task_type: st
     assert set(found[mask == 255][:, 3]) == {255 if task_type == "insertion" else 0}
 
 
-@pytest.mark.parametrize("alpha", [1, 40, 100, 200, 254, 255])
+@pytest.mark.parametrize("alpha", [0, 1, 40, 100, 200, 254, 255])
 def test_a_model_that_redraws_what_it_saw_changes_nothing_that_shows(alpha: int) -> None:
     see_through = np.dstack([SOURCE, np.full((48, 64), alpha, np.uint8)])
     on_white = Picture(SOURCE, see_through[..., 3], None).shown()

@@ -98,10 +98,13 @@ def _place(canvas: Pixels, mask: Pixels, found: Box, region: Box, *, by_object: 
 def _covered(start: float, length: int, limit: int) -> tuple[int, int]:
     """Return the first pixel that a copy covers whole and the one after the last, of `limit`.
 
-    One pixel at least, because a copy of one pixel that starts within one covers none whole.
+    A copy of one pixel that starts within one covers none whole: then it is the one in its middle.
     """
-    first = min(max(0, math.ceil(start)), limit - 1)
-    return first, max(min(limit, math.floor(start + length)), first + 1)
+    first, end = max(0, math.ceil(start)), min(limit, math.floor(start + length))
+    if first < end:
+        return first, end
+    middle = min(max(0, math.floor(start + length / 2)), limit - 1)
+    return middle, middle + 1
 
 
 def _clamp(start: int, slack: int) -> int:

@@ -24,8 +24,8 @@ DEFAULT_IMAGE_AREA = 1024 * 1024
 # Of one input: none is a list. Triton itself refuses one, before it copies the elements.
 MAX_ELEMENTS = 1
 CONDITIONAL_IMAGES = tuple(f"CONDITIONAL_IMAGE_{number}" for number in range(4))
-OPTIONAL_PICTURES = {*CONDITIONAL_IMAGES, "REFERENCE_IMAGE", "REFERENCE_MASK_R"}
 """The first is mask A, where the task takes one."""
+OPTIONAL_PICTURES = {*CONDITIONAL_IMAGES, "REFERENCE_IMAGE", "REFERENCE_MASK_R"}
 
 
 # Existing clients know these very words. The frontend repeats them; a contract test compares.

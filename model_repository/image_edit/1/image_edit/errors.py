@@ -11,12 +11,11 @@ class DeviceLostError(CodedError):
     """The device failed; only a new process can use it again."""
 
 
-# Parts of Triton's texts for a model that cannot be called any more. It is unloaded or dead, and
-# this one is soon.
+# Parts of Triton's texts for a model that is being unloaded, as this one soon is. Not that of a
+# process which has died: this very edit may have killed it, and would do so again.
 _GONE = (
     "has no available versions",
     "has stopped accepting new inference requests",
-    "is not healthy",
     "is not ready",
 )
 

@@ -6,7 +6,7 @@ from PIL import Image
 from image_edit.conditions import Pixels, Size
 
 BAND = 128
-"""Rows that are blended at once: a large picture in floats costs more to allocate than to blend."""
+"""Rows that are worked on at once: a large picture in floats takes longest to allocate."""
 
 
 def resized(pixels: Pixels, size: Size) -> Pixels:
@@ -62,13 +62,17 @@ def without_white(shown: Pixels, alpha: Pixels) -> Pixels:
 
     Args:
         shown: sRGB uint8 [height, width, 3].
-        alpha: of the colours, uint8 [height, width]; where it is 0, no colour shows.
+        alpha: of the colours, uint8 [height, width]; where it is 0, no colour shows and all stay.
 
     Returns:
         sRGB uint8 [height, width, 3]: the nearest ones, because what lets white through cannot
         look darker than it lets it.
     """
-    own = np.maximum(alpha, 1)[..., np.newaxis] / np.float32(255)
-    colours = np.clip((shown - 255 * (1 - own)) / own, 0, 255)
-    result: Pixels = np.rint(colours).astype(np.uint8)
+    result = shown.copy()
+    for top in range(0, len(shown), BAND):
+        band = slice(top, top + BAND)
+        partly = (alpha[band] > 0) & (alpha[band] < 255)
+        own = alpha[band][partly, np.newaxis] / np.float32(255)
+        colours = np.clip((shown[band][partly] - 255 * (1 - own)) / own, 0, 255)
+        result[band][partly] = np.rint(colours).astype(np.uint8)
     return result
