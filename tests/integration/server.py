@@ -50,6 +50,14 @@ class Server:
         """Return every live descendant of the launcher, tritonserver and its stubs included."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def resident(self) -> int:
+        """Return the bytes of resident memory of the launcher and all that it has started."""
+        found = psutil.Process(self.process.pid).memory_info().rss
+        for process in self.tree():
+            with contextlib.suppress(psutil.NoSuchProcess):  # a picture's worker, which has ended
+                found += process.memory_info().rss
+        return int(found)
+
     def tritonserver(self) -> psutil.Process:
         """Return the tritonserver process.
 

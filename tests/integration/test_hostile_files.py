@@ -7,14 +7,12 @@ refused. The soak test sends those that would take seconds and gigabytes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 from tritonclient.utils import InferenceServerException
 
@@ -146,15 +144,6 @@ def test_the_command_line_says_what_the_server_says(
         assert "Traceback" not in done.stderr
 
 
-def sizes(server: Server) -> dict[int, int]:
-    """Return the resident bytes of every process of the server."""
-    found = {server.process.pid: psutil.Process(server.process.pid).memory_info().rss}
-    for process in server.tree():
-        with contextlib.suppress(psutil.Error):
-            found[process.pid] = process.memory_info().rss
-    return found
-
-
 def attacks(files: list[bytes]) -> Iterator[tuple[str, Json]]:
     """Yield requests for ever: every file at every field, in turn."""
     texts = [*map(b64, files), blanks(len(b64(max(files, key=len))) // 3)]
@@ -219,11 +208,11 @@ async def test_the_dearest_files_disturb_nobody_and_leave_no_memory_behind(
     server: Server, triton: Any
 ) -> None:
     files = [hostile.make(hostile.large) for hostile in HOSTILE]
-    before = sum(sizes(server).values())
+    before = server.resident()
     _, taken = await attacked(server, files, clicks=60, most_s=60)
     assert max(taken) < 2, taken
     for file in files:
         with pytest.raises(InferenceServerException, match="INVALID_ARGUMENT"):
             await ask(triton, IMAGE=file, AUTO_DETECT=np.array([True]))
-    grown = sum(sizes(server).values()) - before
+    grown = server.resident() - before
     assert grown < 2**30, grown

@@ -8,7 +8,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 import pytest
 
 from tests.fakes.web_client import TERMINAL, WebClient, b64, edit, png
@@ -41,12 +40,6 @@ async def submit_patiently(client: WebClient) -> str:
         await asyncio.sleep(int(answer.headers["retry-after"]) / 4)
 
 
-def resident(server: Server) -> int:
-    """Return the bytes of resident memory of the frontend and all that it started."""
-    processes = [psutil.Process(server.process.pid), *server.tree()]
-    return sum(process.memory_info().rss for process in processes)
-
-
 @pytest.mark.slow
 async def test_fifty_jobs_at_once_all_end_in_a_picture(server: Server, client: WebClient) -> None:
     await client.finish()
@@ -60,10 +53,10 @@ async def test_fifty_jobs_at_once_all_end_in_a_picture(server: Server, client: W
 
     assert Counter(await asyncio.gather(*(one() for _ in range(50)))) == {"done": 50}
     await idle(client)
-    before = resident(server)
+    before = server.resident()
     assert Counter(await asyncio.gather(*(one() for _ in range(50)))) == {"done": 50}
     await idle(client)
-    assert resident(server) - before < 64 * 2**20
+    assert server.resident() - before < 64 * 2**20
 
 
 async def test_a_client_with_all_the_jobs_that_one_may_have_is_a_429(client: WebClient) -> None:
@@ -161,14 +154,14 @@ async def test_five_thousand_masks_with_a_thousand_random_cancels(server: Server
 
     triton = server.tritonserver().pid
     await asyncio.gather(*(one_client() for _ in range(40)))
-    before = resident(server)
+    before = server.resident()
     turns = [turn % 4 == 0 for turn in range(1000)]
     await asyncio.gather(*(one_client() for _ in range(40)))
     assert set(ends) == {"200", "400"}, ends
     assert ends.total() == 5000
     assert ends["400"] > 200
     assert server.tritonserver().pid == triton
-    assert resident(server) - before < 128 * 2**20
+    assert server.resident() - before < 128 * 2**20
     async with WebClient(server.url) as client:
         health = (await client.http.get("/api/system/health")).json()["services"]["segmentation"]
         assert (health["waiting"], health["running"]) == (0, 0)
