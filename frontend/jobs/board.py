@@ -20,7 +20,7 @@ from frontend.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from frontend.jobs.ends import log_end
+from frontend.jobs.ends import log_ended
 from frontend.jobs.outage import Outage
 from frontend.jobs.rules import CANCELLED_TEXT
 from frontend.jobs.schedule import (
@@ -271,18 +271,8 @@ class Board:
         if not await self._store.end_waiting(job_id, status, error):
             return
         entries = [event for _, event in await self._store.read(job_id)]
-        end = entries[-1]
-        log_end(
-            job_id,
-            end.status,
-            end.error,
-            at_fault=end.status is JobStatus.ERROR,
-            steps=end.total_steps,
-            size=end.size,
-            computed_sizes=end.computed_sizes,
-            queued_seconds=round(end.at - entries[0].at, 3),
-            run_seconds=0.0,
-        )
+        queued_seconds = round(entries[-1].at - entries[0].at, 3)
+        log_ended(job_id, entries[-1], queued_seconds=queued_seconds, run_seconds=0.0)
 
     def _as_queued(self, event: JobEvent, place: Place) -> JobEvent:
         """Return a waiting job's event with how it stands now."""

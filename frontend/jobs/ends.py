@@ -10,6 +10,7 @@ from frontend.domain.jobs import JobStatus
 
 if TYPE_CHECKING:
     from frontend.domain.edits import Size
+    from frontend.domain.jobs import JobEvent
     from frontend.jobs.store import Freed
 
 log = structlog.get_logger()
@@ -40,16 +41,21 @@ def log_end(
     )
 
 
+def log_ended(job_id: str, end: JobEvent, **more: object) -> None:
+    """Log the end of a job that no process runs, as its last event tells it."""
+    log_end(
+        job_id,
+        end.status,
+        end.error,
+        at_fault=end.status is JobStatus.ERROR,
+        steps=end.total_steps,
+        size=end.size,
+        computed_sizes=end.computed_sizes,
+        **more,
+    )
+
+
 def log_freed(freed: Freed) -> None:
     """Log the end of a job that was lost or given back, unless it waits again."""
-    if (end := freed.end) is not None:
-        log_end(
-            freed.job_id,
-            end.status,
-            end.error,
-            at_fault=end.status is JobStatus.ERROR,
-            steps=end.total_steps,
-            size=end.size,
-            computed_sizes=end.computed_sizes,
-            task_type=freed.task_type,
-        )
+    if freed.end is not None:
+        log_ended(freed.job_id, freed.end, task_type=freed.task_type)

@@ -11,6 +11,8 @@ import math
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from frontend.loopback import is_loopback
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -76,7 +78,7 @@ def by_triton(view: View) -> list[list[Announced]]:
     for each in view.tritons:
         url, machine = each.state.url, each.worker.partition(":")[0]
         # The same address of its own is on another machine another Triton.
-        is_own = url.startswith(("127.", "localhost:", "[::1]:"))
+        is_own = is_loopback(url.rpartition(":")[0].strip("[]"))
         found.setdefault(f"{machine} {url}" if is_own else url, []).append(each)
     return list(found.values())
 

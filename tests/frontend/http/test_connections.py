@@ -288,6 +288,15 @@ async def test_streams_have_a_bound_for_the_address_that_the_proxy_names(
         triton.release()
 
 
+async def opened(client: WebClient, path: str) -> None:
+    """Wait until an event stream can be opened."""
+    async with asyncio.timeout(30):
+        while True:
+            async with client.http.stream("GET", path) as again:
+                if again.status_code == 200:
+                    return
+
+
 async def test_a_stream_that_is_left_is_not_counted_any_more(
     serve: Serve, triton: FakeTriton
 ) -> None:
@@ -297,11 +306,7 @@ async def test_a_stream_that_is_left_is_not_counted_any_more(
         path = f"/api/generate/stream/{task_id}"
         async with client.http.stream("GET", path) as first:
             assert first.status_code == 200
-        async with asyncio.timeout(30):
-            while True:
-                async with client.http.stream("GET", path) as again:
-                    if again.status_code == 200:
-                        break
+        await opened(client, path)
         triton.release()
 
 
@@ -319,11 +324,7 @@ async def test_a_stream_that_is_left_with_a_request_behind_it_is_not_counted_any
         await leaving.send(HEAD + b"\r\n")
         assert (await client.http.get(path)).status_code == 429
         leaving.leave()
-        async with asyncio.timeout(30):
-            while True:
-                async with client.http.stream("GET", path) as again:
-                    if again.status_code == 200:
-                        break
+        await opened(client, path)
         triton.release()
 
 
