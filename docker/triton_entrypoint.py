@@ -277,8 +277,8 @@ def watch(
         else:
             return code if code >= 0 else 128 - code
         if stopping.is_set():
-            # Triton waits its whole exit timeout for the jobs of a stub that died. It has done so
-            # for work that was answered, too.
+            # Triton waits its whole exit timeout for the jobs of a stub that died. Often it does
+            # so for a client that left in the moment of its answer, too.
             if not watched:
                 continue
             problems = [problem(*stub) for stub in watched.items()]
@@ -290,7 +290,8 @@ def watch(
             over_since = over_since or now
             if now - over_since > LINGER_S:
                 print("No stub has work: ending tritonserver", file=sys.stderr, flush=True)
-                return STUB_DIED if any(problems) else 0
+                # The other models are unloaded meanwhile, and their stubs end without work.
+                return 0 if all(idle) else STUB_DIED
             continue
         if watched is None:
             # Until then nobody is served. A stub that died meanwhile is found dead.

@@ -27,7 +27,9 @@ MIN_TIMEOUT_S = 5.0
 _BUSY, _IDLE = b"busy", b"idle"  # of one length, as one is written over the other
 
 
-def start(log_error: Callable[[str], object], is_busy: Callable[[], bool] = lambda: False) -> None:
+def start(
+    log_error: Callable[[str], object], is_busy: Callable[[], bool] = lambda: False
+) -> Callable[[], None]:
     """Show from now on, from a thread, that this process lives and whether it has work.
 
     Call it at the end of the model's load, because nobody watches before. The thread goes on
@@ -39,12 +41,16 @@ def start(log_error: Callable[[str], object], is_busy: Callable[[], bool] = lamb
         is_busy: returns whether a client waits for this model. A model that only other models
             call needs none: they wait for it.
 
+    Returns:
+        What beats once more, by any thread. A model with work calls it last when it is unloaded,
+        so that nobody takes a process that has ended for one that has lost work.
+
     Raises:
         OSError: the file cannot be written.
     """
     prefix = os.environ.get(PREFIX_VARIABLE)
     if not prefix:
-        return
+        return lambda: None
     file = _file(prefix, os.getpid())
 
     def say() -> None:
@@ -64,6 +70,7 @@ def start(log_error: Callable[[str], object], is_busy: Callable[[], bool] = lamb
 
     target = crash_only.guarded("heartbeat", beat, lambda: False, log_error)
     threading.Thread(target=target, name="heartbeat", daemon=True).start()
+    return say
 
 
 class Listener:
@@ -103,7 +110,7 @@ class Listener:
         return self._silent_s > self._timeout_s
 
     def is_idle(self) -> bool:
-        """Return whether the process has said that no client waits for it."""
+        """Return whether the process has said, as its last word, that no client waits for it."""
         try:
             return self._file.read_bytes() == _IDLE
         except FileNotFoundError:

@@ -188,6 +188,7 @@ def test_a_stub_that_died_while_others_loaded_ends_it(
         ("dies", triton_entrypoint.STUB_DIED),
         ("falls silent", triton_entrypoint.STUB_DIED),
         ("idle", 0),
+        ("ends without work", 0),
     ],
 )
 def test_a_server_that_stops_and_has_nothing_left_to_do_keeps_nobody_waiting(
@@ -199,7 +200,7 @@ def test_a_server_that_stops_and_has_nothing_left_to_do_keeps_nobody_waiting(
 ) -> None:
     """Triton itself would wait for that stub's jobs; a shell that never ends stands in for it.
 
-    It was also seen to wait for an edit that it had answered.
+    It also waits for an edit whose client left with the answer, while the other stubs end.
     """
     server = subprocess.Popen(
         ["bash", "-c", "trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000"],
@@ -231,9 +232,11 @@ def test_a_server_that_stops_and_has_nothing_left_to_do_keeps_nobody_waiting(
             server.terminate()
             if how == "dies":
                 os.kill(stub, signal.SIGKILL)
-            if how == "idle":
+            if how in ("idle", "ends without work"):
                 assert not futures.wait([code], 2 * triton_entrypoint.WATCH_INTERVAL_S).done
                 beat.write_text("idle")
+            if how == "ends without work":
+                os.kill(stub, signal.SIGKILL)
             assert code.result(END_TIMEOUT_S) == exit_code
         finally:
             triton_entrypoint.kill_group(server)

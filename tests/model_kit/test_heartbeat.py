@@ -171,13 +171,18 @@ print(os.pread(file, 9, 0).decode())
 
 def test_a_beat_does_not_give_its_memory_away(tmp_path: Path) -> None:
     """A full /dev/shm would not give it back."""
+    assert output_of(SEALED, tmp_path) == ("", "idle\n")
+
+
+def output_of(script: str, folder: Path) -> tuple[str, str]:
+    """Run Python with heartbeats in a folder; return its stderr and its stdout."""
     done = subprocess.run(
-        [sys.executable, "-c", SEALED],
-        env={**os.environ, PREFIX_VARIABLE: str(tmp_path / "run-")},
+        [sys.executable, "-c", script],
+        env={**os.environ, PREFIX_VARIABLE: str(folder / "run-")},
         capture_output=True,
         text=True,
     )
-    assert (done.stderr, done.stdout) == ("", "idle\n")
+    return done.stderr, done.stdout
 
 
 def wait_until_idle(listener: Listener, idle: bool) -> None:
@@ -204,8 +209,29 @@ def test_without_a_prefix_there_is_no_heartbeat(monkeypatch: pytest.MonkeyPatch)
         else:
             monkeypatch.setenv(PREFIX_VARIABLE, none)
         threads = set(threading.enumerate())
-        heartbeat.start(print)
+        heartbeat.start(print)()
         assert set(threading.enumerate()) <= threads
+
+
+# Its thread never beats again.
+UNLOADED = """
+import os
+from model_kit import heartbeat
+
+heartbeat.INTERVAL_S = 1000.0
+work = [1]
+beat = heartbeat.start(print, lambda: bool(work))
+listener = heartbeat.Listener(os.environ[heartbeat.PREFIX_VARIABLE], os.getpid(), 60)
+before = listener.is_idle()
+work.clear()
+beat()
+print(before, listener.is_idle())
+"""
+
+
+def test_a_model_that_is_unloaded_beats_at_once(tmp_path: Path) -> None:
+    """It may end within a second after its work, and has lost none then."""
+    assert output_of(UNLOADED, tmp_path) == ("", "False True\n")
 
 
 def test_a_file_that_cannot_be_written_fails_the_load(

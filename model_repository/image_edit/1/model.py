@@ -89,7 +89,7 @@ class TritonPythonModel:
                 warm_up=lambda: runner.warm_up(self._settings.warm_up_sizes, on_stage),
                 give_back_memory=runner.give_back_memory,
             )
-        heartbeat.start(log_error, self._wire.is_busy)
+        self._beat = heartbeat.start(log_error, self._wire.is_busy)
 
     def execute(self, requests: list["pb_utils.InferenceRequest"]) -> None:
         """Enqueue edits and carry out cancels; the wire answers, now or later."""
@@ -98,6 +98,10 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """End every job with an error."""
+        self._stop()
+        self._beat()
+
+    def _stop(self) -> None:
         self._jobs.stop()
         self._wire.stop()
 
@@ -105,10 +109,10 @@ class TritonPythonModel:
         """End every job and then this process, so that its watcher starts a new one."""
 
         def end() -> None:
-            self.finalize()
+            self._stop()
             os._exit(1)
 
-        # A thread of its own, because `finalize` waits for the engine's thread.
+        # A thread of its own, because `_stop` waits for the engine's thread.
         threading.Thread(target=end, name="exit").start()
 
     def _take(self, request: "pb_utils.InferenceRequest") -> None:

@@ -45,7 +45,7 @@ class TritonPythonModel:
             workers=self._settings.workers,
             max_queue_size=self._settings.max_queue_size,
         )
-        heartbeat.start(log_error, lambda: any(self._jobs.counts()))
+        self._beat = heartbeat.start(log_error, lambda: any(self._jobs.counts()))
 
     def execute(self, requests: list["pb_utils.InferenceRequest"]) -> None:
         """Hand requests to the threads; carry out cancels and answer them."""
@@ -55,6 +55,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Answer every request."""
         self._jobs.stop()
+        self._beat()
 
     def _take(self, request: "pb_utils.InferenceRequest") -> None:
         sender = request.get_response_sender()
