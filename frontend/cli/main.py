@@ -5,6 +5,7 @@ It imports little, because the imports of the commands take longer than a quick 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -19,7 +20,16 @@ def main() -> None:
         stream.reconfigure(errors="backslashreplace")
     from frontend.cli.app import app
 
-    app()
+    try:
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:  # None where a shell has closed it
+                sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = None  # at its end Python would try to write the rest once more
+        unread = error.errno == errno.EPIPE  # as behind `| head`
+        sys.exit(1 if unread else f"artmancer: {error.filename or 'stdout'}: {error.strerror}")
 
 
 def leave_on_signals() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import signal
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args, get_origin, get_type_hints
 
 import pytest
@@ -16,11 +19,10 @@ from frontend.cli.app import app
 from frontend.version import VERSION
 from tests.frontend.scripted_server import Script, event, serving
 
-from .command import run, started
+from .command import ARTMANCER, run, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 COMMANDS = {
     each.callback.__name__: each.callback for each in app.registered_commands if each.callback
@@ -54,6 +56,21 @@ def test_a_signal_during_the_imports_ends_in_one_line(
 def test_the_version_is_the_package_s() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"artmancer {VERSION}\n")
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--version",), ("key", "new", "somebody")])
+def test_output_that_nobody_takes_ends_in_one_line_or_none(words: tuple[str, ...]) -> None:
+    """Short output fails where Python writes it at last, long output at once."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([ARTMANCER, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.endswith("artmancer: stdout: No space left on device\n")
+    read, write = os.pipe()
+    os.close(read)
+    with open(write) as broken:  # noqa: PTH123
+        done = subprocess.run([ARTMANCER, *words], stdout=broken, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "Broken pipe" not in done.stderr
 
 
 def options(command: str) -> Iterator[typer.models.ParameterInfo]:
