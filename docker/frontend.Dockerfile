@@ -44,8 +44,9 @@ ENV PATH=/opt/venv/bin:${PATH} \
     ARTMANCER_STATE_FOLDER=/var/lib/artmancer
 USER 10001
 EXPOSE 8080
-# readyz asks the models themselves. A proxy of the environment would take 127.0.0.1 for itself.
-HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 \
+# readyz asks the models themselves, which may load as long as Triton's container allows. A proxy
+# of the environment would take 127.0.0.1 for itself.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30m --retries=3 \
   CMD ["python", "-c", "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:8080/readyz', timeout=4)"]
 ENTRYPOINT ["artmancer"]
 CMD ["serve"]

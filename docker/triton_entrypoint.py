@@ -275,6 +275,9 @@ def watch(
         except subprocess.TimeoutExpired:
             pass
         else:
+            # Triton exits with 1 after its timeout, also where it waited for nobody.
+            if code > 0 and stopping.is_set() and watched and all_idle(watched):
+                return 0
             return code if code >= 0 else 128 - code
         if stopping.is_set():
             # Triton waits its whole exit timeout for the jobs of a stub that died. Often it does
@@ -290,8 +293,7 @@ def watch(
             over_since = over_since or now
             if now - over_since > LINGER_S:
                 print("No stub has work: ending tritonserver", file=sys.stderr, flush=True)
-                # The other models are unloaded meanwhile, and their stubs end without work.
-                return 0 if all(idle) else STUB_DIED
+                return 0 if all_idle(watched) else STUB_DIED
             continue
         if watched is None:
             # Until then nobody is served. A stub that died meanwhile is found dead.
@@ -307,6 +309,11 @@ def watch(
                 line = f"Stub {stub} {found}: ending tritonserver"
                 print(line, file=sys.stderr, flush=True)
                 return STUB_DIED
+
+
+def all_idle(watched: dict[int, heartbeat.Listener]) -> bool:
+    """Return whether no stub has lost work: one that Triton has unloaded has ended without."""
+    return all(heard.is_idle() for heard in watched.values())
 
 
 def is_ready(url: str) -> bool:

@@ -1,5 +1,8 @@
 """Owns the command line of export, such as `python -m export demo --out bundles/demo`."""
 
+import signal
+import sys
+
 import typer
 
 from export.demo_edits import commands as demo_commands
@@ -22,6 +25,8 @@ app.command("qwen-memory")(qwen_commands.estimate)
 @app.callback()
 def main() -> None:
     """Build what the models load."""
+    # By default the signal ends the process with its drafts where they lie.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,18 @@ LOG_EVERY = 60.0
 
 @contextlib.contextmanager
 def one_line_errors(console: Console) -> Iterator[None]:
-    """Show an ExportError as one red line, and end with exit code 1."""
+    """Show an ExportError, or a file's error, as one red line, and end with exit code 1."""
     try:
         yield
-    except ExportError as error:
-        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+    except (ExportError, OSError) as error:
+        console.print(f"[red]{escape(_told(error))}[/red]", soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+def _told(error: ExportError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(str(each) for each in (error.filename, error.strerror) if each)
+    return str(error)
 
 
 @contextlib.contextmanager

@@ -30,13 +30,20 @@ SETTINGS = re.findall(r"^([A-Z_]+)=", DEFAULTS.read_text(), re.MULTILINE)
 BASES = {"PYTHON_IMAGE", "TRITON_IMAGE", "POSTGRES_IMAGE", "PROXY_IMAGE"}
 NOT_FOR_TESTS = {*SETTINGS} - BASES
 
-# Runs in a container: ends or stops one process by a signal's number.
+# Runs in a container: ends or stops one process by a signal's number. That may end the container,
+# so whoever asks is answered before.
 SIGNAL = """
-import os, psutil, sys
+import os, psutil, subprocess, sys
 number, name, argument = sys.argv[1:]
 for process in psutil.process_iter(["name", "cmdline"]):
     if name in process.info["name"] and argument in " ".join(process.info["cmdline"]):
-        os.kill(process.pid, int(number))
+        subprocess.Popen(
+            ["sh", "-c", f"sleep 1; kill -{number} {process.pid}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         sys.exit()
 sys.exit(f"no process {name} with {argument}")
 """
@@ -136,7 +143,7 @@ class Stack:
         return self.compose("exec", "-T", service, *command, stdin=stdin).decode()
 
     def signal(self, number: int, name: str, argument: str = "") -> None:
-        """Send a signal to one process inside Triton's container.
+        """Send a signal to one process inside Triton's container, a second from now.
 
         Args:
             number: the signal's.

@@ -73,7 +73,7 @@ async def test_a_killed_or_stopped_process_brings_the_container_back_and_waiting
 
 async def test_a_triton_that_is_stopped_finishes_its_edit(stack: Stack, client: WebClient) -> None:
     container = stack.container("triton-cpu")
-    running = await client.submit(edit(num_inference_steps=8, input_quality="resized"))
+    running = await client.submit(edit(num_inference_steps=20, input_quality="resized"))
     waiting = [await client.submit(edit(seed=number)) for number in range(3)]
     await until_it_runs(client, running)
     since = engine.engine_time()
@@ -106,10 +106,10 @@ def test_a_stack_that_is_stopped_finishes_a_direct_clients_edit(stack: Stack) ->
         *("docker", "run", "--rm", "--interactive", f"--network={stack.project}_models"),
         *("--entrypoint=python", image("frontend"), "-c", (FOLDER / "direct_edit.py").read_text()),
         # Longer than the frontend takes to stop, which goes first.
-        *("triton:8001", "20"),
+        *("triton:8001", "40"),
     ]
     since = engine.engine_time()
-    with engine.following(direct, timeout_s=300, stdin=scene()) as stages:
+    with engine.following(direct, timeout_s=900, stdin=scene()) as stages:
         assert any(line.startswith(b"denoising") for line in stages)
         with futures.ThreadPoolExecutor() as threads:
             stopping = threads.submit(stack.compose, "stop")

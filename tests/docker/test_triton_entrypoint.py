@@ -69,11 +69,14 @@ def entrypoint(
     try:
         yield process
     finally:
-        # Its children hold the pipe that is read to its end.
+        # Its children hold the pipe that is read to its end. It would clean up after them.
+        children = []
         with contextlib.suppress(psutil.NoSuchProcess):
-            for each in psutil.Process(process.pid).children(recursive=True):
-                each.kill()
+            children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
+        for each in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
         process.communicate()
 
 
@@ -214,6 +217,7 @@ def test_a_server_that_stops_and_has_nothing_left_to_do_keeps_nobody_waiting(
     stopping, found = threading.Event(), threading.Event()
 
     def stubs_of(process: int, heartbeats: str) -> set[int]:
+        stopping.set()  # before the watch looks for silence
         found.set()
         return find_stubs(process, heartbeats)
 
@@ -228,7 +232,6 @@ def test_a_server_that_stops_and_has_nothing_left_to_do_keeps_nobody_waiting(
                 triton_entrypoint.watch, server, "", stopping, f"{tmp_path}/beat-", silence_s
             )
             assert found.wait(END_TIMEOUT_S)
-            stopping.set()
             server.terminate()
             if how == "dies":
                 os.kill(stub, signal.SIGKILL)
@@ -241,6 +244,37 @@ def test_a_server_that_stops_and_has_nothing_left_to_do_keeps_nobody_waiting(
         finally:
             triton_entrypoint.kill_group(server)
     assert "No stub has work" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("said", "exit_code"), [("idle", 0), ("busy", 1)])
+def test_a_server_that_ends_by_its_timeout_fails_only_if_work_was_lost(
+    said: str, exit_code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Triton exits with 1 then, also if it waited for a client that had left."""
+    server = subprocess.Popen(
+        ["bash", "-c", "trap 'exit 1' TERM; sleep 1000 & echo $!; wait"],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert server.stdout is not None
+    beat = tmp_path / f"beat-{int(server.stdout.readline())}"
+    beat.write_text(said)
+    stopping = threading.Event()
+
+    def stubs_of(process: int, heartbeats: str) -> set[int]:
+        stopping.set()
+        server.terminate()
+        return {int(beat.name.removeprefix("beat-"))}
+
+    monkeypatch.setattr(stubs, "stubs_of", stubs_of)
+    monkeypatch.setattr(triton_entrypoint, "is_ready", lambda url: True)
+    with server.stdout:
+        try:
+            beats = f"{tmp_path}/beat-"
+            code = triton_entrypoint.watch(server, "", stopping, beats, END_TIMEOUT_S)
+        finally:
+            triton_entrypoint.kill_group(server)
+    assert code == exit_code
 
 
 def test_a_watch_that_fails_ends_it_and_all_its_processes(

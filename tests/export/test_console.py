@@ -1,6 +1,8 @@
 """A command says in one line why it fails, and how far it is where no bar can be seen."""
 
+import errno
 import io
+import shutil
 
 import pytest
 import typer
@@ -26,6 +28,24 @@ def test_an_error_is_one_line_and_exit_code_1(log: Console, output: io.StringIO)
         raise ExportError(text)
     assert ended.value.exit_code == 1
     assert output.getvalue() == text + "\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EFBIG, "File too large", "model.onnx"), "model.onnx: File too large"),
+        (shutil.Error([("a", "b", "No space left on device")]), "[('a', 'b', 'No space left"),
+    ],
+)
+def test_a_full_disk_is_one_line_too(
+    error: OSError, text: str, log: Console, output: io.StringIO
+) -> None:
+    with pytest.raises(typer.Exit) as ended, one_line_errors(log):
+        raise error
+    assert ended.value.exit_code == 1
+    assert output.getvalue().startswith(text)
+    assert output.getvalue().count("\n") == 1
 
 
 def test_other_errors_pass(log: Console) -> None:

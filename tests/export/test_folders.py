@@ -1,7 +1,12 @@
 """A folder or file is exchanged as a whole or stays as it was."""
 
 import contextlib
+import signal
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from export.folders import replacing, replacing_file
 
@@ -28,6 +33,46 @@ def test_keeps_the_target_when_the_block_raises(tmp_path: Path) -> None:
         raise RuntimeError
     assert names(target) == ["kept"]
     assert names(tmp_path) == ["bundle"]
+
+
+HALF = """
+import signal, sys
+from pathlib import Path
+from export.__main__ import main
+from export.folders import replacing
+
+main()
+with replacing(Path(sys.argv[1])) as folder:
+    (folder / "half").touch()
+    print("half", flush=True)
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_what_an_export_that_ends_leaves_is_gone_by_the_next(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    target = tmp_path / "bun[d]le"
+    (tmp_path / ".bun[d]le.txt").touch()
+    with subprocess.Popen(
+        [sys.executable, "-c", HALF, target], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"half\n"
+            with replacing(target) as folder:  # one that works is left alone
+                (folder / "whole").touch()
+            (half,) = tmp_path.glob(".bun*/fresh/half")
+            process.send_signal(number)
+            process.wait()
+            assert half.exists() == (number == signal.SIGKILL)
+            with replacing(target) as folder:
+                (folder / "whole").touch()
+        finally:
+            process.kill()
+    assert process.returncode in (-number, 128 + number)
+    assert names(tmp_path) == [".bun[d]le.txt", "bun[d]le"]
 
 
 def test_others_may_read_the_folder(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from frontend.launcher import ports
+from tests.fakes.processes import ended
 from tests.fakes.small_disk import SmallDisk
 
 if TYPE_CHECKING:
@@ -136,8 +137,7 @@ class PostgresServer:
         self._process.kill()
         self._process.wait()
         # They notice it and end, but answer who is connected until then.
-        _, left = psutil.wait_procs(children, START_S)
-        assert not left
+        ended(children)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         options = ("-D", "data", "-p", str(self.port), "-k", str(self._folder), "-h", "127.0.0.1")

@@ -1,4 +1,4 @@
-"""Owns telling which processes still run."""
+"""Owns telling which processes still run, and what they have said."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 PATIENCE_S = 60.0
+
+
+def said(log: Path) -> str:
+    """Return what a guarded server has said; nothing while the guard puts a new file in place."""
+    try:
+        return log.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

@@ -15,7 +15,7 @@ import pytest
 
 from frontend.launcher import guard, leftovers
 from tests.fakes.local_triton import SHARED_MEMORY
-from tests.fakes.processes import alive
+from tests.fakes.processes import alive, ended, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,14 +27,6 @@ TIMEOUT_S = 30
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "log"
-
-
-def said(log: Path) -> str:
-    """Return what the server has said; nothing while the guard puts a new file in place."""
-    try:
-        return log.read_text()
-    except FileNotFoundError:
-        return ""
 
 
 @contextlib.contextmanager
@@ -137,7 +129,7 @@ def test_a_guard_that_is_killed_takes_the_server_with_it(log: Path) -> None:
         (server,) = psutil.Process(process.pid).children()
         process.kill()
         process.wait()
-        server.wait(TIMEOUT_S)
+        ended([server])
 
 
 def test_nothing_that_the_server_started_outlives_it(log: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from tests.fakes.local_triton import (
     processes,
     regions,
 )
-from tests.fakes.processes import alive, ended
+from tests.fakes.processes import alive, ended, said
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -290,7 +290,7 @@ def test_a_model_that_loads_for_too_long_fails_the_start(
         server: TritonServer, timeout_s: float, stopping: threading.Event
     ) -> None:
         deadline = time.monotonic() + BACK_WITHIN_S
-        while not (log.exists() and "loading: echo:1" in log.read_text()):
+        while "loading: echo:1" not in said(log):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         wait_ready(server, timeout_s, stopping)
