@@ -154,6 +154,20 @@ def test_a_full_queue_refuses(bench: Bench) -> None:
     assert bench.submit().wait() is MASK
 
 
+def test_whoever_has_left_gives_up_a_place_in_a_full_queue(bench: Bench) -> None:
+    bench.submit_running()
+    clients = [bench.submit() for _ in range(4)]
+    for left in (clients[1], clients[3]):
+        left.left = True
+        clients.append(bench.submit())
+        assert left.code() is Code.CANCELLED
+    with pytest.raises(CodedError, match="5 requests are waiting already"):
+        bench.submit()
+    bench.gate.set()
+    assert [client.wait() for client in clients if not client.left] == [MASK] * 4
+    assert bench.jobs.counts() == (0, 0)
+
+
 def test_a_live_id_cannot_be_used_again(bench: Bench) -> None:
     client = bench.submit_running("a")
     with pytest.raises(CodedError) as caught:

@@ -89,18 +89,23 @@ class MaskJobs(Generic[Sender]):
             CodedError: UNAVAILABLE: the queue is full, or Triton unloads the model;
                 INVALID_ARGUMENT: a job with the same id has no answer yet.
         """
+        left = None
         with self._lock:
             if self._stopping:
                 raise _unloading()
             if job.request_id and self._find(job.request_id) is not None:
                 raise invalid("request_id", "is that of a request which has not been answered")
             if len(self._live) >= self._workers + self._max_queue_size:
-                raise CodedError(
-                    Code.UNAVAILABLE, f"{len(self._live)} requests are waiting already"
-                )
+                left = self._abandoned()
+                if left is None:
+                    raise CodedError(
+                        Code.UNAVAILABLE, f"{len(self._live)} requests are waiting already"
+                    )
             number = next(self._numbers)
             # The lock makes a thread that begins at once wait before it looks the number up.
             self._live[number] = job, self._pool.submit(self._take, number)
+        if left is not None:
+            self._end(left, cancelled())
 
     def cancel_id(self, request_id: str) -> bool:
         """Cancel the job with that id; "" names none.
@@ -138,6 +143,19 @@ class MaskJobs(Generic[Sender]):
         for number in waiting:
             self._end(number, _unloading())
         self._pool.shutdown()
+
+    def _abandoned(self) -> int | None:
+        """Cancel the oldest waiting job whose client has left, and return it; None if none has.
+
+        Only a full queue asks, because each question goes to Triton and back. The lock, which the
+        caller holds, keeps each sender from being used: a thread that has sent its last response
+        makes Triton forget it.
+        """
+        for number, (job, future) in self._live.items():
+            waits = not (future.running() or future.done())
+            if waits and self._has_left(job.sender) and future.cancel():
+                return number
+        return None
 
     def _find(self, request_id: str) -> int | None:
         return next(
