@@ -21,9 +21,16 @@ OPAQUE = 250
 """Alpha from which on a pixel is opaque: resizing and lossy formats lose some levels."""
 NEARLY_ALL = 0.98
 PAINT = 128
-"""Difference of a colour's channels from which one flat colour is a brush's, not a ground's."""
+"""Difference of a colour's channels from which a flat colour is a brush's, not a ground's."""
 FLAT = 24
 """Levels by which a lossy format moves the pixels of one colour at most."""
+EXACT = 2
+"""Levels by which rounding moves the pixels of one colour at most. A pale ground of a photograph
+has more."""
+MAX_PAINTS = 4
+"""Colours of the brushes of one canvas."""
+CLEAR_RIM = 0.25
+"""Of a canvas's rim, so much is opaque at most if only strokes lie on it."""
 NOTHING_SET = "No object found in mask (no white pixels)"
 """As clients know it."""
 MAX_LABELS = 32
@@ -43,8 +50,10 @@ def read_mask(pixels: Pixels) -> Pixels:
 
     - Without transparency: brightness. Colours on black, as a label map or a coloured brush
       gives, are all set.
-    - White or bright strokes on a transparent canvas: the strokes, as opaque as they are.
+    - White strokes, or strokes of bright brushes on a transparent canvas: the strokes, as opaque
+      as they are.
     - Black with a hole, or the picture itself with a hole, as OpenAI's clients send: the hole.
+      Little black on a transparent canvas may be strokes as well.
 
     Args:
         pixels: RGB or RGBA, uint8 [height, width, 3 or 4].
@@ -75,6 +84,16 @@ def not_empty(mask: Pixels) -> Pixels:
             f"{NOTHING_SET}: its brightest pixel is {brightest} of 255, and white means edit"
         )
     return mask
+
+
+def covers(mask: Pixels, alpha: Pixels) -> bool:
+    """Return whether a mask is set where anything of a picture can be seen.
+
+    Args:
+        mask: uint8 [height, width], set above THRESHOLD.
+        alpha: the picture's, of the same shape, 0 = transparent.
+    """
+    return bool(np.any(alpha, where=mask > THRESHOLD))
 
 
 def luma(pixels: Pixels) -> Pixels:
@@ -128,13 +147,33 @@ def _colours(pixels: Pixels) -> int:
     return MAX_LABELS + 1 if found is None else len(found)
 
 
-def _painted(shown: Pixels) -> bool:
-    """Return whether RGB pixels, uint8 [n, 3], are those of one strong colour."""
-    # A part of them tells, and takes no memory.
-    some = shown[:: 1 + len(shown) // 100_000]
-    middle = np.median(some, axis=0)
-    differences = np.abs(some - middle).max(axis=1)
-    return bool(np.ptp(middle) >= PAINT and (differences <= FLAT).mean() >= NEARLY_ALL)
+def _painted(shown: Pixels, paints: int) -> bool:
+    """Return whether nearly all RGB pixels, uint8 [n, 3], have one of so many strong colours."""
+    left = shown
+    for _ in range(paints):
+        colour = _commonest(left)
+        if np.ptp(colour) < PAINT:
+            return False
+        left = left[_distances(left, colour) > FLAT]
+        if len(left) <= (1 - NEARLY_ALL) * len(shown):
+            return True
+    return False
+
+
+def _even(shown: Pixels) -> bool:
+    """Return whether nearly all RGB pixels, uint8 [n, 3], have one colour exactly."""
+    return bool((_distances(shown, _commonest(shown)) <= EXACT).mean() >= NEARLY_ALL)
+
+
+def _commonest(shown: Pixels) -> Pixels:
+    colours, counts = np.unique(shown, axis=0, return_counts=True)
+    commonest: Pixels = colours[counts.argmax()]
+    return commonest
+
+
+def _distances(shown: Pixels, colour: Pixels) -> npt.NDArray[np.int16]:
+    distances: npt.NDArray[np.int16] = np.abs(shown.astype(np.int16) - colour).max(axis=1)
+    return distances
 
 
 def _transparent(pixels: Pixels) -> Pixels:
@@ -142,18 +181,23 @@ def _transparent(pixels: Pixels) -> Pixels:
     if not alpha.any():
         raise EmptyMaskError(f"{NOTHING_SET}: it is transparent everywhere")
     opaque = alpha > THRESHOLD if (alpha > THRESHOLD).any() else alpha > 0
-    shown = pixels[opaque][:, :3]
+    solid = alpha >= OPAQUE
+    # Resizing mixes what is less opaque with the canvas's hidden colour.
+    shown = pixels[solid if solid.sum() >= 0.1 * opaque.sum() else opaque][:, :3]
+    # A part of them tells: counting them all takes seconds.
+    shown = shown[:: 1 + len(shown) // 100_000].copy()
     high, low = shown.max(axis=1), shown.min(axis=1)
     dark, white = float((high <= 48).mean()), float((low >= WHITE).mean())
-    if dark >= NEARLY_ALL:
+    rim = np.concatenate([opaque[0], opaque[-1], opaque[:, 0], opaque[:, -1]]).mean()
+    on_canvas = rim <= CLEAR_RIM
+    if dark >= NEARLY_ALL and not (on_canvas and opaque.mean() < 0.5):
         return np.uint8(255) - alpha
     if white >= NEARLY_ALL:
         return alpha
-    rim = np.concatenate([opaque[0], opaque[-1], opaque[:, 0], opaque[:, -1]]).mean()
     bright = float((high > THRESHOLD).mean())
-    if rim <= 0.25 and bright >= 0.9:
+    if on_canvas and bright >= 0.9 and (_painted(shown, MAX_PAINTS) or _even(shown)):
         return alpha
-    if rim >= 0.5 and dark + white < NEARLY_ALL and not _painted(shown):
+    if rim >= 0.5 and dark + white < NEARLY_ALL and not _painted(shown, 1):
         return np.uint8(255) - alpha
     raise MaskError(
         f"the mask can be read in two ways: {1 - opaque.mean():.0%} of it is transparent, and of "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from frontend.cli.console import BAD_INPUT, as_base64, console, fail, numbers
+from frontend.cli.console import BAD_INPUT, as_base64, console, fail, numbers, stderr
 from frontend.cli.session import Interrupted
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Found:
 
 
 def find(talk: Session, picture: bytes, prompts: Prompts, **fields: Any) -> Found:
-    """Ask for a mask; an interrupt cancels the request on the server and exits.
+    """Ask for a mask and show the server's doubts; an interrupt cancels the request and exits.
 
     Args:
         talk: with the server.
@@ -103,6 +103,8 @@ def find(talk: Session, picture: bytes, prompts: Prompts, **fields: Any) -> Foun
         talk.interrupts.heard()
         talk.client.cancel_mask(request_id)
         fail("interrupted: the request was cancelled on the server", interrupted.code)
+    for warning in answer["warnings"]:
+        stderr.print(f"artmancer: {warning}")
     return Found(
         png=base64.b64decode(answer["mask_base64"]),
         score=answer["score"],

@@ -59,3 +59,5 @@ class MaskResult:
     """Positions in the prompts' points of the positive ones that the mask does not hold."""
     timings: dict[str, float]
     """Seconds by stage."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about what is doubtful in the rough mask."""

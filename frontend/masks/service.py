@@ -28,10 +28,13 @@ from frontend.errors import (
     UnavailableError,
 )
 from frontend.masks.early_cancels import EarlyCancels, Name
+from frontend.pictures.aspects import stretched
+from frontend.pictures.codecs import png_size
 from frontend.shares import Holdings, Rotation
 from frontend.supervision import Rounds, supervised_task
 from frontend.triton.mask_tensors import in_field_names, mask_result
 from frontend.waiting import set_within
+from model_kit.raster import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -271,7 +274,7 @@ class MaskService:
         if ticket.end_reason:  # a cancel came while the picture was kept
             raise ticket.end_reason
         log.info("mask_found", request_id=ticket.request_id, cached=result.cached)
-        return result
+        return replace(result, warnings=_warnings(prompts, result))
 
     def answered_lately(self, owner: str, request_id: str) -> bool:
         """Return whether a request of that id ended seconds ago, and none is here now."""
@@ -514,3 +517,11 @@ class MaskService:
                 for ticket in self._live.values():
                     if ticket.call and ticket.watch and ticket.watch.requests_lost:
                         ticket.call.cut(TritonDownError(ticket.watch.reason))
+
+
+def _warnings(prompts: MaskPrompts, result: MaskResult) -> tuple[str, ...]:
+    """Return what is doubtful in a rough mask, if it is the prompt that counts."""
+    if prompts.mask is None or prompts.points or prompts.bbox:
+        return ()
+    # The answer has the picture's size, also where the picture is only named.
+    return tuple(stretched("mask", size_of(prompts.mask), png_size(result.mask)))

@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from frontend.errors import IMAGE_REFUSED, InvalidInputError
+from frontend.pictures.aspects import stretched
 from model_kit import raster
 from model_kit.colour import tagged_png
-from model_kit.masks import NOTHING_SET, THRESHOLD, EmptyMaskError, MaskError
+from model_kit.masks import NOTHING_SET, THRESHOLD, EmptyMaskError, MaskError, covers
 from model_kit.pictures import (
     ImageRefusedError,
     UndecodableError,
@@ -30,6 +31,7 @@ from model_kit.pictures import (
 
 if TYPE_CHECKING:
     from model_kit.raster import Buffer
+    from model_kit.sizes import Size
 
 __all__ = [
     "digest",
@@ -38,6 +40,7 @@ __all__ = [
     "image_format",
     "mask",
     "picture",
+    "png_size",
     "rough_mask",
     "shown",
     "warm_up",
@@ -74,6 +77,12 @@ def digest(text: str) -> bytes:
     """Return the SHA-256 of an image's base64: enough to recognise an upload."""
     # JSON may hold half a surrogate pair; the decoder refuses that text later.
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+
+
+def png_size(png: bytes) -> Size:
+    """Return width and height of a PNG that a model made."""
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+        return image.size
 
 
 def webp(png: bytes) -> tuple[bytes, str]:
@@ -186,11 +195,11 @@ def extract(image: bytes, mask: bytes, max_pixels: int) -> list[bytes]:
 
     Returns:
         PNG, RGBA in sRGB, of the upright picture's size. Its alpha is the mask times the picture's
-        own.
+        own. Behind it warnings of what is doubtful, UTF-8.
 
     Raises:
         InvalidInputError: one is not a whole image of FORMATS within the bounds, or the mask
-            is empty, perhaps only once it is stretched.
+            is empty, perhaps only once it is stretched, or covers nothing that is visible.
     """
     try:
         picture = decode(_from_base64("image", image), max_pixels)
@@ -203,6 +212,7 @@ def extract(image: bytes, mask: bytes, max_pixels: int) -> list[bytes]:
     except (ImageRefusedError, MaskError) as error:
         raise _refused("mask", error) from None
     cut = Image.fromarray(picture.in_srgb())
+    warnings = stretched("mask", alpha.size, cut.size)
     if alpha.size != cut.size:
         alpha = alpha.resize(cut.size, Image.Resampling.NEAREST)
         if np.asarray(alpha).max() <= THRESHOLD:
@@ -210,12 +220,14 @@ def extract(image: bytes, mask: bytes, max_pixels: int) -> list[bytes]:
                 "{}: nothing of it is left at {}x{} pixels".format(NOTHING_SET, *cut.size)
             )
     if picture.alpha is not None:
+        if not covers(np.asarray(alpha), picture.alpha):
+            raise InvalidInputError("mask: covers only transparent parts of the image")
         # What was see-through stays so.
         alpha = ImageChops.multiply(alpha, Image.fromarray(picture.alpha))
     cut.putalpha(alpha)
     buffer = io.BytesIO()
     cut.save(buffer, "PNG", compress_level=EXTRACT_COMPRESS_LEVEL)
-    return [tagged_png(buffer.getvalue(), None)]
+    return [tagged_png(buffer.getvalue(), None), *map(str.encode, warnings)]
 
 
 def _from_base64(field: str, text: bytes) -> bytes:

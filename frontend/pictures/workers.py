@@ -173,7 +173,7 @@ class ImageWorkers:
         async with self._rough_masks.using(owner, object(), "rough_mask", "mask", data) as pixels:
             yield pixels
 
-    async def extract(self, owner: str, image: str, mask: str) -> bytes:
+    async def extract(self, owner: str, image: str, mask: str) -> list[bytes]:
         """Run `codecs.extract`; either image may have `max_mask_pixels`.
 
         Raises:
@@ -181,8 +181,7 @@ class ImageWorkers:
             UnavailableError, TooMuchError: as `edit`.
         """
         options = {"max_pixels": self._cut_outs.max_pixels}
-        (png,) = await self._cut_outs.run(owner, "extract", "image or mask", [image, mask], options)
-        return png
+        return await self._cut_outs.run(owner, "extract", "image or mask", [image, mask], options)
 
     async def digest(self, text: str) -> bytes:
         """Run `codecs.digest`."""

@@ -66,6 +66,8 @@ class Script:
     request without an answer."""
     warnings: list[str] = field(default_factory=list)
     """What the answer to a submission says of it."""
+    mask_warnings: list[str] = field(default_factory=list)
+    """What the answer to a mask request says of it."""
     points_missed: list[int] = field(default_factory=list)
     """What the answer to a mask request says of its points."""
     submitted: dict[str, Any] = field(default_factory=dict)
@@ -196,7 +198,7 @@ def _player(script: Script) -> type[BaseHTTPRequestHandler]:
                 return
             mask = base64.b64encode(picture("L", 255)).decode()
             answer = {"mask_base64": mask, "image_id": "id", "score": 0.875}
-            answer["points_missed"] = script.points_missed
+            answer |= {"points_missed": script.points_missed, "warnings": script.mask_warnings}
             self.answer(200, json.dumps(answer).encode())
 
         def answer(self, status: int, body: bytes) -> None:

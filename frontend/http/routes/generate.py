@@ -55,6 +55,7 @@ from frontend.http.schemas.edits import (
 from frontend.jobs.store import Entry
 from frontend.jobs.store import Key as JobKey
 from frontend.keys import TOKEN_S, KeysError
+from frontend.pictures.aspects import stretched
 from frontend.pictures.regions import check_region
 from frontend.pictures.workers import EditPictures
 from frontend.shares import Holdings
@@ -64,8 +65,6 @@ from model_kit.sizes import answer_size
 # Small, so that people can type a drawn seed again.
 DRAWN_SEEDS = 2**32
 MAX_PAGE = 100
-# Ratio of two aspects up to which one is the other, scaled and rounded to whole pixels.
-ALIKE = 1.05
 
 Key = Annotated[
     str,
@@ -361,15 +360,6 @@ def _too_slow(event: JobEvent, services: Services) -> list[str]:
     ]
 
 
-def _doubt(request: GenerationRequest, field: str, mask: bytes, picture: bytes) -> None:
-    """Warn of a mask that was likely drawn on another picture, or before its picture was turned."""
-    (width, height), (across, down) = size_of(mask), size_of(picture)
-    if not 1 / ALIKE < width * down / (height * across) < ALIKE:
-        request.warn(
-            f"{field}: a mask of {width}x{height} is stretched to the picture of {across}x{down}"
-        )
-
-
 def _size(request: GenerationRequest, params: EditParams) -> Size | None:
     """Return the size of the answer; None if the model's configuration decides it."""
     if request.region not in (None, "full"):
@@ -421,11 +411,13 @@ async def _params(request: GenerationRequest, images: EditPictures) -> tuple[Edi
         ),
     }
     if has_mask:
-        _doubt(request, "conditional_images.0", pictures["conditional_images"][0], image)
+        mask = size_of(pictures["conditional_images"][0])
+        request.warn(*stretched("conditional_images.0", mask, size_of(image)))
     if pictures["reference_mask_r"]:
-        _doubt(
-            request, "reference_mask_R", pictures["reference_mask_r"], pictures["reference_image"]
+        mask, reference = (
+            size_of(pictures[name]) for name in ("reference_mask_r", "reference_image")
         )
+        request.warn(*stretched("reference_mask_R", mask, reference))
     if isinstance(request.region, list):
         # Where a reference's object and its shadow are to lie, only the model works out.
         looks = has_mask and not pictures["reference_image"]

@@ -41,6 +41,7 @@ async def smart_mask(
         rough = request.mask
         mask = await services.images.file(owner.name, "mask", rough) if rough else None
         found = await services.masks.find(ticket, request.prompts, image, mask)
+    request.warn(*found.warnings)
     return SmartMaskAnswer(
         mask_base64=base64.b64encode(found.mask).decode(),
         image_id=found.image_id,
@@ -96,7 +97,8 @@ async def extract_object(
     request: ExtractRequest, services: Services, owner: RequestOwner
 ) -> ExtractAnswer:
     """Cut out what the mask covers: the picture, upright, with the mask as its alpha."""
-    png = await services.images.extract(owner.name, request.image, request.mask)
+    png, *warnings = await services.images.extract(owner.name, request.image, request.mask)
+    request.warn(*(warning.decode() for warning in warnings))
     return ExtractAnswer(extracted_image=base64.b64encode(png).decode(), warnings=request.warnings)
 
 

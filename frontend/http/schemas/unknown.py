@@ -23,9 +23,9 @@ class JsonRequest(BaseModel):
         """What `warnings_about` found, and what `warn` was told."""
         return self._warnings
 
-    def warn(self, sentence: str) -> None:
+    def warn(self, *sentences: str) -> None:
         """Note what is doubtful in the request's pictures, which only reading them shows."""
-        self._warnings.append(sentence)
+        self._warnings.extend(sentences)
 
     @classmethod
     def warnings_about(cls, body: object) -> list[str]:

@@ -64,6 +64,14 @@ def test_points_that_the_mask_does_not_hold_are_named(image: Path, tmp_path: Pat
     )
 
 
+def test_the_server_s_doubts_are_shown(image: Path, tmp_path: Path) -> None:
+    warning = "mask: a mask of 40x30 is stretched to the picture of 30x40"
+    with serving(Script(mask_warnings=[warning])) as url:
+        options = ("--rough-mask", image, "--out", tmp_path / "found.png")
+        done = mask(url, "--image", image, *options)
+    assert (done.returncode, done.stderr) == (0, f"artmancer: {warning}\n")
+
+
 def test_a_box_that_does_not_count_is_not_drawn(image: Path, tmp_path: Path) -> None:
     """The server takes no notice of a box beside points, not even of a reversed one."""
     out = tmp_path / "found.png"

@@ -133,7 +133,7 @@ def written(picture: Pixels, image_type: str = "PNG", **options: Any) -> str:
 
 
 def extract(image: str, mask: str) -> Pixels:
-    [png] = codecs.extract(image.encode(), mask.encode(), MAX_PIXELS)
+    png, *_ = codecs.extract(image.encode(), mask.encode(), MAX_PIXELS)
     with Image.open(io.BytesIO(png)) as cut:
         assert (cut.format, cut.mode) == ("PNG", "RGBA")
         return np.asarray(cut)
@@ -168,6 +168,24 @@ def test_what_was_see_through_stays_so() -> None:
     cut = extract(written(image), written(np.full((64, 64), 255, np.uint8)))
     assert cut[2, 2, 3] == 0
     assert cut[30, 30].tolist() == [0, 0, 255, 255]
+
+
+def corner(side: int, rest: int = 0) -> Pixels:
+    """Return a mask whose upper left quarter is set."""
+    mask = np.full((side, side), rest, np.uint8)
+    mask[: side // 2, : side // 2] = 255
+    return mask
+
+
+# Of the last, only the faint edge lies on what can be seen.
+@pytest.mark.parametrize("mask", [corner(64), corner(4), corner(64, rest=100)])
+def test_a_mask_of_what_is_see_through_has_no_object(mask: Pixels) -> None:
+    image = pixels(0, 64, 64, 4)
+    image[..., 3] = 255 - corner(64)
+    with pytest.raises(InvalidInputError, match=r"^mask: covers only transparent parts of the "):
+        extract(written(image), written(mask))
+    image[5, 5, 3] = 1
+    assert extract(written(image), written(mask))[5, 5, 3] == 1
 
 
 # cgwire/zou#1188: a CMYK profile must not be left in an RGBA picture.

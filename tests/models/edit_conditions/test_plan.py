@@ -333,6 +333,55 @@ def test_auto_keeps_what_a_file_holds_and_shows_the_model_what_a_browser_shows()
     assert full.profile is None
 
 
+@pytest.mark.parametrize(
+    ("task", "region", "refusal"),
+    [
+        (Task.REMOVAL, "auto", "CONDITIONAL_IMAGE_0: covers only transparent parts"),
+        (Task.REMOVAL, (80, 40, 200, 160), "CONDITIONAL_IMAGE_0: covers only transparent parts"),
+        (Task.WHITE_BALANCE, (80, 40, 200, 160), "REGION: is transparent everywhere"),
+        (Task.WHITE_BALANCE, "auto", None),
+        (Task.INSERTION, "auto", None),  # draws where nothing was
+        (Task.REMOVAL, "full", None),  # of what is shown, on white
+    ],
+)
+def test_an_edit_of_which_nothing_could_be_seen_is_refused(
+    task: Task, region: Any, refusal: str | None
+) -> None:
+    native, alpha = noise(300, 200), mask_with(300, 200, (250, 0, 50, 200))
+    mask = mask_with(300, 200, (100, 50, 60, 60))
+
+    def found(**changes: Any) -> EditPlan:
+        picture = Picture(native, alpha, None)
+        return planned(task, native, mask, picture=picture, region=region, **changes)
+
+    if refusal is None:
+        assert found().regions
+        return
+    with pytest.raises(CodedError, match=refusal):
+        found()
+    alpha[60, 110] = 1
+    assert found().regions
+
+
+def test_a_brush_that_reaches_what_can_be_seen_edits_it() -> None:
+    native, alpha = noise(300, 200), mask_with(300, 200, (175, 0, 125, 200))
+    mask = mask_with(300, 200, (100, 50, 60, 60))
+
+    def found(tool: MaskTool) -> EditPlan:
+        picture = Picture(native, alpha, None)
+        return planned(Task.REMOVAL, native, mask, picture=picture, region="auto", mask_tool=tool)
+
+    assert found(MaskTool.BRUSH).regions
+    with pytest.raises(CodedError, match="covers only transparent parts"):
+        found(MaskTool.BOX)
+
+
+def test_auto_of_a_picture_that_is_transparent_everywhere_is_refused() -> None:
+    picture = Picture(noise(90, 60), mask_with(90, 60), None)
+    with pytest.raises(CodedError, match="IMAGE: is transparent everywhere"):
+        planned(Task.WHITE_BALANCE, picture.native, picture=picture, region="auto")
+
+
 def test_auto_gives_white_balance_the_whole_picture() -> None:
     image = flat(2048, 1024, 80)
     found = planned(Task.WHITE_BALANCE, image, region="auto", input_quality=InputQuality.RESIZED)

@@ -249,6 +249,19 @@ def test_a_mask_with_transparency_is_read_by_what_it_means(name: str) -> None:
         assert (mask == hard).all()
 
 
+def test_a_reference_s_mask_of_what_is_see_through_is_refused() -> None:
+    reference = np.dstack([noise(40, 30), mask_with(40, 30, (25, 5, 10, 10))])
+    sent = {"REFERENCE_IMAGE": encode(reference), "TASK_TYPE": b"insertion"}
+    for mask in (MASK, encode(mask_with(80, 60, (0, 0, 40, 60)))):
+        with pytest.raises(CodedError, match=r"REFERENCE_MASK_R: covers only transparent parts"):
+            read(**sent, REFERENCE_MASK_R=mask)
+    # A removal has no use for it, and one visible pixel is an object.
+    assert read(**sent | {"TASK_TYPE": b"removal"}, REFERENCE_MASK_R=MASK).task is Task.REMOVAL
+    reference[6, 6, 3] = 1
+    sent["REFERENCE_IMAGE"] = encode(reference)
+    assert read(**sent, REFERENCE_MASK_R=MASK).reference_mask is not None
+
+
 def test_pictures_beside_the_edited_one_are_shown_on_white() -> None:
     clear = encode(np.zeros((4, 3, 4), dtype=np.uint8))
     request = read(CONDITIONAL_IMAGE_1=clear, REFERENCE_IMAGE=clear, IMAGE=clear)

@@ -47,7 +47,7 @@ def region_of(picture_: Pixels | None = None, **changes: Any) -> Region:
 
 
 def conditions_of(**changes: Any) -> Conditions:
-    """Conditions of a small removal that gives the whole generated frame."""
+    """Conditions of a small removal that gives the whole generated frame, in its own size."""
     plain = Conditions(
         picture=picture(seed=0),
         profile=None,
@@ -60,7 +60,11 @@ def conditions_of(**changes: Any) -> Conditions:
         task_type="removal",
         debug_info={"mask_A": "abc"},
     )
-    return replace(plain, **changes)
+    found = replace(plain, **changes)
+    if "size" in changes:
+        return found
+    height, width = found.picture.shape[:2]
+    return replace(found, size=(found.square or width, found.square or height))
 
 
 class Gate:

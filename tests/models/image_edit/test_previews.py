@@ -2,9 +2,10 @@ import io
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from image_edit.conditions import Box, Pixels
+from image_edit.conditions import Box, Pixels, Size
 from image_edit.previews import MAX_SIDE, MIN_SIDE, Previews
 from tests.fakes.profiles import RED_AND_BLUE_SWAPPED, profile
 
@@ -63,6 +64,34 @@ def test_a_crop_is_shown_in_the_colours_that_a_browser_shows() -> None:
     clear = np.dstack([source, np.full((120, 160), 0, np.uint8)])
     found = drawn(in_place(clear, Box(64, 40, 16, 16)), grey(8, 8, 30))
     assert found[:20].min() >= 250
+
+
+@pytest.mark.parametrize(
+    ("size", "square", "shown"),
+    [
+        ((1024, 512), None, (16, 8)),
+        ((512, 1024), None, (8, 16)),
+        ((128, 64), None, (16, 8)),
+        ((2048, 512), 256, (32, 8)),
+        ((900, 900), 256, (32, 32)),
+    ],
+)
+def test_a_preview_has_the_aspect_of_the_answer(
+    size: Size, square: int | None, shown: Size
+) -> None:
+    source = picture(128, 128)
+    previews = Previews(
+        conditions_of(picture=source, regions=(region_of(source),), size=size, square=square)
+    )
+    found = drawn(previews, grey(16, 16, 90))
+    assert found.shape[1::-1] == shown
+    middle = found[shown[1] // 2, shown[0] // 2]
+    assert np.abs(middle - 90).max() < 12
+
+
+def test_a_crop_is_shown_in_the_answer_s_aspect() -> None:
+    previews = in_place(grey(1600, 1200, 200), Box(800, 600, 64, 64), size=(500, 1000))
+    assert drawn(previews, grey(8, 8, 30)).shape[1::-1] == (MIN_SIDE // 2, MIN_SIDE)
 
 
 def test_a_preview_never_grows_beyond_its_bound() -> None:

@@ -17,6 +17,7 @@ from edit_conditions.request import ConditionsRequest, MaskTool
 from edit_conditions.shadow import cast_shadow, expand_mask
 from edit_conditions.task import Task
 from model_kit.errors import invalid
+from model_kit.masks import covers
 from model_kit.sizes import square_side
 
 LANCZOS = Resampling.LANCZOS
@@ -88,7 +89,8 @@ def plan(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
     Raises:
         CodedError: INVALID_ARGUMENT: the picture or the box is too elongated, the box lies outside
             the picture or holds nothing of the mask but at its edge, the mask vanishes at the
-            picture's size, or a two-source mask cannot be placed.
+            picture's size, a two-source mask cannot be placed, or an edit in place changes only
+            what is transparent.
     """
     if request.region == "full":
         return _full(request, shadow_hint)
@@ -119,6 +121,7 @@ def plan(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
     shown, paste_masks = request.picture.shown(), _paste_masks(found, pasted, size_of(image))
     if box is not None and mask is not None and paste_masks is not None:
         _check_holds(box, mask if positioned is None else positioned, paste_masks[0])
+    _check_shows(request, box, hole)
     return EditPlan(
         picture=picture,
         profile=request.picture.profile,
@@ -231,6 +234,22 @@ def _check_holds(box: Box, mask: Pixels, paste_mask: Pixels) -> None:
         raise invalid(
             "REGION", "holds the mask at its edge alone, where an edit fades out; take a larger box"
         )
+
+
+def _check_shows(request: ConditionsRequest, box: Box | None, hole: Pixels | None) -> None:
+    """Refuse what would change transparent pixels alone: they stay so, but for an insertion's."""
+    alpha = request.picture.alpha
+    if alpha is None or request.task is Task.INSERTION:
+        return
+    window = (slice(None), slice(None)) if box is None else box.window
+    if hole is not None and not covers(hole[window], alpha[window]):
+        raise invalid(
+            "CONDITIONAL_IMAGE_0",
+            "covers only transparent parts of the picture, which stay so; "
+            "with the region full they become white",
+        )
+    if hole is None and not alpha[window].any():
+        raise invalid("IMAGE" if box is None else "REGION", "is transparent everywhere")
 
 
 def _inside(asked: Sequence[int], picture: Size) -> Box:

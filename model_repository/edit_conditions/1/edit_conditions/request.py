@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeVar
 
-from edit_conditions.images import Pixels, read_mask, read_picture
+from PIL.Image import Resampling
+
+from edit_conditions.images import Pixels, read_mask, read_picture, resize, size_of
+from edit_conditions.masks import HARD_THRESHOLD
 from edit_conditions.prompt import compose_prompt
 from edit_conditions.quality import InputQuality
 from edit_conditions.settings import ConditionSettings
 from edit_conditions.task import Task, default_task
 from model_kit.errors import CodedError, invalid
+from model_kit.masks import covers
 from model_kit.pictures import Picture
 from model_kit.tensors import Tensors, read_text
 
@@ -120,7 +124,13 @@ def read_conditions_request(tensors: Tensors, settings: ConditionSettings) -> Co
             mask = read_mask(data, name, most)
         else:
             extras.append(read_picture(data, name, most).shown())
-    reference, reference_mask = tensors.get("REFERENCE_IMAGE"), tensors.get("REFERENCE_MASK_R")
+    reference = reference_mask = None
+    if data := tensors.get("REFERENCE_IMAGE"):
+        reference = read_picture(data[0], "REFERENCE_IMAGE", most)
+    if data := tensors.get("REFERENCE_MASK_R"):
+        reference_mask = read_mask(data[0], "REFERENCE_MASK_R", most)
+    if task is Task.INSERTION and reference is not None and reference_mask is not None:
+        _check_shows(reference, reference_mask)
     return ConditionsRequest(
         task=task,
         prompt=prompt,
@@ -129,17 +139,23 @@ def read_conditions_request(tensors: Tensors, settings: ConditionSettings) -> Co
         picture=picture,
         mask=mask,
         extra_images=tuple(extras),
-        reference_image=(
-            read_picture(reference[0], "REFERENCE_IMAGE", most).shown() if reference else None
-        ),
-        reference_mask=(
-            read_mask(reference_mask[0], "REFERENCE_MASK_R", most) if reference_mask else None
-        ),
+        reference_image=None if reference is None else reference.shown(),
+        reference_mask=reference_mask,
         region=region,
         width=width,
         height=height,
         image_area=image_area,
     )
+
+
+def _check_shows(reference: Picture, mask: Pixels) -> None:
+    """Refuse a reference's mask of which nothing can be seen: blank paper would be inserted."""
+    if reference.alpha is None:
+        return
+    placed = resize(mask, size_of(reference.alpha), Resampling.NEAREST)
+    # One that has vanished is refused where it is placed.
+    if (placed > HARD_THRESHOLD).any() and not covers(placed, reference.alpha):
+        raise invalid("REFERENCE_MASK_R", "covers only transparent parts of REFERENCE_IMAGE")
 
 
 def _region(text: str) -> RegionChoice:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from image_edit.conditions import Box, Conditions, Pixels, Region
+from image_edit.conditions import Box, Conditions, Pixels, Region, Size
 from image_edit.output import framed
 from image_edit.paste import blended, resized
 from model_kit.pictures import Picture
@@ -37,6 +37,7 @@ class Previews:
         alpha = small[..., 3] if small.shape[2] == 4 else None
         # A preview is tagged with nothing, and opaque.
         self._picture = Picture(small[..., :3], alpha, conditions.profile).shown()
+        self._size = self._shown_size(conditions)
 
     def draw(self, predicted: Sequence[Pixels]) -> bytes:
         """Draw one step.
@@ -58,9 +59,22 @@ class Previews:
             picture[box.window] = patch
         square = self._conditions.square
         shown = framed(picture, None if square is None else self._small(square))
+        shown = resized(shown, self._size)
         buffer = io.BytesIO()
         Image.fromarray(shown).save(buffer, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD)
         return buffer.getvalue()
+
+    def _shown_size(self, conditions: Conditions) -> Size:
+        """Return the answer's size, scaled so that its longer side is the small frame's."""
+        height, width = conditions.picture.shape[:2]
+        frame = (width, height) if conditions.square is None else (conditions.square,) * 2
+        small = [self._small(side) for side in frame]
+        answer = [
+            new * side / old for new, side, old in zip(small, conditions.size, frame, strict=True)
+        ]
+        scale = max(small) / max(answer)
+        across, down = (max(1, round(side * scale)) for side in answer)
+        return across, down
 
     def _small(self, length: int) -> int:
         return max(1, round(length * self._scale))

@@ -127,6 +127,32 @@ async def test_a_mask_of_another_aspect_is_doubted(client: WebClient) -> None:
     ]
 
 
+async def test_a_cut_out_s_mask_of_another_aspect_is_doubted(client: WebClient) -> None:
+    path = "/api/image-utils/extract-object"
+    fields = {"image": b64(png((30, 40))), "mask": b64(encoded(size=(40, 30), mode="L"))}
+    assert await warnings(client, path, **fields, zzz=1) == [
+        "zzz is not a field of this request",
+        "mask: a mask of 40x30 is stretched to the picture of 30x40",
+    ]
+    assert await warnings(client, path, **fields | {"image": b64(png((400, 300)))}) == []
+
+
+async def test_a_rough_mask_of_another_aspect_is_doubted(client: WebClient) -> None:
+    path = "/api/smart-mask"
+    # The stand-in's answer is a picture of 8x8 pixels.
+    rough = {"points": None, "mask": b64(encoded(size=(40, 30), mode="L"))}
+    expected = ["mask: a mask of 40x30 is stretched to the picture of 8x8"]
+    answer = await client.http.post(path, json=VALID[path] | rough)
+    assert answer.json()["warnings"] == expected
+    named = {"image": None, "image_id": answer.json()["image_id"]}
+    assert await warnings(client, path, **rough, **named) == expected
+    square = {"points": None, "mask": b64(encoded(size=(41, 40), mode="L"))}
+    assert await warnings(client, path, **square) == []
+    # Beside points and boxes a rough mask does not count.
+    for prompt in ({"points": [[1, 1]]}, {"bbox": [1, 1, 4, 4]}):
+        assert await warnings(client, path, **rough | prompt) == []
+
+
 async def test_a_mask_of_the_same_aspect_is_not_doubted(client: WebClient) -> None:
     fields = {"input_image": b64(png((1000, 667)))}
     # A third of the picture, rounded.
