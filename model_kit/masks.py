@@ -189,13 +189,12 @@ def _transparent(pixels: Pixels) -> Pixels:
     high, low = shown.max(axis=1), shown.min(axis=1)
     dark, white = float((high <= 48).mean()), float((low >= WHITE).mean())
     rim = np.concatenate([opaque[0], opaque[-1], opaque[:, 0], opaque[:, -1]]).mean()
-    on_canvas = rim <= CLEAR_RIM
-    if dark >= NEARLY_ALL and not (on_canvas and opaque.mean() < 0.5):
+    if dark >= NEARLY_ALL:
         return np.uint8(255) - alpha
     if white >= NEARLY_ALL:
         return alpha
     bright = float((high > THRESHOLD).mean())
-    if on_canvas and bright >= 0.9 and (_painted(shown, MAX_PAINTS) or _even(shown)):
+    if rim <= CLEAR_RIM and bright >= 0.9 and (_painted(shown, MAX_PAINTS) or _even(shown)):
         return alpha
     if rim >= 0.5 and dark + white < NEARLY_ALL and not _painted(shown, 1):
         return np.uint8(255) - alpha

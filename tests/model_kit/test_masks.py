@@ -62,12 +62,6 @@ def strokes(*colours: tuple[int, ...], width: int = 20) -> Image.Image:
     return picture
 
 
-def black_by(mask: Image.Image) -> Image.Image:
-    picture = Image.new("RGBA", mask.size)
-    picture.putalpha(mask)
-    return picture
-
-
 RIGHT = np.asarray(canvas("L", 0, 255)) > 127
 
 
@@ -194,11 +188,6 @@ def test_strokes_are_as_soft_as_they_are_opaque() -> None:
         (on_canvas((232, 232, 230), (200, 60, 40)), "read in two ways: 75% of it is transparent"),
         (on_canvas((232, 232, 230), (232, 232, 230)), "read in two ways"),
         (sticker(), "read in two ways"),
-        # Gradio's default brush, and a mask put as alpha into a new picture.
-        (strokes((0, 0, 0, 255)), "and 100% black; send white strokes"),
-        (strokes((0, 0, 0, 128)), "read in two ways"),
-        (black_by(canvas("L", 0, 255)), "read in two ways"),
-        (black_by(canvas("L", 0, 255).filter(ImageFilter.GaussianBlur(4))), "read in two ways"),
     ],
 )
 def test_what_is_empty_or_ambiguous_is_refused_with_what_was_seen(
@@ -206,6 +195,13 @@ def test_what_is_empty_or_ambiguous_is_refused_with_what_was_seen(
 ) -> None:
     with pytest.raises(MaskError, match=seen):
         meant(mask)
+
+
+def test_black_keeps_what_it_covers_wherever_that_is() -> None:
+    """A subject that is to stay, with everything around it to be edited."""
+    assert np.array_equal(
+        meant(strokes((0, 0, 0, 255))), 255 - meant(strokes((255, 255, 255, 255)))
+    )
 
 
 def test_black_and_white_with_holes_can_be_read_in_two_ways() -> None:
