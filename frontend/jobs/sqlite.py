@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from frontend.errors import ClosingError, StoreAwayError
 from frontend.jobs import statements
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 5.0
+LOOK_S = 0.001
+"""So often a statement is tried that another connection keeps out."""
 READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
 SHRINK_S = 0.03
 """How long free pages are given back one by one, until others have their turn."""
@@ -62,8 +64,7 @@ class SqliteDriver:
         self._closed = False
         self._may_shrink = False
         self._path = path
-        # Of this process's two writers. SQLite itself lets one look now and then whether the other
-        # is at it: behind a slow disk it would find no gap until its time is over.
+        # Of this process's two writers, which thus need not look for each other's gaps.
         self._turn = threading.Lock()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -122,7 +123,7 @@ class SqliteDriver:
             started = time.monotonic()
             # Not execute, which takes only the first of the statement's steps: one page.
             with self._turn:
-                connection.executescript(f"PRAGMA incremental_vacuum({count})")
+                _patiently(connection.executescript, f"PRAGMA incremental_vacuum({count})")
             free, live = self._pages()
             now = time.monotonic()
             if now >= until:
@@ -132,13 +133,14 @@ class SqliteDriver:
         if not free or live > LIVE_PAGES_AT_ONCE:
             return free > 0
         with self._turn:
-            connection.execute("VACUUM")
+            _patiently(connection.execute, "VACUUM")
         return False
 
     def _pages(self) -> tuple[int, int]:
         """Return the numbers of the file's pages that are free and that are not."""
-        (free,) = self._parts.connection.execute("PRAGMA freelist_count").fetchone()
-        (pages,) = self._parts.connection.execute("PRAGMA page_count").fetchone()
+        execute = self._parts.connection.execute
+        (free,) = _patiently(execute, "PRAGMA freelist_count").fetchone()
+        (pages,) = _patiently(execute, "PRAGMA page_count").fetchone()
         return free, pages - free
 
     async def close(self) -> None:
@@ -186,7 +188,8 @@ class SqliteDriver:
     def _execute(self, connection: sqlite3.Connection, statement: Statement) -> Sequence[Row]:
         # By name: SQLite counts a tuple's values in the order in which $4 and $1 first appear.
         values = {str(number): value for number, value in enumerate(statement.values, 1)}
-        found: Sequence[Row] = connection.execute(self._texts[statement.name], values).fetchall()
+        text = self._texts[statement.name]
+        found: Sequence[Row] = _patiently(connection.execute, text, values).fetchall()
         return found
 
 
@@ -195,13 +198,14 @@ class _Lane:
 
     def __init__(self, name: str, path: Path, synchronous: str) -> None:
         self.work = ThreadPoolExecutor(1, thread_name_prefix=name)
+        # No time-out of SQLite's own: see `_patiently`.
         self.connection = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            path, timeout=0, isolation_level=None, check_same_thread=False
         )
         self.connection.row_factory = sqlite3.Row
         self.connection.create_function("store_now", 0, time.time)
         for sql in (*_SETTINGS, f"PRAGMA synchronous = {synchronous}"):
-            self.connection.execute(sql)
+            _patiently(self.connection.execute, sql)
 
     def __enter__(self) -> Self:
         return self
@@ -241,7 +245,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 @contextlib.contextmanager
 def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
     """Commit what is done inside, or roll it back if anything is raised."""
-    connection.execute(begin)
+    _patiently(connection.execute, begin)
     try:
         yield
         connection.execute("COMMIT")
@@ -250,3 +254,24 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _patiently(run: Callable[..., T], *arguments: Any) -> T:
+    """Run a statement, again and again while another connection keeps it out.
+
+    SQLite's own time-out looks every 100 ms in the end. Behind a process that writes on a slow
+    disk without a pause it would find no gap for seconds.
+
+    Raises:
+        sqlite3.Error: the statement's; "database is locked" comes after BUSY_TIMEOUT_S.
+    """
+    until = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            return run(*arguments)
+        except sqlite3.OperationalError as error:
+            # Errors that Python itself raises have none.
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+            if code & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+        time.sleep(LOOK_S)

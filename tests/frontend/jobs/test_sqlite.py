@@ -8,7 +8,11 @@ import itertools
 import math
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +30,7 @@ from tests.fakes.owners import owner
 from tests.frontend.jobs.samples import claimed, created, done, original, reaped
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from frontend.jobs.statements import Steps
@@ -54,8 +58,6 @@ async def test_the_loop_goes_on_while_another_process_writes(
     driver: SqliteDriver, tmp_path: Path
 ) -> None:
     store = SqlStore(driver, Bounds(10**7, 10), 60)
-    for lane in (driver._rows, driver._parts):
-        lane.connection.execute("PRAGMA busy_timeout = 60000")  # for as long as all below takes
     other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     creating = asyncio.create_task(created(store))
@@ -75,7 +77,7 @@ async def test_a_file_that_stays_locked_is_an_absent_store(
     driver: SqliteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = SqlStore(driver, Bounds(10**7, 10), 60)
-    driver._parts.connection.execute("PRAGMA busy_timeout = 10")
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.01)
     other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreAwayError, match="locked"):
@@ -85,9 +87,115 @@ async def test_a_file_that_stays_locked_is_an_absent_store(
     assert await created(store) == "a"
 
 
-async def test_a_part_waits_for_a_slow_row_and_needs_no_luck(driver: SqliteDriver) -> None:
-    for lane in (driver._rows, driver._parts):
-        lane.connection.execute("PRAGMA busy_timeout = 0")
+@contextlib.contextmanager
+def kept_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch, looks: int = 3, lock: str = "IMMEDIATE"
+) -> Iterator[None]:
+    """Lock a file, until somebody has looked so often whether it still is."""
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute(f"BEGIN {lock}")
+    with at_look(looks, monkeypatch, lambda: other.execute("COMMIT")):
+        yield
+    other.close()
+
+
+@contextlib.contextmanager
+def at_look(
+    number: int, monkeypatch: pytest.MonkeyPatch, call: Callable[[], object]
+) -> Iterator[None]:
+    """Call a function before somebody who is kept out looks again for the `number`th time."""
+    pauses = itertools.count(1)
+
+    def pause(seconds: float) -> None:
+        if next(pauses) == number:
+            call()
+        time.sleep(seconds)
+
+    monkeypatch.setattr(sqlite, "time", SimpleNamespace(**vars(time) | {"sleep": pause}))
+    yield
+    assert next(pauses) > number, "nobody has waited"
+
+
+async def test_a_writer_finds_the_gaps_of_another_process(
+    driver: SqliteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 5.0)
+    # SQLite itself, which in the end looks every 100 ms, would be half as far by then.
+    with kept_out(tmp_path / "jobs.db", monkeypatch, looks=100):
+        await driver.write(rows("count_finished", 1))
+
+
+@pytest.mark.parametrize(
+    ("new", "lock"), [(True, "IMMEDIATE"), (True, "EXCLUSIVE"), (False, "IMMEDIATE")]
+)
+async def test_a_file_is_opened_once_another_process_lets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: bool, lock: str
+) -> None:
+    path = tmp_path / "jobs.db"
+    if not new:
+        await SqliteDriver(path).close()
+    with kept_out(path, monkeypatch, lock=lock):
+        await SqliteDriver(path).close()
+
+
+@pytest.mark.parametrize("statement", ["PRAGMA incremental_vacuum(1)", "VACUUM"])
+async def test_space_is_given_back_once_another_process_lets_it(
+    driver: SqliteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.setattr(sqlite, "SHRINK_S", 0.0)
+    await driver.write_part(rows("put_part", "a", "original", 0, bytes(10**6)))
+    await driver.write(transactions.forget(["a"]))
+    held, locked = contextlib.ExitStack(), threading.Event()
+    connection = driver._parts.connection
+
+    def lock(sql: str) -> None:
+        if sql == statement:
+            connection.set_trace_callback(None)
+            held.enter_context(kept_out(tmp_path / "jobs.db", monkeypatch))
+            locked.set()
+
+    with held:
+        connection.set_trace_callback(lock)
+        await driver.shrink(freed=True)
+    assert locked.is_set()
+    assert file_size(tmp_path / "jobs.db") < 10**6
+
+
+HOLD_RECOVERY = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as index:
+    fcntl.lockf(index, fcntl.LOCK_EX, 3, 120)  # those of writing, checkpoints and recovery
+    index.write(bytes(96))  # both copies of the header
+    index.flush()
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def recovering(path: Path) -> Iterator[Callable[[], object]]:
+    """Have another process hold what one holds that recovers; yield what makes it let go."""
+    command = [sys.executable, "-c", HOLD_RECOVERY, f"{path}-shm"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        yield process.stdin.close
+
+
+async def test_a_reader_waits_while_another_process_recovers_what_a_killed_one_left(
+    driver: SqliteDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Known tables are not looked for in a file that cannot be read.
+    await driver.read(row("finished_bytes"))
+    with recovering(tmp_path / "jobs.db") as stop, at_look(3, monkeypatch, stop):
+        assert await driver.read(row("finished_bytes")) is not None
+
+
+async def test_a_part_waits_for_a_slow_row_and_needs_no_luck(
+    driver: SqliteDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.0)
     begun, go_on = threading.Event(), threading.Event()
 
     def slow() -> Steps[None]:

@@ -96,7 +96,7 @@ async def test_who_stood_still_or_whose_clock_was_set_begins_anew(
 async def test_a_machine_that_slept_takes_no_job_from_its_own_dispatcher(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "time", SimpleNamespace(time=clock))
+    monkeypatch.setattr(sqlite, "time", SimpleNamespace(**vars(time) | {"time": clock}))
     store = SqlStore(SqliteDriver(tmp_path / "jobs.db"), Bounds(10**7, 10), ttl_s=10**6)
     await created(store)
     claim, sweeper = await claimed(store, lease_s=10), Sweeper(store, lease_s=10)
@@ -113,7 +113,7 @@ async def test_a_machine_that_slept_takes_no_job_from_its_own_dispatcher(
 async def test_a_clock_that_is_set_back_makes_nobody_live_longer(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "time", SimpleNamespace(time=clock))
+    monkeypatch.setattr(sqlite, "time", SimpleNamespace(**vars(time) | {"time": clock}))
     clock.now = 10**6
     store = SqlStore(SqliteDriver(tmp_path / "jobs.db"), Bounds(10**7, 10), ttl_s=10**6)
     for job_id in ("its dead worker's", "its live worker's", "cancelled"):
@@ -159,7 +159,7 @@ async def test_an_outage_of_the_store_begins_anew(
 async def test_a_file_that_was_only_read_for_long_takes_no_job_from_its_dispatcher(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
-    monkeypatch.setattr(sqlite, "time", SimpleNamespace(time=clock))
+    monkeypatch.setattr(sqlite, "time", SimpleNamespace(**vars(time) | {"time": clock}))
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.01)
     store = SqlStore(SqliteDriver(tmp_path / "jobs.db"), Bounds(10**7, 10), ttl_s=10**6)
     await created(store)
