@@ -190,13 +190,12 @@ class MaskJobs(Generic[Sender]):
         parked: Future[None] = Future()
         with self._lock:
             job, _ = self._live[number]
-            is_cancelled = job.cancel_requested.is_set()
-            waits = not (is_cancelled or self._stopping)
+            waits = not (job.cancel_requested.is_set() or self._stopping)
             if waits:
                 # From here on, whoever cancels it answers it.
                 self._live[number] = job, parked
         if not waits:
-            self._end(number, cancelled() if is_cancelled else _unloading())
+            self._end(number, _unloading())
             return
         ends.add_done_callback(lambda ended: self._wake(number, parked, ended))
 
@@ -213,8 +212,11 @@ class MaskJobs(Generic[Sender]):
         self._end(number, error_of(error, self._log_error))
 
     def _end(self, number: int, result: Mask | CodedError) -> None:
+        """Answer a job; one that was cancelled has no other answer than that, however late."""
         with self._lock:
             job, _ = self._live.pop(number)
+            if job.cancel_requested.is_set():
+                result = cancelled()
         try:
             self._answer(job, result)
         except Exception as error:
