@@ -22,6 +22,18 @@ WITHIN_S = 300.0
 # Some seconds, because every one of these runs to its end.
 LONG = {"num_inference_steps": 100, "width": 256, "height": 256}
 
+# Docker still calls a frontend healthy that an outage of the database has just hit.
+AWAIT_STORE = """
+import time, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+while True:
+    try:
+        opener.open("http://127.0.0.1:8080/readyz/store", timeout=10)
+        break
+    except OSError:
+        time.sleep(0.1)
+"""
+
 
 @pytest.fixture(scope="module")
 def stack(overrides: tuple[Path, ...]) -> Iterator[Stack]:
@@ -39,9 +51,11 @@ def stack(overrides: tuple[Path, ...]) -> Iterator[Stack]:
 async def client(stack: Stack) -> AsyncIterator[WebClient]:
     """Provide a web client of the proxy, whose next request may go to the other frontend.
 
-    All services run, whatever an earlier test has done.
+    All services run and reach the database, whatever an earlier test has done.
     """
     await asyncio.to_thread(stack.compose, "up", "--detach", "--wait")
+    for service in FRONTENDS:
+        await asyncio.to_thread(stack.execute, service, "python", "-c", AWAIT_STORE)
     async with WebClient(stack.url) as opened:
         yield opened
 
