@@ -81,14 +81,14 @@ class Server:
         self._process.wait()
 
     def stop(self) -> None:
-        """End it as Ctrl-C does, if it still runs.
+        """End it as an operator does, if it still runs.
 
         Raises:
             subprocess.TimeoutExpired: it did not end in time, and was killed.
         """
         if self._process is None:
             return
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(signal.SIGTERM)  # heard in a script's background too
         try:
             self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from frontend.cli.main import leave_on_signals
+from frontend.cli.main import begin
 
 if __name__ == "__main__":
-    leave_on_signals()  # the imports take longer than a quick Ctrl-C
+    begin()  # the imports take longer than a quick Ctrl-C
 
 import base64
 import io
+import queue
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import psutil
 import typer
@@ -29,6 +31,13 @@ from frontend.launcher import ports
 from frontend.launcher.errors import LaunchError
 from frontend.serving import running
 from frontend.settings import CHECKOUT, Settings
+from frontend.signals import stop_on_signals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from frontend.client import JobUpdate
+    from frontend.serving import Serving
 
 EXAMPLES = CHECKOUT / "examples"
 STEPS, SEED = 4, 7
@@ -36,6 +45,7 @@ CLICKED = "warm-light.jpg"
 CLICKS = ((285.0, 75.0), (350.0, 90.0))  # on the cup, in pixels
 # Free ones are taken, so that the demo runs beside any other server.
 PORTS = ("port", "triton_grpc_port")
+CHECK_S = 0.2
 
 PANEL, GAP, LINE = 320, 12, 30  # of the sheet, in pixels: a picture, what parts them, a caption
 PAPER, INK, PALE = "white", (32, 32, 32), (110, 110, 110)
@@ -118,7 +128,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo-output"),
 ) -> None:
     """Start Triton and the frontend, mask and edit the sample pictures over REST and SSE, stop."""
-    launching.stop_on_signals()
+    stop_on_signals()
     settings = launching.read_settings().model_copy(
         update={
             **dict(zip(PORTS, ports.free(len(PORTS)), strict=True)),
@@ -157,7 +167,12 @@ def main(
             ready = time.time()
             phases.append(Phase(ready - started, "Triton starts and loads the models", []))
             console.print(f"Ready at {serving.url} after {ready - started:.1f} s.")
-            for phase, strip in [_mask(client, out), *(_edit(client, each, out) for each in EDITS)]:
+            try:
+                made = [_mask(client, out), *(_edit(serving, client, each, out) for each in EDITS)]
+            except ApiError:
+                serving.check()  # it may be the reason
+                raise
+            for phase, strip in made:
                 phases.append(phase)
                 strips.append(strip)
             console.print("Stopping...")
@@ -201,11 +216,12 @@ def _mask(client: Client, out: Path) -> tuple[Phase, Strip]:
     return Phase(sum(seconds), what, files), Strip("smart mask: one click on the cup", panels)
 
 
-def _edit(client: Client, example: Example, out: Path) -> tuple[Phase, Strip]:
+def _edit(serving: Serving, client: Client, example: Example, out: Path) -> tuple[Phase, Strip]:
     """Run one edit, and write its picture."""
     started = time.perf_counter()
     task_id = client.submit(example.request()).task_id
-    last = progress.show(client.follow(task_id), f"{example.task:13}", console)
+    updates = _while_serving(serving, client.follow(task_id))
+    last = progress.show(updates, f"{example.task:13}", console)
     if last.status is not JobStatus.DONE:
         raise ApiError(f"{example.task} ended as {last.status}: {last.error}")
     result = client.result(task_id)
@@ -217,6 +233,35 @@ def _edit(client: Client, example: Example, out: Path) -> tuple[Phase, Strip]:
     title = f'{example.task}: "{example.prompt}"'
     panels = [*example.panels(), Panel("result", _open(io.BytesIO(png)))]
     return Phase(seconds, f"{title}: {stages}", [file]), Strip(title, panels)
+
+
+def _while_serving(serving: Serving, updates: Iterable[JobUpdate]) -> Iterator[JobUpdate]:
+    """Yield an edit's updates; without a Triton there would be none for minutes.
+
+    Raises:
+        LaunchError: the server's Triton was given up.
+    """
+    arrived: queue.SimpleQueue[JobUpdate | Exception] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            for update in updates:
+                arrived.put(update)
+        except Exception as error:
+            arrived.put(error)
+
+    threading.Thread(target=read, name="updates", daemon=True).start()
+    while True:
+        serving.check()
+        try:
+            update = arrived.get(timeout=CHECK_S)
+        except queue.Empty:
+            continue
+        if isinstance(update, Exception):
+            raise update
+        yield update
+        if update.status.terminal:
+            return
 
 
 def _print(phases: list[Phase]) -> None:

@@ -5,7 +5,6 @@ A log that cannot be written, as on a full disk, loses lines and ends nothing.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 import time
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-if TYPE_CHECKING:
-    from typing import TextIO
+from frontend.streams import Lossy
 
+if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger
 
 MAX_VALUE_CHARS = 4000
@@ -49,27 +48,12 @@ def configure(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.WriteLoggerFactory(_Lossy(sys.stderr)),  # type: ignore[arg-type]
+        logger_factory=structlog.WriteLoggerFactory(Lossy(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
     root.handlers = [each for each in root.handlers if not isinstance(each, _Foreign)]
     root.addHandler(_Foreign(logging.WARNING))
-
-
-class _Lossy:
-    """Writes to a file what it takes."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # ValueError: the file is closed
-            self._file.write(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._file.flush()
 
 
 def _shorten(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:

@@ -21,6 +21,7 @@ from frontend.keys import KeysError
 from frontend.launcher import installation
 from frontend.launcher.errors import LaunchError
 from frontend.launcher.supervisor import Supervisor
+from frontend.signals import hear_no_more
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,18 +45,27 @@ class Serving:
     """The Triton launched for it; None if it uses another."""
     _http: threading.Thread
 
-    def wait(self) -> None:
-        """Block while the frontend and its Triton run.
+    def check(self) -> None:
+        """Return if the frontend and its Triton run.
 
         Raises:
             LaunchError: Triton could not be kept running, or the HTTP server ended.
         """
-        while self._http.is_alive():
-            if self.triton is not None and self.triton.failure is not None:
-                raise self.triton.failure
+        if self.triton is not None and self.triton.failure is not None:
+            raise self.triton.failure
+        if not self._http.is_alive():
+            raise LaunchError("the HTTP server ended by itself")
+
+    def wait(self) -> None:
+        """Block while the frontend and its Triton run.
+
+        Raises:
+            LaunchError: see `check`.
+        """
+        while True:
+            self.check()
             # Not join: after a KeyboardInterrupt in it, Python 3.11 considers the thread ended.
             time.sleep(_POLL_S)
-        raise LaunchError("the HTTP server ended by itself")
 
 
 @contextlib.contextmanager
@@ -64,7 +74,8 @@ def running(
 ) -> Iterator[Serving]:
     """Run the frontend while the context lasts; it is ready on entry.
 
-    It stops before its Triton does, because Triton waits for its clients.
+    It stops before its Triton does, because Triton waits for its clients. Once a stop has begun,
+    whatever for, it hears no signal of `stop_on_signals`.
 
     Args:
         settings: of every part.
@@ -99,6 +110,7 @@ def running(
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         thread.start()
         stack.callback(_stop, server, thread, settings.drain_s)
+        stack.callback(hear_no_more)  # first, whatever ends the context
         while not server.started:
             if not thread.is_alive():
                 raise LaunchError("the HTTP server did not start")

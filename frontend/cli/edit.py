@@ -27,6 +27,7 @@ from frontend.cli.output import Output
 from frontend.cli.session import Interrupted, Session, by_options, session
 from frontend.client import ApiError
 from frontend.domain.jobs import JobStatus
+from frontend.streams import forgive_lost_output
 
 if TYPE_CHECKING:
     from frontend.client import JobUpdate
@@ -123,6 +124,7 @@ def edit(
     A removal or an insertion needs a place: a mask, or points or a box from which the server makes
     one. Ctrl-C or SIGTERM cancels the edit on the server; a second one leaves at once.
     """
+    forgive_lost_output()
     task = task or (Task.INSERTION if reference else Task.REMOVAL)
     picture = read(image)
     asked = prompts.read(point, negative_point, box)

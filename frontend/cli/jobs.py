@@ -14,6 +14,7 @@ from frontend.cli.edit import check_done, fetch
 from frontend.cli.output import Output
 from frontend.cli.session import Interrupted, session
 from frontend.domain.jobs import JobStatus
+from frontend.streams import forgive_lost_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +83,7 @@ def result(
 
     Ctrl-C or SIGTERM ends the waiting, not the edit.
     """
+    forgive_lost_output()
     out_file = Output(out)
     with session(url) as talk:
         client, interrupts = talk

@@ -11,38 +11,43 @@ import signal
 import sys
 from typing import NoReturn
 
+from frontend.signals import heard
+from frontend.streams import lose_output, say_at_once
+
 
 def main() -> None:
     """Run the command that the process' arguments name, and exit."""
-    leave_on_signals()
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        # A server's words and the names of files may hold what the terminal's encoding lacks.
-        stream.reconfigure(errors="backslashreplace")
+    begin()
     from frontend.cli.app import app
 
     try:
-        try:
-            app()
-        finally:
-            if sys.stdout is not None:  # None where a shell has closed it
-                sys.stdout.flush()
-    except OSError as error:
-        sys.stdout = None  # at its end Python would try to write the rest once more
-        unread = error.errno == errno.EPIPE  # as behind `| head`
-        sys.exit(1 if unread else f"artmancer: {error.filename or 'stdout'}: {error.strerror}")
+        app()
+    except SystemExit as ended:
+        if not ended.code:
+            _fail_if_the_result_is_lost()
+        raise
 
 
-def leave_on_signals() -> None:
-    """Make a signal end the process with a line, as long as it only imports."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, or in the background
-            signal.signal(number, _leave)
+def begin() -> None:
+    """Let a signal end the process with a line while it only imports, and lost output nothing."""
+    for number in heard():
+        signal.signal(number, _leave)
+    lose_output()
 
 
 def _leave(number: int, _frame: object) -> NoReturn:
     # Nothing has begun that would have to end, and an exception would be shown as a traceback.
-    os.write(2, b"artmancer: interrupted\n")
+    say_at_once("artmancer: interrupted\n")
     os._exit(128 + number)
+
+
+def _fail_if_the_result_is_lost() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        stream.flush()
+        if stream.needed and (error := stream.error) is not None:
+            unread = error.errno == errno.EPIPE  # as behind `| head`
+            sys.exit(1 if unread else f"artmancer: {name}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from frontend.cli import overlay, prompts
 from frontend.cli.console import BAD_INPUT, DEFAULT_URL, FAILED, Url, as_base64, console, fail, read
 from frontend.cli.output import Output
 from frontend.cli.session import session
+from frontend.streams import forgive_lost_output
 
 OPTIONS = prompts.OPTIONS | {"image": "--image", "mask": "--rough-mask"}
 
@@ -38,6 +39,7 @@ def mask(
 
     Ctrl-C or SIGTERM cancels the request on the server.
     """
+    forgive_lost_output()
     data = read(image)
     asked = prompts.read(point, negative_point, box)
     rough = read(rough_mask) if rough_mask else None

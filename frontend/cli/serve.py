@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from frontend.cli.console import console
+from frontend.streams import forgive_lost_output
 
 
 def serve() -> None:
@@ -11,10 +12,12 @@ def serve() -> None:
     Everything is set by environment variables ARTMANCER_*, which docs/settings.md explains. Ctrl-C
     or SIGTERM stops it, with exit code 0.
     """
+    forgive_lost_output()
     # Here, because they build on the whole server, which the clients do without.
-    from frontend.cli.launching import fail_to_launch, read_settings, stop_on_signals
+    from frontend.cli.launching import fail_to_launch, read_settings
     from frontend.launcher import installation
     from frontend.launcher.errors import LaunchError
+    from frontend.signals import stop_on_signals
 
     settings = read_settings()
     from frontend.serving import running  # after the settings, whose mistakes show at once

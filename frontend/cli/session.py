@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from frontend.cli.console import BAD_INPUT, FAILED, fail, stderr
 from frontend.client import ApiError, Client
+from frontend.signals import heard
+from frontend.streams import say_at_once
 
 KEY_VARIABLE = "ARTMANCER_API_KEY"
 
@@ -31,7 +33,7 @@ class Interrupted(SystemExit):
 class Interrupts:
     """While entered, the first SIGINT, SIGTERM or SIGHUP raises Interrupted.
 
-    A second one ends the process at once.
+    A second one ends the process at once, except a SIGHUP.
     """
 
     def __init__(self) -> None:
@@ -43,9 +45,8 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         """Catch the signals, except those that the process ignores, as under nohup."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._catch)  # type: ignore[assignment]
+        for number in heard():
+            self._before[number] = signal.signal(number, self._catch)  # type: ignore[assignment]
         self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._insist)  # type: ignore[assignment]
         return self
 
@@ -84,15 +85,17 @@ class Interrupts:
 
     def _catch(self, number: int, _frame: FrameType | None) -> None:
         if self._first is not None:
-            text = f"artmancer: interrupted again{self.left_behind}\n"
-            os.write(2, text.encode())
+            if number == signal.SIGHUP:  # nobody insists: a terminal that goes sends several
+                return
+            say_at_once(f"artmancer: interrupted again{self.left_behind}\n")
             os._exit(128 + number)
         self._first = number
         if not self._holding:
             signal.setitimer(signal.ITIMER_REAL, INSIST_S, INSIST_S)
             raise Interrupted(128 + number)
-        text = f"artmancer: waiting for {self._waiting_for}; interrupt again to leave at once\n"
-        os.write(2, text.encode())
+        say_at_once(
+            f"artmancer: waiting for {self._waiting_for}; interrupt again to leave at once\n"
+        )
 
 
 class Session(NamedTuple):

@@ -11,6 +11,7 @@ import structlog
 from frontend.launcher import leftovers, preflight
 from frontend.launcher.errors import LaunchError
 from frontend.launcher.tritonserver import TritonServer
+from frontend.signals import hear_no_more
 from frontend.supervision import Rounds, supervised_thread
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Supervisor:
         try:
             self._start()
         except BaseException:
+            hear_no_more()
             self._end(graceful=False)
             raise
         self._watcher.start()

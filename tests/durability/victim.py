@@ -12,7 +12,6 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from frontend.cli.launching import stop_on_signals
 from frontend.dispatch import dispatcher
 from frontend.http import app
 from frontend.jobs.postgres import PostgresDriver
@@ -20,6 +19,7 @@ from frontend.jobs.sql_store import SqlStore
 from frontend.jobs.sqlite import SqliteDriver
 from frontend.serving import running
 from frontend.settings import Settings
+from frontend.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable

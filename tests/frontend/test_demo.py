@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -12,12 +16,13 @@ import typer
 from PIL import Image
 
 from frontend import demo
-from frontend.cli import launching
-from frontend.cli.console import BAD_INPUT
+from frontend.cli.console import BAD_INPUT, FAILED
 from frontend.launcher.errors import LaunchError
+from frontend.serving import Serving
+from tests.frontend.scripted_server import Script, event, serving
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from frontend.settings import Settings
 
@@ -88,7 +93,7 @@ def test_a_signal_during_the_imports_ends_in_one_line(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(launching, "stop_on_signals", lambda: None)
+    monkeypatch.setattr(demo, "stop_on_signals", lambda: None)
     (tmp_path / "file").touch()
     with pytest.raises(typer.Exit) as left:
         demo.main(tmp_path / "file")
@@ -112,9 +117,73 @@ def test_it_takes_nothing_of_another_server_s_from_the_environment(
         "MODEL_CONFIG_NAME": "h100",
     }.items():
         monkeypatch.setenv(f"ARTMANCER_{name}", value)
-    monkeypatch.setattr(launching, "stop_on_signals", lambda: None)
+    monkeypatch.setattr(demo, "stop_on_signals", lambda: None)
     monkeypatch.setattr(demo, "running", running)
     with pytest.raises(typer.Exit):
         demo.main(tmp_path)
     changed = seen[0].model_dump(exclude_defaults=True)
     assert changed.keys() == {"port", "triton_grpc_port", "state_folder", "log_level"}
+
+
+def test_a_triton_that_is_given_up_ends_it_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Script([event("queued")], hold=True)
+    triton = SimpleNamespace(failure=None)
+
+    def give_up() -> None:
+        assert script.streaming.wait(60)
+        triton.failure = LaunchError("gave up after 3 restarts", log_tail="the log")
+
+    @contextlib.contextmanager
+    def running(_settings: Settings) -> Iterator[Serving]:
+        with serving(script) as url:
+            yield Serving(url, triton, threading.current_thread())  # type: ignore[arg-type]
+
+    monkeypatch.setattr(demo, "stop_on_signals", lambda: None)
+    monkeypatch.setattr(demo, "running", running)
+    monkeypatch.setattr(demo, "_mask", lambda *_: None)
+    supervisor = threading.Thread(target=give_up)
+    supervisor.start()
+    with pytest.raises(typer.Exit) as left:
+        demo.main(tmp_path)
+    supervisor.join()
+    assert left.value.exit_code == FAILED
+    assert capsys.readouterr().err == "the log\nartmancer: gave up after 3 restarts\n"
+
+
+@pytest.mark.parametrize("triton_failed", [True, False])
+def test_a_mask_that_fails_is_told_by_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    triton_failed: bool,
+) -> None:
+    triton = SimpleNamespace(failure=LaunchError("gave up") if triton_failed else None)
+
+    @contextlib.contextmanager
+    def running(_settings: Settings) -> Iterator[Serving]:
+        yield Serving("http://127.0.0.1:9", triton, threading.current_thread())  # type: ignore[arg-type]
+
+    monkeypatch.setattr(demo, "stop_on_signals", lambda: None)
+    monkeypatch.setattr(demo, "running", running)
+    with pytest.raises(typer.Exit) as left:
+        demo.main(tmp_path)
+    assert left.value.exit_code == FAILED
+    text = "gave up" if triton_failed else "no frontend answers at "
+    assert capsys.readouterr().err.startswith(f"artmancer: {text}")
+
+
+def test_it_does_not_depend_on_who_takes_its_words(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "frontend.demo", "--out", tmp_path / "out"],
+            env=os.environ | {"ARTMANCER_MODEL_REPOSITORY": str(tmp_path)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    # It said in vain that Triton starts, and went on.
+    assert done.returncode == 1
+    assert done.stderr.startswith("artmancer: ")
+    assert "No space left" not in done.stderr

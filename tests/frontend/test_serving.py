@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +15,27 @@ from frontend.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# Sends itself every signal once its server has begun to stop at the end of its work.
+SIGNALS_AT_STOP = """
+import os
+from frontend import serving, signals
+from frontend.settings import Settings
+
+stop = serving._stop
+
+def at_stop(server, *arguments):
+    for number in signals.ENDING:
+        os.kill(os.getpid(), number)
+    stop(server, *arguments)
+    print("whole")
+
+serving._stop = at_stop
+signals.stop_on_signals()
+with serving.running(Settings()):
+    pass
+print("ended")
+"""
 
 
 def test_a_port_is_taken_while_the_models_load() -> None:
@@ -36,3 +60,21 @@ def test_connections_that_are_closing_keep_no_server_from_its_port(tmp_path: Pat
             )
             # The server closes first, so the connection stays with its port for a minute.
             assert answer.read().startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_stop_at_the_end_of_the_work_hears_no_signal(tmp_path: Path) -> None:
+    """As that of `make demo`."""
+    port, nobody = ports.free(2)
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALS_AT_STOP],
+        env=os.environ
+        | {
+            "ARTMANCER_PORT": str(port),
+            "ARTMANCER_TRITON_URL": f"127.0.0.1:{nobody}",
+            "ARTMANCER_STATE_FOLDER": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "whole\nended\n"), done.stderr

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import resource
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from frontend.cli.main import main
 from tests.fakes.forks import FORKS
@@ -18,18 +19,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
+    Lost = Literal["full", "unread"] | None
+
 ARTMANCER = Path(sys.prefix) / "bin" / "artmancer"
 
 
 def run(
-    *words: object, url: str = "http://127.0.0.1:9", full_disk: bool = False
+    *words: object,
+    url: str = "http://127.0.0.1:9",
+    full_disk: bool = False,
+    lost: Lost = None,
+    lost_stream: int = 1,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; with `full_disk` it cannot write a byte into a file."""
+    """Run a command to its end.
+
+    Args:
+        words: after `artmancer`.
+        url: the server's address.
+        full_disk: it cannot write a byte into a file.
+        lost: what becomes of one of its streams: it is on a full disk, or its reader has gone.
+        lost_stream: that stream, 1 or 2.
+    """
     command = [str(ARTMANCER), *map(str, words)]
     pipes = [FORKS.Pipe(duplex=False) for _ in range(2)]
+    writers = [pipe[1] for pipe in pipes]
+    full = lost_stream if lost == "full" else None
+    if lost == "unread":
+        pipes[lost_stream - 1][0].close()
     process = FORKS.Process(
         target=_become,
-        args=(command, os.environ | {"ARTMANCER_URL": url}, full_disk, [pipe[1] for pipe in pipes]),
+        args=(command, os.environ | {"ARTMANCER_URL": url}, full_disk, full, writers),
     )
     process.start()
     for _, writer in pipes:
@@ -42,11 +61,17 @@ def run(
 
 
 def _become(
-    command: list[str], environment: dict[str, str], full_disk: bool, writers: list[Connection]
+    command: list[str],
+    environment: dict[str, str],
+    full_disk: bool,
+    full: int | None,
+    writers: list[Connection],
 ) -> None:
     for number, writer in enumerate(writers, 1):
         os.dup2(writer.fileno(), number)
         writer.close()
+    if full is not None:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), full)
     # Those that the process was forked with take 1 and 2 for files.
     sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8") for number in (1, 2))
     os.environ.clear()
@@ -58,6 +83,8 @@ def _become(
 
 
 def _read(reader: Connection) -> str:
+    if reader.closed:
+        return ""
     with os.fdopen(os.dup(reader.fileno()), encoding="utf-8") as file:
         reader.close()
         return file.read()
@@ -80,5 +107,34 @@ def started(
     with process:
         try:
             yield process
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def in_terminal(*words: object, url: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Start a command as the first of a terminal; it is killed at the end of the block.
+
+    Yields:
+        The process, and the terminal's own side: it reads what is shown, and to close it closes the
+        terminal.
+    """
+    own, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [
+            *("setsid", "--ctty", "env", "--default-signal=INT,HUP"),
+            ARTMANCER,
+            *map(str, words),
+        ],
+        env=os.environ | {"ARTMANCER_URL": url, "TERM": "xterm"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        text=True,
+    )
+    os.close(terminal)
+    with process:
+        try:
+            yield process, own
         finally:
             process.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -14,11 +15,13 @@ from PIL import Image
 from tests.fakes.bad_inputs import claimed_png
 from tests.frontend.scripted_server import DROP, TASK, Script, event, picture, serving
 
-from .command import run, started
+from .command import in_terminal, run, started
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
+
+    from .command import Lost
 
 DONE = [event("queued"), event("processing", 1), event("processing", 2), event("done", 2)]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
@@ -141,22 +144,71 @@ def test_a_lost_edit_can_be_fetched_later(image: Path) -> None:
     )
 
 
-def test_a_signal_before_the_server_s_answer_cancels_the_edit_too(image: Path) -> None:
+@pytest.mark.parametrize(
+    ("numbers", "code"), [([signal.SIGINT], 130), ([signal.SIGHUP, signal.SIGHUP], 129)], ids=str
+)
+def test_a_signal_before_the_server_s_answer_cancels_the_edit_too(
+    image: Path, numbers: list[signal.Signals], code: int
+) -> None:
+    """A terminal that goes sends several."""
     script = Script([event("queued")], hold=True, accept=threading.Event())
     options = ("--image", image, "--mask", image)
     with serving(script) as url, started("edit", *options, url=url) as process:
         assert script.submitting.wait(60)
-        process.send_signal(signal.SIGINT)
+        first, *more = numbers
+        process.send_signal(first)
         assert process.stderr
         assert process.stderr.readline() == (
             "artmancer: waiting for the server to take the edit; interrupt again to leave at once\n"
         )
+        for number in more:
+            process.send_signal(number)
         assert script.accept
         script.accept.set()
         _, errors = process.communicate(timeout=60)
         assert script.cancel_path == f"/api/generate/async/cancel/{TASK}"
-    assert process.returncode == 130
+    assert process.returncode == code
     assert errors == "artmancer: interrupted: the edit on the server ended as cancelled\n"
+
+
+def test_a_terminal_that_is_closed_cancels_the_edit(image: Path) -> None:
+    script = Script([event("queued"), event("processing", 1)], hold=True)
+    options = ("--image", image, "--mask", image)
+    with serving(script) as url, in_terminal("edit", *options, url=url) as (process, terminal):
+        shown = b""
+        while b"step 1 of 2" not in shown:
+            shown += os.read(terminal, 4096)
+        os.close(terminal)
+        assert process.wait(60) == 129
+        assert script.cancel_path == f"/api/generate/async/cancel/{TASK}"
+
+
+def test_a_terminal_that_is_closed_before_the_server_s_answer_cancels_the_edit_too(
+    image: Path,
+) -> None:
+    script = Script([event("queued")], hold=True, accept=threading.Event())
+    options = ("--image", image, "--mask", image)
+    with serving(script) as url, in_terminal("edit", *options, url=url) as (process, terminal):
+        assert script.submitting.wait(60)
+        os.close(terminal)
+        assert script.accept
+        script.accept.set()
+        assert process.wait(60) == 129
+        assert script.cancel_path == f"/api/generate/async/cancel/{TASK}"
+
+
+@pytest.mark.parametrize("lost", ["full", "unread"])
+def test_an_edit_does_not_depend_on_who_takes_its_words(
+    image: Path, tmp_path: Path, lost: Lost
+) -> None:
+    for stream in (1, 2):
+        out = tmp_path / f"out-{stream}.png"
+        options = ("--image", image, "--point", "1,1", "--out", out)
+        with serving(Script(DONE, warnings=["this may take long"])) as url:
+            done = run("edit", *options, url=url, lost=lost, lost_stream=stream)
+        assert done.returncode == 0
+        with Image.open(out) as result:
+            assert result.size == (4, 4)
 
 
 def test_a_second_signal_leaves_at_once_and_names_the_edit(image: Path) -> None:

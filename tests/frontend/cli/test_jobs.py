@@ -15,6 +15,8 @@ from .command import run, started
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .command import Lost
+
 QUEUED = event("queued")
 RUNNING = event("processing", 1)
 DONE = event("done", 2)
@@ -84,6 +86,29 @@ def test_a_result_is_waited_for_and_written(tmp_path: Path) -> None:
     assert done.stdout.endswith(f"{out}  (1.2 s)\n")
     with Image.open(out) as picture:
         assert (picture.format, picture.size) == ("WEBP", (4, 4))
+
+
+@pytest.mark.parametrize("lost", ["full", "unread"])
+def test_a_result_does_not_depend_on_who_takes_its_words(tmp_path: Path, lost: Lost) -> None:
+    out = tmp_path / "out.png"
+    with serving(Script([QUEUED, RUNNING, DONE])) as url:
+        done = run("result", TASK, "--out", out, url=url, lost=lost)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert out.exists()
+
+
+@pytest.mark.parametrize("words", [("jobs",), ("status", TASK), ("cancel", TASK)], ids=str)
+@pytest.mark.parametrize(
+    ("lost", "errors"), [("full", "artmancer: stdout: No space left on device\n"), ("unread", "")]
+)
+def test_an_answer_that_nobody_takes_is_a_failure(
+    words: tuple[str, ...], lost: Lost, errors: str
+) -> None:
+    script = Script([QUEUED], hold=True, pages=[{"tasks": [listed(QUEUED)], "next_before": None}])
+    with serving(script) as url:
+        done = run(*words, url=url, lost=lost)
+        assert script.cancelled.is_set() == (words[0] == "cancel")
+    assert (done.returncode, done.stderr) == (1, errors)
 
 
 def test_a_result_of_a_failed_edit(tmp_path: Path) -> None:

@@ -35,6 +35,10 @@ def test_a_new_key_is_shown_apart_from_what_the_file_gets(tmp_path: Path) -> Non
         assert found.name == name
 
 
+def test_a_key_that_nobody_sees_is_a_failure() -> None:
+    assert run("key", "new", "ann", lost="full", lost_stream=2).returncode == 1
+
+
 def test_a_name_that_no_key_can_have() -> None:
     done = run("key", "new", "two words")
     assert (done.returncode, done.stdout) == (2, "")

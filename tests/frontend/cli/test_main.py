@@ -58,7 +58,9 @@ def test_the_version_is_the_package_s() -> None:
     assert (done.returncode, done.stdout) == (0, f"artmancer {VERSION}\n")
 
 
-@pytest.mark.parametrize("words", [("--help",), ("--version",), ("key", "new", "somebody")])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("edit", "--help"), ("--version",), ("key", "new", "somebody")]
+)
 def test_output_that_nobody_takes_ends_in_one_line_or_none(words: tuple[str, ...]) -> None:
     """Short output fails where Python writes it at last, long output at once."""
     with Path("/dev/full").open("w") as full:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
+    from .command import Lost
+
 
 def mask(url: str, *options: object) -> subprocess.CompletedProcess[str]:
     return run("mask", *options, url=url)
@@ -31,6 +33,18 @@ def test_a_mask_is_written_and_no_overlay_that_nobody_asked_for(
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{out}  (score 0.88, ")
     assert {each.name for each in tmp_path.iterdir()} == {"in.png", "found.png"}
+
+
+@pytest.mark.parametrize("lost", ["full", "unread"])
+def test_a_mask_does_not_depend_on_who_takes_its_words(
+    image: Path, tmp_path: Path, lost: Lost
+) -> None:
+    out = tmp_path / "found.png"
+    with serving(Script(points_missed=[0])) as url:
+        words = ("mask", "--image", image, "--point", "1,1", "--out", out)
+        done = run(*words, url=url, lost=lost)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert out.exists()
 
 
 def test_a_mask_and_its_overlay_are_written(image: Path, tmp_path: Path) -> None:

@@ -33,11 +33,50 @@ if TYPE_CHECKING:
 
 ARTMANCER = Path(sys.prefix) / "bin" / "artmancer"
 
+# Sends the process a signal at the beginning of a function that stops something.
+SIGNAL_AT_STOP = """
+import os, pkgutil, sys
 
-def serve(**variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a `serve` that is expected to fail."""
+owner, name = os.environ["OWNER"], os.environ["NAME"]
+owner = pkgutil.resolve_name(owner)
+function = getattr(owner, name)
+
+def at_stop(*arguments):
+    os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+    function(*arguments)
+    sys.stdout.write("whole\\n")
+
+setattr(owner, name, at_stop)
+from frontend.cli.main import main
+main()
+"""
+# Says on stderr that all has been said on stdout.
+TELL_WAITING = """
+import sys
+from frontend.serving import Serving
+
+wait = Serving.wait
+
+def waiting(self):
+    sys.stderr.write("it waits\\n")
+    sys.stderr.flush()
+    wait(self)
+
+Serving.wait = waiting
+from frontend.cli.main import main
+main()
+"""
+STOPS = {
+    "http": {"OWNER": "frontend.serving", "NAME": "_stop"},
+    "triton": {"OWNER": "frontend.launcher.supervisor:Supervisor", "NAME": "__exit__"},
+    "start": {"OWNER": "frontend.launcher.tritonserver:TritonServer", "NAME": "kill"},
+}
+
+
+def serve(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a `serve`, by ARTMANCER unless a command is given, that is expected to fail."""
     return subprocess.run(
-        [ARTMANCER, "serve"],
+        [*(command or (ARTMANCER,)), "serve"],
         env=dict(os.environ) | variables,
         capture_output=True,
         text=True,
@@ -142,12 +181,31 @@ def test_a_model_that_does_not_load(tmp_path: Path) -> None:
     assert any("no weights" in line for line in tail)
 
 
+def test_a_signal_after_a_start_that_failed_hides_no_reason(tmp_path: Path) -> None:
+    repository = shutil.copytree(ECHO_REPOSITORY, tmp_path / "models")
+    (repository / "echo" / "1" / "model.py").write_text("raise RuntimeError('no weights')\n")
+    done = serve(
+        sys.executable,
+        "-c",
+        SIGNAL_AT_STOP,
+        **as_environment(echo_settings(model_repository=repository)) | STOPS["start"],
+        SIGNAL=str(int(signal.SIGINT)),
+    )
+    assert done.returncode == 1
+    assert done.stdout.endswith("\nwhole\n")
+    last = done.stderr.splitlines()[-1]
+    assert last == "artmancer: tritonserver ended with exit code 1 while starting"
+
+
 @contextlib.contextmanager
-def served(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+def served(
+    settings: Settings, *command: str | Path, stderr: int | None = None, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [ARTMANCER, "serve"],
-        env=as_environment(settings) | {"PYTHONUNBUFFERED": "1"},
+        [*(command or (ARTMANCER,)), "serve"],
+        env=as_environment(settings) | {"PYTHONUNBUFFERED": "1"} | variables,
         stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
     with process:
@@ -191,6 +249,58 @@ def test_serve_gives_up_loudly(tmp_path: Path) -> None:
         processes(settings)["tritonserver"].kill()
         assert process.wait(60) == 1
     assert processes(settings) == {}
+
+
+@pytest.mark.parametrize(
+    ("stop", "number"), [("http", signal.SIGINT), ("triton", signal.SIGTERM)], ids=str
+)
+def test_a_signal_in_the_stop_after_a_fault_hides_no_reason(
+    stop: str, number: signal.Signals
+) -> None:
+    settings = echo_settings(triton_restart_limit=0)
+    command = (sys.executable, "-c", SIGNAL_AT_STOP)
+    variables = STOPS[stop] | {"SIGNAL": str(int(number))}
+    with served(settings, *command, stderr=subprocess.PIPE, **variables) as process:
+        processes(settings)["tritonserver"].kill()
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert output.endswith("whole\n")
+    assert errors.splitlines()[-1].startswith("artmancer: gave up after 0 restarts: ")
+
+
+@pytest.mark.parametrize("lost", ["full", "unread"])
+def test_serve_does_not_depend_on_who_takes_its_words(lost: str) -> None:
+    with contextlib.ExitStack() as files:
+        if lost == "full":
+            output = files.enter_context(Path("/dev/full").open("w"))
+        else:
+            read, write = os.pipe()
+            os.close(read)
+            output = files.enter_context(os.fdopen(write, "w"))
+        process = subprocess.Popen(
+            [sys.executable, "-c", TELL_WAITING, "serve"],
+            env=as_environment(echo_settings(triton_url="127.0.0.1:9")),
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            try:
+                assert process.stderr is not None
+                assert "it waits\n" in iter(process.stderr.readline, "")
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(60) == 0
+            finally:
+                process.kill()
+
+
+def test_a_reader_that_has_left_ends_no_stop() -> None:
+    with served(echo_settings(triton_url="127.0.0.1:9")) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Triton listens for gRPC")
+        process.stdout.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize(
