@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from frontend.settings import Settings
 
 _POLL_S = 0.1
-_OPEN_STREAMS_S = 2  # how long event streams may go on after the server begins to stop
+_OPEN_STREAMS_S = 2  # how long answers and uploads may go on after the app has shut down
+_CUT_S = 2  # how long what served those that were cut then may take to notice
 _STOP_TIMEOUT_S = 15.0
 
 
@@ -131,7 +132,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_graceful_shutdown=_OPEN_STREAMS_S,
+        timeout_graceful_shutdown=_OPEN_STREAMS_S + _CUT_S,
     )
 
 
@@ -139,14 +140,21 @@ class _Server(uvicorn.Server):
     """Shuts the app down before it waits for open connections, not after.
 
     The app then closes the store of jobs. That ends the event streams, which would stay open
-    otherwise.
+    otherwise. Half an upload, and an answer that nobody reads, end as those of clients that leave:
+    uvicorn alone would cancel them, answer 500 and log faults.
     """
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
         await self.lifespan.shutdown()
+        cutting = asyncio.get_running_loop().call_later(_OPEN_STREAMS_S, self._cut_connections)
         await super().shutdown(sockets)
+        cutting.cancel()
+
+    def _cut_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 def _check_door(settings: Settings) -> None:

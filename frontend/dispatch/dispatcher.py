@@ -52,15 +52,16 @@ LOOK_BACK_S = 0.2
 """How often a dispatcher that has just started looks whether a former one of its name is silent."""
 ANNOUNCE_S = 1.0
 STOP_PATIENCE_S = 6.0
-"""So long a process that stops still asks a store that is away; then the leases end. It is longer
-than a database's answer is waited for, so that a second connection is tried."""
+"""So long a process that stops still asks a store that is away, besides the time to drain; then the
+leases end. It is longer than a database's answer is waited for, so that a second connection is
+tried."""
 
 
 class Dispatcher:
     """Takes jobs from the store, gives each Triton a few at a time, and tells how these stand.
 
-    An asynchronous context manager: jobs move only inside it. On exit it takes no more, and those
-    that have not ended after the time to drain wait again.
+    An asynchronous context manager: jobs move only inside it. On exit, or from `stop` on, it takes
+    no more, and those that have not ended after the time to drain wait again.
 
     Args:
         settings: bounds and times.
@@ -94,6 +95,7 @@ class Dispatcher:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._stopping: asyncio.Task[None] | None = None
         # The same after a restart, and on one machine nobody else's who listens there.
         self._name = f"{socket.gethostname()}:{settings.port}/"
         # Nobody else's, so that what another process has written is never taken for this one's.
@@ -121,8 +123,20 @@ class Dispatcher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._closing = True
-        self._stir.set()
+        await self.stop()
+
+    def stop(self) -> asyncio.Task[None]:
+        """Take no more jobs, and begin to let go of those that run; return what does that."""
+        if self._stopping is None:
+            self._closing = True
+            self._stir.set()
+            self._stopping = asyncio.create_task(self._let_go())
+        return self._stopping
+
+    async def _let_go(self) -> None:
+        """Let running jobs end or wait again, then leave."""
+        patience_s = self._settings.drain_s + STOP_PATIENCE_S
+        asyncio.get_running_loop().call_later(patience_s, self._patience.end)
         async with self._claiming:  # a claim that nobody hears of would be lost
             pass
         with contextlib.suppress(TimeoutError):
@@ -131,7 +145,6 @@ class Dispatcher:
                     await job.ended.wait()
         for supervisor in self._supervisors:
             supervisor.cancel()
-        asyncio.get_running_loop().call_later(STOP_PATIENCE_S, self._patience.end)
         # Waiting jobs stay in the store. Running ones go back to it, and Triton must not stop
         # while one runs.
         running = list(self._lanes.running.values())
@@ -139,7 +152,7 @@ class Dispatcher:
         await asyncio.gather(
             *(self._work.end_early(job, ClosingError(), grace_s) for job in running)
         )
-        self._patience.end()
+        # Those that wait for the store do so until the patience is over.
         await asyncio.gather(*self._supervisors, *self._tasks, return_exceptions=True)
         for watch in self._watches.values():
             watch.close()

@@ -273,7 +273,10 @@ class Work:
         )
 
     async def end_early(self, job: LiveJob, reason: ServingError, grace_s: float) -> None:
-        """End a running job: ask the model first, and cut the stream only if that fails."""
+        """End a running job: ask the model first, and cut the stream only if that fails.
+
+        A job whose end waits for the store has nothing more to do with the model.
+        """
         try:
             if job.end_reason is None:
                 job.end_reason = reason
@@ -285,6 +288,8 @@ class Work:
             async with loop_time.timeout(grace_s):
                 await job.ended.wait()
         except (TimeoutError, ServingError) as error:
+            if job.leaving and not job.log.ended:
+                return
             log.warning("cancel_unanswered", task_id=job.job_id, reason=repr(error))
             if job.stream is not None:
                 job.stream.cut(reason)

@@ -156,8 +156,9 @@ async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppS
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(images.close)
         jobs = await stack.enter_async_context(_jobs(settings))
+        dispatcher = None
         if settings.dispatches:
-            await stack.enter_async_context(_dispatcher(settings, jobs))
+            dispatcher = await stack.enter_async_context(_dispatcher(settings, jobs))
         board = await stack.enter_async_context(
             Board(jobs, settings.max_queue_size, settings.recovery_timeout_s)
         )
@@ -166,6 +167,9 @@ async def _services(settings: Settings, keys: Keys | None) -> AsyncIterator[AppS
         masks = await stack.enter_async_context(
             MaskService(settings, cache, pictures, jobs, tritons, images)
         )
+        if dispatcher is not None:
+            # First of all: no job waits for what ends slowly before it may wait again.
+            stack.callback(dispatcher.stop)
         yield AppServices(
             settings,
             keys,

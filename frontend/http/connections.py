@@ -364,7 +364,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Note which request is being answered."""
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, functools.partial(_closing_half_answers, cycle, app))
 
     def on_response_complete(self) -> None:
         """Note that the answer is out."""
@@ -416,6 +416,19 @@ def raise_file_limit(settings: Settings) -> tuple[int, int]:
         most = max(soft - RESERVED_FILES, soft // 2)
         log.warning("few_open_files", limit=soft, connections=most)
     return most, min((soft - most) // 2, MAX_BACKLOG)
+
+
+async def _closing_half_answers(
+    cycle: RequestResponseCycle, app: ASGI3Application, *connection: Any
+) -> None:
+    """Run an application that may end an answer in its middle, and says why in the log.
+
+    uvicorn would call that a fault of the application's.
+    """
+    await app(*connection)
+    if cycle.response_started and not cycle.response_complete:
+        cycle.disconnected = True
+        cycle.transport.close()
 
 
 def _answer(status: int, detail: str) -> bytes:

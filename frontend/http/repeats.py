@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from frontend.errors import InvalidInputError
 from frontend.jobs.store import Key
+from frontend.jobs.submissions import Submitted
 from frontend.shares import Holdings
 
 if TYPE_CHECKING:
@@ -33,15 +34,15 @@ class Repeats:
     def __init__(self, jobs: JobStore, max_bytes: int, owner_fraction: float) -> None:
         self._jobs = jobs
         self._bytes = Holdings("bytes of submissions", max_bytes, owner_fraction)
-        self._submitting: dict[tuple[str, str], tuple[Key, asyncio.Task[str]]] = {}
+        self._submitting: dict[tuple[str, str], tuple[Key, asyncio.Task[Submitted]]] = {}
 
     async def submit(
         self,
         owner: str,
         key: str,
         body: bytes,
-        submit: Callable[[Key], Coroutine[None, None, str]],
-    ) -> str:
+        submit: Callable[[Key], Coroutine[None, None, Submitted]],
+    ) -> Submitted:
         """Submit once for each key, and return the same job each time.
 
         The submission goes on if its client leaves: the key finds its job.
@@ -62,7 +63,7 @@ class Repeats:
             raise InvalidInputError(f"Idempotency-Key: longer than {MAX_KEY_LENGTH} characters")
         named = Key(key, (await asyncio.to_thread(hashlib.sha256, body)).digest())
         if (known := await self._jobs.keyed(owner, named)) is not None:
-            return known
+            return Submitted(known, (await self._jobs.last(known))[1])
         # From here to the new entry nothing is awaited, so that one key decodes once.
         if (entry := self._submitting.get((owner, key))) is None:
             size = len(body)

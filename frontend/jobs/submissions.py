@@ -7,7 +7,7 @@ import contextlib
 import functools
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -32,6 +32,14 @@ LATE_S = 30.0
 LATE_ROUND_S = 1.0
 MAX_LATE = 64
 """At a time. More are told so too, and a few of them may run for nobody."""
+
+
+class Submitted(NamedTuple):
+    """A job that is in the store."""
+
+    job_id: str
+    event: JobEvent
+    """How it stands, or stood when it came."""
 
 
 class Submissions:
@@ -70,8 +78,10 @@ class Submissions:
         *,
         key: Key | None = None,
         retry: bool = True,
-    ) -> str:
-        """Queue an edit and return the id of its job.
+    ) -> Submitted:
+        """Queue an edit.
+
+        Once the job is in the store nothing more can fail: its client would send it anew.
 
         Args:
             owner: whose it is.
@@ -104,20 +114,21 @@ class Submissions:
             created = await self._store.create(job)
         except StoreAwayError:
             if key is None:
-                self.give_up(job.job_id)
+                self._give_up(job.job_id)
             raise
-        if created.job_id == job.job_id:
-            self._budgets.spend(owner, price(steps, self._board.pixels(size)))
-            log.info(
-                "job_queued",
-                task_id=job.job_id,
-                task_type=params.task_type,
-                steps=steps,
-                owner=owner.name,
-            )
-            with contextlib.suppress(StoreAwayError):  # the job is there
-                await self._board.look()
-        return created.job_id
+        if created.job_id != job.job_id:  # the key has one already, and finds it again
+            return Submitted(created.job_id, (await self._store.last(created.job_id))[1])
+        self._budgets.spend(owner, price(steps, self._board.pixels(size)))
+        log.info(
+            "job_queued",
+            task_id=job.job_id,
+            task_type=params.task_type,
+            steps=steps,
+            owner=owner.name,
+        )
+        with contextlib.suppress(StoreAwayError, ClosingError):  # the job is there
+            await self._board.look()
+        return Submitted(job.job_id, job.event)
 
     async def cancel(
         self, job_id: str
@@ -137,7 +148,7 @@ class Submissions:
         status = await self._store.ask_cancel(job_id)
         return status, functools.partial(self._end_cancelled, job_id)
 
-    def give_up(self, job_id: str) -> None:
+    def _give_up(self, job_id: str) -> None:
         """Cancel a job, if it is there, whose client is told that it was not accepted.
 
         It will be sent anew.
@@ -167,8 +178,10 @@ class Submissions:
             await asyncio.sleep(LATE_ROUND_S)
 
     async def _end_cancelled(self, job_id: str) -> None:
+        # The client has its answer, and the cancel is kept: whoever sweeps brings the end.
         try:
             await self._board.end_cancelled(job_id)
         except StoreAwayError as error:
-            # The client has its answer, and the cancel is kept: whoever sweeps brings the end.
             log.warning("store_away", task_id=job_id, reason=error.reason)
+        except ClosingError:
+            pass

@@ -130,7 +130,7 @@ class MaskService:
         # By owner and request_id, in the order of their arrival.
         self._live: dict[Name, Ticket] = {}
         # Each has the model end a request whose client has left, or has cancelled it elsewhere.
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], Ticket] = {}
         self._early_cancels = EarlyCancels(self._clock)
         self._closing = False
 
@@ -144,11 +144,14 @@ class MaskService:
         tickets = list(self._live.values())
         for ticket in tickets:
             self._mark(ticket, ClosingError())
-        # Triton does not stop while a request runs.
+        # Triton does not stop while a request runs. Those whose clients have left get no longer.
         grace_s = self._settings.cancel_timeout_s
-        ending = (self._end_early(ticket, grace_s) for ticket in tickets)
-        await asyncio.gather(*ending, *self._leaving)
-        await asyncio.gather(self._supervisor, return_exceptions=True)
+        ending = {*tickets, *self._leaving.values()}
+        await asyncio.gather(*(self._end_early(ticket, grace_s) for ticket in ending))
+        left = [self._supervisor, *self._leaving]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     @property
     def waiting(self) -> int:
@@ -363,8 +366,8 @@ class MaskService:
 
     def _end_in_background(self, ticket: Ticket) -> None:
         leaving = asyncio.create_task(self._end_unheard(ticket))
-        self._leaving.add(leaving)
-        leaving.add_done_callback(self._leaving.discard)
+        self._leaving[leaving] = ticket
+        leaving.add_done_callback(self._leaving.pop)
 
     # --- with Triton ---
 
@@ -493,8 +496,8 @@ class MaskService:
             async with loop_time.timeout(grace_s):
                 await ticket.ended.wait()
         except (TimeoutError, ServingError) as error:
-            log.warning("cancel_unanswered", request_id=ticket.request_id, reason=repr(error))
-            if ticket.call:
+            if ticket.call:  # else no model has it, and something here is slow
+                log.warning("cancel_unanswered", request_id=ticket.request_id, reason=repr(error))
                 ticket.call.cut(ticket.end_reason or ClosingError())
 
     async def _end_unheard(self, ticket: Ticket) -> None:

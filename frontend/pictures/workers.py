@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from frontend.domain.masks import Picture
-from frontend.errors import IMAGE_REFUSED, InvalidInputError, UnavailableError
+from frontend.errors import IMAGE_REFUSED, ClosingError, InvalidInputError, UnavailableError
 from frontend.pictures import codecs
 from frontend.shares import Holdings, Turns
 from frontend.waiting import set_within
@@ -79,15 +79,17 @@ class ImageWorkers:
         self._forgotten = _Kept(pool(1, mask), None)
         # Each handles two pictures, and no edit or mask depends on one.
         self._cut_outs = pool(1, mask, pictures=2)
+        self._closed = False
         self._threads = ThreadPoolExecutor(settings.image_workers, thread_name_prefix="image")
         self._display_thread = ThreadPoolExecutor(1, thread_name_prefix="image-display")
         displays = Holdings("pictures for display", MAX_DISPLAYS, settings.owner_fraction)
         self._displays = Turns(1, displays)
 
     def close(self) -> None:
-        """Let the threads end; work that has not begun is dropped."""
+        """Take no more work for the threads; they end once they have done what they have."""
+        self._closed = True
         for threads in (self._threads, self._display_thread):
-            threads.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown(wait=False)
 
     @contextlib.asynccontextmanager
     async def edit(self, owner: str) -> AsyncIterator[EditPictures]:
@@ -200,13 +202,18 @@ class ImageWorkers:
             TooMuchError: too many of this owner do.
         """
         async with self._displays.place(owner):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._display_thread, codecs.webp, await read())
+            picture = await read()
+            return await self._in_thread(self._display_thread, lambda: codecs.webp(picture))
 
     async def _off_loop(self, size: int, work: Callable[[], T]) -> T:
         if size < FEW_BYTES:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await self._in_thread(self._threads, work)
+
+    async def _in_thread(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise ClosingError()
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
 class EditPictures:

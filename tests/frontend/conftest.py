@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 import structlog
-import uvicorn
 
+from frontend import serving
 from frontend.http.app import create_app
-from frontend.serving import server_config
 from frontend.settings import Settings
 from tests.fakes.clock import Clock
 from tests.fakes.triton_server import FakeTriton
@@ -35,18 +34,30 @@ class Serve(Protocol):
 @contextlib.asynccontextmanager
 async def listening(app: FastAPI, settings: Settings | None = None) -> AsyncIterator[str]:
     """Serve `app` on a free port, with the bounds that it is shipped with, and yield its URL."""
-    config = server_config(app, settings or Settings())
+    async with started(app, settings) as server:
+        yield url_of(server)
+
+
+def url_of(server: serving._Server) -> str:
+    """Return where a server listens."""
+    return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+
+@contextlib.asynccontextmanager
+async def started(app: FastAPI, settings: Settings | None = None) -> AsyncIterator[serving._Server]:
+    """Do as `listening` does, and yield the server, which stops at the end unless it did before."""
+    config = serving.server_config(app, settings or Settings())
     config.port = 0
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
+    server = serving._Server(config)
+    task = asyncio.create_task(server.serve())
     try:
-        while not (server.started or serving.done()):
+        while not (server.started or task.done()):
             await asyncio.sleep(0.005)
         assert server.started
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield server
     finally:
         server.should_exit = True
-        await serving
+        await task
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +99,7 @@ def serve(settings: Settings) -> Serve:
     numbers = itertools.count()
 
     @contextlib.asynccontextmanager
-    async def started(**changes: Any) -> AsyncIterator[WebClient]:
+    async def serving_client(**changes: Any) -> AsyncIterator[WebClient]:
         assert settings.state_folder is not None
         # Each frontend has jobs of its own, unless a test wants it otherwise.
         own = settings.state_folder / str(next(numbers))
@@ -96,7 +107,7 @@ def serve(settings: Settings) -> Serve:
         async with listening(create_app(changed), changed) as url, WebClient(url) as client:
             yield client
 
-    return started
+    return serving_client
 
 
 @pytest.fixture

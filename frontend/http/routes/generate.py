@@ -54,6 +54,7 @@ from frontend.http.schemas.edits import (
 )
 from frontend.jobs.store import Entry
 from frontend.jobs.store import Key as JobKey
+from frontend.jobs.submissions import Submitted
 from frontend.keys import TOKEN_S, KeysError
 from frontend.pictures.aspects import stretched
 from frontend.pictures.regions import check_region
@@ -284,30 +285,26 @@ async def _submit(
     key it goes on, because the client finds it by its key.
     """
     if key:
-        task_id = await services.repeats.submit(
+        submitted = await services.repeats.submit(
             owner.name,
             key,
             await http.body(),
             lambda named: _queue(request, services, owner, named),
         )
     else:
-        task_id = await _queue_unless_left(request, services, http, owner)
-    try:
-        _, event = await services.jobs.last(task_id)
-    except StoreAwayError:
-        if not key:
-            services.edits.give_up(task_id)
-        raise
+        submitted = await _queue_unless_left(request, services, http, owner)
     return TaskQueued(
-        task_id=task_id,
+        task_id=submitted.job_id,
         message="Generation job submitted successfully",
-        size=event.size,
-        eta_seconds=event.eta_seconds,
-        warnings=request.warnings + _too_slow(event, services),
+        size=submitted.event.size,
+        eta_seconds=submitted.event.eta_seconds,
+        warnings=request.warnings + _too_slow(submitted.event, services),
     )
 
 
-async def _queue(request: GenerationRequest, services: Services, owner: Owner, key: JobKey) -> str:
+async def _queue(
+    request: GenerationRequest, services: Services, owner: Owner, key: JobKey
+) -> Submitted:
     """Decode the images and queue the job."""
     retry = request.retry is not False
     async with _decoded(request, services, owner) as decoded:
@@ -316,19 +313,19 @@ async def _queue(request: GenerationRequest, services: Services, owner: Owner, k
 
 async def _queue_unless_left(
     request: GenerationRequest, services: Services, http: Request, owner: Owner
-) -> str:
+) -> Submitted:
     """Do as `_queue` does, and cancel the job if its client has left."""
     retry = request.retry is not False
     async with _decoded(request, services, owner) as decoded:
         submission = asyncio.ensure_future(services.edits.submit(owner, *decoded, retry=retry))
         try:
-            task_id = await asyncio.shield(submission)
+            submitted = await asyncio.shield(submission)
         except asyncio.CancelledError:
-            await _forget(await submission, services)
+            await _forget((await submission).job_id, services)
             raise
     if await http.is_disconnected():
-        await _forget(task_id, services)
-    return task_id
+        await _forget(submitted.job_id, services)
+    return submitted
 
 
 @contextlib.asynccontextmanager

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from frontend.dispatch import dispatcher
+from frontend.dispatch import dispatcher, patience
 from frontend.domain.edits import EditParams
 from frontend.errors import StoreAwayError, UnavailableError
 from frontend.http import app as app_module
 from frontend.http.app import create_app
-from frontend.jobs import sweeper
+from frontend.jobs import places, sweeper
 from frontend.jobs.sql_store import SqlStore
 from frontend.triton.edit_tensors import IMAGE_EDIT
 from frontend.triton.watch import TritonWatch
@@ -725,7 +725,8 @@ async def test_a_stopped_frontend_takes_no_more_and_the_next_one_goes_on(
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         services: Services = app.state.services
-        ids = [await services.edits.submit(owner(), params, b"", None) for _ in range(3)]
+        submitted = [await services.edits.submit(owner(), params, b"", None) for _ in range(3)]
+        ids = [each.job_id for each in submitted]
         for task_id in ids[:2]:
             while (await services.jobs.last(task_id))[1].status != "processing":
                 await asyncio.sleep(0.01)
@@ -818,6 +819,29 @@ async def test_a_stop_waits_for_a_store_that_is_away_only_a_moment(
         for call in ("append", "end", "give_back", "renew", "announce", "depart"):
             monkeypatch.setattr(SqlStore, call, away)
     assert sorted(map(task_of, triton.starts)) == sorted(task_ids)
+
+
+async def test_a_stop_waits_for_the_store_longer_than_for_a_model(
+    settings: Settings, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "STOP_PATIENCE_S", 3600)
+    monkeypatch.setattr(patience, "RETRY_S", 0.01)
+    settings = settings.model_copy(update={"cancel_timeout_s": 0.05})
+    give_back, asked = SqlStore.give_back, itertools.count()
+
+    async def away_at_first(store: SqlStore, claim: Claim, lost: str | None = None) -> Freed | None:
+        if next(asked) < 100:  # it takes a second, many times as long as the model has
+            raise StoreAwayError("The job store does not answer: database is locked")
+        return await give_back(store, claim, lost)
+
+    triton.hold()
+    async with listening(create_app(settings), settings) as url, WebClient(url) as client:
+        task_id = await client.submit()
+        await client.wait_status(task_id, "processing")
+        monkeypatch.setattr(SqlStore, "give_back", away_at_first)
+    store = await places.open_store(settings)
+    assert [job.job_id for job in (await store.view()).waiting] == [task_id]
+    await store.close()
 
 
 async def test_many_jobs_cancelled_at_random_all_end_once(serve: Serve, triton: FakeTriton) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -181,6 +182,24 @@ async def test_a_part_that_the_store_forgets_ends_the_answer_unfinished(
     await sending
     assert 0 < len(reader.body) < 3 * PIECE_BYTES
     assert not reader.whole
+
+
+async def test_half_an_answer_is_no_fault_of_the_application(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Ending(InMemory):
+        async def piece(self, at: int, count: int) -> bytes:
+            if at:
+                raise ClosingError()
+            return self.data[:count]
+
+    app = FastAPI()
+    blob = Ending(b"x" * (3 * PIECE_BYTES))
+    app.add_api_route("/blob", lambda: StoredAnswer([Stored(blob)], "image/png"))
+    async with listening(app) as url, WebClient(url) as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.http.get("/blob")
+    assert caplog.records == []
 
 
 @LOST

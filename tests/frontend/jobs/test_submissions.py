@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from frontend.domain.tritons import TritonState
-from frontend.errors import StoreAwayError
+from frontend.errors import ClosingError, ServingError, StoreAwayError
 from frontend.jobs import submissions
 from frontend.jobs.board import Board
 from frontend.jobs.sql_store import SqlStore
@@ -23,18 +23,24 @@ if TYPE_CHECKING:
 
 
 class AwayBoard:
-    """Finds that the store is away as soon as the cancel has been answered."""
+    """Finds that the store is away, or closed, as soon as the cancel has been answered."""
+
+    def __init__(self, error: ServingError) -> None:
+        self._error = error
 
     async def end_cancelled(self, job_id: str) -> None:
-        raise StoreAwayError("The job store does not answer: it is away")
+        raise self._error
 
 
+@pytest.mark.parametrize(
+    "error", [StoreAwayError("The job store does not answer: it is away"), ClosingError()]
+)
 async def test_a_cancel_that_was_kept_is_no_fault_if_the_store_goes_away_then(
-    tmp_path: Path,
+    tmp_path: Path, error: ServingError
 ) -> None:
     store = SqlStore(SqliteDriver(tmp_path / "jobs.db"), Bounds(10**7, 10), 60)
     await created(store)
-    status, finish = await Submissions(store, cast("Board", AwayBoard())).cancel("a")
+    status, finish = await Submissions(store, cast("Board", AwayBoard(error))).cancel("a")
     assert status == "queued"
     await finish()
     assert await store.ask_cancel("a") == "queued"

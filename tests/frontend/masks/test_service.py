@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from grpc import StatusCode
+from structlog.testing import capture_logs
 
 from frontend.domain.masks import MaskPrompts, MaskResult, Picture
 from frontend.errors import (
@@ -542,6 +544,34 @@ async def test_closing_waits_for_abandoned_requests(bench: Bench) -> None:
         await finding
     await bench.masks.__aexit__()
     assert len(bench.model.cancelled) == 1
+    assert not bench.masks._leaving
+
+
+@with_settings(cancel_timeout_s=0.3, cancel_grace_s=3600)
+async def test_closing_waits_no_longer_for_those_whose_clients_have_left(bench: Bench) -> None:
+    bench.model.behaviour.delay_s = 3600
+    bench.model.behaviour.stubborn = True
+    finding = bench.finding()
+    await eventually(lambda: bench.model.live)
+    finding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finding
+    await eventually(lambda: bench.model.cancels)
+    async with asyncio.timeout(30):
+        await bench.masks.__aexit__()
+    await eventually(lambda: len(bench.model.cut) == 1)
+    assert not bench.masks._leaving
+
+
+@with_settings(cancel_timeout_s=0.3)
+async def test_closing_blames_no_model_for_what_is_still_being_read(bench: Bench) -> None:
+    with bench.masks.admitted(ME, "click"):
+        bench.masks._store._wake("mask-cancel:" + json.dumps([ME, "click"]))
+        assert bench.masks._leaving
+        with capture_logs() as lines:
+            async with asyncio.timeout(30):
+                await bench.masks.__aexit__()
+    assert lines == []
     assert not bench.masks._leaving
 
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from frontend.errors import InvalidInputError, UnavailableError
+from frontend.errors import ClosingError, InvalidInputError, UnavailableError
 from frontend.pictures import codecs
-from frontend.pictures.workers import MAX_DISPLAYS, ImageWorkers
+from frontend.pictures.workers import FEW_BYTES, MAX_DISPLAYS, ImageWorkers
 from frontend.settings import Settings
 from model_kit.raster import size_of
 from tests.fakes.pictures import b64, encoded, png
@@ -58,6 +58,27 @@ async def test_displays_wait_apart_and_not_without_bound(
         assert (await images.original("field", b64(png())))[1] == png()
     go_on.set()
     assert await asyncio.gather(*waiting) == [(b"", "made")] * (1 + MAX_DISPLAYS)
+
+
+async def test_closed_workers_finish_what_they_have_and_take_no_more(
+    workers: ImageWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_text: str) -> bytes:
+        begun.set()
+        go_on.wait(60)
+        return b"digest"
+
+    monkeypatch.setattr(codecs, "digest", slow)
+    count = Settings().image_workers + 1  # one of them has not begun
+    digesting = [asyncio.create_task(workers.digest("x" * FEW_BYTES)) for _ in range(count)]
+    await asyncio.to_thread(begun.wait, 60)
+    workers.close()
+    go_on.set()
+    assert await asyncio.gather(*digesting) == [b"digest"] * count
+    with pytest.raises(ClosingError):
+        await workers.digest("x" * FEW_BYTES)
 
 
 async def test_the_largest_picture_passes_and_one_more_does_not(workers: ImageWorkers) -> None:
