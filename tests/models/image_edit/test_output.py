@@ -8,9 +8,9 @@ from PIL import Image
 from image_edit.colours import linear_of, srgb_of
 from image_edit.conditions import Box, Conditions, Pixels
 from image_edit.output import encode_png, finish
-from model_kit.colour import to_srgb
+from model_kit.colour import from_srgb, to_srgb
 from model_kit.pictures import Picture
-from tests.fakes.profiles import profile
+from tests.fakes.profiles import ADOBE_RGB, DISPLAY_P3, Primaries, profile
 
 from .edits import conditions_of, picture, region_of
 
@@ -108,6 +108,62 @@ def test_a_white_balance_of_a_smaller_copy_keeps_the_picture_s_detail() -> None:
     found = finish([generated], conditions)
     right = srgb_of(linear_of(noise) @ light)
     assert np.abs(found.astype(int) - right).mean() < 2
+
+
+def white_balance_of(source: Pixels, drawn: Pixels | None = None, **changes: Any) -> Pixels:
+    """Edit with a model that draws what it is given, or what it saw; shown at half the size."""
+    colour_profile = changes.get("profile")
+    alpha = source[..., 3] if source.shape[2] == 4 else None
+    box = changes.pop("box", Box(0, 0, source.shape[1], source.shape[0]))
+    content = box.width // 2, box.height // 2
+
+    def canvas(colours: Pixels) -> Pixels:
+        shown = Picture(colours[..., :3], alpha, colour_profile).shown()
+        return stretched(shown[box.window], content)
+
+    seen = canvas(source)
+    region = region_of(source, box=box, content=content, images=np.stack([seen, seen]))
+    conditions = of(source, regions=(region,), task_type="white-balance", in_place=True, **changes)
+    return finish([seen if drawn is None else canvas(drawn)], conditions)
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 64, 48), Box(10, 8, 40, 32)])
+@pytest.mark.parametrize("alpha", [None, 255, 90])
+@pytest.mark.parametrize("primaries", [DISPLAY_P3, ADOBE_RGB])
+def test_a_white_balance_of_nothing_keeps_what_srgb_cannot_show(
+    primaries: Primaries, alpha: int | None, box: Box
+) -> None:
+    vivid = SOURCE.copy()
+    vivid[:24, :, 0] = np.arange(64)
+    vivid[:24, :, 1:] = (235, 40)
+    wide = profile(primaries)
+    shown = from_srgb(to_srgb(vivid, wide), wide)
+    assert np.abs(shown.astype(int) - vivid)[:24].max() > 25
+    source = vivid if alpha is None else np.dstack([vivid, np.full((48, 64), alpha, np.uint8)])
+    assert np.array_equal(white_balance_of(source, profile=wide, box=box), source)
+
+
+@pytest.mark.parametrize("primaries", [None, DISPLAY_P3, ADOBE_RGB])
+def test_a_white_balance_is_right_in_any_profile(primaries: Primaries | None) -> None:
+    wide = None if primaries is None else profile(primaries)
+    light = np.diag([1.0, 0.75, 0.45]).astype(np.float32)
+    daylight = picture(*SIZE, seed=3) // np.uint8(2) + np.uint8(40)
+    pair = daylight, srgb_of(linear_of(daylight) @ light)
+    right, warm = (each if wide is None else from_srgb(each, wide) for each in pair)
+    found = white_balance_of(warm, right, profile=wide)
+    assert np.abs(warm.astype(int) - right).mean() > 10
+    assert np.abs(found.astype(int) - right).mean() < 1.5
+
+
+def test_a_white_balance_of_a_cut_out_is_that_of_what_shows() -> None:
+    light = np.diag([1.0, 0.75, 0.45]).astype(np.float32)
+    right = picture(*SIZE, seed=3) // np.uint8(2) + np.uint8(40)
+    alpha = np.zeros((48, 64), np.uint8)
+    alpha[10:30, 20:40] = 255
+    source = np.dstack([srgb_of(linear_of(right) @ light), alpha])
+    found = white_balance_of(source, right)
+    assert np.array_equal(found[..., 3], alpha)
+    assert np.abs(found[..., :3].astype(int) - right)[alpha > 0].mean() < 1
 
 
 def test_untouched_pixels_keep_the_picture_s_profile_and_new_ones_take_it() -> None:

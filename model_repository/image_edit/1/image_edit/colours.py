@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from image_edit.conditions import Pixels
+from image_edit.paste import without_white
+from model_kit.colour import from_srgb
 
 Floats = npt.NDArray[np.float32]
 
@@ -20,13 +22,26 @@ RIDGE = 1e-3
 """Pull towards no change, by the mean energy of the pixels: a grey picture fixes no matrix."""
 TINY = 1e-6
 """Beside sums of light: a black picture has none."""
+CLIPPED = 250
+"""From this shade on a channel may have been brighter: JPEG and resizing spread what is clipped."""
+PARTLY_CLIPPED = 0.3
+"""What a pixel with a clipped channel counts. Strong light clips one channel nearly everywhere:
+the few other pixels must not decide for all, nor clipped ones against many that are not."""
+GLARE = 0.02
+"""What a pixel beside blown white counts: its colour is half the white's."""
+GLARE_REACH = 2
+"""Pixels around blown white: what resizing and the coarser colours of a JPEG mix with it."""
+BLACK = 2
+"""Up to this shade of the lightest channel a pixel has no colour."""
+PALE = 245
+"""From this shade of the darkest channel on, a change fades: blown white stays white."""
 BAND = 256
 """Rows that are computed at once: the picture's floats need not lie in memory together."""
 
 
 @dataclass(frozen=True, eq=False)
 class ColourChange:
-    """In linear light: result = gains(x, y) * (matrix @ source)."""
+    """In linear light: result = gains(x, y) * (matrix @ source), but white stays."""
 
     matrix: Floats
     """[3, 3], of linear light."""
@@ -37,10 +52,10 @@ class ColourChange:
         """Change a picture's colours; its detail stays.
 
         Args:
-            picture: sRGB uint8 [height, width, 3].
+            picture: RGB uint8 [height, width, 3] in the profile of the fit.
 
         Returns:
-            sRGB uint8 [height, width, 3].
+            uint8 of the same shape and profile.
         """
         height, width = picture.shape[:2]
         result = np.empty_like(picture)
@@ -53,33 +68,50 @@ class ColourChange:
             gains = cv2.resize(
                 rows[top : top + BAND], (width, len(band)), interpolation=cv2.INTER_LINEAR
             )
-            linear = (linear_of(band) @ self.matrix.T) * gains
-            result[top : top + BAND] = srgb_of(linear)
+            linear = linear_of(band)
+            changed = (linear @ self.matrix.T) * gains
+            darkest = np.minimum(np.minimum(band[..., 0], band[..., 1]), band[..., 2])
+            if (darkest > PALE).any():
+                changed = linear + _CHANGED[darkest][..., np.newaxis] * (changed - linear)
+            result[top : top + BAND] = srgb_of(changed)
         return result
 
 
-def fit(before: Pixels, after: Pixels) -> ColourChange:
+def fit(
+    before: Pixels, after: Pixels, alpha: Pixels | None = None, profile: bytes | None = None
+) -> ColourChange:
     """Fit the smooth change of colours that leads from one picture to the other.
 
     What the change cannot explain, such as detail that a model draws itself, counts little: each
     pixel's weight falls with its error (iteratively reweighted least squares, Cauchy weights).
+    Black and blown white tell nothing of the light and do not count, nor does the white that shows
+    where the picture is transparent. Where nothing counts, nothing changes.
 
     Args:
         before: sRGB uint8 [height, width, 3].
         after: the same scene in other light, of the same size.
+        alpha: of both, which then lie on white; uint8 [height, width]. None: opaque.
+        profile: of the RGB pictures that will be changed; None: sRGB.
     """
+    # In sRGB, because in a wider space nothing that sRGB clips is at its end.
+    confidence = _confidence(before, after)
+    if alpha is not None:
+        before, after = without_white(before, alpha), without_white(after, alpha)
+    counts = confidence > 0
+    if not counts.any():
+        return ColourChange(np.eye(3, dtype=np.float32), np.ones((1, 1, 3), np.float32))
+    if profile is not None:
+        before, after = from_srgb(before, profile), from_srgb(after, profile)
     source, target = linear_of(before), linear_of(after)
-    # Clipped pixels count as well: where strong light clips one channel nearly everywhere, the few
-    # others would decide for all.
-    weights = np.ones(source.shape[:2], np.float32)
+    weights = confidence
     matrix = np.eye(3, dtype=np.float32)
     for _ in range(ROUNDS):
         matrix = _least_squares(source, target, weights)
         # Relative to the pixel's own light, else bright areas alone would decide.
         light = target.mean(axis=2) + 0.02
         errors = np.linalg.norm(source @ matrix.T - target, axis=2) / light
-        scale = max(1e-4, 1.4826 * float(np.median(errors)))
-        weights = 1 / (1 + (errors / (2 * scale)) ** 2)
+        scale = max(1e-4, 1.4826 * float(np.median(errors[counts])))
+        weights = confidence / (1 + (errors / (2 * scale)) ** 2)
     return ColourChange(matrix, _gains(source @ matrix.T, target, weights.astype(np.float32)))
 
 
@@ -110,6 +142,20 @@ def _encoded(values: npt.NDArray[np.float64]) -> Pixels:
 
 _TO_LINEAR = _linear(np.arange(256) / 255)
 _TO_SRGB = _encoded(np.arange(65536) / 65535)
+_CHANGED = np.clip((255 - np.arange(256, dtype=np.float32)) / (255 - PALE), 0, 1)
+"""How much of a change a pixel takes, by its darkest channel."""
+
+
+def _confidence(before: Pixels, after: Pixels) -> Floats:
+    """Return how much each pixel tells of the change: float32 [height, width], 0..1."""
+    lightest, darkest = before.max(axis=2), before.min(axis=2)
+    blown = (darkest >= CLIPPED).astype(np.uint8)
+    around = np.ones((2 * GLARE_REACH + 1, 2 * GLARE_REACH + 1), np.uint8)
+    confidence = np.ones(blown.shape, np.float32)
+    confidence[(lightest >= CLIPPED) | (after.max(axis=2) >= CLIPPED)] = PARTLY_CLIPPED
+    confidence[cv2.dilate(blown, around) > 0] = GLARE
+    confidence[(blown > 0) | (lightest <= BLACK)] = 0
+    return confidence
 
 
 def _least_squares(source: Floats, target: Floats, weights: Floats) -> Floats:

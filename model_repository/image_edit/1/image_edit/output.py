@@ -8,7 +8,7 @@ import numpy as np
 from image_edit.colours import fit
 from image_edit.conditions import Conditions, Pixels, Region
 from image_edit.paste import blended, laid_over, resized, without_white
-from model_kit.colour import from_srgb, tagged_png, to_srgb
+from model_kit.colour import from_srgb, tagged_png
 
 WHITE_BALANCE = "white-balance"
 
@@ -75,20 +75,19 @@ def encode_png(picture: Pixels, profile: bytes | None) -> bytes:
 def _result(patch: Pixels, below: Pixels, region: Region, conditions: Conditions) -> Pixels:
     """Return one region's result at the picture's resolution and in its profile."""
     size = region.box.width, region.box.height
-    profile = conditions.profile
+    alpha = below[..., 3] if below.shape[2] == 4 else None
     smaller = region.content != size
     if conditions.task_type == WHITE_BALANCE and (smaller or conditions.in_place):
         # The first condition is the picture itself, as the model saw it.
         seen = region.images[0][: region.content[1], : region.content[0]]
-        colours = below[..., :3]
-        shown = colours if profile is None else to_srgb(colours, profile)
-        changed = fit(seen, patch).apply(shown)
-    else:
-        changed = resized(patch, size)
-        if below.shape[2] == 4 and not _adds(conditions):
-            # The model saw the picture on white, which shows through once more.
-            changed = without_white(changed, below[..., 3])
-    return changed if profile is None else from_srgb(changed, profile)
+        shown = None if alpha is None else resized(alpha, region.content)
+        # In the picture's own profile: sRGB would take its most vivid colours.
+        return fit(seen, patch, shown, conditions.profile).apply(below[..., :3])
+    result = resized(patch, size)
+    if alpha is not None and not _adds(conditions):
+        # The model saw the picture on white, which shows through once more.
+        result = without_white(result, alpha)
+    return result if conditions.profile is None else from_srgb(result, conditions.profile)
 
 
 def _adds(conditions: Conditions) -> bool:
