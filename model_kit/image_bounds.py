@@ -12,6 +12,8 @@ MAX_PIXELS = 2**27
 MAX_SIDE = 65_535
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 _SUBFILE_TYPE, _REDUCED = 254, 1  # TIFF 6.0, section 8
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339
+_SIGNS = {2: "signed ", 3: "floating-point "}  # TIFF 6.0, section 19
 
 
 def reason_to_refuse(image: Image.Image, max_pixels: int) -> str | None:
@@ -32,8 +34,16 @@ def reason_to_refuse(image: Image.Image, max_pixels: int) -> str | None:
         if reason := too_large(width, height, max_pixels):
             return reason
     if image.mode in ("I", "F"):
-        return "32-bit samples are not supported"
+        return f"{_samples(image)} are not supported"
     return None
+
+
+def _samples(image: Image.Image) -> str:
+    """Say what the samples of a TIFF are; of all formats only that one has more than 16 bits."""
+    assert isinstance(image, TiffImageFile)
+    bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]
+    sign = _SIGNS.get(image.tag_v2.get(_SAMPLE_FORMAT, (1,))[0], "")
+    return f"{sign}{bits}-bit samples"
 
 
 def too_large(width: int, height: int, max_pixels: int) -> str | None:

@@ -45,7 +45,7 @@ class EmptyMaskError(MaskError):
     """Nothing of the mask is set."""
 
 
-def read_mask(pixels: Pixels) -> Pixels:
+def read_mask(pixels: Pixels, bits: int = 8) -> Pixels:
     """Read a mask by what it means.
 
     - Without transparency: brightness. Colours on black, as a label map or a coloured brush
@@ -57,6 +57,7 @@ def read_mask(pixels: Pixels) -> Pixels:
 
     Args:
         pixels: RGB or RGBA, uint8 [height, width, 3 or 4].
+        bits: of a sample in the file, of which these are the upper eight; for the error text.
 
     Returns:
         uint8 [height, width], 255 = edit, soft.
@@ -69,21 +70,24 @@ def read_mask(pixels: Pixels) -> Pixels:
         mask = _opaque(pixels[..., :3])
     else:
         mask = _transparent(pixels)
-    return not_empty(mask)
+    return not_empty(mask, bits)
 
 
-def not_empty(mask: Pixels) -> Pixels:
-    """Return a mask, uint8 [height, width], of which something is set.
+def not_empty(mask: Pixels, bits: int = 8) -> Pixels:
+    """Return a mask, uint8 [height, width], of which something is set; `bits` as in `read_mask`.
 
     Raises:
         EmptyMaskError: nothing of it is above THRESHOLD.
     """
     brightest = int(mask.max(initial=0))
-    if brightest <= THRESHOLD:
-        raise EmptyMaskError(
-            f"{NOTHING_SET}: its brightest pixel is {brightest} of 255, and white means edit"
-        )
-    return mask
+    if brightest > THRESHOLD:
+        return mask
+    said = f"{brightest} of 255, and white means edit"
+    if bits > 8:
+        # Programs that know eight bits write 255 for white into such files too.
+        white, below = 2**bits - 1, brightest + 1 << bits - 8
+        said = f"at most {below - 1} of {white}: white is {white} in {bits}-bit samples"
+    raise EmptyMaskError(f"{NOTHING_SET}: its brightest pixel is {said}")
 
 
 def covers(mask: Pixels, alpha: Pixels) -> bool:

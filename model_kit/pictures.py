@@ -9,15 +9,16 @@ from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 from PIL.GifImagePlugin import GifImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from model_kit import structure
-from model_kit.colour import is_two_way, profile_of, shown_in_srgb, to_srgb
+from model_kit.colour import MAX_PROFILE_BYTES, is_two_way, profile_of, shown_in_srgb, to_srgb
 from model_kit.image_bounds import FORMATS, MAX_PIXELS, reason_to_refuse
 from model_kit.jpeg import without_end
 from model_kit.masks import read_mask
+from model_kit.metadata import without_metadata
 from model_kit.png_colours import described_profile
 
 Pixels = npt.NDArray[np.uint8]
@@ -57,6 +58,8 @@ class Picture:
     """uint8 [height, width], 255 = opaque; None: opaque everywhere."""
     profile: bytes | None
     """ICC profile of `native`, into which an edit can be converted; None: sRGB."""
+    bits: int = 8
+    """Of a sample in the file, if more than eight; `native` has the upper eight."""
 
     def writable(self) -> Picture:
         """Return the picture, or its sRGB if its profile only leads away from it."""
@@ -99,6 +102,9 @@ def memory_for(pixels: int) -> int:
 # Pillow raises an error beyond twice its bound; where it only warns, `reason_to_refuse` decides.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# Of a PNG's compressed parts `without_metadata` leaves only the profile. In other formats Pillow
+# has no bound for it.
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE_BYTES
 
 
 class _Bounded(BytesIO):
@@ -158,7 +164,7 @@ def decode_mask(data: bytes, max_pixels: int) -> Pixels:
     pixels = picture.native
     if picture.alpha is not None:
         pixels = np.dstack([pixels, picture.alpha])
-    return read_mask(pixels)
+    return read_mask(pixels, picture.bits)
 
 
 def _decoded(data: bytes, max_pixels: int, *, managed: bool) -> Picture:
@@ -166,10 +172,12 @@ def _decoded(data: bytes, max_pixels: int, *, managed: bool) -> Picture:
     if reason := structure.reason_to_refuse(data, max_pixels):
         raise ImageRefusedError(reason)
     try:
-        with Image.open(_Bounded(data), formats=FORMATS) as picture:
+        kept = without_metadata(data)
+        with Image.open(_Bounded(kept), formats=FORMATS) as picture:
             if reason := reason_to_refuse(picture, max_pixels):
                 raise ImageRefusedError(reason)
-            return _taken(_upright(_loaded(picture, data)), managed=managed)
+            loaded = _upright(_loaded(picture, kept))
+            return _taken(loaded, _bits(loaded, kept), managed=managed)
     except ImageRefusedError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -178,7 +186,11 @@ def _decoded(data: bytes, max_pixels: int, *, managed: bool) -> Picture:
     except MemoryError as error:
         raise ImageRefusedError("needs more memory to decode than it may") from error
     except UnidentifiedImageError as error:
-        raise UndecodableError(f"not a {', '.join(FORMATS)} file") from error
+        if kind := structure.format_of(data):
+            reason = f"a {kind} of a kind that is not read, or damaged"
+        else:
+            reason = f"not a {', '.join(FORMATS)} file"
+        raise UndecodableError(reason) from error
     except Exception as error:
         # Damaged files make Pillow's parsers raise whatever they stumble over: OSError,
         # SyntaxError, ValueError, struct.error and more.
@@ -247,7 +259,14 @@ def _sixteen_bits(picture: Image.Image) -> npt.NDArray[np.uint16]:
     return samples
 
 
-def _taken(picture: Image.Image, *, managed: bool) -> Picture:
+def _bits(picture: Image.Image, data: bytes) -> int:
+    """Return how many bits a sample has in the file, 8 if they are fewer."""
+    if isinstance(picture, TiffImageFile):
+        return int(max((8, *picture.tag_v2.get(_BITS_PER_SAMPLE, (1,)))))
+    return max(8, data[_PNG_BITS]) if picture.format == "PNG" else 8
+
+
+def _taken(picture: Image.Image, bits: int, *, managed: bool) -> Picture:
     alpha = None
     if picture.mode == "La":
         picture = picture.convert("LA")
@@ -274,7 +293,7 @@ def _taken(picture: Image.Image, *, managed: bool) -> Picture:
         except ImageCms.PyCMSError:
             profile = None
     native = np.asarray(flat if flat.mode == "RGB" else flat.convert("RGB"))
-    return Picture(native, alpha, profile).writable()
+    return Picture(native, alpha, profile, bits).writable()
 
 
 def _flat(picture: Image.Image) -> Image.Image:

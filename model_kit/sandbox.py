@@ -27,9 +27,10 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
 from model_kit import children
 from model_kit.collector import making_what_stays
@@ -46,6 +47,7 @@ _MAX_MESSAGE = 65_536
 _MAX_FILES = 8
 _MAX_DESCRIPTORS = 64
 _PR_SET_PDEATHSIG = 1
+_STDOUT, _STDERR = 1, 2
 # A worker takes all its memory anew. In pages of 4 KiB that took half of the time of a decoding.
 _MEMORY_IN_LARGE_PAGES = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.top_pad=33554432"
@@ -275,6 +277,7 @@ class Sandbox:
             self._process = subprocess.Popen(
                 [_python(), "-m", __name__, self._module],
                 stdin=theirs.fileno(),
+                # Workers turn their stderr there too, once they are started: see `_muted`.
                 stdout=subprocess.DEVNULL,
                 env={
                     **children.environment(),
@@ -379,15 +382,28 @@ def _serve(name: str) -> None:
 
 def _work(connection: socket.socket, module: Any, parent: int) -> NoReturn:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    log = _muted()
     try:
         if os.getppid() == parent:
             _answer(connection, module)
     except ConnectionError:
         pass  # nobody needs it any more
     except Exception:
-        traceback.print_exc()
+        traceback.print_exc(file=log)
     finally:
         os._exit(0)
+
+
+def _muted() -> TextIO:
+    """Let nothing that parsers say of a stranger's bytes into the log: a line may come for each.
+
+    Returns:
+        The log, for a fault of this module. One of the work goes to the parent, see `FailedError`.
+    """
+    warnings.simplefilter("ignore")
+    log = os.fdopen(os.dup(_STDERR), "w", buffering=1)
+    os.dup2(_STDOUT, _STDERR)
+    return log
 
 
 def _answer(connection: socket.socket, module: Any) -> None:
@@ -433,4 +449,7 @@ def _bound(memory: int, seconds: float) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.stderr is None:
+        # It was closed: else a worker's socket would get its number.
+        os.dup2(_STDOUT, _STDERR)
     _serve(sys.argv[1])

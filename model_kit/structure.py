@@ -45,7 +45,7 @@ MAX_RUN_LENGTH_BYTES = 2**20
 # The last fill byte and what follows it. A pattern of all fill bytes would try each run of them
 # from each of its bytes.
 _MARKER = re.compile(rb"\xff[^\xff\x00\x01\xd0-\xd7]")
-_START_OF_SCAN, _END_OF_IMAGE, _START_OF_IMAGE = 0xDA, 0xD9, 0xD8
+START_OF_SCAN, _END_OF_IMAGE, _START_OF_IMAGE = 0xDA, 0xD9, 0xD8
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PIXEL_CHUNKS = (b"IDAT", b"fdAT", b"fcTL")
 _BYTE_TYPES = (1, 2, 6, 7)
@@ -63,20 +63,27 @@ def reason_to_refuse(data: bytes, max_pixels: int) -> str | None:
         data: the encoded file, of any format or none.
         max_pixels: largest width x height.
     """
-    for start, judge in _FORMATS:
+    for start, _, judge in _FORMATS:
         if data.startswith(start):
             return judge(data, max_pixels)
     return None
 
 
+def format_of(data: bytes) -> str | None:
+    """Return the format, of `image_bounds.FORMATS`, whose signature a file has; None: of none."""
+    if data.startswith(b"RIFF") and not data.startswith(b"WEBP", 8):
+        return None  # sound or video
+    return next((name for start, name, _ in _FORMATS if data.startswith(start)), None)
+
+
 def _jpeg(data: bytes, max_pixels: int) -> str | None:
     scans = profile = exif = pixels = 0
-    for segments, (marker, start, end) in enumerate(_segments(data), start=1):
+    for segments, (marker, start, end) in enumerate(jpeg_segments(data), start=1):
         if marker == _END_OF_IMAGE and scans:
             break  # libjpeg reads nothing behind it, such as a video
         if segments > MAX_SEGMENTS:
             return f"a JPEG of more than {MAX_SEGMENTS} segments"
-        if marker == _START_OF_SCAN:
+        if marker == START_OF_SCAN:
             scans += 1
             if scans > MAX_SCANS:
                 return f"a JPEG of more than {MAX_SCANS} scans"
@@ -98,7 +105,7 @@ def _jpeg(data: bytes, max_pixels: int) -> str | None:
     return None
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield each marker of a JPEG with the borders of its body."""
     position = 2
     while found := _MARKER.search(data, position):
@@ -136,9 +143,13 @@ def _png(data: bytes, _max_pixels: int) -> str | None:
     return None
 
 
+def gif_blocks(data: bytes) -> int:
+    """Return where the blocks of a GIF begin, behind its palette."""
+    return 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 128 else 0)
+
+
 def _gif(data: bytes, _max_pixels: int) -> str | None:
-    parts = 0
-    position = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 128 else 0)
+    parts, position = 0, gif_blocks(data)
     while position < len(data) and data[position : position + 1] not in (b",", b";"):
         if data[position : position + 1] == b"!":
             position += 2
@@ -198,7 +209,7 @@ def _tiff(data: bytes, max_pixels: int) -> str | None:
         height = found.get(_TILE_HEIGHT) or found.get(_HEIGHT, 0)
         strips = max((count for tag, _, count, _ in entries if tag in _LISTS), default=1)
         part = width * height if _TILE_WIDTH in found else width * height // max(1, strips)
-        scans = data.count(bytes((0xFF, _START_OF_SCAN)))
+        scans = data.count(bytes((0xFF, START_OF_SCAN)))
         if part <= max_pixels and scans * part > MAX_SCAN_PIXELS:
             return f"a TIFF of JPEGs with {scans} scans over {part} pixels each"
     return None
@@ -213,7 +224,9 @@ def _exif(block: bytes) -> str | None:
 def _directory(
     data: bytes, order: str, *, large: bool
 ) -> tuple[int, list[tuple[int, int, int, int]]]:
-    """Return how many tags a TIFF's first directory says it has, and those that are there.
+    """Return how many tags a TIFF's first directory has, and the first MAX_TAGS of them.
+
+    A damaged one may say that it has more than there are; parsers stop at the end.
 
     Args:
         data: a TIFF, or what an EXIF block holds.
@@ -235,9 +248,9 @@ def _directory(
             entry, start = struct.Struct(f"{order}HHI4s"), start + 2
     except struct.error:
         return 0, []
-    whole = max(0, min(tags, MAX_TAGS, (len(data) - start) // entry.size))
+    tags = max(0, min(tags, (len(data) - start) // entry.size))
     entries = []
-    for number in range(whole):
+    for number in range(min(tags, MAX_TAGS)):
         tag, kind, count, value = entry.unpack_from(data, start + number * entry.size)
         width = 2 if kind == 3 else 4
         first = int.from_bytes(value[:width], "big" if order == ">" else "little")
@@ -246,11 +259,14 @@ def _directory(
 
 
 _FORMATS = (
-    (b"\xff\xd8\xff", _jpeg),
-    (b"\x89PNG\r\n\x1a\n", _png),
-    (b"GIF87a", _gif),
-    (b"GIF89a", _gif),
-    (b"RIFF", _webp),
-    (b"BM", _bmp),
-    *((start, _tiff) for start in (b"II*\0", b"II\0*", b"MM\0*", b"MM*\0", b"II+\0", b"MM\0+")),
+    (b"\xff\xd8\xff", "JPEG", _jpeg),
+    (b"\x89PNG\r\n\x1a\n", "PNG", _png),
+    (b"GIF87a", "GIF", _gif),
+    (b"GIF89a", "GIF", _gif),
+    (b"RIFF", "WEBP", _webp),
+    (b"BM", "BMP", _bmp),
+    *(
+        (start, "TIFF", _tiff)
+        for start in (b"II*\0", b"II\0*", b"MM\0*", b"MM*\0", b"II+\0", b"MM\0+")
+    ),
 )

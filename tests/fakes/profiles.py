@@ -115,15 +115,21 @@ def raw_png(
 
 
 def raw_tiff(
-    size: tuple[int, int], bits: int, photometric: int, rows: bytes, **tags: tuple[int, ...]
+    size: tuple[int, int],
+    bits: int,
+    photometric: int,
+    rows: bytes,
+    order: str = "<",
+    **tags: tuple[int, ...],
 ) -> bytes:
-    """Make a TIFF of a kind that Pillow cannot write: little-endian, not compressed, one strip.
+    """Make a TIFF of a kind that Pillow cannot write: one strip, not compressed.
 
     Args:
         size: width and height.
         bits: of a sample.
         photometric: 0 grey with white as 0, 1 grey with black as 0, 2 RGB.
         rows: the pixels.
+        order: of the bytes, as `struct` has it.
         tags: further numbers, by tag: `t338=(1,)` says that there is alpha, already applied.
     """
     entries = {
@@ -136,9 +142,10 @@ def raw_tiff(
     table = b""
     for tag, values in sorted(entries.items()):
         # Short numbers, of which two find room in the entry.
-        table += struct.pack("<HHI", tag, 3, len(values))
-        table += struct.pack(f"<{len(values)}H", *values).ljust(4, b"\0")
-    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(4) + rows
+        table += struct.pack(f"{order}HHI", tag, 3, len(values))
+        table += struct.pack(f"{order}{len(values)}H", *values).ljust(4, b"\0")
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    return head + struct.pack(f"{order}IH", 8, len(entries)) + table + bytes(4) + rows
 
 
 def _fixed(value: float) -> bytes:

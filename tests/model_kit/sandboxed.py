@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sys
+import warnings
 from pathlib import Path
 
 REFUSALS = (ValueError,)
@@ -48,3 +51,21 @@ def warm_up() -> None:
 
 def environment() -> list[bytes]:
     return [Path("/proc/self/environ").read_bytes()]
+
+
+def chatter(data: bytes) -> list[bytes]:
+    """Say the bytes in every way in which parsers do."""
+    text = data.decode()
+    os.write(1, data)
+    os.write(2, data)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.write(text)
+        stream.flush()
+    warnings.warn(text, stacklevel=1)
+    return [data]
+
+
+def unsettle(data: bytes) -> list[bytes]:
+    """Have the sandbox itself fail behind the work."""
+    json.dumps = None  # type: ignore[assignment]
+    return [data]

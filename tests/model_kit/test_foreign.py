@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from model_kit.errors import CodedError
 from model_kit.masks import EmptyMaskError
 from model_kit.pictures import ImageRefusedError
 from tests.fakes.pictures import encoded, grey, plain, plain_mask
-from tests.fakes.profiles import ADOBE_RGB, RED_AND_BLUE_SWAPPED, profile, scanner_profile
+from tests.fakes.profiles import ADOBE_RGB, RED_AND_BLUE_SWAPPED, profile, raw_tiff, scanner_profile
 
 LIMIT = 10_000
 SHADES = np.random.default_rng(0).integers(0, 256, (6, 9, 4), np.uint8)
@@ -104,6 +106,33 @@ def test_what_cannot_be_read_is_refused(function: object, data: bytes, reason: s
     assert callable(function)
     with pytest.raises(ImageRefusedError, match=reason):
         function(data, LIMIT)
+
+
+def _turned_in_two_ways() -> bytes:
+    """Return a JPEG whose orientation is two numbers, which Pillow warns of with a path."""
+    tag = struct.pack(">HHIHH", 274, 3, 2, 1, 1)
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + tag + bytes(4)
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    plain = encoded("JPEG")
+    return plain[:2] + segment + plain[2:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(raw_tiff((64, 64), 1, 0, SHADES.tobytes() * 9, t259=(code,)) for code in (2, 3, 5, 8)),
+        _turned_in_two_ways(),
+    ],
+    ids=["fax", "fax 3", "lzw", "deflate", "exif"],
+)
+def test_what_parsers_say_of_a_picture_does_not_come_into_the_log(
+    capfd: pytest.CaptureFixture[str], data: bytes
+) -> None:
+    opened = sandbox.Sandbox(foreign.__name__)
+    with contextlib.suppress(sandbox.RefusedError):
+        opened.run(sandbox.Work("picture", [data], {"max_pixels": LIMIT}, 60.0, 2**28))
+    opened.close()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_file_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from model_kit.image_bounds import FORMATS
 from model_kit.pictures import ImageRefusedError, decode_rgb
+from tests.fakes.profiles import raw_tiff
 from tests.models.edit_conditions.pictures import encode, flat, noise
 
 Pixels = npt.NDArray[np.uint8]
@@ -52,9 +53,30 @@ def test_other_formats_that_pillow_knows_are_refused(file_format: str) -> None:
     )
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", b"<svg/>", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize("data", [b"", b"hello", b"<svg/>", b"RIFF\4\0\0\0WAVE"])
 def test_what_is_no_picture_is_refused(data: bytes) -> None:
-    assert refusal(data).startswith("Invalid image data or unsupported format: ")
+    assert refusal(data) == (
+        "Invalid image data or unsupported format: not a PNG, JPEG, WEBP, BMP, GIF, TIFF file"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        *(("TIFF", start + bytes(9)) for start in (b"II*\0", b"MM\0*", b"II+\0")),
+        ("TIFF", raw_tiff((2, 1), 16, 0, bytes(4), order=">")),  # grey, white as 0
+        ("TIFF", raw_tiff((2, 1), 8, 5, bytes(10), t277=(5,), t338=(2,))),  # CMYK with alpha
+        ("PNG", b"\x89PNG\r\n\x1a\n"),
+        ("JPEG", b"\xff\xd8\xff\xe0"),
+        ("GIF", b"GIF89a\1\0"),
+        ("WEBP", b"RIFF\4\0\0\0WEBP"),
+        ("BMP", b"BM\0\0"),
+    ],
+)
+def test_a_file_whose_format_is_known_is_called_by_it(kind: str, data: bytes) -> None:
+    assert refusal(data) == (
+        f"Invalid image data or unsupported format: a {kind} of a kind that is not read, or damaged"
+    )
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
@@ -146,9 +168,22 @@ def test_the_thumbnail_of_a_raw_file_is_not_taken_for_the_picture() -> None:
     assert decode(first_page).shape == (12, 16, 3)
 
 
-def test_samples_without_a_known_range_are_refused() -> None:
-    data = encode(Image.fromarray(np.zeros((2, 2), dtype=np.float32)), "TIFF")
-    assert "32-bit samples" in refusal(data)
+@pytest.mark.parametrize(
+    ("kind", "samples"),
+    [
+        (np.int32, "signed 32-bit samples"),
+        (np.float32, "floating-point 32-bit samples"),
+        (np.int16, "signed 16-bit samples"),
+        (np.uint32, "32-bit samples"),
+    ],
+)
+def test_samples_without_a_known_range_are_refused_and_called_by_their_kind(
+    kind: type[np.generic], samples: str
+) -> None:
+    bits = 8 * kind().itemsize
+    sample_format = {"i": 2, "f": 3, "u": 1}[np.dtype(kind).kind]
+    data = raw_tiff((2, 2), bits, 1, np.zeros(4, kind).tobytes(), t339=(sample_format,))
+    assert refusal(data) == f"{samples} are not supported"
 
 
 def test_cmyk_is_converted() -> None:

@@ -132,11 +132,48 @@ def test_where_the_starter_of_workers_is_killed_another_takes_its_place(sandbox:
     assert sandbox.run(work("echo", b"x", times=1)) == [b"x", b"x"]
 
 
-def test_without_the_module_no_worker_can_be_had() -> None:
+def test_without_the_module_no_worker_can_be_had_and_the_log_says_why(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     sandbox = Sandbox("tests.model_kit.there_is_no_such_module")
     with pytest.raises(SandboxError, match="no process"):
         sandbox.run(work("echo", b""))
     sandbox.close()
+    assert "ModuleNotFoundError" in capfd.readouterr().err
+
+
+# libtiff writes a line for each bad code word of a fax, and has no bound.
+def test_nothing_that_a_parser_says_comes_into_the_log(
+    sandbox: Sandbox, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert sandbox.run(work("chatter", b"a stranger's line")) == [b"a stranger's line"]
+    with pytest.raises(FailedError):
+        sandbox.run(work("fail", b""))
+    with pytest.raises(CrashedError):
+        sandbox.run(work("crash", b""))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_fault_of_the_sandbox_comes_into_the_log(
+    sandbox: Sandbox, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(CrashedError):
+        sandbox.run(work("unsettle", b""))
+    assert "TypeError: 'NoneType' object is not callable" in capfd.readouterr().err
+
+
+def test_files_go_in_and_come_out_where_stderr_is_closed() -> None:
+    code = (
+        "import os\n"
+        "from model_kit.sandbox import Sandbox, Work\n"
+        "os.close(2)\n"
+        f"sandbox = Sandbox({MODULE!r})\n"
+        "work = Work('chatter', [b'line'], {}, 60.0, 2**26)\n"
+        "print(sandbox.run(work) == sandbox.run(work) == [b'line'])\n"
+        "sandbox.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    assert done.stdout == b"True\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

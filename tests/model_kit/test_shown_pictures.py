@@ -11,6 +11,7 @@ from PIL import Image, ImageCms, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from model_kit.colour import from_srgb, tagged_png
+from model_kit.masks import EmptyMaskError
 from model_kit.pictures import ImageRefusedError, decode, decode_mask, decode_rgb
 from tests.fakes.profiles import (
     ADOBE_RGB,
@@ -29,7 +30,7 @@ XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/">
 <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>
 </rdf:RDF></x:xmpmeta>"""
-GREY_ALPHA = {"t258": (8, 8), "t277": (2,), "t338": (1,)}
+GREY_ALPHA: dict[str, Any] = {"t258": (8, 8), "t277": (2,), "t338": (1,)}
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -196,6 +197,34 @@ def test_no_profile_changes_a_mask(mode: str) -> None:
         files += [encoded(picture, icc_profile=scanner_profile())] if space == b"RGB " else []
     for file in files:
         assert (decode_mask(file, LIMIT) == samples).all()
+
+
+# A program that knows eight bits writes its white, 255, into samples of sixteen.
+@pytest.mark.parametrize(
+    ("file", "bits"),
+    [
+        (raw_png((2, 1), 16, 0, struct.pack(">x2H", 0, 255)), 16),
+        (raw_png((2, 1), 16, 2, struct.pack(">x6H", 0, 0, 0, 255, 255, 255)), 16),
+        (raw_tiff((2, 1), 16, 1, struct.pack("<2H", 0, 255)), 16),
+        (raw_tiff((2, 1), 12, 1, b"\0\0\x0f"), 12),
+    ],
+    ids=["png", "rgb", "tiff", "12 bits"],
+)
+def test_a_dark_mask_is_told_in_the_samples_of_its_file(file: bytes, bits: int) -> None:
+    white = 2**bits - 1
+    below = 255 if bits == 16 else 15
+    with pytest.raises(EmptyMaskError) as caught:
+        decode_mask(file, LIMIT)
+    assert str(caught.value) == (
+        "No object found in mask (no white pixels): its brightest pixel is at most "
+        f"{below} of {white}: white is {white} in {bits}-bit samples"
+    )
+
+
+@pytest.mark.parametrize("bits", [1, 8])
+def test_a_dark_mask_of_few_bits_is_told_in_eight(bits: int) -> None:
+    with pytest.raises(EmptyMaskError, match="is 0 of 255, and white means edit"):
+        decode_mask(raw_png((1, 1), bits, 0, b"\0\0"), LIMIT)
 
 
 @pytest.mark.parametrize("header", [108, 124])

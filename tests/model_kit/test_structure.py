@@ -97,6 +97,13 @@ def test_exif_of_too_many_tags_is_refused_in_every_format(kind: str) -> None:
         decode(saved(kind, exif=b"Exif\0\0" + block), MAX_PIXELS)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_that_only_says_that_it_has_too_many_tags_is_passed_over(kind: str) -> None:
+    block = b"MM\0*\0\0\0\x08" + struct.pack(">H", 65_535) + bytes(12 * 900)
+    assert decode(saved(kind, exif=b"Exif\0\0" + block), MAX_PIXELS).native.shape == (64, 64, 3)
+
+
 def test_a_canvas_that_is_made_while_the_file_is_opened_is_bounded() -> None:
     frames = [Image.new("RGBA", (64, 64), (200 * n, 0, 90, 99)) for n in range(2)]
     buffer = io.BytesIO()
