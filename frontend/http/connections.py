@@ -7,6 +7,9 @@ parses bodies of megabytes in Python; what httptools lacks, a bound on the head,
 A connection is idle while no answer is due on it. If there are as many connections as may be, an
 idle one makes room: first one that was never answered, and of those the one that has been idle
 longest. So a flood of idle connections costs nobody else's.
+
+From bytes that cannot be read on, a connection is deaf: it gives the answers that are due, and
+closes.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
+from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from frontend.domain.owners import address_name, unmapped
@@ -33,8 +37,9 @@ from frontend.loop_time import RunningClock
 from frontend.supervision import supervised_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from starlette.types import Message, Receive, Scope, Send
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -46,7 +51,7 @@ MAX_HEAD_BYTES = 32 * 1024
 # Requests that a connection may send ahead of its answers.
 MAX_PIPELINED = 16
 SWEEP_S = 1.0
-# How long a refused connection may take to read why.
+# How long a client may take to read the last answer and close, once all of it is sent.
 LINGER_S = 1.0
 # What it may still send meanwhile.
 LINGER_BYTES = 1024 * 1024
@@ -171,7 +176,7 @@ class Connections:
 
     @contextlib.contextmanager
     def lingering(self) -> Iterator[bool]:
-        """Tell whether one more refused connection may wait until it has read why."""
+        """Tell whether one more connection may wait until its client has read the last answer."""
         if self._lingering >= MAX_LINGERING:
             yield False
             return
@@ -222,7 +227,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_open = False
         self._body_open = False
         self._running: RequestResponseCycle | None = None
-        self._refused = False
+        self._deaf = False
+        self._broken: tuple[RequestResponseCycle, int, str] | None = None
         self._discarded = 0
         self._linger = contextlib.ExitStack()
 
@@ -306,18 +312,23 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what has come, as far as no bound is exceeded."""
         unread = memoryview(data)
-        if self._refused:
-            self._discarded += len(data)
+        if self._deaf:
+            if self.idle and not self.transport.get_write_buffer_size():
+                self._discarded += len(data)
             if self._discarded > LINGER_BYTES:
                 self.transport.abort()
             return
-        while unread and not self._refused and not self.transport.is_closing():
+        while unread and not self._deaf and not self.transport.is_closing():
             # A piece never brings the count above the bound by more than one byte.
             piece = unread[: MAX_HEAD_BYTES + 1 - self._between_bodies]
             unread = unread[len(piece) :]
             self._between_bodies += len(piece)
             super().data_received(piece)  # type: ignore[arg-type]  # httptools takes any buffer
-            if self._between_bodies > MAX_HEAD_BYTES:
+            if self._between_bodies <= MAX_HEAD_BYTES:
+                continue
+            if self._body_open:
+                self._refuse(400, f"body: more than {MAX_HEAD_BYTES} bytes between its parts")
+            else:
                 self._refuse(431, f"head: more than {MAX_HEAD_BYTES} bytes")
 
     def resume_writing(self) -> None:
@@ -364,7 +375,34 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Note which request is being answered."""
         self._running = cycle
-        super()._start_asgi_task(cycle, functools.partial(_closing_half_answers, cycle, app))
+        cycle.transport = cast("asyncio.Transport", _AnswerTransport(self.transport, self._end))
+
+        async def run(scope: Scope, receive: Receive, send: Send) -> None:
+            async def receive_readable() -> Message:
+                self._check_body(cycle)
+                message = await receive()
+                self._check_body(cycle)
+                return message
+
+            if scope["http_version"] != "1.1":
+                # Such a client knows neither chunks nor 100 Continue.
+                cycle.waiting_for_100_continue = False
+                send = _until_close(cycle, send)
+            await _closing_half_answers(cycle, app, scope, receive_readable, send)
+
+        super()._start_asgi_task(cycle, cast("ASGI3Application", run))
+
+    def _check_body(self, cycle: RequestResponseCycle) -> None:
+        """Refuse a request whose body cannot be read, unless an answer has begun.
+
+        Raises:
+            HTTPException: which the application answers, as it does where a body is too large.
+        """
+        if self._broken is None or cycle.response_started or cycle.disconnected:
+            return
+        broken, status, detail = self._broken
+        if broken is cycle:
+            raise HTTPException(status, detail)
 
     def on_response_complete(self) -> None:
         """Note that the answer is out."""
@@ -378,22 +416,102 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's signature)
         """Answer what is not HTTP."""
-        self._refuse(400, "not a readable HTTP/1.1 request")
+        if self._body_open:
+            self._refuse(400, "body: cannot be read, because its chunks are not HTTP/1.1")
+        else:
+            self._refuse(400, "not a readable HTTP/1.1 request")
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer with an error where HTTP allows it, then close."""
-        if self._refused or self.transport.is_closing():
+        """Answer with an error where HTTP allows it, then close.
+
+        Requests before this one get their answers first: RFC 9112, 9.3.2.
+        """
+        if self._deaf or self.transport.is_closing():
             return
-        self._refused = True
-        self._connections.note("connection_refused", status=status, detail=detail)
-        can_answer = self.idle
-        if not can_answer or not self._linger.enter_context(self._connections.lingering()):
+        self._deaf = True
+        if self._body_open and not self.idle:
+            self.cycle.keep_alive = False
+            # The application answers, so that a page of another origin may read that too.
+            self._broken = self.cycle, status, detail
+            self.cycle.message_event.set()
+        elif self._body_open or not self.idle:
+            # No request is left that this could be the answer to.
+            self._connections.note("connection_not_kept", reason=detail)
+            self.cycle.keep_alive = False
+            if self.idle:
+                self._linger_on()
+        elif self._linger.enter_context(self._connections.lingering()):
+            self._connections.note("connection_refused", status=status, detail=detail)
+            self.transport.write(_answer(status, detail))
+            self._half_close()
+        else:
+            self._connections.note("connection_cut", reason=detail)
             self.transport.abort()
-            return
-        self.transport.write(_answer(status, detail))
-        # Not closed at once: the kernel would drop the answer if the client goes on sending.
+
+    # --- the end ---
+
+    def _end(self) -> None:
+        """Close behind an answer, and not at once if its client may be sending."""
+        running = self._running
+        is_open = not self.transport.is_closing() and (self._deaf or self._body_open)
+        if is_open and running and running.response_complete:
+            # None of those that wait is begun any more.
+            self.pipeline.clear()
+            self.cycle = running
+            self._deaf = True
+            self._linger_on()
+        else:
+            self.transport.close()
+
+    def _linger_on(self) -> None:
+        if self._linger.enter_context(self._connections.lingering()):
+            self._half_close()
+        else:
+            self.transport.close()
+
+    def _half_close(self) -> None:
+        """Send the end; the kernel would drop an answer if all was closed with bytes unread."""
         self.transport.write_eof()
-        self.loop.call_later(LINGER_S, self.transport.abort)
+        self.loop.call_later(LINGER_S, self._abort_once_sent)
+
+    def _abort_once_sent(self) -> None:
+        # `judge` ends one that does not read.
+        if self.transport.get_write_buffer_size():
+            self.loop.call_later(LINGER_S, self._abort_once_sent)
+        else:
+            self.transport.abort()
+
+
+class _AnswerTransport:
+    """What uvicorn writes an answer to.
+
+    Args:
+        transport: the connection's.
+        close: what ends the connection instead.
+    """
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
+
+
+def _until_close(cycle: RequestResponseCycle, send: Send) -> Send:
+    """Return what sends an answer without chunks: one of unknown length ends by closing."""
+    unsized = False
+
+    async def send_plainly(message: Message) -> None:
+        nonlocal unsized
+        if message["type"] == "http.response.start":
+            unsized = b"content-length" not in dict(message["headers"])
+            if unsized:
+                cycle.chunked_encoding = cycle.keep_alive = False
+        elif unsized:
+            # uvicorn holds what it sends against this number.
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    return send_plainly
 
 
 def raise_file_limit(settings: Settings) -> tuple[int, int]:

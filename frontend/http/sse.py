@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+
+    from starlette.datastructures import Headers
 
 
 class Framing(NamedTuple):
@@ -26,14 +28,13 @@ class Framing(NamedTuple):
 HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache",
-    "Connection": "keep-alive",
     # Otherwise a proxy may collect the stream, and all progress arrives at the end.
     "X-Accel-Buffering": "no",
 }
 _UNCACHED = ("no-cache", "no-store")
 
 
-def framing(headers: Mapping[str, str]) -> Framing:
+def framing(headers: Headers) -> Framing:
     """Return how to frame events for the client that sends these headers.
 
     The known web client parses everything behind `data:` up to the next blank line as JSON, so
@@ -42,9 +43,9 @@ def framing(headers: Mapping[str, str]) -> Framing:
     forbid caching, the known web client does not.
 
     Args:
-        headers: of the request; names in any case.
+        headers: of the request.
     """
-    cache = headers.get("cache-control", "")
+    cache = ",".join(headers.getlist("cache-control")).lower()
     known_web_client = headers.get("accept") == "text/event-stream" and not any(
         word in cache for word in _UNCACHED
     )

@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI, Response
+from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse
+from structlog.testing import capture_logs
 
+from frontend.http import connections
 from frontend.http.connections import (
+    LINGER_BYTES,
     MAX_BACKLOG,
     MAX_HEAD_BYTES,
     MAX_PIPELINED,
@@ -27,6 +32,7 @@ from frontend.settings import Settings
 from tests.fakes.bad_masks import mask_request
 from tests.fakes.pictures import b64, encoded
 from tests.fakes.web_client import WebClient, edit
+from tests.frontend.conftest import listening
 from tests.frontend.eventually import eventually
 from tests.frontend.peer import Peer, peer
 
@@ -37,6 +43,10 @@ if TYPE_CHECKING:
     from tests.frontend.conftest import Serve
 
 HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
+CHUNKED = (
+    b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
 SOON = 1.0  # seconds, in which a test sends what it has to; the sweep adds one
 
 
@@ -86,11 +96,240 @@ async def test_what_stands_between_bodies_has_the_same_bound(
     client: WebClient, between: bytes
 ) -> None:
     async with peer(client) as connected:
+        await connected.send(CHUNKED + between)
+        told = 400, f"body: more than {MAX_HEAD_BYTES} bytes between its parts"
+        assert await refusal(connected) == told
+
+
+BROKEN_BODIES = [
+    b"zz\r\n{}\r\n0\r\n\r\n",
+    b"-5\r\nhello\r\n",
+    b"fffffffffffffffff\r\n",
+    b"5\r\nhelloXX5\r\n",
+    b'5\r\n{"im"\r\nQQ\r\n',
+]
+
+
+@pytest.mark.parametrize("path", ["/api/smart-mask", "/api/generate", "/api/smart-mask/cancel/x"])
+@pytest.mark.parametrize("body", BROKEN_BODIES, ids=lambda body: ascii(body[:9]))
+async def test_a_body_whose_framing_cannot_be_read_is_told_so(
+    serve: Serve, body: bytes, path: str
+) -> None:
+    head = CHUNKED.replace(b"/api/generate", path.encode()).replace(
+        b"\r\n\r\n", b"\r\nOrigin: http://web\r\n\r\n"
+    )
+    async with serve(log_level="info", cors_origins=("http://web",)) as client:
+        for parts in ([head + body], [head, body]):
+            with capture_logs() as entries:
+                async with peer(client) as connected:
+                    for part in parts:
+                        await connected.send(part)
+                    status, headers, answer = await connected.answer()
+                    assert await connected.closed() == b""
+            assert status == 400
+            assert answer == {"detail": "body: cannot be read, because its chunks are not HTTP/1.1"}
+            assert headers["connection"] == "close"
+            assert headers["access-control-allow-origin"] == "http://web"
+            logged = [each for each in entries if each["event"].startswith(("conn", "request"))]
+            assert [(each["event"], each["status"]) for each in logged] == [
+                ("request_refused", 400)
+            ]
+
+
+@pytest.mark.parametrize("path", ["/api/generate/multi-steps", "/livez", "/nowhere"])
+async def test_a_broken_body_that_nobody_reads_changes_no_answer(
+    client: WebClient, path: str
+) -> None:
+    async with peer(client) as connected:
+        await connected.send(CHUNKED.replace(b"/api/generate", path.encode()) + b"zz\r\n")
+        status, headers, _ = await connected.answer()
+        assert status in (404, 405, 501)
+        assert headers["connection"] == "close"
+        assert await connected.closed() == b""
+
+
+async def test_a_body_that_breaks_behind_its_answer_gets_no_second_one(client: WebClient) -> None:
+    async with peer(client) as connected:
+        await connected.send(CHUNKED.replace(b"/api/generate", b"/nowhere"))
+        assert (await connected.answer())[0] == 404
+        await connected.send(b"zz\r\n")
+        assert await connected.closed() == b""
+
+
+def posted(path: str, request: object) -> bytes:
+    """Return a whole request."""
+    body = json.dumps(request).encode()
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+
+
+JUNK = [b"x", b" \n", b"GARBAGE\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 2 * MAX_HEAD_BYTES]
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: ascii(junk[:9]))
+async def test_a_whole_request_gets_its_own_answer_whatever_follows(
+    serve: Serve, triton: FakeTriton, junk: bytes
+) -> None:
+    triton.masks.behaviour.delay_s = 60
+    async with serve(log_level="info") as client, peer(client) as connected:
+        with capture_logs() as entries:
+            await connected.send(posted("/api/smart-mask", mask_request()))
+            await eventually(lambda: triton.masks.live == 1)
+            await connected.send(junk)
+            await eventually(lambda: "connection_not_kept" in [each["event"] for each in entries])
+            # More than a client may send behind its answer.
+            for _ in range(4):
+                await connected.send(b"x" * LINGER_BYTES)
+            triton.masks.release()
+            status, headers, body = await connected.answer()
+        assert (status, body["success"], headers["connection"]) == (200, True, "close")
+        assert await connected.closed() == b""
+    assert triton.masks.cancelled == []
+    assert "connection_refused" not in [each["event"] for each in entries]
+
+
+async def test_a_length_in_characters_is_told_what_it_cuts_off(client: WebClient) -> None:
+    body = json.dumps(edit(prompt="é" * 20), ensure_ascii=False)
+    async with peer(client) as connected:
         await connected.send(
             b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n" + between
+            b"Content-Length: %d\r\n\r\n%b" % (len(body), body.encode())
         )
+        status, detail = await refusal(connected)
+        assert status == 400
+        assert detail.startswith("body: not JSON: ")
+
+
+async def test_an_edit_is_queued_whatever_follows(client: WebClient) -> None:
+    async with peer(client) as connected:
+        await connected.send(posted("/api/generate", edit()) + b"x")
+        status, headers, body = await connected.answer()
+        assert (status, headers["connection"]) == (200, "close")
         assert await connected.closed() == b""
+    await client.wait_status(body["task_id"], "done")
+
+
+async def test_a_stream_goes_on_whatever_follows(client: WebClient, triton: FakeTriton) -> None:
+    triton.hold()
+    task_id = await client.submit()
+    async with peer(client) as connected:
+        request = f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        await connected.send(request.encode())
+        await connected.begun()
+        await connected.send(b"\x00junk")
+        triton.release()
+        received = await connected.closed()
+    assert b'"status":"done"' in received
+    assert received.endswith(b"\r\n0\r\n\r\n")
+
+
+async def test_what_was_asked_before_a_broken_body_is_answered_first(
+    client: WebClient, triton: FakeTriton
+) -> None:
+    triton.masks.behaviour.delay_s = 60
+    async with peer(client) as connected:
+        await connected.send(posted("/api/smart-mask", mask_request()))
+        await eventually(lambda: triton.masks.live == 1)
+        await connected.send(HEAD + b"\r\n" + CHUNKED + b"zz\r\n")
+        triton.masks.release()
+        assert (await connected.answer())[0] == 200
+        status, headers, _ = await connected.answer()
+        assert (status, headers.get("connection")) == (200, None)
+        assert (await refusal(connected))[0] == 400
+
+
+async def test_a_large_answer_comes_whole_whatever_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LINGER_S", 0.02)
+    app = FastAPI()
+    answered = asyncio.Event()
+
+    @app.get("/large")
+    async def large() -> Response:
+        return PlainTextResponse("x" * 30_000_000, background=BackgroundTask(answered.set))
+
+    async with listening(app) as url, WebClient(url) as client, peer(client) as connected:
+        await connected.send(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\njunk")
+        await answered.wait()
+        await asyncio.sleep(0.5)  # many times as long as a connection lingers that has sent all
+        received = await connected.closed()
+    assert received.endswith(b"\r\n\r\n" + b"x" * 30_000_000)
+
+
+async def test_where_no_more_may_linger_only_refusals_go_unsaid(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MAX_LINGERING", 0)
+    async with serve(log_level="info") as client, peer(client) as junk, peer(client) as whole:
+        with capture_logs() as entries:
+            await junk.send(b"junk\r\n\r\n")
+            assert await junk.closed() == b""
+        events = [each["event"] for each in entries]
+        assert "connection_cut" in events
+        assert "connection_refused" not in events
+        await whole.send(posted("/api/generate", edit()) + b"x")
+        assert (await whole.answer())[0] == 200
+        assert await whole.closed() == b""
+
+
+async def test_a_refused_upload_is_not_reset(serve: Serve) -> None:
+    async with serve(max_body_bytes=1000) as client:
+        loop, url = asyncio.get_running_loop(), client.http.base_url
+        with socket.create_connection((url.host, url.port)) as uploading:
+            uploading.setblocking(False)
+            head = (
+                b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\n"
+                b"Connection: close\r\nContent-Length: 900000\r\n\r\n"
+            )
+            # A client reads only once it has sent, so what the server has not read lies there.
+            await loop.sock_sendall(uploading, head + b"x" * 900_000)
+            received = b""
+            while piece := await loop.sock_recv(uploading, 65536):
+                received += piece
+    assert received.startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("version", ["1.0", "0.9"])
+async def test_an_old_client_gets_a_stream_without_chunks(client: WebClient, version: str) -> None:
+    task_id = await client.submit()
+    path = f"/api/generate/stream/{task_id}"
+    whole = (await client.http.get(path)).content
+    async with peer(client) as connected:
+        await connected.send(f"GET {path} HTTP/{version}\r\nHost: localhost\r\n\r\n".encode())
+        head, body = (await connected.closed()).split(b"\r\n\r\n", 1)
+    assert body == whole
+    assert b"transfer-encoding" not in head
+    assert [line for line in head.split(b"\r\n") if line.startswith(b"connection")] == [
+        b"connection: close"
+    ]
+
+
+async def test_an_old_client_gets_other_answers_with_their_length(client: WebClient) -> None:
+    body = b"x" * 10
+    async with peer(client) as connected:
+        await connected.send(
+            b"POST /api/generate HTTP/1.0\r\nExpect: 100-continue\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        assert (await refusal(connected))[0] == 400  # and no 100 before it
+
+
+@pytest.mark.parametrize("asked", ["", "Connection: close\r\n"])
+async def test_a_stream_says_at_most_once_how_its_connection_ends(
+    client: WebClient, asked: str
+) -> None:
+    task_id = await client.submit()
+    await client.follow(task_id)
+    async with peer(client) as connected:
+        await connected.send(
+            f"GET /api/generate/stream/{task_id} HTTP/1.1\r\nHost: localhost\r\n{asked}\r\n"
+            "GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n".encode()
+        )
+        received = await connected.closed()
+    assert b"keep-alive" not in received
+    assert received.count(b"connection: close") == 1
 
 
 async def test_requests_ahead_of_their_answers_have_a_bound(client: WebClient) -> None:
@@ -99,7 +338,12 @@ async def test_requests_ahead_of_their_answers_have_a_bound(client: WebClient) -
         for _ in range(MAX_PIPELINED // 2):
             assert (await connected.answer())[0] == 200
         await connected.send((HEAD + b"\r\n") * 2000)
-        assert (await connected.closed()).count(b"HTTP/1.1 200") <= MAX_PIPELINED
+        received = await connected.closed()
+        answers = received.count(b"HTTP/1.1 200")
+        assert 0 < answers < 2000
+        # Those that it may send are answered, and the last one tells that no other will be.
+        assert received.count(b"connection: close") == 1
+        assert received[received.rindex(b"HTTP/1.1 200") :].count(b"connection: close") == 1
 
 
 async def test_what_is_not_http_is_told_so(client: WebClient) -> None:
