@@ -17,6 +17,7 @@ from frontend.errors import (
     ServingError,
     TooMuchError,
     UnavailableError,
+    UnsupportedError,
     own_words,
 )
 from frontend.http.schemas.fields import CROSS_FIELD
@@ -50,7 +51,7 @@ async def answer_serving_error(request: Request, error: Exception) -> JSONRespon
     """Return the answer to one of the tree of errors that a client can meet."""
     assert isinstance(error, ServingError)
     # A failed job was logged at its end; asking for its result is no new failure.
-    failed = error.status >= 500 and not isinstance(error, JobFailedError)
+    failed = _is_failure(error.status) and not isinstance(error, JobFailedError)
     headers = {}
     if isinstance(error, TooMuchError):
         headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
@@ -81,11 +82,18 @@ def _warnings(request: Request, body: object) -> list[str]:
 async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.__cause__ is not None:
-        # FastAPI raised it: the JSON is nested too deeply, or a number has too many digits.
-        return _json_error(request, error.status_code, "body: not readable as JSON", failed=False)
-    failed = error.status_code >= 500
+        # FastAPI raised it: the JSON is nested too deeply, say. int() has no subclass for digits.
+        digits = type(error.__cause__) is ValueError
+        reason = "a number has too many digits" if digits else "not readable as JSON"
+        return _json_error(request, error.status_code, f"body: {reason}", failed=False)
+    failed = _is_failure(error.status_code)
     headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
     return _json_error(request, error.status_code, error.detail, headers, failed=failed)
+
+
+def _is_failure(status: int) -> bool:
+    """Return whether the server is at fault, and not the client that asks for what it lacks."""
+    return status >= 500 and status != UnsupportedError.status
 
 
 def _allowed(request: Request) -> str:
@@ -105,7 +113,9 @@ def _sentence(error: dict[str, Any]) -> str:
     if error["type"] == CROSS_FIELD:
         return str(error["msg"])
     if error["type"] == "json_invalid":
-        return f"{place}: not JSON: {error['ctx']['error']} at character {path[0]}"
+        # Some of the parser's sentences end in the word before its own number.
+        reason = error["ctx"]["error"].removesuffix(" at")
+        return f"{place}: not JSON: {reason} at character {path[0]}"
     if not path:
         return f"{place}: must be a JSON object sent as application/json"
     # Without pydantic's own names of a field's possible types, such as `list[int]`.

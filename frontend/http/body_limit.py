@@ -24,6 +24,12 @@ BODY_TIMEOUT_S = 300.0
 PART_TIMEOUT_S = 30.0
 PART_BYTES = 64 * 1024
 _VALUE_STARTS = (b",", b"[", b"{")
+# What a body may be coded as, and the status where it is something else.
+_CODINGS = {
+    "Content-Encoding": ({"", "identity"}, 415),
+    # RFC 9112, 6.1. The server undoes one "chunked", and passes everything before it on.
+    "Transfer-Encoding": ({"", "chunked"}, 501),
+}
 
 
 class BodyLimit:
@@ -91,12 +97,7 @@ class BodyLimit:
                 # Unbounded: the application now waits for the client to disconnect.
                 return await receive()
             self._check_size(declared)
-            encoding = headers.get("content-encoding", "")
-            if encoding.strip().lower() not in ("", "identity"):
-                raise HTTPException(
-                    415,
-                    f"Content-Encoding: {encoding[:20]} is not supported, send the body as it is",
-                )
+            _check_codings(headers)
             if not uploading and (declared or "transfer-encoding" in headers):
                 _check(self._uploads, owner)
                 self._uploads.add(owner)
@@ -138,6 +139,15 @@ class BodyLimit:
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:
             raise HTTPException(413, f"body: more than {self._max_bytes} bytes")
+
+
+def _check_codings(headers: Headers) -> None:
+    for name, (known, status) in _CODINGS.items():
+        coding = ", ".join(headers.getlist(name))
+        if coding.strip().lower() not in known:
+            raise HTTPException(
+                status, f"{name}: {coding[:20]} is not supported, send the body as it is"
+            )
 
 
 def _check(holdings: Holdings, owner: str, amount: int = 1) -> None:

@@ -9,6 +9,7 @@ import pytest
 from frontend.http.app import create_app
 from tests.fakes.web_client import WebClient, edit
 from tests.frontend.conftest import listening
+from tests.frontend.peer import peer
 
 if TYPE_CHECKING:
     from frontend.settings import Settings
@@ -109,6 +110,26 @@ async def test_a_wrong_method_is_told_all_right_ones(
         assert (answer.status_code, answer.headers["allow"]) == (405, methods)
 
 
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b'{"a": "\x01"}', "body: not JSON: Invalid control character at character 7"),
+        (b'{"a": "b', "body: not JSON: Unterminated string starting at character 6"),
+        (b'{"a": 1', "body: not JSON: Expecting ',' delimiter at character 7"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "body: a number has too many digits"),
+        (b'{"a":' * 5000, "body: not readable as JSON"),
+        (b'{"a": "\xff"}', "body: not readable as JSON"),
+    ],
+)
+async def test_a_body_that_is_no_json_is_told_why(
+    client: WebClient, body: bytes, detail: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    for path in ("/api/generate", "/api/smart-mask", "/api/image-utils/extract-object"):
+        answer = await client.http.post(path, content=body, headers=headers)
+        assert (answer.status_code, answer.json()) == (400, {"detail": detail})
+
+
 # BerriAI/litellm#41567: SDKs compress large bodies.
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
 async def test_a_compressed_body_is_refused_by_name(client: WebClient, encoding: str) -> None:
@@ -118,6 +139,40 @@ async def test_a_compressed_body_is_refused_by_name(client: WebClient, encoding:
         answer = await client.http.post(path, content=body, headers=headers)
         assert answer.status_code == 415
         assert answer.json()["detail"].startswith(f"Content-Encoding: {encoding} ")
+
+
+async def test_a_second_line_of_a_header_counts_too(client: WebClient) -> None:
+    lines = [("Content-Encoding", "identity"), ("Content-Encoding", "gzip")]
+    answer = await client.http.post("/api/smart-mask", content=b"x", headers=lines)
+    assert answer.status_code == 415
+    assert answer.json()["detail"].startswith("Content-Encoding: identity, gzip ")
+
+
+@pytest.mark.parametrize("lines", [["gzip, chunked"], ["gzip", "chunked"], ["identity"]], ids=str)
+async def test_a_transfer_coding_is_refused_by_name(client: WebClient, lines: list[str]) -> None:
+    headers = "".join(f"Transfer-Encoding: {line}\r\n" for line in lines)
+    for path in ("/api/generate/async", "/api/smart-mask", "/api/image-utils/extract-object"):
+        async with peer(client) as connected:
+            await connected.send(
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}"
+                "Content-Type: application/json\r\n\r\n2\r\n{}\r\n0\r\n\r\n".encode()
+            )
+            status, _, body = await connected.answer()
+            assert status == 501
+            assert body["detail"].startswith(f"Transfer-Encoding: {', '.join(lines)} ")
+
+
+@pytest.mark.parametrize("coding", ["chunked", "Chunked"])
+async def test_a_chunked_body_is_read(client: WebClient, coding: str) -> None:
+    body = json.dumps(edit()).encode()
+    async with peer(client) as connected:
+        await connected.send(
+            f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: {coding}\r\n"
+            f"Content-Type: application/json\r\n\r\n{len(body):x}\r\n".encode()
+            + body
+            + b"\r\n0\r\n\r\n"
+        )
+        assert (await connected.answer())[0] == 200
 
 
 async def test_browsers_of_the_named_origins_may_call(serve: Serve) -> None:

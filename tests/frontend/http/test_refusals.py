@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from frontend.http import refusals
 from frontend.http.app import create_app
+from tests.fakes.bad_masks import mask_request
 from tests.fakes.web_client import WebClient, edit
 from tests.frontend.conftest import listening
 from tests.frontend.eventually import eventually
@@ -113,13 +114,23 @@ async def test_refusals_are_logged_without_what_the_client_sent(serve: Serve) ->
         ("POST", "/api/generate", 400),
         ("GET", "/api/generate/status/{task_id}", 404),
         ("GET", "…", 404),
+        ("POST", "/api/generate/multi-steps", 501),
     ]
     assert {entry["log_level"] for entry in refused} == {"info"}
     assert refused[0]["detail"].startswith("prompt: ")
     assert refused[2]["detail"] == "Task nobody not found"
     assert "secretsecret" not in str(entries)
+
+
+async def test_what_a_model_does_wrong_is_logged_as_a_failure(
+    serve: Serve, triton: FakeTriton
+) -> None:
+    triton.masks.behaviour.garbled = True
+    async with serve(log_level="info") as client:
+        with capture_logs() as entries:
+            await client.http.post("/api/smart-mask", json=mask_request())
     (failed,) = of(entries, "request_failed")
-    assert (failed["status"], failed["log_level"]) == (501, "error")
+    assert (failed["status"], failed["log_level"]) == (500, "error")
 
 
 async def test_asking_for_a_failed_job_s_result_is_no_new_failure(
@@ -157,14 +168,15 @@ async def test_a_flood_of_crashes_does_not_flood_the_log(
 
 
 async def test_a_flood_of_refusals_does_not_flood_the_log(
-    serve: Serve, windows: list[refusals.Window]
+    serve: Serve, triton: FakeTriton, windows: list[refusals.Window]
 ) -> None:
     flood = 5 * refusals.MAX_LINES
+    triton.masks.behaviour.garbled = True
     async with serve(log_level="info") as client:
         with capture_logs() as entries:
             await asyncio.gather(*(client.http.get(f"/{number}") for number in range(flood)))
             # What the server does wrong is not hidden by what clients do wrong.
-            await client.http.post("/api/generate/multi-steps")
+            await client.http.post("/api/smart-mask", json=mask_request())
             end(windows)
             await client.http.get("/one-more")
     assert len(of(entries, "request_failed")) == 1
