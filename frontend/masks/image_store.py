@@ -19,6 +19,12 @@ MAX_NAMES = 4096
 
 
 @dataclass
+class _Name:
+    text: str
+    used_at: float
+
+
+@dataclass
 class _Entry:
     picture: Picture
     used_at: float
@@ -33,7 +39,7 @@ class ImageStore:
 
     Args:
         max_bytes: maximum bytes to hold.
-        ttl_s: seconds that a picture is kept after its last use.
+        ttl_s: seconds that a picture and its name are kept after their last use.
         clock: the time in seconds; only differences count.
     """
 
@@ -47,7 +53,8 @@ class ImageStore:
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         # By owner and digest of the text.
         self._ids: dict[tuple[str, bytes], str] = {}
-        self._names: OrderedDict[tuple[str, str], str] = OrderedDict()
+        # By owner and image_id, in the order of their last use.
+        self._names: OrderedDict[tuple[str, str], _Name] = OrderedDict()
         self._sizes: Counter[str] = Counter()
 
     @property
@@ -108,21 +115,30 @@ class ImageStore:
         self._sizes[owner] += size
 
     def model_name(self, owner: str, image_id: str) -> str | None:
-        """Return the name by which a model knows an owner's picture, if one has ever had it."""
-        return self._names.get((owner, image_id))
+        """Return the name by which a model may know an owner's picture; this is a use of it.
+
+        None: no model has ever had it from this owner, or it was not used for too long.
+        """
+        self.expire()
+        if (name := self._names.get((owner, image_id))) is None:
+            return None
+        self.name(owner, image_id, name.text)
+        return name.text
 
     def name(self, owner: str, image_id: str, model_name: str) -> None:
         """Remember the name by which models know a picture; it need not be held here."""
-        self._names[owner, image_id] = model_name
+        self._names[owner, image_id] = _Name(model_name, self._clock())
         self._names.move_to_end((owner, image_id))
         if len(self._names) > MAX_NAMES:
             self._names.popitem(last=False)
 
     def expire(self) -> None:
-        """Forget the pictures that were last used more than ttl_s ago."""
+        """Forget the pictures, and the names, that were last used more than ttl_s ago."""
         oldest = self._clock() - self._ttl_s
         while self._entries and next(iter(self._entries.values())).used_at <= oldest:
             self._forget(next(iter(self._entries)))
+        while self._names and next(iter(self._names.values())).used_at <= oldest:
+            self._names.popitem(last=False)
 
     def _forget(self, key: tuple[str, str]) -> None:
         if entry := self._entries.pop(key, None):

@@ -133,6 +133,7 @@ BAD_MASKS = [
     _mask("request_id", request_id="x" * 129),
     _mask("request_id", request_id="a/b"),
     _mask("request_id", request_id="a b"),
+    *(_mask("request_id: must not be . or ..", request_id=dots) for dots in (".", "..")),
     _mask("request_id", request_id=7),
     # JSON.
     BadMask("no body", b"", "body"),

@@ -219,7 +219,8 @@ async def stream(
     counts as none.
     """
     newest, event = await services.jobs.last(task_id)
-    after = _number_of_job(last_event_id_header or last_event_id, newest)
+    # An EventSource that comes back keeps its query, and the header is newer.
+    after = _number_of_job(last_event_id_header, newest) or _number_of_job(last_event_id, newest)
     if event.status.terminal and after == newest:
         # The standard's only way to stop an EventSource from coming back for ever.
         return Response(status_code=204)
@@ -377,7 +378,7 @@ async def _forget(task_id: str, services: Services) -> None:
 
 def _number_of_job(text: str, newest: int) -> int:
     """Return a Last-Event-ID as a number, or 0 where the job has no event of that number."""
-    if not re.fullmatch(r"[0-9]{1,18}", text):
+    if not re.fullmatch(r"[0-9]{1,18}", text := text.strip()):
         return 0
     return number if (number := int(text)) <= newest else 0
 

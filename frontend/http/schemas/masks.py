@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from frontend.domain.masks import MAX_ID_CHARS, MaskPrompts
@@ -24,6 +24,13 @@ Coordinate = Annotated[float, Field(ge=-MAX_COORDINATE, le=MAX_COORDINATE)]
 Border = Annotated[int, Field(ge=-MAX_BORDER, le=MAX_BORDER), WHOLE]
 PointLabel = Annotated[int, Field(ge=0, le=1), WHOLE]
 Base64 = Annotated[str, Field(description="base64 or data URL of an image file")]
+
+
+def _no_dots(request_id: str | None) -> str | None:
+    # Clients and proxies drop such a segment of a path, so no cancel could name it.
+    if request_id in (".", ".."):
+        raise ValueError("must not be . or ..")
+    return request_id
 
 
 class _Request(JsonRequest):
@@ -55,8 +62,9 @@ class _Request(JsonRequest):
         Field(
             pattern=r"^[A-Za-z0-9._~:-]*$",
             max_length=MAX_ID_CHARS,
-            description="names the request for a cancel; null: one is made",
+            description="names the request for a cancel; not . or ..; null: one is made",
         ),
+        AfterValidator(_no_dots),
     ] = None
 
     @property

@@ -111,6 +111,22 @@ def test_what_is_too_old_goes_without_being_asked_for(store: ImageStore, clock: 
     assert (len(store), store.size) == (1, SIZE + ENTRY_BYTES)
 
 
+def test_a_name_is_forgotten_as_a_picture_is(store: ImageStore, clock: Clock) -> None:
+    store.name(ME, "a", "A")
+    store.name(ME, "b", "B")
+    for _ in range(2):
+        clock.now += 59
+        assert store.model_name(ME, "a") == "A"
+    assert store.model_name(ME, "b") is None
+    store.name(ME, "a", "A")
+    clock.now += 60
+    assert store.model_name(ME, "a") is None
+    store.name(ME, "a", "A")
+    clock.now += 60
+    store.expire()
+    assert not store._names
+
+
 def test_a_picture_is_its_owner_s(store: ImageStore) -> None:
     a = picture("a")
     store.put(ME, a)

@@ -146,6 +146,22 @@ async def test_a_last_event_id_that_is_no_number_of_the_job_counts_as_none(
         assert answer.text.count("data:") == len(whole)
 
 
+@pytest.mark.parametrize(
+    ("header", "query"),
+    [("x", "5"), ("", "5"), ("0", "5"), ("1000", "5"), ("x", " 5 "), ("5", "x"), ("5", "2")],
+)
+async def test_a_bad_number_hides_no_good_one(client: WebClient, header: str, query: str) -> None:
+    task_id = await client.submit(edit(num_inference_steps=5))
+    await client.follow(task_id)
+    answer = await client.http.get(
+        f"/api/generate/stream/{task_id}",
+        headers={"Last-Event-ID": header},
+        params={"last_event_id": query},
+    )
+    assert "\nid: 6\n\n" in answer.text
+    assert "\nid: 5\n" not in answer.text
+
+
 async def test_libraries_get_each_event_with_its_number_in_one_block(client: WebClient) -> None:
     """httpx-sse hands on a block without data as an event, which is no JSON."""
     task_id = await client.submit(edit(num_inference_steps=3))

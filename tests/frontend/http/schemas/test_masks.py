@@ -63,7 +63,8 @@ def test_the_bounds_are_allowed() -> None:
     assert parse(points=[[2**24, -(2**24)]] * 256, point_labels=[1] * 256)
     for border in (50, -50, 5.0):
         assert parse(border_adjustment=border).border_adjustment == border
-    assert parse(request_id="a-Z_0.9:~" + "x" * 119).request_id
+    for request_id in ("a-Z_0.9:~" + "x" * 119, "...", ".a", "a."):
+        assert parse(request_id=request_id).request_id == request_id
 
 
 def test_empty_is_as_good_as_absent() -> None:
