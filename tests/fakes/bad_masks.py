@@ -194,7 +194,7 @@ BAD_EXTRACTS = [
         mask=b64(claimed_png(30_000, 30_000)),
     ),
     _extract("a bomb for a mask", "mask: 9000x9000", mask=b64(bomb(9000))),
-    _extract("32-bit mask", "mask: 32-bit", mask=b64(encoded("TIFF", mode="F"))),
+    _extract("32-bit mask", "mask: floating-point 32-bit", mask=b64(encoded("TIFF", mode="F"))),
     _extract("black mask", "No object found in mask (no white pixels)", mask=b64(_BLACK)),
     _extract(
         "mask at the threshold",
