@@ -340,25 +340,23 @@ def test_serve_over_a_triton_that_does_not_answer_is_not_called_ready() -> None:
         [ARTMANCER, "serve"],
         env=as_environment(settings) | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    said = []
     with process:
         try:
             assert process.stdout is not None
-            for line in process.stdout:
-                said.append(line)
-                if line.startswith("It asks"):
-                    break
+            said = [process.stdout.readline().rstrip("\n") for _ in range(3)]
         finally:
             process.kill()
-    logged = [json.loads(line) for line in said if line.startswith("{")]
+        assert process.stderr is not None
+        logged = [json.loads(line) for line in process.stderr]
     down = [each for each in logged if each["event"] == "triton_down"]
     # Each model of a Triton has a watch.
     assert sorted(each["model"] for each in down) == ["image_edit", "smart_mask"]
     assert {each["address"] for each in down} == {"127.0.0.1:9"}
     url = f"http://127.0.0.1:{settings.port}"
-    assert [line.strip() for line in said if not line.startswith("{")] == [
+    assert said == [
         f"ArtMancer serves: {url} (API: {url}/docs)",
         f"Whether it is ready: {url}/readyz",
         "It asks Triton at 127.0.0.1:9",
