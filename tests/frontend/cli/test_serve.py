@@ -305,7 +305,7 @@ def test_serve_does_not_depend_on_who_takes_its_words(lost: str) -> None:
 def test_a_reader_that_has_left_ends_no_stop() -> None:
     with served(echo_settings(triton_url="127.0.0.1:9")) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("Triton listens for gRPC")
+        assert process.stdout.readline().startswith("It asks Triton at")
         process.stdout.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
