@@ -20,10 +20,10 @@ def _commands() -> None:
 def new(
     name: Annotated[str, typer.Argument(help="Whose key it is: letters, digits, - and _.")],
 ) -> None:
-    """Make a key: print it to stderr, and its entry for the keys file to stdout.
+    """Make a new key.
 
-    The key is shown this once. Append the entry to the file that ARTMANCER_KEYS_FILE names. To
-    replace a key, remove the old entry of that name first.
+    The key goes to stderr, and is shown this once. Its entry goes to stdout: append it to the file
+    that ARTMANCER_KEYS_FILE names. To replace a key, remove the old entry of that name first.
 
     Clients send the key as `Authorization: Bearer <key>`. The commands of artmancer take it from
     ARTMANCER_API_KEY.
