@@ -3,6 +3,7 @@
 `python -m benchmarks.perf_analyzer` leaves the binary and an input for each model in .tools/.
 """
 
+import argparse
 import base64
 import csv
 import json
@@ -219,8 +220,17 @@ def _image(encoded: bytes) -> dict[str, Any]:
     return {"content": {"b64": base64.b64encode(element).decode()}, "shape": [1]}
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Leave the binary and an input for each model in TOOLS."""
+    argparse.ArgumentParser(
+        prog="python -m benchmarks.perf_analyzer",
+        description=f"Fetch perf_analyzer, and write an input for each model, into {TOOLS.name}/.",
+    ).parse_args()
     install(TOOLS)
     manifest = json.loads(MASK_MANIFEST.read_text(encoding="utf-8"))
     for each in (edits(256, steps=8), masks(1024), networks(manifest["image_size"])):
         print(write_input(each))
+
+
+if __name__ == "__main__":
+    main()

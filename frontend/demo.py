@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = CHECKOUT / "examples"
 STEPS, SEED = 4, 7
-CLICKED = "warm-light.jpg"
-CLICKS = ((285.0, 75.0), (350.0, 90.0))  # on the cup, in pixels
+CLICKED = "photo.jpg"
+CLICKS = ((255.0, 450.0), (255.0, 390.0))  # on the rocket, in pixels
 # Free ones are taken, so that the demo runs beside any other server.
 PORTS = ("port", "triton_grpc_port")
 CHECK_S = 0.2
@@ -213,7 +213,7 @@ def _mask(client: Client, out: Path) -> tuple[Phase, Strip]:
         Panel("click and mask", shown),
     ]
     what = f"The mask of what was clicked: {clicks}"
-    return Phase(sum(seconds), what, files), Strip("smart mask: one click on the cup", panels)
+    return Phase(sum(seconds), what, files), Strip("smart mask: one click on the rocket", panels)
 
 
 def _edit(serving: Serving, client: Client, example: Example, out: Path) -> tuple[Phase, Strip]:

@@ -162,7 +162,16 @@ class SharedMemoryFullError(UnavailableError):
 
 
 class TritonDownError(UnavailableError):
-    """Triton is down: nothing reaches it or the model's process."""
+    """Triton is down: nothing reaches it or the model's process.
+
+    Args:
+        detail: what a stranger may know.
+        reason: what the log is told, such as addresses; empty: the detail.
+    """
+
+    def __init__(self, detail: str, reason: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason or detail
 
 
 class TritonSilentError(TritonDownError):

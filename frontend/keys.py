@@ -169,9 +169,14 @@ def _parsed(text: str) -> dict[str, Key]:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(each + 1 if isinstance(each, int) else each) for each in first["loc"])
         raise KeysError(f"{place}: {first['msg']}") from None
-    by_name = {key.name: key for key in keys}
-    if len(by_name) < len(keys) or len({key.sha256 for key in keys}) < len(keys):
-        raise KeysError("a name or a sha256 is there twice")
+    by_name: dict[str, Key] = {}
+    names: dict[str, str] = {}
+    for key in keys:
+        if key.name in by_name:
+            raise KeysError(f'[[key]] "{key.name}" is there twice: remove its old entry')
+        if key.sha256 in names:
+            raise KeysError(f'[[key]] "{key.name}" has the sha256 of "{names[key.sha256]}"')
+        by_name[key.name], names[key.sha256] = key, key.name
     return by_name
 
 

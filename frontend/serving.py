@@ -101,8 +101,7 @@ def running(
             raise LaunchError(f"ARTMANCER_KEYS_FILE: {error}") from error
         triton = None
         if settings.launches_triton:
-            launching()
-            triton = stack.enter_context(Supervisor(settings))
+            triton = stack.enter_context(Supervisor(settings, launching))
         server = _Server(server_config(app, settings))
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from frontend.homes import expanded
 from frontend.loopback import is_loopback
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=1)]
+# Read by `Settings` itself, because the error of pydantic-settings names no variable.
+Texts = Annotated[tuple[str, ...], NoDecode]
 
 CHECKOUT = Path(__file__).parents[1]
 PREFIX = "ARTMANCER_"
@@ -48,14 +51,16 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least important entries that the log holds"
     )
-    allowed_hosts: tuple[str, ...] = Field(
+    allowed_hosts: Texts = Field(
         default=(),
-        description="names under which the frontend may be reached, as a JSON list, besides "
-        'addresses, the loopback names and this machine\'s; ["*"] allows any',
+        examples=[["gpu1.example"]],
+        description="names under which the frontend may be reached, besides addresses, the "
+        'loopback names and this machine\'s; ["*"] allows any',
     )
-    cors_origins: tuple[str, ...] = Field(
+    cors_origins: Texts = Field(
         default=(),
-        description='other origins whose pages may call the API, as a JSON list; ["*"] allows any',
+        examples=[["https://app.example"]],
+        description='other origins whose pages may call the API; ["*"] allows any',
     )
 
     keys_file: Path | None = Field(
@@ -64,8 +69,8 @@ class Settings(BaseSettings):
     )
     allow_anonymous: bool = Field(
         default=False,
-        description="whether requests without a key are served although others than this machine "
-        "can send them, or although there is a keys file",
+        description="whether requests without a key are served where other machines can send "
+        "them, or where there is a keys file",
     )
     published_at: str = Field(
         default="",
@@ -80,10 +85,11 @@ class Settings(BaseSettings):
         "without one) may take: waiting jobs and their bytes, uploads, event streams, mask "
         "requests, pictures",
     )
-    trusted_proxies: tuple[str, ...] = Field(
+    trusted_proxies: Texts = Field(
         default=("127.0.0.0/8", "::1"),
-        description="addresses or networks of proxies, as a JSON list: who they say a request is "
-        "from is believed, and no bound for one address counts for them",
+        examples=[["10.0.0.0/8"]],
+        description="addresses or networks of proxies: who they say a request is from is "
+        "believed, and no bound for one address counts for them",
     )
     max_connections: int = Field(
         default=1024,
@@ -106,8 +112,8 @@ class Settings(BaseSettings):
     triton_url: str = Field(
         default="",
         description="host:port of an external Triton's gRPC, or of several with the same models, "
-        "with commas between; empty: the frontend launches a Triton of its own, and a process that "
-        "only serves asks for masks those that dispatchers announce",
+        "with commas between; empty: the frontend launches a Triton of its own; one that only "
+        "serves launches none, and sends mask requests to the Tritons that dispatchers announce",
     )
     advertised_url: str = Field(
         default="",
@@ -284,6 +290,21 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: object) -> object:
         return value or None
 
+    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _read_list(cls, value: object, info: ValidationInfo) -> object:
+        """Read the JSON that a variable holds."""
+        if not isinstance(value, str):
+            return value
+        try:
+            texts = json.loads(value)
+        except ValueError:
+            texts = None
+        if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+            assert info.field_name is not None
+            raise ValueError(f"must be a JSON list such as {example(info.field_name)}")
+        return texts
+
     @field_validator("model_repository", "loading_file", "keys_file", "state_folder")
     @classmethod
     def _find_home(cls, value: Path | None) -> Path | None:
@@ -396,6 +417,12 @@ def _is_ipv6(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def example(name: str) -> str | None:
+    """Return what the variable of a field that is a list may hold; None for other fields."""
+    examples = Settings.model_fields[name].examples
+    return json.dumps(examples[0]) if examples else None
 
 
 def unknown(variables: Iterable[str]) -> dict[str, str | None]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
@@ -32,14 +33,21 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit code: 0 if nothing was found, also where the network did not answer.
     """
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.audit", description="Audit what is installed."
+    )
+    parser.add_argument(
+        "task", nargs="?", choices=["hashes"], help="hashes: write hashes.txt instead"
+    )
+    writes_hashes = parser.parse_args(arguments).task == "hashes"
     try:
         prepare()
-        if arguments == ["hashes"]:
+        if writes_hashes:
             HASHES.write_text(HEAD + index_hashes())
             return 0
     except (subprocess.SubprocessError, OSError) as error:
         print(f"audit: not done, the package index did not answer ({type(error).__name__})")
-        return int(arguments == ["hashes"])
+        return int(writes_hashes)
     found = [*missing_hashes(), *changed_hashes(), *weaknesses()]
     write_sbom()
     for line in found:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import re
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import gpu_table
 from frontend.http.app import create_app
-from frontend.settings import CHECKOUT, Settings
+from frontend.settings import CHECKOUT, Settings, example
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -71,7 +72,7 @@ _TENSOR = re.compile(
 def settings_page() -> str:
     """Return settings.md: one row for each field of `Settings`, in its order."""
     return _HEAD + "".join(
-        f"| `ARTMANCER_{name.upper()}` | {_default(field)} | {_values(field)} "
+        f"| `ARTMANCER_{name.upper()}` | {_default(field)} | {_values(name, field)} "
         f"| {_cell(field.description or '')} |\n"
         for name, field in Settings.model_fields.items()
     )
@@ -164,8 +165,10 @@ def _default(field: FieldInfo) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
-def _values(field: FieldInfo) -> str:
-    """Name the bounds of a number, or the choices of a text."""
+def _values(name: str, field: FieldInfo) -> str:
+    """Name the bounds of a number, the choices of a text, or a list's form."""
+    if (listed := example(name)) is not None:
+        return _cell(f"a JSON list such as `{listed}`")
     bounds = {
         name: getattr(each, name)
         for each in field.metadata
@@ -195,6 +198,10 @@ def _cell(text: str) -> str:
 
 def main() -> None:
     """Write all of them."""
+    argparse.ArgumentParser(
+        prog="python -m scripts.generated_docs",
+        description="Write the files in docs/ that are generated from code.",
+    ).parse_args()
     SETTINGS.write_text(settings_page())
     OPENAPI.write_text(openapi())
     TENSORS.write_text(tensors_page())

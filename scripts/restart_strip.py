@@ -1,6 +1,6 @@
 """Owns docs/images/restart.png: an edit goes on after kill -9 of everything, as its user sees it.
 
-    .venv/bin/python -m scripts.restart_strip
+    .venv/bin/python -m scripts.restart_strip [--out FILE]
 
 A real `artmancer serve` and `artmancer edit`; what stands in the picture is what the terminal of
 the second showed.
@@ -8,6 +8,7 @@ the second showed.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import pty
@@ -195,5 +196,18 @@ def draw(seen: list[tuple[float, str, str]]) -> Image.Image:
     return image
 
 
+def main() -> None:
+    """Write the picture."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.restart_strip",
+        description="Draw how an edit outlives a kill -9 of everything. It takes a minute or two.",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=PICTURE, help="PNG to write (default: %(default)s)"
+    )
+    out = parser.parse_args().out
+    draw(story()).save(out, format="PNG", optimize=True)
+
+
 if __name__ == "__main__":
-    draw(story()).save(PICTURE, optimize=True)
+    main()

@@ -197,5 +197,5 @@ def first_calls() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    machine.use(full=sys.argv[1] == "full")
+    machine.use_as_told()
     print(json.dumps(first_calls()))

@@ -1,5 +1,6 @@
 """Owns the device under measurement: its clock, its memory, and models of random weights on it."""
 
+import argparse
 import contextlib
 import gc
 import statistics
@@ -47,6 +48,13 @@ def use(*, full: bool) -> None:
     """Choose the GPU and full size, or the CPU and tiny shapes."""
     current.scale = Scale(full)
     current.device = torch.device("cuda:0" if full else "cpu")
+
+
+def use_as_told() -> None:
+    """Choose by the argument of this process, which a measurement has started."""
+    parser = argparse.ArgumentParser(description="Run one part of `python -m benchmarks gpu`.")
+    parser.add_argument("scale", choices=["full", "tiny"])
+    use(full=parser.parse_args().scale == "full")
 
 
 def has_gpu() -> bool:

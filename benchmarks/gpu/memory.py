@@ -83,5 +83,5 @@ def _reserved() -> float:
 
 
 if __name__ == "__main__":
-    machine.use(full=sys.argv[1] == "full")
+    machine.use_as_told()
     print(json.dumps(run_out()))

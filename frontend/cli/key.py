@@ -20,10 +20,13 @@ def _commands() -> None:
 def new(
     name: Annotated[str, typer.Argument(help="Whose key it is: letters, digits, - and _.")],
 ) -> None:
-    """Print a new key to stderr, and to stdout what ARTMANCER_KEYS_FILE has to say of it.
+    """Make a new key.
 
-    The key is shown this once. Clients send it as `Authorization: Bearer <key>`; artmancer's own
-    commands take it from ARTMANCER_API_KEY.
+    The key goes to stderr, and is shown this once. Its entry goes to stdout: append it to the file
+    that ARTMANCER_KEYS_FILE names. To replace a key, remove the old entry of that name first.
+
+    Clients send the key as `Authorization: Bearer <key>`. The commands of artmancer take it from
+    ARTMANCER_API_KEY.
     """
     from frontend import keys  # with pydantic, a quarter of a command's start
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pydantic
 import typer
-from pydantic_settings import SettingsError
 
 from frontend.cli.console import BAD_INPUT, FAILED, stderr
 from frontend.errors import own_words
@@ -27,9 +26,6 @@ def read_settings() -> Settings:
         stderr.print(f"artmancer: warning: {name} is no setting and has no effect{hint}")
     try:
         return Settings()
-    except SettingsError as error:  # not even JSON
-        stderr.print(f"artmancer: {error}: {error.__cause__}")
-        raise typer.Exit(BAD_INPUT) from error
     except pydantic.ValidationError as error:
         for problem in error.errors():
             variable = f"ARTMANCER_{problem['loc'][0]}".upper()

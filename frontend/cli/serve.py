@@ -29,12 +29,19 @@ def serve() -> None:
     try:
         stop_on_signals()
         with running(settings, launching) as serving:
-            if settings.serves:
+            # Of a Triton that was not started here nobody knows yet whether it answers.
+            if settings.serves and settings.launches_triton:
                 console.print(f"ArtMancer is ready: {serving.url} (API: {serving.url}/docs)")
+            elif settings.serves:
+                console.print(f"ArtMancer serves: {serving.url} (API: {serving.url}/docs)")
+                console.print(f"Whether it is ready: {serving.url}/readyz")
             else:
                 console.print(f"ArtMancer dispatches; how it stands: {serving.url}/readyz")
-            if urls := settings.triton_grpc_urls:
-                console.print(f"Triton listens for gRPC on {', '.join(urls)}")
+            urls = ", ".join(settings.triton_grpc_urls)
+            if settings.launches_triton:
+                console.print(f"Triton listens for gRPC on {urls}")
+            elif urls:
+                console.print(f"It asks Triton at {urls}")
             serving.wait()
     except LaunchError as error:
         fail_to_launch(error)

@@ -111,7 +111,7 @@ class Work:
             if isinstance(error, StoreAwayError):
                 raise  # this process stops, and the store would not be told of an end either
             if isinstance(job.end_reason, ClosingError):
-                await self._give_back(job, claim, error)
+                await self._give_back(job, claim, job.end_reason)
             elif job.end_reason is not None:
                 await self._fail(job, job.end_reason)
             elif isinstance(error, TritonStoppingError) and not job.accepted.is_set():

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import IO
 
 import psutil
@@ -84,6 +85,7 @@ def main() -> int:
         server.wait()
         _kill_descendants()
         leftovers.remove(os.getpid())
+        _remove_loading_file()
         logger.join(timeout=1.0)  # lets the last lines through; all writers have ended
     return server.returncode if server.returncode >= 0 else 128 - server.returncode
 
@@ -118,6 +120,13 @@ def _kill_descendants() -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(descendants, timeout=1.0)
+
+
+def _remove_loading_file() -> None:
+    """Remove what a load that was cut off has left; one that ends removes it itself."""
+    if name := os.environ.get(leftovers.LOADING_FILE):
+        with contextlib.suppress(OSError):  # mostly it is gone already
+            Path(name).unlink()
 
 
 def _copy(output: IO[bytes], log: logging.Handler) -> None:

@@ -16,6 +16,8 @@ import psutil
 
 GUARD_MODULE = "frontend.launcher.guard"
 LOG_OPTION = "--log"
+LOADING_FILE = "ARTMANCER_LOADING_FILE"
+"""Variable that names the file in which a model writes what it is loading."""
 
 _SHARED_MEMORY = Path("/dev/shm")
 # Newer Tritons refuse to register a region of this name for a client: it would be their own.

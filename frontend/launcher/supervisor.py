@@ -15,6 +15,8 @@ from frontend.signals import hear_no_more
 from frontend.supervision import Rounds, supervised_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from frontend.launcher.repository import Model
     from frontend.settings import Settings
 
@@ -32,10 +34,15 @@ class Supervisor:
     Triton never starts a stub again, still calls itself ready, and never answers the requests that
     the stub had. So every fault has one remedy, which also ends every stream: kill the server and
     start it again.
+
+    Args:
+        settings: of the server.
+        launching: called before the first start, once all that it needs is there.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, launching: Callable[[], object] = lambda: None) -> None:
         self._settings = settings
+        self._launching = launching
         self._models: list[Model] = []
         self._server: TritonServer | None = None
         self._stopping = threading.Event()
@@ -55,6 +62,7 @@ class Supervisor:
         """
         leftovers.remove_stale()
         self._models = preflight.check(self._settings)
+        self._launching()
         try:
             self._start()
         except BaseException:

@@ -155,7 +155,7 @@ def _model(stub: int) -> str:
 def _environment(settings: Settings) -> dict[str, str]:
     variables = installation.environment()
     if settings.loading_file is not None:
-        variables["ARTMANCER_LOADING_FILE"] = str(settings.loading_file.resolve())
+        variables[leftovers.LOADING_FILE] = str(settings.loading_file.resolve())
     if not settings.triton_unrestricted:
         variables[INTERNAL_KEY] = secrets.token_hex(_KEY_BYTES)
     return variables

@@ -90,7 +90,8 @@ def status_error(error: grpc.aio.AioRpcError) -> ServingError:
         return BackendError("the model did not finish in time")
     gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     if code in gone or any(words in details for words in _BROKEN_OFF):
-        return TritonDownError("Triton is not available")
+        reason = f"{code.name}: {_first_line(details)}"
+        return TritonDownError("Triton is not available", reason)
     if code is grpc.StatusCode.NOT_FOUND:
         return TritonStoppingError("Triton does not have the model")
     if DEAD_STUB in details:

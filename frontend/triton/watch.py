@@ -68,6 +68,7 @@ class TritonWatch(Generic[State]):
         self._heard = False  # whether the model has answered anybody since the last ping began
         self._state: State | None = None
         self._error: ServingError = TritonSilentError(NOT_YET)
+        self._outage_logged = False
 
     @property
     def state(self) -> State | None:
@@ -98,9 +99,10 @@ class TritonWatch(Generic[State]):
 
     def mark_down(self, error: ServingError) -> None:
         """Consider Triton down until it answers again."""
-        if self._state is not None:
-            log.warning("triton_down", model=self._table.model, reason=error.detail)
-        self._state, self._error = None, error
+        if not self._outage_logged:
+            reason = error.reason if isinstance(error, TritonDownError) else error.detail
+            log.warning("triton_down", **self._names, reason=reason)
+        self._state, self._error, self._outage_logged = None, error, True
 
     def note_answer(self) -> None:
         """Take note that the model has answered a request, which proves that it lives."""
@@ -139,8 +141,12 @@ class TritonWatch(Generic[State]):
             self.mark_down(error)
         else:
             if self._state is None:
-                log.info("triton_ready", model=self._table.model, bundle=state.bundle)
-            self._state = state
+                log.info("triton_ready", **self._names, bundle=state.bundle)
+            self._state, self._outage_logged = state, False
+
+    @property
+    def _names(self) -> dict[str, str]:
+        return {"model": self._table.model, "address": self.client.url}
 
     async def _ask(self) -> State:
         # Compared again, because a Triton that returns may serve another repository.

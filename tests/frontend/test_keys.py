@@ -70,8 +70,11 @@ def test_limits_are_read(path: Path) -> None:
         (f'[[key]]\nname = "a"\nsha256 = "{A}"\nmax_running = {2**63}', "key.1.max_running: "),
         (f'[[key]]\nname = "a"\nsha256 = "{A}"\nper_minute = inf', "key.1.per_minute: "),
         ('[[key]]\nname = "a"\nsha256 = "am_secret"', "key.1.sha256: "),
-        (f'[[key]]\nname = "a"\nsha256 = "{A}"\n' * 2, "twice"),
-        (f'[[key]]\nname="a"\nsha256="{A}"\n[[key]]\nname="b"\nsha256="{A}"', "twice"),
+        (f'[[key]]\nname = "ann"\nsha256 = "{A}"\n' * 2, '[[key]] "ann" is there twice'),
+        (
+            f'[[key]]\nname="ann"\nsha256="{A}"\n[[key]]\nname="bob"\nsha256="{A}"',
+            '[[key]] "bob" has the sha256 of "ann"',
+        ),
         ("am_secret", "not TOML"),
         ('[[keys]]\nname = "a"', "keys: "),
     ],

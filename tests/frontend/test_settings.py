@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import ValidationError
 
-from frontend.settings import CHECKOUT, Settings, unknown
+from frontend.errors import own_words
+from frontend.settings import CHECKOUT, Settings, example, unknown
 
 if TYPE_CHECKING:
     from typing import Any
@@ -30,6 +32,29 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.port == 9000
     assert settings.triton_grpc_urls == ["triton:8001"]
     assert settings.cors_origins == ("http://localhost:3000",)
+
+
+@pytest.mark.parametrize("field", ["allowed_hosts", "cors_origins", "trusted_proxies"])
+@pytest.mark.parametrize("text", ["foo", "", '"foo"', "[1]", "{}", "null", '["a"', "10.0.0.0/8"])
+def test_a_list_that_is_none_is_shown_one(
+    field: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = example(field)
+    assert shown is not None
+    monkeypatch.setenv(f"ARTMANCER_{field.upper()}", text)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    [problem] = caught.value.errors()
+    assert problem["loc"] == (field,)
+    assert own_words(problem["msg"]) == f"must be a JSON list such as {shown}"
+    monkeypatch.setenv(f"ARTMANCER_{field.upper()}", shown)
+    assert getattr(Settings(), field) == tuple(json.loads(shown))
+
+
+def test_every_list_has_an_example() -> None:
+    lists = [name for name, field in Settings.model_fields.items() if type(field.default) is tuple]
+    assert len(lists) == 3
+    assert all(map(example, lists))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -152,12 +153,18 @@ def test_a_misspelt_setting_is_named_and_does_no_harm() -> None:
     assert str(settings.port) in in_use
 
 
-@pytest.mark.parametrize("origins", ["http://localhost:3000", ""])
-def test_a_setting_that_is_no_json(origins: str) -> None:
-    done = serve(ARTMANCER_CORS_ORIGINS=origins)
+def test_settings_that_are_no_lists() -> None:
+    done = serve(
+        ARTMANCER_ALLOWED_HOSTS="foo",
+        ARTMANCER_CORS_ORIGINS="http://localhost:3000",
+        ARTMANCER_TRUSTED_PROXIES="",
+    )
     assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "cors_origins" in done.stderr
+    assert done.stderr.splitlines() == [
+        'artmancer: ARTMANCER_ALLOWED_HOSTS: must be a JSON list such as ["gpu1.example"]',
+        'artmancer: ARTMANCER_CORS_ORIGINS: must be a JSON list such as ["https://app.example"]',
+        'artmancer: ARTMANCER_TRUSTED_PROXIES: must be a JSON list such as ["10.0.0.0/8"]',
+    ]
 
 
 @pytest.mark.parametrize("field", ["port", "triton_grpc_port"])
@@ -165,7 +172,8 @@ def test_a_port_in_use(field: str) -> None:
     settings = echo_settings()
     with socket.create_server(("127.0.0.1", getattr(settings, field))):
         done = serve(**as_environment(settings))
-    assert done.returncode == 1
+    # Nothing has started, so nothing says that it does.
+    assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1
     assert str(getattr(settings, field)) in done.stderr
     assert f"ARTMANCER_{field.upper()}" in done.stderr
@@ -297,7 +305,7 @@ def test_serve_does_not_depend_on_who_takes_its_words(lost: str) -> None:
 def test_a_reader_that_has_left_ends_no_stop() -> None:
     with served(echo_settings(triton_url="127.0.0.1:9")) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("Triton listens for gRPC")
+        assert process.stdout.readline().startswith("It asks Triton at")
         process.stdout.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
@@ -317,13 +325,42 @@ def test_serve_over_another_triton_launches_none(
         assert processes(settings) == {}
         assert process.stdout is not None
         for url in where:
-            assert process.stdout.readline() == f"Triton listens for gRPC on {url}\n"
+            assert process.stdout.readline() == f"It asks Triton at {url}\n"
         process.send_signal(signal.SIGINT)
         # A line that the signal interrupts may come twice.
         *lines, last = process.stdout.read().splitlines()
         assert last == "Stopped."
         assert where or not any("gRPC" in line for line in lines)
         assert process.wait(60) == 0
+
+
+def test_serve_over_a_triton_that_does_not_answer_is_not_called_ready() -> None:
+    settings = echo_settings(triton_url="127.0.0.1:9")
+    process = subprocess.Popen(
+        [ARTMANCER, "serve"],
+        env=as_environment(settings) | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            said = [process.stdout.readline().rstrip("\n") for _ in range(3)]
+        finally:
+            process.kill()
+        assert process.stderr is not None
+        logged = [json.loads(line) for line in process.stderr]
+    down = [each for each in logged if each["event"] == "triton_down"]
+    # Each model of a Triton has a watch.
+    assert sorted(each["model"] for each in down) == ["image_edit", "smart_mask"]
+    assert {each["address"] for each in down} == {"127.0.0.1:9"}
+    url = f"http://127.0.0.1:{settings.port}"
+    assert said == [
+        f"ArtMancer serves: {url} (API: {url}/docs)",
+        f"Whether it is ready: {url}/readyz",
+        "It asks Triton at 127.0.0.1:9",
+    ]
 
 
 def test_an_address_that_is_advertised_in_vain() -> None:

@@ -707,9 +707,13 @@ async def test_waiting_jobs_do_not_outlast_an_adapter_that_stays_away(
 
 async def test_stopping_the_frontend_stops_its_jobs(serve: Serve, triton: FakeTriton) -> None:
     triton.hold()
-    async with serve() as client:
-        ids = [await client.submit(edit(num_inference_steps=100)) for _ in range(3)]
-        await client.wait_status(ids[1], "processing")
+    with contextlib.ExitStack() as logs:
+        async with serve(log_level="info") as client:
+            entries = logs.enter_context(capture_logs())
+            ids = [await client.submit(edit(num_inference_steps=100)) for _ in range(3)]
+            await client.wait_status(ids[1], "processing")
+    returned = [entry["reason"] for entry in entries if entry["event"] == "job_returned"]
+    assert returned == ["The server is shutting down"] * 2  # nobody has cancelled them
     assert sorted(triton.in_band_cancels) == sorted(ids[:2])
     assert triton.live == 0
     assert triton.cut_streams == []

@@ -160,6 +160,27 @@ def test_the_runs_shared_memory_goes_with_it(log: Path) -> None:
         assert list(SHARED_MEMORY.glob(f"{leftovers.prefix(process.pid)}*")) == []
 
 
+@pytest.mark.parametrize("ended_by", ["a stop", "the launcher"])
+def test_the_file_of_a_load_that_was_cut_off_goes_with_it(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_by: str
+) -> None:
+    file = tmp_path / "loading"
+    monkeypatch.setenv(leftovers.LOADING_FILE, str(file))
+    script = (
+        f"import pathlib, time; pathlib.Path({str(file)!r}).write_text('weights')\n"
+        "print('ready'); time.sleep(60)"
+    )
+    with guarding(log, script) as process:
+        assert file.exists()
+        assert process.stdin is not None
+        if ended_by == "a stop":
+            process.send_signal(signal.SIGQUIT)
+        else:
+            process.stdin.close()
+        process.wait(TIMEOUT_S)
+        assert not file.exists()
+
+
 def test_the_log_starts_anew_and_stays_bounded(log: Path) -> None:
     log.write_text("an earlier run\n")
     lines = 3 * guard.LOG_BYTES // 1000

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from frontend.errors import TritonDownError
 from frontend.triton.client import TritonClient
@@ -52,6 +53,27 @@ async def test_one_missing_answer_is_forgiven(watch: Watch, triton: FakeTriton) 
     await miss_a_ping(watch, triton)
     with pytest.raises(TritonDownError, match="does not answer"):
         watch.require()
+
+
+async def test_the_log_names_a_triton_that_does_not_answer_once_for_each_outage(
+    watch: Watch, triton: FakeTriton
+) -> None:
+    await triton.kill()
+    with capture_logs() as entries:
+        for _ in range(3):
+            await watch.ping()
+        [down] = entries
+        assert (down["event"], down["log_level"]) == ("triton_down", "warning")
+        assert (down["model"], down["address"]) == ("image_edit", triton.url)
+        assert "Connection refused" in down["reason"]
+        assert watch.reason == "Triton is not available"  # clients are told no addresses
+        await triton.start()
+        while watch.state is None:
+            await watch.ping()
+        for _ in range(2):
+            watch.mark_down(TritonDownError("a stream broke"))
+    assert [each["event"] for each in entries] == ["triton_down", "triton_ready", "triton_down"]
+    assert entries[-1]["reason"] == "a stream broke"
 
 
 async def test_an_error_is_believed_at_once(watch: Watch, triton: FakeTriton) -> None:
