@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FRONTENDS = ("frontend", "frontend-second")
 WITHIN_S = 300.0
 # Some seconds, because every one of these runs to its end.
-LONG = {"num_inference_steps": 100, "width": 256, "height": 256}
+LONG = {"num_inference_steps": 100, "width": 64, "height": 64}
 
 # Docker still calls a frontend healthy that an outage of the database has just hit.
 AWAIT_STORE = """
