@@ -186,7 +186,7 @@ def test_points_come_before_a_box_and_a_box_before_a_mask(bench: Bench) -> None:
         ({"POINTS": [[5, 5]]}, []),
         ({"POINTS": [[5, 5], [60, 5]]}, [1]),
         ({"POINTS": [[60, 5], [5, 5], [5, 60]]}, [0]),
-        ({"POINTS": [[1e6, 5], [5, 5], [-9, 60]]}, [0]),
+        ({"POINTS": [[1e6, 5], [5, 5], [-9, 60]]}, [0, 2]),
         ({"POINTS": [[5, 5], [60, 5], [62, 9]], "POINT_LABELS": [1, 0, 1]}, [2]),
         ({"BBOX": [0, 0, 30, 64]}, []),
         ({"MASK": guidance(50, 60)}, []),
@@ -200,8 +200,9 @@ def test_positive_points_that_the_mask_leaves_out_are_named(
     mask = bench.ask(IMAGE=png(64, 64), **prompts)
     assert mask.points_missed == missed
     if "POINTS" in prompts:
-        places = np.array(prompts["POINTS"]).clip(0, 63).astype(int)
-        inside = pixels(mask)[places[:, 1], places[:, 0]] > 127
+        points = np.array(prompts["POINTS"])
+        places = points.clip(0, 63).astype(int)
+        inside = (pixels(mask)[places[:, 1], places[:, 0]] > 127) & (points == places).all(axis=1)
         positive = np.array(prompts.get("POINT_LABELS", [1] * len(places)), np.bool_)
         assert np.flatnonzero(positive & ~inside).tolist() == missed
 
@@ -301,7 +302,22 @@ def finds_the_left_half(image: Floats) -> tuple[Floats, Floats]:
     ("infer", "prompts", "reason"),
     [
         (finds_the_left_half, {"POINTS": [[50.5, 9]]}, "no object is at [50.5, 9]"),
-        (finds_the_left_half, {"POINTS": [[50.45, -0.9]]}, "no object is at [50.45, -0.9]"),
+        (finds_the_left_half, {"POINTS": [[50.45, 0.9]]}, "no object is at [50.45, 0.9]"),
+        (
+            finds_the_left_half,
+            {"POINTS": [[-5, 20]]},
+            "point 0, [-5, 20], lies outside the picture of 64x64 pixels",
+        ),
+        (
+            finds_the_left_half,
+            {"POINTS": [[20, -0.5]]},
+            "point 0, [20, -0.5], lies outside the picture of 64x64 pixels",
+        ),
+        (
+            finds_the_left_half,
+            {"BBOX": [-0.9, 5, -0.1, 9]},
+            "the box [-0.9, 5, -0.1, 9] lies outside the picture of 64x64 pixels",
+        ),
         (
             finds_the_left_half,
             {"POINTS": [[2**24, -1]]},

@@ -66,10 +66,14 @@ def test_a_hole_in_a_mask_does_not_hold_a_point() -> None:
     assert by_points(ring, (10, 30)) == 0
 
 
-def test_points_beyond_the_border_count_as_on_it() -> None:
+def test_no_mask_holds_a_point_beyond_the_border() -> None:
     found = features(((0, 0, 64, 64), 0.9))
-    for point in ((-5, -5), (64, 64), (1e6, 30), (63.9, 63.9)):
+    for point in ((0, 0), (-0.0, 63), (63.9, 63.9)):
         assert by_points(found, point) == 0
+    for point in ((-0.1, 30), (30, -1), (-5, -5), (64, 30), (30, 64), (1e6, 30)):
+        assert by_points(found, point) is None
+        assert by_points(found, (30, 30), point) == 0
+        assert by_points(found, (30, 30), point, negative=1) == 0
 
 
 def test_points_are_in_pixels_of_the_picture() -> None:
@@ -100,6 +104,13 @@ def test_a_box_of_one_pixel_takes_the_smallest_mask_there() -> None:
 def test_a_box_beyond_the_border_is_cut_there() -> None:
     found = features(AWAY, WHOLE)
     assert by_box(found, -50, -50, 9, 9) == 0
+
+
+def test_a_box_beyond_the_border_by_less_than_a_pixel_finds_nothing() -> None:
+    found = features(((0, 0, 64, 64), 0.9))
+    assert by_box(found, -0.9, 5, -0.1, 9) is None
+    assert by_box(found, 5, -0.9, 9, -0.1) is None
+    assert by_box(found, -0.9, 5, 0.1, 9) == 0
 
 
 def test_a_box_finds_a_mask_that_touches_it_behind_many_that_come_close() -> None:

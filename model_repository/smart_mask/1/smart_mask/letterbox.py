@@ -85,6 +85,13 @@ class Letterbox:
         smooth = cv2.resize(inside.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
         return above(smooth, 127.5)
 
+    def hold(self, points: Floats) -> npt.NDArray[np.bool_]:
+        """Return which points lie in the picture: bool [n] from float32 [n, 2], x and y in it."""
+        inside: npt.NDArray[np.bool_] = ((points >= 0) & (points < (self.width, self.height))).all(
+            axis=1
+        )
+        return inside
+
     def into_square(self, places: Floats) -> Floats:
         """Turn places in the picture into places in the square; both float32 [..., 2], x and y."""
         scale = np.array([self.inner_width / self.width, self.inner_height / self.height])

@@ -109,7 +109,7 @@ class Segmenter:
             cached,
             len(features.scores),
             [left, top, left + width, top + height],
-            _points_missed(finished, request),
+            _points_missed(finished, request, features.letterbox),
         )
 
     def _features(self, request: MaskRequest, progress: Progress) -> tuple[str, Features, bool]:
@@ -205,10 +205,7 @@ def _why_nothing(features: Features, request: MaskRequest, middle: Floats | None
     letterbox = features.letterbox
     size = f"the picture of {letterbox.width}x{letterbox.height} pixels"
     if request.points is not None and request.positive is not None:
-        end = (letterbox.width, letterbox.height)
-        # As the selection counts: a place less than a pixel before the first one belongs to it.
-        inside = ((request.points > -1) & (request.points < end)).all(axis=1)
-        if len(outside := np.flatnonzero(request.positive & ~inside)):
+        if len(outside := np.flatnonzero(request.positive & ~letterbox.hold(request.points))):
             place = _shown(request.points[outside[0]])
             return f"point {outside[0]}, {place}, lies outside {size}"
         if not len(features.scores):
@@ -238,12 +235,13 @@ def _shown(coordinates: Floats) -> str:
     return f"[{', '.join(shown)}]"
 
 
-def _points_missed(mask: Pixels, request: MaskRequest) -> list[int]:
-    """Find the positive points of a request that lie outside a mask.
+def _points_missed(mask: Pixels, request: MaskRequest, letterbox: Letterbox) -> list[int]:
+    """Find the positive points of a request that a mask does not hold.
 
     Args:
         mask: uint8 [height, width], 0..255.
-        request: a point outside the picture moves to the border.
+        request: no mask holds a point outside the picture.
+        letterbox: of the picture.
 
     Returns:
         Their positions in the request's points.
@@ -252,5 +250,6 @@ def _points_missed(mask: Pixels, request: MaskRequest) -> list[int]:
         return []
     height, width = mask.shape
     columns, rows = request.points.astype(np.int64).clip(0, (width - 1, height - 1)).T
-    missed: list[int] = np.flatnonzero(request.positive & (mask[rows, columns] <= _HALF)).tolist()
+    held = (mask[rows, columns] > _HALF) & letterbox.hold(request.points)
+    missed: list[int] = np.flatnonzero(request.positive & ~held).tolist()
     return missed

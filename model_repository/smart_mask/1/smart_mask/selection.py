@@ -29,8 +29,7 @@ def by_points(features: Features, points: Floats, labels: npt.NDArray[np.bool_])
 
     Args:
         features: of the picture.
-        points: float32 [n, 2], x and y in pixels of the picture; a point outside moves to the
-            border.
+        points: float32 [n, 2], x and y in pixels of the picture; no mask holds one outside.
         labels: [n], True for positive; at least one is.
 
     Returns:
@@ -38,7 +37,7 @@ def by_points(features: Features, points: Floats, labels: npt.NDArray[np.bool_])
     """
     letterbox = features.letterbox
     pixels = points.astype(np.int64).clip(0, (letterbox.width - 1, letterbox.height - 1))
-    held = features.hold(*pixels.T)
+    held = features.hold(*pixels.T) & letterbox.hold(points)
     counts = np.count_nonzero(held[:, labels], axis=1)
     counts[held[:, ~labels].any(axis=1)] = 0
     if not counts.any():
@@ -56,21 +55,21 @@ def by_box(features: Features, box: Floats, check: Callable[[], None]) -> int | 
 
     Args:
         features: of the picture.
-        box: float32 [4], x0 y0 x1 y1 in pixels of the picture. It is rounded down to whole
-            pixels, and covers at least one each way.
+        box: float32 [4], x0 y0 x1 y1 in pixels of the picture. It is cut to the picture, rounded
+            down to whole pixels, and covers at least one each way.
         check: called before each exact comparison; whatever it raises ends the search.
 
     Returns:
         The detection's index; None if no mask overlaps the box.
     """
     letterbox = features.letterbox
-    pixels = box.astype(np.int64)
+    cut = box.clip(0, (letterbox.width, letterbox.height) * 2)
+    if (cut[:2] >= cut[2:]).any():
+        return None
+    pixels = cut.astype(np.int64)
     pixels[2:] = np.maximum(pixels[2:], pixels[:2] + 1)
-    pixels = pixels.clip(0, (letterbox.width, letterbox.height) * 2)
     left, top, right, bottom = pixels.tolist()
     area = (right - left) * (bottom - top)
-    if not area:
-        return None
     place = letterbox.into_square(pixels.reshape(2, 2).astype(np.float32)).reshape(4)
     coarse = _coarse_ious(features, place)
     near = np.flatnonzero(_overlapping(features, place))
