@@ -23,7 +23,7 @@ from frontend.cli.console import (
     read,
     stderr,
 )
-from frontend.cli.output import Output
+from frontend.cli.output import Output, check_apart
 from frontend.cli.session import Interrupted, Session, by_options, session
 from frontend.client import ApiError
 from frontend.domain.jobs import JobStatus
@@ -156,6 +156,15 @@ def edit(
     }
     out_file = Output(out)
     mask_file = Output(mask_out) if mask_out else None
+    check_apart(
+        {"--out": out, "--mask-out": mask_out},
+        {
+            "--image": image,
+            "--mask": mask,
+            "--reference": reference,
+            "--reference-mask": reference_mask,
+        },
+    )
     with session(url, OPTIONS) as talk:
         if prompted:
             grow = _border(picture) if border is None else border

@@ -9,7 +9,7 @@ import typer
 
 from frontend.cli import overlay, prompts
 from frontend.cli.console import BAD_INPUT, DEFAULT_URL, FAILED, Url, as_base64, console, fail, read
-from frontend.cli.output import Output
+from frontend.cli.output import Output, check_apart
 from frontend.cli.session import session
 from frontend.streams import forgive_lost_output
 
@@ -50,6 +50,9 @@ def mask(
         )
     mask_file = Output(out)
     overlay_file = Output(overlay_out) if overlay_out else None
+    check_apart(
+        {"--out": out, "--overlay": overlay_out}, {"--image": image, "--rough-mask": rough_mask}
+    )
     with session(url, OPTIONS) as talk:
         found = prompts.find(
             talk,

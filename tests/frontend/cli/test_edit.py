@@ -411,6 +411,34 @@ def test_a_result_that_cannot_be_written_is_told_before_any_request(
         assert not script.submitting.is_set()
 
 
+@pytest.mark.parametrize(
+    ("command", "written", "read"),
+    [
+        *(("edit", "--out", each) for each in ("--image", "--mask")),
+        *(("edit", "--out", each) for each in ("--reference", "--reference-mask", "--mask-out")),
+        ("edit", "--mask-out", "--image"),
+        *(("mask", "--out", each) for each in ("--image", "--rough-mask", "--overlay")),
+        ("mask", "--overlay", "--image"),
+    ],
+)
+def test_no_file_is_written_over_another_one_of_the_command(
+    image: Path, tmp_path: Path, command: str, written: str, read: str
+) -> None:
+    copies = {}
+    for option in {"--image", written, read} | {"--reference"} & {read.removesuffix("-mask")}:
+        copies[option] = tmp_path / f"{option}.png"
+        copies[option].write_bytes(picture())
+    copies[written] = copies[read]
+    words = [word for option in copies.items() for word in option]
+    place = ("--point", "1,1") if "--mask" not in copies else ()
+    done = run(command, *words, *place)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"artmancer: {written} and {read} are the same file: {copies[written]}\n"
+    )
+    assert copies[read].read_bytes() == picture()
+
+
 def test_a_result_that_is_lost_on_a_full_disk_can_be_fetched_again(
     image: Path, tmp_path: Path
 ) -> None:
