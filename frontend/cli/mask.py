@@ -13,7 +13,7 @@ from frontend.cli.output import Output, check_apart
 from frontend.cli.session import session
 from frontend.streams import forgive_lost_output
 
-OPTIONS = prompts.OPTIONS | {"image": "--image", "mask": "--rough-mask"}
+OPTIONS = prompts.OPTIONS | {"mask": "--rough-mask"}
 
 
 def mask(
@@ -73,6 +73,5 @@ def mask(
             except (OSError, ValueError) as error:
                 fail(f"cannot draw {overlay_out}: {error}", FAILED)
             overlay_file.write(shown)
-    files = "  ".join(map(str, filter(None, (out, overlay_out))))
-    console.print(f"{files}  (score {found.score:.2f}, {found.seconds * 1000:.0f} ms)")
+    console.print(found.summary(*filter(None, (out, overlay_out))))
     found.print_missed()
