@@ -185,7 +185,7 @@ def test_a_terminal_that_is_closed_cancels_the_edit(image: Path) -> None:
     options = ("--image", image, "--mask", image)
     with serving(script) as url, in_terminal("edit", *options, url=url) as (process, terminal):
         shown = b""
-        while b"step 1 of 2" not in shown:
+        while b"step 1/2" not in shown:
             shown += os.read(terminal, 4096)
         os.close(terminal)
         assert process.wait(60) == 129

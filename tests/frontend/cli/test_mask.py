@@ -50,7 +50,8 @@ def test_a_mask_does_not_depend_on_who_takes_its_words(
     with serving(Script(points_missed=[0])) as url:
         words = ("mask", "--image", image, "--point", "1,1", "--out", out)
         done = run(*words, url=url, lost=lost)
-    assert (done.returncode, done.stderr) == (0, "")
+    missed = "artmancer: the mask does not hold the point 1,1: one mask is one object\n"
+    assert (done.returncode, done.stderr) == (0, missed)
     assert out.exists()
 
 
