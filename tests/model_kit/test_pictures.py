@@ -89,7 +89,7 @@ def test_truncated_files_are_refused(file_format: str, kept: float) -> None:
         for reason in (
             "image file is truncated: its end is missing",
             "image file is damaged or truncated",
-            f"not a {', '.join(FORMATS)} file",  # a GIF's header is cut
+            "a GIF of a kind that is not read, or damaged",  # its header is cut
         )
     }
 
