@@ -89,6 +89,8 @@ class JobUpdate:
     """Why the job ended; None unless it failed or was cancelled."""
     message: str | None
     """What happens before the first step, in words."""
+    eta_seconds: float | None
+    """Until the job's end; None where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -341,4 +343,5 @@ def _update(event: Mapping[str, Any]) -> JobUpdate:
         total_steps=event["total_steps"],
         error=event["error"],
         message=event.get("loading_message"),
+        eta_seconds=event.get("eta_seconds"),
     )

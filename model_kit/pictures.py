@@ -194,7 +194,16 @@ def _decoded(data: bytes, max_pixels: int, *, managed: bool) -> Picture:
     except Exception as error:
         # Damaged files make Pillow's parsers raise whatever they stumble over: OSError,
         # SyntaxError, ValueError, struct.error and more.
-        raise UndecodableError(str(error)) from error
+        raise UndecodableError(_own_words(str(error))) from error
+
+
+def _own_words(problem: str) -> str:
+    """Return what Pillow says of a file, for somebody who does not know Pillow."""
+    if "truncated" in problem.lower():
+        return "image file is truncated: its end is missing"
+    if problem == "could not create decoder object":
+        return "image file is damaged or truncated"
+    return problem
 
 
 def _loaded(picture: Image.Image, data: bytes) -> Image.Image:

@@ -5,16 +5,32 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from frontend.cli.edit import edit
 from frontend.cli.jobs import cancel, jobs, result, status
 from frontend.cli.key import key
 from frontend.cli.mask import mask
 from frontend.cli.serve import serve
+from frontend.errors import own_words
 from frontend.version import VERSION
+
+
+class Commands(TyperGroup):
+    """Says what is wrong with an option in our own words."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        """See TyperGroup."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = own_words(error.message)
+            raise
+
 
 # Without markup, because rich would swallow what stands in brackets.
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -30,6 +30,9 @@ MAX_FILE_BYTES = 2**30
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+_ADDRESS = re.compile(r"(https?:)/+(.+)", re.IGNORECASE)
+
+
 def printable(text: str) -> str:
     """Return a text of the server's as a terminal may get it: without control characters."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
@@ -61,9 +64,15 @@ def read(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
+        if address := _ADDRESS.match(str(path)):
+            # A path has lost one of its two slashes.
+            given = f"{address[1]}//{address[2]}"
+            fail(f"cannot read {given}: it is an address, and only files are read", BAD_INPUT)
         fail(f"cannot read {path}: {error.strerror}", BAD_INPUT)
     if len(data) > MAX_FILE_BYTES:
         fail(f"cannot read {path}: more than {MAX_FILE_BYTES} bytes", BAD_INPUT)
+    if not data:
+        fail(f"cannot read {path}: it is empty", BAD_INPUT)
     return data
 
 

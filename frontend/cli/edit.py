@@ -21,9 +21,8 @@ from frontend.cli.console import (
     numbers,
     opened,
     read,
-    stderr,
 )
-from frontend.cli.output import Output
+from frontend.cli.output import Output, check_apart
 from frontend.cli.session import Interrupted, Session, by_options, session
 from frontend.client import ApiError
 from frontend.domain.jobs import JobStatus
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 # Fields of an edit -> options.
 OPTIONS = prompts.OPTIONS | {
     "input_image": "--image",
-    "image": "--image",
     "conditional_images": "--mask",
     "reference_image": "--reference",
     "reference_mask_R": "--reference-mask",
@@ -50,7 +48,7 @@ OPTIONS = prompts.OPTIONS | {
     "background_preset": "--background",
     "region": "--region",
 }
-EXPIRED = 404
+BAD_REQUEST, EXPIRED = 400, 404
 # Of a mask found by a prompt, in units of the longer side: an edit needs the object's rim too.
 BORDER_FRACTION, MIN_BORDER, MAX_BORDER = 1 / 25, 20, 50
 
@@ -106,14 +104,22 @@ def edit(
     seed: Annotated[
         int | None, typer.Option(help="Same seed, same picture.  [default: drawn]")
     ] = None,
-    width: Annotated[int | None, typer.Option(help="Of the result, 256 to 2048.")] = None,
-    height: Annotated[int | None, typer.Option(help="Of the result, 256 to 2048.")] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Stretches the result to so many pixels, 256 to 2048.")
+    ] = None,
+    height: Annotated[
+        int | None,
+        typer.Option(help="Likewise; one alone leaves the other side as it is."),
+    ] = None,
     angle: Annotated[str | None, typer.Option(help="Camera angle, such as top-down.")] = None,
     background: Annotated[str | None, typer.Option(help="Background preset.")] = None,
     quality: Annotated[
-        Quality,
-        typer.Option(help="With --region full: your picture's size, or a standard square."),
-    ] = Quality.ORIGINAL,
+        Quality | None,
+        typer.Option(
+            help="With --region full: your picture's size, or a standard square."
+            "  [default: original]"
+        ),
+    ] = None,
     region: Annotated[
         str, typer.Option(help="What is edited: auto, full, or x0,y0,x1,y1 in pixels.")
     ] = "auto",
@@ -134,6 +140,8 @@ def edit(
         fail(f"{task} takes no --reference: only an insertion does", BAD_INPUT)
     if not prompted and (border is not None or mask_out):
         fail("--border and --mask-out need --point or --box", BAD_INPUT)
+    if quality and region != "full":
+        fail("--quality needs --region full", BAD_INPUT)
     if reference_mask and not reference:
         fail("--reference-mask needs --reference", BAD_INPUT)
     request = {
@@ -151,24 +159,33 @@ def edit(
         "height": height,
         "angle": angle,
         "background_preset": background,
-        "input_quality": quality,
+        "input_quality": quality or Quality.ORIGINAL,
         "region": numbers(region, 4, "--region") if "," in region else region,
     }
     out_file = Output(out)
     mask_file = Output(mask_out) if mask_out else None
+    check_apart(
+        {"--out": out, "--mask-out": mask_out},
+        {
+            "--image": image,
+            "--mask": mask,
+            "--reference": reference,
+            "--reference-mask": reference_mask,
+        },
+    )
     with session(url, OPTIONS) as talk:
         if prompted:
             grow = _border(picture) if border is None else border
             found = prompts.find(talk, picture, asked, border_adjustment=grow)
             if mask_file:
                 mask_file.write(found.png)
-            console.print(f"mask  (score {found.score:.2f}, {found.seconds * 1000:.0f} ms)")
+            console.print(found.summary(mask_out or "mask"))
             found.print_missed()
             request["conditional_images"] = [as_base64(found.png)]
         given = {name: value for name, value in request.items() if value is not None}
         task_id = _run(talk, given)
         seconds = fetch(talk, task_id, out_file)
-    console.print(f"{out}  ({seconds:.1f} s)")
+    console.print(f"{out}  (edited in {seconds:.1f} s)")
 
 
 def fetch(talk: Session, task_id: str, out_file: Output) -> float:
@@ -180,7 +197,7 @@ def fetch(talk: Session, task_id: str, out_file: Output) -> float:
     Raises:
         ApiError: the edit is not done, or has expired.
     """
-    client, interrupts = talk
+    client, interrupts, _ = talk
     hint = f"; the server keeps the result: artmancer result {task_id} --out FILE"
     interrupts.left_behind = hint
     try:
@@ -199,7 +216,9 @@ def fetch(talk: Session, task_id: str, out_file: Output) -> float:
 def check_done(last: JobUpdate) -> None:
     """Say how an edit ended and exit, unless it is done."""
     if last.status is not JobStatus.DONE:
-        fail(f"the edit ended as {last.status}: {by_options(last.error or '', OPTIONS)}", FAILED)
+        error = last.error or ""
+        code = BAD_INPUT if error.startswith(f"{BAD_REQUEST}: ") else FAILED
+        fail(f"the edit ended as {last.status}: {by_options(error, OPTIONS)}", code)
 
 
 def _check_place(task: Task, *, mask: Path | None, prompted: bool) -> None:
@@ -233,7 +252,7 @@ def _run(talk: Session, request: dict[str, Any]) -> str:
     Raises:
         ApiError: the edit was refused.
     """
-    client, interrupts = talk
+    client, interrupts, _ = talk
     task_id = ""
     try:
         interrupts.left_behind = ": `artmancer jobs` shows whether the server took the edit"
@@ -242,8 +261,7 @@ def _run(talk: Session, request: dict[str, Any]) -> str:
             task_id = submitted.task_id
             interrupts.left_behind = f": stop the edit by `artmancer cancel {task_id}`"
         console.print(f"task {task_id}")
-        for warning in submitted.warnings:
-            stderr.print(f"artmancer: {warning}")
+        talk.warn(submitted.warnings)
         last = progress.show(client.follow(task_id), request["task_type"], console)
     except Interrupted as interrupted:
         interrupts.heard()

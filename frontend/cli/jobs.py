@@ -10,9 +10,9 @@ import typer
 
 from frontend.cli import progress
 from frontend.cli.console import DEFAULT_URL, Url, console, fail, stderr
-from frontend.cli.edit import check_done, fetch
+from frontend.cli.edit import OPTIONS, check_done, fetch
 from frontend.cli.output import Output
-from frontend.cli.session import Interrupted, session
+from frontend.cli.session import Interrupted, by_options, session
 from frontend.domain.jobs import JobStatus
 from frontend.streams import forgive_lost_output
 
@@ -40,13 +40,13 @@ def jobs(
     ] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """List your edits that the server keeps, newest first, one a line.
+    """List your edits on the server, newest first.
 
     Yours are those of your API key or, without one, those of your address.
     """
     query = {"status": [each.value for each in status or ()], "limit": limit, "before": before}
     options = {name: f"--{name}" for name in query}
-    with session(url, options) as (client, _):
+    with session(url, options) as (client, *_):
         page = client.tasks(**{name: value for name, value in query.items() if value is not None})
     for task in page["tasks"]:
         created = datetime.fromisoformat(task["created_at"]).astimezone()
@@ -60,14 +60,17 @@ def jobs(
 
 def status(task: TaskId, url: Url = DEFAULT_URL) -> None:
     """Show how far an edit is."""
-    with session(url) as (client, _):
+    with session(url) as (client, *_):
         known = client.status(task)
     console.print("  ".join(_words(known)))
 
 
 def cancel(task: TaskId, url: Url = DEFAULT_URL) -> None:
-    """Cancel an edit, and show how it ended; one that had ended stays as it is."""
-    with session(url) as (client, _):
+    """Cancel an edit, and show how it ended.
+
+    One that had ended stays as it is.
+    """
+    with session(url) as (client, *_):
         had_ended = JobStatus(client.status(task)["status"]).terminal
         client.cancel(task)
         *_, last = client.follow(task)
@@ -86,15 +89,15 @@ def result(
     forgive_lost_output()
     out_file = Output(out)
     with session(url) as talk:
-        client, interrupts = talk
+        client, interrupts, _ = talk
         try:
-            last = progress.show(client.follow(task), task, console)
+            last = progress.show(client.follow(task), "edit", console)
         except Interrupted as interrupted:
             interrupts.heard()
             fail("interrupted: the edit goes on", interrupted.code)
         check_done(last)
         seconds = fetch(talk, task, out_file)
-    console.print(f"{out}  ({seconds:.1f} s)")
+    console.print(f"{out}  (edited in {seconds:.1f} s)")
 
 
 def _words(task: dict[str, Any]) -> Iterator[str]:
@@ -108,4 +111,4 @@ def _words(task: dict[str, Any]) -> Iterator[str]:
     if not known.terminal and task["eta_seconds"] is not None:
         yield f"about {task['eta_seconds']:.0f} s left"
     if task["error"]:
-        yield task["error"]
+        yield by_options(task["error"], OPTIONS)

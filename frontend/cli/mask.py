@@ -9,11 +9,11 @@ import typer
 
 from frontend.cli import overlay, prompts
 from frontend.cli.console import BAD_INPUT, DEFAULT_URL, FAILED, Url, as_base64, console, fail, read
-from frontend.cli.output import Output
+from frontend.cli.output import Output, check_apart
 from frontend.cli.session import session
 from frontend.streams import forgive_lost_output
 
-OPTIONS = prompts.OPTIONS | {"image": "--image", "mask": "--rough-mask"}
+OPTIONS = prompts.OPTIONS | {"mask": "--rough-mask"}
 
 
 def mask(
@@ -50,6 +50,9 @@ def mask(
         )
     mask_file = Output(out)
     overlay_file = Output(overlay_out) if overlay_out else None
+    check_apart(
+        {"--out": out, "--overlay": overlay_out}, {"--image": image, "--rough-mask": rough_mask}
+    )
     with session(url, OPTIONS) as talk:
         found = prompts.find(
             talk,
@@ -70,6 +73,5 @@ def mask(
             except (OSError, ValueError) as error:
                 fail(f"cannot draw {overlay_out}: {error}", FAILED)
             overlay_file.write(shown)
-    files = "  ".join(map(str, filter(None, (out, overlay_out))))
-    console.print(f"{files}  (score {found.score:.2f}, {found.seconds * 1000:.0f} ms)")
+    console.print(found.summary(*filter(None, (out, overlay_out))))
     found.print_missed()

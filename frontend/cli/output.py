@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from frontend.cli.console import BAD_INPUT, FAILED, fail, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Others cannot hold a colour profile or transparency, or change the size as .ico does.
 FORMATS = {
@@ -21,6 +25,29 @@ FORMATS = {
 }
 # Pillow's own choice is 75, which shows.
 LOSSY: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"quality": 95}}
+
+
+def check_apart(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
+    """Exit if a file would be written over one that is read, or over another that is written.
+
+    Args:
+        outputs: option -> its file; None: not given.
+        inputs: likewise.
+    """
+    pairs = itertools.chain(
+        itertools.product(outputs.items(), inputs.items()),
+        itertools.combinations(outputs.items(), 2),
+    )
+    for (name, path), (other, other_path) in pairs:
+        if path and other_path and _same(path, other_path):
+            fail(f"{name} and {other} are the same file: {path}", BAD_INPUT)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # there is none yet
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 class Output:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from frontend.cli.console import BAD_INPUT, as_base64, console, fail, numbers, stderr
+from frontend.cli.console import BAD_INPUT, as_base64, fail, numbers, stderr
 from frontend.cli.session import Interrupted
+from frontend.errors import IMAGE_REFUSED
 
 if TYPE_CHECKING:
     from frontend.cli.session import Session
@@ -26,6 +27,8 @@ NegativePoints = Annotated[
 Box = Annotated[str | None, typer.Option("--box", metavar="X0,Y0,X1,Y1", help="Around the object.")]
 
 OPTIONS = {
+    "image": "--image",
+    IMAGE_REFUSED: "--image",
     "points": "--point",
     "bbox": "--box",
     "border_adjustment": "--border",
@@ -74,10 +77,18 @@ class Found:
     missed: list[tuple[float, float]]
     """The points inside that the mask does not hold."""
 
+    def summary(self, *files: object) -> str:
+        """Return a line on the mask that begins with the files that hold it."""
+        named = "  ".join(map(str, files))
+        return f"{named}  (score {self.score:.2f}, {self.seconds * 1000:.0f} ms)"
+
     def print_missed(self) -> None:
         """Say which points the mask does not hold."""
         for x, y in self.missed:
-            console.print(f"the mask does not hold the point {x:g},{y:g}: one mask is one object")
+            point = f"{round(x, 3):.12g},{round(y, 3):.12g}"
+            stderr.print(
+                f"artmancer: the mask does not hold the point {point}: one mask is one object"
+            )
 
 
 def find(talk: Session, picture: bytes, prompts: Prompts, **fields: Any) -> Found:
@@ -103,8 +114,7 @@ def find(talk: Session, picture: bytes, prompts: Prompts, **fields: Any) -> Foun
         talk.interrupts.heard()
         talk.client.cancel_mask(request_id)
         fail("interrupted: the request was cancelled on the server", interrupted.code)
-    for warning in answer["warnings"]:
-        stderr.print(f"artmancer: {warning}")
+    talk.warn(answer["warnings"])
     return Found(
         png=base64.b64decode(answer["mask_base64"]),
         score=answer["score"],

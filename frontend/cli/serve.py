@@ -7,10 +7,11 @@ from frontend.streams import forgive_lost_output
 
 
 def serve() -> None:
-    """Run the frontend, over a Triton of its own unless ARTMANCER_TRITON_URL names one.
+    """Run the server.
 
-    Everything is set by environment variables ARTMANCER_*, which docs/settings.md explains. Ctrl-C
-    or SIGTERM stops it, with exit code 0.
+    It starts a Triton of its own unless ARTMANCER_TRITON_URL names one. Everything is set by
+    environment variables ARTMANCER_*, which docs/settings.md explains. Ctrl-C or SIGTERM stops it,
+    with exit code 0.
     """
     forgive_lost_output()
     # Here, because they build on the whole server, which the clients do without.

@@ -16,9 +16,12 @@ from frontend.streams import say_at_once
 KEY_VARIABLE = "ARTMANCER_API_KEY"
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from types import FrameType
 
+
+# The contract's words, of which base64 and formats are not what a user of files has chosen.
+_OF_BASE64 = re.compile(r"(?<=: )Invalid (base64 )?image data or unsupported format: ")
 
 INSIST_S = 1.0
 """An interrupt that nobody has heard is raised again after so long."""
@@ -103,6 +106,13 @@ class Session(NamedTuple):
 
     client: Client
     interrupts: Interrupts
+    options: Mapping[str, str]
+    """Field of a request -> the option that a user knows it by."""
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Print what the server doubts."""
+        for warning in warnings:
+            stderr.print(f"artmancer: {by_options(warning, self.options)}")
 
 
 @contextlib.contextmanager
@@ -115,14 +125,15 @@ def session(url: str, options: Mapping[str, str] | None = None) -> Iterator[Sess
         url: the server's address.
         options: field of a request -> the option that a user knows it by.
     """
+    options = {"url": "--url, or ARTMANCER_URL,", **(options or {})}
     with Interrupts() as interrupts:
         try:
             with Client(url, os.environ.get(KEY_VARIABLE, "").strip()) as client:
-                yield Session(client, interrupts)
+                yield Session(client, interrupts, options)
         except ApiError as error:
             # A client that has too much in work has made no mistake.
             blamed = error.status not in (None, 429) and 400 <= error.status < 500
-            text = by_options(str(error), {"url": "--url, or ARTMANCER_URL,", **(options or {})})
+            text = by_options(str(error), options)
             if error.status == 401:
                 text = f"{text} (the commands take it from {KEY_VARIABLE})"
             fail(text, BAD_INPUT if blamed else FAILED)
@@ -130,6 +141,9 @@ def session(url: str, options: Mapping[str, str] | None = None) -> Iterator[Sess
 
 def by_options(text: str, options: Mapping[str, str]) -> str:
     """Return the server's words on a field as words on the option that has set it."""
+    text = _OF_BASE64.sub("", text)
     for field, option in options.items():
-        text = re.sub(rf"(^|; |\d: ){field}(\.\d+)*(?=[: ])", rf"\1{option}", text)
+        # One of several words is no word of a sentence.
+        start, end = (r"(\b)", r"\b") if "_" in field else (r"(^|; |\d: )", "(?=[: ])")
+        text = re.sub(rf"{start}{field}(\.\d+)*{end}", rf"\1{option}", text)
     return text

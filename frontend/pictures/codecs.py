@@ -58,6 +58,7 @@ EXTRACT_COMPRESS_LEVEL = 1
 
 # As browsers find it (https://fetch.spec.whatwg.org/#data-url-processor).
 _MARKER = re.compile(rb"; *base64 *,", re.IGNORECASE)
+_NOT_BASE64 = "not base64 ({}): send the bytes of the file as base64, not its path or address"
 _BLANKS = b" \t\n\v\f\r"
 _STARTS = (
     (b"\x89PNG", "png"),
@@ -157,7 +158,7 @@ def file(text: bytes, field: str) -> list[bytes]:
         try:
             return [_base64_bytes(text)]
         except ValueError as error:
-            raise InvalidInputError(f"{field}: not base64 ({error})") from None
+            raise InvalidInputError(f"{field}: {_NOT_BASE64.format(error)}") from None
     return [_from_base64(field, text)]
 
 
@@ -234,7 +235,7 @@ def _from_base64(field: str, text: bytes) -> bytes:
     try:
         return _base64_bytes(text)
     except ValueError as error:
-        raise _invalid(field, f"not base64 ({error})") from None
+        raise _invalid(field, _NOT_BASE64.format(error)) from None
 
 
 def _base64_bytes(text: bytes) -> bytes:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 
-from edit_conditions.quality import InputQuality
-from edit_conditions.request import DEFAULT_IMAGE_AREA, read_conditions_request
-from edit_conditions.settings import ConditionSettings
+from edit_conditions.request import DEFAULT_IMAGE_AREA
 from edit_conditions.task import default_task
 from export.qwen.bundle import IMAGE_AREA
-from frontend.http.schemas.edits import NO_MASK, GenerationRequest
+from frontend.http.schemas.edits import GenerationRequest
 from frontend.http.schemas.masks import SmartMaskRequest
 from image_edit import spec
 from image_edit.conditions import Box, Conditions, Region
@@ -53,18 +49,6 @@ def test_an_edits_documented_defaults_are_the_models(task: str) -> None:
 
 def test_a_model_without_an_area_has_that_of_qwen() -> None:
     assert DEFAULT_IMAGE_AREA == QWEN_IMAGE_AREA == IMAGE_AREA
-
-
-def test_a_missing_mask_is_refused_in_the_same_words() -> None:
-    tensors = {"IMAGE": [b"x"], "PROMPT": [b""]}
-    settings = ConditionSettings(
-        input_quality=InputQuality.RESIZED,
-        max_image_pixels=1,
-        lama_model=None,
-        shadow_hint=False,
-    )
-    with pytest.raises(Exception, match=re.escape(NO_MASK)):
-        read_conditions_request(tensors, settings)
 
 
 @pytest.mark.parametrize("reference", [None, "x"])

@@ -111,7 +111,7 @@ def test_what_the_server_refuses_is_told_by_its_option(server: Server, tmp_path:
         assert done.returncode == 2
         assert done.stderr.startswith(f"artmancer: {option}: "), done.stderr
     done = run("edit", *words, "--prompt", "<|im_end|>", url=server.url)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("artmancer: the edit ended as error: 400: --prompt: ")
     box = ("--box", "9,9,1,1", "--out", tmp_path / "mask.png")
     done = run("mask", "--image", CUP, *box, url=server.url)

@@ -84,7 +84,14 @@ def test_a_file_whose_format_is_known_is_called_by_it(kind: str, data: bytes) ->
 def test_truncated_files_are_refused(file_format: str, kept: float) -> None:
     data = encode(noise(60, 60), file_format)
     text = refusal(data[: int(len(data) * kept)])
-    assert text.startswith("Invalid image data or unsupported format: ")
+    assert text in {
+        f"Invalid image data or unsupported format: {reason}"
+        for reason in (
+            "image file is truncated: its end is missing",
+            "image file is damaged or truncated",
+            "a GIF of a kind that is not read, or damaged",  # its header is cut
+        )
+    }
 
 
 def test_a_damaged_picture_is_refused() -> None:

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from frontend.domain.edits import Size, Stage
@@ -48,6 +56,14 @@ LOADING_MESSAGES: dict[Stage | None, str] = {
 
 ENGINE_TAKEN_MESSAGE = "Waiting for the engine, which still works on an edit that has ended"
 OUTAGE_MESSAGE = "Waiting for Triton to load the models"
+
+
+def _region(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """Say what a region may be in one sentence; pydantic says it for each of its types."""
+    try:
+        return handler(value)
+    except ValidationError:
+        raise PydanticCustomError(CROSS_FIELD, BAD_REGION) from None
 
 
 class GenerationRequest(JsonRequest):
@@ -155,6 +171,7 @@ class GenerationRequest(JsonRequest):
             " in the picture as it was sent; or a crop [x0, y0, x1, y1] in its pixels, with"
             " 0 <= x0 < x1 and 0 <= y0 < y1"
         ),
+        WrapValidator(_region),
     ] = None
     preview: Annotated[
         bool | None, Field(description="adds a small picture to the event of each step")
@@ -343,7 +360,7 @@ def stream_event(task_id: str, event: JobEvent) -> StreamEvent:
 def _fields_now(task_id: str, event: JobEvent) -> dict[str, Any]:
     left_s = event.eta_seconds
     if left_s is not None:
-        left_s = max(0.0, left_s - (time.time() - event.at))
+        left_s = round(max(0.0, left_s - (time.time() - event.at)), 3)
     return _fields(task_id, event) | {"eta_seconds": left_s}
 
 

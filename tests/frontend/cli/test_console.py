@@ -26,7 +26,7 @@ def test_a_terminal_obeys_nothing_that_a_server_sends() -> None:
 
 
 def test_nor_in_a_progress_bar() -> None:
-    update = JobUpdate(JobStatus.PROCESSING, 0.0, 0, 9, None, HOSTILE)
+    update = JobUpdate(JobStatus.PROCESSING, 0.0, 0, 9, None, HOSTILE, None)
     assert "\x1b" not in _state(update)
 
 
@@ -45,3 +45,20 @@ def test_a_failure_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit):
         console.fail("Task one\ntwo not found", 2)
     assert capsys.readouterr().err == "artmancer: Task one two not found\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/dev/null", "/dev/null: it is empty"),
+        ("https://a.b/c.png", "https://a.b/c.png: it is an address, and only files are read"),
+        ("absent.png", "absent.png: No such file or directory"),
+    ],
+)
+def test_what_is_no_file_with_a_picture(
+    path: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as exit_code:
+        console.read(Path(path))
+    assert exit_code.value.exit_code == 2
+    assert capsys.readouterr().err == f"artmancer: cannot read {said}\n"

@@ -39,7 +39,7 @@ def test_an_edit_ends_with_a_picture(image: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "100%" in done.stdout
     assert done.stdout.startswith(f"task {TASK}\n")
-    assert done.stdout.endswith(f"{out}  (1.2 s)\n")
+    assert done.stdout.endswith(f"{out}  (edited in 1.2 s)\n")
     with Image.open(out) as result:
         assert result.size == (4, 4)
     encoded = base64.b64encode(picture()).decode()
@@ -71,7 +71,7 @@ def test_every_option_reaches_the_server(image: Path, tmp_path: Path) -> None:
         "--angle": "top-down",
         "--background": "wood-texture",
         "--quality": "resized",
-        "--region": "1,2,30,40",
+        "--region": "full",
         "--out": tmp_path / "out.jpg",
     }
     with serving(script) as url:
@@ -94,10 +94,19 @@ def test_every_option_reaches_the_server(image: Path, tmp_path: Path) -> None:
         "angle": "top-down",
         "background_preset": "wood-texture",
         "input_quality": "resized",
-        "region": [1.0, 2.0, 30.0, 40.0],
+        "region": "full",
     }
     with Image.open(tmp_path / "out.jpg") as result:
         assert result.format == "JPEG"
+
+
+def test_a_region_reaches_the_server(image: Path, tmp_path: Path) -> None:
+    script = Script(DONE)
+    words = ("--image", image, "--mask", image, "--region", "1,2,30,40")
+    with serving(script) as url:
+        done = edit(url, *words, "--out", tmp_path / "out.png")
+    assert done.returncode == 0, done.stderr
+    assert script.submitted["region"] == [1.0, 2.0, 30.0, 40.0]
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS, ids=str)
@@ -176,7 +185,7 @@ def test_a_terminal_that_is_closed_cancels_the_edit(image: Path) -> None:
     options = ("--image", image, "--mask", image)
     with serving(script) as url, in_terminal("edit", *options, url=url) as (process, terminal):
         shown = b""
-        while b"step 1 of 2" not in shown:
+        while b"step 1/2" not in shown:
             shown += os.read(terminal, 4096)
         os.close(terminal)
         assert process.wait(60) == 129
@@ -229,9 +238,11 @@ def test_a_click_finds_the_mask_of_a_removal(image: Path, tmp_path: Path) -> Non
     options = ("--point", "1,2", "--negative-point", "3,0", "--mask-out", tmp_path / "mask.png")
     with serving(script) as url:
         done = edit(url, "--image", image, *options, "--out", tmp_path / "out.png")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "mask  (score 0.88, " in done.stdout
-    assert "the mask does not hold the point 1,2" in done.stdout
+    assert (done.returncode, done.stderr) == (
+        0,
+        "artmancer: the mask does not hold the point 1,2: one mask is one object\n",
+    )
+    assert f"{tmp_path / 'mask.png'}  (score 0.88, " in done.stdout
     asked = script.masks[0]
     del asked["request_id"]
     assert asked == {
@@ -278,11 +289,17 @@ def test_a_signal_cancels_the_search_for_a_mask(image: Path) -> None:
 
 
 def test_the_server_s_doubts_are_shown_before_the_edit_ends(image: Path, tmp_path: Path) -> None:
-    warning = "this edit may take 900 s, and a job ends with an error after 600 s"
-    with serving(Script(DONE, warnings=[warning])) as url:
+    warnings = [
+        "this edit may take 900 s: lower num_inference_steps or width and height",
+        "conditional_images.0: a mask of 40x30 is stretched to the picture of 30x40",
+    ]
+    with serving(Script(DONE, warnings=warnings)) as url:
         done = edit(url, "--image", image, "--mask", image, "--out", tmp_path / "out.png")
     assert done.returncode == 0
-    assert done.stderr == f"artmancer: {warning}\n"
+    assert done.stderr == (
+        "artmancer: this edit may take 900 s: lower --steps or width and height\n"
+        "artmancer: --mask: a mask of 40x30 is stretched to the picture of 30x40\n"
+    )
 
 
 def test_the_server_judges_a_picture_that_claims_too_much(tmp_path: Path) -> None:
@@ -325,6 +342,11 @@ def test_a_reference_means_an_insertion(
         (("--mask", "IN", "--border", "3"), "--border and --mask-out need --point or --box"),
         (("--mask", "IN", "--mask-out", "m.png"), "--border and --mask-out need --point or"),
         (("--mask", "IN", "--reference-mask", "IN"), "--reference-mask needs --reference"),
+        (("--mask", "IN", "--quality", "original"), "--quality needs --region full"),
+        (
+            ("--mask", "IN", "--quality", "resized", "--region", "1,2,3,4"),
+            "--quality needs --region full",
+        ),
         (("--negative-point", "1,1"), "--negative-point needs a --point on the object"),
         (("--mask", "IN", "--region", "1,2"), "--region takes 4 numbers"),
         (("--mask", "IN", "--box", ""), "--box takes 4 numbers"),
@@ -353,7 +375,7 @@ def test_the_server_s_word_for_a_field_becomes_the_option(image: Path) -> None:
     with serving(Script([event("error", error="400: prompt: too long")])) as url:
         done = edit(url, "--image", image, "--mask", image)
     assert done.stderr == "artmancer: the edit ended as error: 400: --prompt: too long\n"
-    assert done.returncode == 1
+    assert done.returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -409,6 +431,34 @@ def test_a_result_that_cannot_be_written_is_told_before_any_request(
         assert len(done.stderr.splitlines()) == 1
         assert not script.masks
         assert not script.submitting.is_set()
+
+
+@pytest.mark.parametrize(
+    ("command", "written", "read"),
+    [
+        *(("edit", "--out", each) for each in ("--image", "--mask")),
+        *(("edit", "--out", each) for each in ("--reference", "--reference-mask", "--mask-out")),
+        ("edit", "--mask-out", "--image"),
+        *(("mask", "--out", each) for each in ("--image", "--rough-mask", "--overlay")),
+        ("mask", "--overlay", "--image"),
+    ],
+)
+def test_no_file_is_written_over_another_one_of_the_command(
+    image: Path, tmp_path: Path, command: str, written: str, read: str
+) -> None:
+    copies = {}
+    for option in {"--image", written, read} | {"--reference"} & {read.removesuffix("-mask")}:
+        copies[option] = tmp_path / f"{option}.png"
+        copies[option].write_bytes(picture())
+    copies[written] = copies[read]
+    words = [word for option in copies.items() for word in option]
+    place = ("--point", "1,1") if "--mask" not in copies else ()
+    done = run(command, *words, *place)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"artmancer: {written} and {read} are the same file: {copies[written]}\n"
+    )
+    assert copies[read].read_bytes() == picture()
 
 
 def test_a_result_that_is_lost_on_a_full_disk_can_be_fetched_again(

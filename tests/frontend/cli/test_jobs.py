@@ -83,7 +83,7 @@ def test_a_result_is_waited_for_and_written(tmp_path: Path) -> None:
     with serving(Script([QUEUED, RUNNING, DONE])) as url:
         done = run("result", TASK, "--out", out, url=url)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith(f"{out}  (1.2 s)\n")
+    assert done.stdout.endswith(f"{out}  (edited in 1.2 s)\n")
     with Image.open(out) as picture:
         assert (picture.format, picture.size) == ("WEBP", (4, 4))
 

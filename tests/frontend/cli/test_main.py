@@ -103,6 +103,26 @@ def test_the_commands_are_listed_with_the_exit_codes() -> None:
     assert "Exit codes: 0 done; 1 the server or the edit failed; 2 bad input; 130 after" in text
 
 
+@pytest.mark.parametrize("words", [(), ("key",)])
+def test_no_summary_of_a_command_is_cut(words: tuple[str, ...]) -> None:
+    _, _, listed = run(*words, "--help").stdout.partition("\nCommands:\n")
+    assert listed
+    assert "..." not in listed
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("edit", "--image", "x", "--task", "foo"), "'--task': 'foo' is not one of 'removal', "),
+        (("jobs", "--status", "foo"), "'--status': 'foo' is not one of 'queued', "),
+    ],
+)
+def test_an_option_that_is_none_of_its_words(words: tuple[str, ...], said: str) -> None:
+    done = run(*words)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"Error: Invalid value for {said}")
+
+
 def test_no_server_answers(image: Path) -> None:
     for words in (("edit", "--image", image, "--mask", image), ("jobs",), ("status", "x")):
         done = run(*words, url="http://127.0.0.1:9")

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from .command import Lost
 
 
+REFUSED_PICTURE = (
+    b'{"detail": "Failed to cache image: Invalid image data or unsupported format: image file is '
+    b'truncated"}'
+)
+REFUSED_MASK = b'{"detail": "mask: Invalid image data or unsupported format: not a PNG"}'
+
+
 def mask(url: str, *options: object) -> subprocess.CompletedProcess[str]:
     return run("mask", *options, url=url)
 
@@ -43,7 +50,8 @@ def test_a_mask_does_not_depend_on_who_takes_its_words(
     with serving(Script(points_missed=[0])) as url:
         words = ("mask", "--image", image, "--point", "1,1", "--out", out)
         done = run(*words, url=url, lost=lost)
-    assert (done.returncode, done.stderr) == (0, "")
+    missed = "artmancer: the mask does not hold the point 1,1: one mask is one object\n"
+    assert (done.returncode, done.stderr) == (0, missed)
     assert out.exists()
 
 
@@ -69,12 +77,12 @@ def test_a_mask_and_its_overlay_are_written(image: Path, tmp_path: Path) -> None
 
 
 def test_points_that_the_mask_does_not_hold_are_named(image: Path, tmp_path: Path) -> None:
-    options = ("--point", "1,1", "--negative-point", "3,0", "--point", "2.5,3")
+    options = ("--point", "1,1", "--negative-point", "3,0", "--point", "2.5,3.1234567")
     with serving(Script(points_missed=[1])) as url:
         done = mask(url, "--image", image, *options, "--out", tmp_path / "found.png")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == (
-        "the mask does not hold the point 2.5,3: one mask is one object"
+    assert (done.returncode, done.stderr) == (
+        0,
+        "artmancer: the mask does not hold the point 2.5,3.123: one mask is one object\n",
     )
 
 
@@ -83,7 +91,7 @@ def test_the_server_s_doubts_are_shown(image: Path, tmp_path: Path) -> None:
     with serving(Script(mask_warnings=[warning])) as url:
         options = ("--rough-mask", image, "--out", tmp_path / "found.png")
         done = mask(url, "--image", image, *options)
-    assert (done.returncode, done.stderr) == (0, f"artmancer: {warning}\n")
+    assert (done.returncode, done.stderr) == (0, f"artmancer: --rough-{warning}\n")
 
 
 def test_a_box_that_does_not_count_is_not_drawn(image: Path, tmp_path: Path) -> None:
@@ -151,6 +159,8 @@ def test_a_signal_cancels_the_mask_on_the_server(
         (["--point", "1,1", "--negative-point", "a,b"], None, 2, "--negative-point takes 2"),
         (["--box", "1,2,3"], None, 2, "--box takes 4 numbers"),
         (["--point", "nan,1"], None, 2, "--point takes 2 numbers"),
+        (["--auto"], (400, REFUSED_PICTURE), 2, "--image: image file is truncated"),
+        (["--auto"], (400, REFUSED_MASK), 2, "--rough-mask: not a PNG"),
         (["--rough-mask", "absent.png"], None, 2, "cannot read absent.png: No such file"),
         (["--auto"], (400, b'{"detail": "FastSAM did not generate any masks"}'), 2, "FastSAM did"),
         (["--auto"], (503, b'{"detail": "Triton is not available"}'), 1, "Triton is not"),

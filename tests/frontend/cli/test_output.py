@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import typer
 from PIL import Image
 
-from frontend.cli.output import FORMATS, Output
+from frontend.cli.output import FORMATS, Output, check_apart
 from tests.fakes.profiles import profile
 from tests.frontend.scripted_server import picture
 
@@ -109,3 +110,35 @@ def test_a_working_folder_that_is_gone(
     assert capsys.readouterr().err == (
         "artmancer: cannot write out.png: No such file or directory\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("out", "overlay", "said"),
+    [
+        ("in.png", None, "--out and --image are the same file: in.png"),
+        ("./in.png", None, "--out and --image are the same file: in.png"),
+        ("link.png", None, "--out and --image are the same file: link.png"),
+        ("new.png", "in.png", "--overlay and --image are the same file: in.png"),
+        ("new.png", "folder/../new.png", "--out and --overlay are the same file: new.png"),
+        ("new.png", "other.png", ""),
+        ("old.png", None, ""),
+    ],
+)
+def test_what_would_be_written_over_another_file_of_the_command_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    out: str,
+    overlay: str | None,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for name in ("in.png", "old.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "link.png").symlink_to("in.png")
+    outputs = {"--out": Path(out), "--overlay": Path(overlay) if overlay else None}
+    with pytest.raises(typer.Exit) if said else contextlib.nullcontext() as exit_code:
+        check_apart(outputs, {"--image": Path("in.png"), "--rough-mask": None})
+    assert exit_code is None or exit_code.value.exit_code == 2
+    assert capsys.readouterr().err == (f"artmancer: {said}\n" if said else "")

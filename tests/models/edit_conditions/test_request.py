@@ -150,10 +150,7 @@ def test_the_default_quality_is_the_settings() -> None:
     assert read_conditions_request(tensors, settings).input_quality is InputQuality.ORIGINAL
 
 
-NO_MASK = (
-    "CONDITIONAL_IMAGE_0: conditional_images must include at least one image (mask)"
-    " for insertion/removal tasks."
-)
+NO_MASK = "CONDITIONAL_IMAGE_0: is required: the mask of an insertion or a removal"
 EMPTY = "No object found in mask (no white pixels): its brightest pixel is 100 of 255"
 UNDECODABLE = "Invalid image data or unsupported format: "
 

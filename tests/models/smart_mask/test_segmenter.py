@@ -302,6 +302,7 @@ def finds_the_left_half(image: Floats) -> tuple[Floats, Floats]:
     [
         (finds_the_left_half, {"POINTS": [[50.5, 9]]}, "no object is at [50.5, 9]"),
         (finds_the_left_half, {"POINTS": [[50.45, -0.9]]}, "no object is at [50.45, -0.9]"),
+        (finds_the_left_half, {"POINTS": [[50.1234567, 9]]}, "no object is at [50.123, 9]"),
         (
             finds_the_left_half,
             {"POINTS": [[2**24, -1]]},

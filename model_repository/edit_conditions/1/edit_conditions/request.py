@@ -32,10 +32,6 @@ CONDITIONAL_IMAGES = tuple(f"CONDITIONAL_IMAGE_{number}" for number in range(4))
 OPTIONAL_PICTURES = {*CONDITIONAL_IMAGES, "REFERENCE_IMAGE", "REFERENCE_MASK_R"}
 
 
-# Existing clients know these very words. The frontend repeats them; a contract test compares.
-NO_MASK = "conditional_images must include at least one image (mask) for insertion/removal tasks."
-
-
 class MaskTool(StrEnum):
     """How the user drew mask A: BRUSH strokes miss the object's rim, a BOX does not."""
 
@@ -108,7 +104,7 @@ def read_conditions_request(tensors: Tensors, settings: ConditionSettings) -> Co
 
     conditional_images = [name for name in CONDITIONAL_IMAGES if tensors.get(name)]
     if task.needs_mask and not conditional_images:
-        raise invalid(CONDITIONAL_IMAGES[0], NO_MASK)
+        raise invalid(CONDITIONAL_IMAGES[0], "is required: the mask of an insertion or a removal")
     for name, expected in zip(conditional_images, CONDITIONAL_IMAGES, strict=False):
         if name != expected:
             raise invalid(name, f"needs {expected} beside it")

@@ -230,11 +230,11 @@ def _why_nothing(features: Features, request: MaskRequest, middle: Floats | None
 
 
 def _shown(coordinates: Floats) -> str:
-    """Return coordinates as a client writes them.
+    """Return coordinates as a client writes them, to thousandths of a pixel.
 
     Whole numbers have no fraction, and 0.45 stays so, though FP32 holds 0.449999988.
     """
-    shown = (np.format_float_positional(value, trim="-") for value in coordinates)
+    shown = (np.format_float_positional(value, 3, trim="-") for value in coordinates)
     return f"[{', '.join(shown)}]"
 
 

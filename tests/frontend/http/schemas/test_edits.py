@@ -196,6 +196,8 @@ def test_a_status_counts_down_from_its_event() -> None:
     at = time.time() - 10
     left_s = task_status("a", event(eta_seconds=30.0, at=at)).eta_seconds
     assert left_s == pytest.approx(20, abs=1)
+    assert left_s is not None
+    assert left_s == round(left_s, 3)
     assert task_status("a", event(eta_seconds=3.0, at=at)).eta_seconds == 0
     assert stream_event("a", event(eta_seconds=3.0, at=at)).eta_seconds == 3
 
