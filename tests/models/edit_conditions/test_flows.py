@@ -214,7 +214,7 @@ def test_more_conditional_images_are_stretched_and_appended(reference: Pixels | 
 def test_more_conditional_images_show_what_their_region_shows(task: Task) -> None:
     large = noise(200, 160)
     for extra in (IMAGE, large):
-        changes = {"region": (30, 10, 90, 70), "image_area": 8 * 60 * 60}
+        changes: dict[str, Any] = {"region": (30, 10, 90, 70), "image_area": 8 * 60 * 60}
         box = build(task, extra_images=(extra,), **changes).images[-1]
         part = extra[10 * len(extra) // 80 : 70 * len(extra) // 80]
         part = part[:, 30 * extra.shape[1] // 100 : 90 * extra.shape[1] // 100]
@@ -316,6 +316,7 @@ def test_the_object_of_a_small_picture_does_not_colour_its_fill(size: tuple[int,
     scene, conditions = seen(Task.REMOVAL, image, mask, image_area=512 * 512)
     assert math.prod(scene.source.shape[:2]) == pytest.approx(512 * 512 / 8, rel=0.01)
     fill = conditions.images[2]
+    assert scene.hole is not None
     # What LANCZOS rings beside the object is known.
     assert np.abs(fill.astype(int) - 110)[scene.hole > 0].max() < 35
 
