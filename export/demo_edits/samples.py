@@ -141,6 +141,8 @@ def draw_sample(
         mask=mask if flow.task.needs_mask else None,
         reference_image=reference,
         reference_mask=reference_mask,
+        # Training chooses the size: serving would enlarge a small picture.
+        image_area=size * size,
     )
     [seen] = plan(request, shadow_hint=False).scenes
     conditions = build_conditions(request, seen, telea, shadow_hint=False)

@@ -179,10 +179,11 @@ async def test_edit_conditions_serves_a_direct_client_too(triton: Any) -> None:
         "INPUT_QUALITY": "original",
     }
     result = await triton.infer("edit_conditions", tensors(values))
-    assert result.as_numpy("CONDITIONS").shape == (1, 3, 64, 64, 3)
+    # An eighth of 1024x1024 pixels, and the grid's padding.
+    assert result.as_numpy("CONDITIONS").shape == (1, 3, 384, 384, 3)
     assert (result.as_numpy("PICTURE") == decode(scene())).all()
     assert result.as_numpy("REGIONS").tolist() == [[0, 0, 64, 64]]
-    assert result.as_numpy("CONTENT").tolist() == [[64, 64]]
+    assert result.as_numpy("CONTENT").tolist() == [[362, 362]]
     assert result.as_numpy("PROMPT")[0].decode() == "remove object"
     assert result.as_numpy("TASK_TYPE")[0].decode() == "removal"
     assert result.as_numpy("COMPOSITED").tolist() == [False]

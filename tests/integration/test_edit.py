@@ -66,10 +66,11 @@ async def test_each_task_ends_in_a_picture(client: WebClient, name: str) -> None
 
 
 async def test_two_source_keeps_every_pixel_outside_the_positioned_mask(client: WebClient) -> None:
-    _, result = await client.finish(edit(**TASKS["two-source insertion"][0]))
+    picture = {"input_image": b64(scene(128)), "conditional_images": [b64(square_mask(128))]}
+    _, result = await client.finish(edit(**picture, **TASKS["two-source insertion"][0]))
     outside = decode(result["debug_info"]["positioned_mask_R"])[..., 0] == 0
-    assert outside.sum() > 1000
-    assert (decode(result["image"])[outside] == decode(scene())[outside]).all()
+    assert outside.sum() > 4000
+    assert (decode(result["image"])[outside] == decode(scene(128))[outside]).all()
 
 
 async def test_the_result_is_offered_in_every_documented_way(client: WebClient) -> None:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import edits
 from export.demo_edits.results import held_out, scores
 from export.demo_edits.samples import Flow, Sample
-from tests.fakes.web_client import Json, WebClient, decode
+from tests.fakes.web_client import Json, WebClient, b64, decode, edit, png, square_mask
+
+from .server import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from .server import Server
 
 
+PHOTO = ROOT / "examples" / "warm-light.jpg"
 # Held-out scenes, by size; a step at 512² takes six times as long.
 SCENES = {256: range(6), 512: range(2)}
 STEPS = 4
@@ -89,6 +93,68 @@ async def test_a_task_is_computed_at_the_size_that_the_bundle_says(
 async def test_white_balance_halves_the_cast(client: WebClient, size: int) -> None:
     found = await measured(client, Flow.WHITE_BALANCE, size)
     assert found["angle"] <= found["angle_before"] / 2
+
+
+async def balanced(client: WebClient, picture: Image.Image, region: Any) -> Any:
+    """Return what a white balance makes of a picture, as a picture."""
+    body = edit(
+        task_type="white-balance",
+        input_image=b64(png(np.asarray(picture))),
+        conditional_images=None,
+        region=region,
+        num_inference_steps=STEPS,
+        seed=1,
+        debug=False,
+    )
+    _, result = await client.finish(body)
+    return Image.fromarray(decode(result["image"]))
+
+
+def mean(picture: Image.Image) -> Any:
+    return np.asarray(picture).mean(axis=(0, 1))
+
+
+# At their own number of pixels all these were nearly black.
+@pytest.mark.parametrize("region", ["full", "auto"])
+@pytest.mark.parametrize("size", [(48, 32), (31, 33)])
+async def test_white_balance_of_a_small_picture_is_that_of_the_enlarged_one(
+    client: WebClient, size: tuple[int, int], region: str
+) -> None:
+    with Image.open(PHOTO) as photo:
+        small = photo.resize(size)
+    large = await balanced(client, small.resize((8 * size[0], 8 * size[1])), region)
+    found = await balanced(client, small, region)
+    assert found.size == size
+    assert np.abs(mean(found) - mean(large)).max() < 20
+
+
+@pytest.mark.parametrize("box", [(200, 60, 232, 124), (100, 100, 120, 120)])
+async def test_white_balance_of_a_small_box_is_that_of_its_enlarged_content(
+    client: WebClient, box: tuple[int, int, int, int]
+) -> None:
+    with Image.open(PHOTO) as photo:
+        picture = photo.copy()
+    part = picture.crop(box)
+    large = await balanced(client, part.resize((8 * part.width, 8 * part.height)), "auto")
+    found = (await balanced(client, picture, list(box))).crop(box)
+    # Beside its middle the result fades into the picture.
+    middle = (part.width // 4, part.height // 4, part.width * 3 // 4, part.height * 3 // 4)
+    wanted = large.resize(part.size).crop(middle)
+    assert np.abs(mean(found.crop(middle)) - mean(wanted)).max() < 30
+
+
+async def test_a_small_picture_gets_what_is_inserted_too(client: WebClient) -> None:
+    side = 64
+    body = edit(
+        task_type="insertion",
+        prompt="insert a red ball",
+        input_image=b64(png(np.full((side, side, 3), (90, 140, 90), np.uint8))),
+        conditional_images=[b64(square_mask(side))],
+        num_inference_steps=STEPS,
+    )
+    _, result = await client.finish(body)
+    red, green, blue = decode(result["image"])[24:40, 24:40].mean(axis=(0, 1))
+    assert red > max(green, blue) + 60
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from .pictures import edit, flat, mask_with, noise
 
 IMAGE = noise(100, 80)
 MASK = mask_with(100, 80, (40, 20, 30, 30))
+SMALL_AREA = 8 * 100 * 80
+"""Of a model that sees IMAGE as it is; one of fewer pixels is enlarged."""
 
 
 def seen(
@@ -29,7 +32,7 @@ def seen(
     **changes: Any,
 ) -> tuple[Scene, SceneConditions]:
     """Return the one scene of an edit, and its conditions."""
-    request = edit(task, image, mask, **changes)
+    request = edit(task, image, mask, **{"image_area": SMALL_AREA, **changes})
     [scene] = plan(request, shadow_hint).scenes
     return scene, build_conditions(request, scene, telea, shadow_hint)
 
@@ -64,7 +67,8 @@ def test_removal() -> None:
 
 
 def test_removal_shows_the_original_as_the_model_sees_it() -> None:
-    scene, conditions = seen(Task.REMOVAL, input_quality=InputQuality.RESIZED)
+    quality = InputQuality.RESIZED
+    scene, conditions = seen(Task.REMOVAL, input_quality=quality, image_area=512 * 512)
     assert conditions.shown["original"] is scene.source
     # 100x80 fills the square of 512 without its padding.
     assert scene.source.shape == conditions.images[0].shape == (409, 512, 3)
@@ -210,7 +214,8 @@ def test_more_conditional_images_are_stretched_and_appended(reference: Pixels | 
 def test_more_conditional_images_show_what_their_region_shows(task: Task) -> None:
     large = noise(200, 160)
     for extra in (IMAGE, large):
-        box = build(task, extra_images=(extra,), region=(30, 10, 90, 70)).images[-1]
+        changes: dict[str, Any] = {"region": (30, 10, 90, 70), "image_area": 8 * 60 * 60}
+        box = build(task, extra_images=(extra,), **changes).images[-1]
         part = extra[10 * len(extra) // 80 : 70 * len(extra) // 80]
         part = part[:, 30 * extra.shape[1] // 100 : 90 * extra.shape[1] // 100]
         expected = resize(part, (60, 60), Resampling.LANCZOS)
@@ -243,7 +248,8 @@ def test_mask_and_input_share_their_geometry_whatever_their_sizes() -> None:
     for scale in (0.5, 1, 4):
         width, height = int(400 * scale), int(200 * scale)
         mask = mask_with(width, height, (width // 4, height // 4, width // 2, height // 2))
-        conditions = build(Task.INSERTION, image, mask, input_quality=InputQuality.RESIZED)
+        quality = InputQuality.RESIZED
+        conditions = build(Task.INSERTION, image, mask, input_quality=quality, image_area=512 * 512)
         # The picture has 512x256 pixels in the square of 512.
         assert conditions.images[0].shape == (256, 512, 3)
         assert object_box(conditions.images[0][:, :, 0].copy()) == Box(128, 64, 256, 128)
@@ -285,6 +291,35 @@ def test_the_shadow_hint_darkens_the_background_and_expands_the_mask() -> None:
     assert scene.positioned is not None
     assert positioned.sum() > scene.positioned.sum()
     assert same(two_source.images[1:2], [as_rgb(positioned)])
+
+
+def test_a_shadow_on_a_part_of_few_pixels_is_not_enlarged_as_the_part_is() -> None:
+    # Its last column lies beside the mask.
+    part = (68, 30, 71, 33)
+    _, shown, _ = build(
+        Task.INSERTION,
+        shadow_hint=True,
+        region=part,
+        reference_image=IMAGE,
+        image_area=1024 * 1024,
+    ).images
+    assert shown.shape == (362, 362, 3)
+    assert (shown[:, :240] > 127).all()
+    # The whole mask is 100 times as large, and its shadow but 8 times.
+    assert (shown[:, -40:] < 128).all()
+
+
+@pytest.mark.parametrize("size", [(24, 24), (48, 32), (64, 64)])
+def test_the_object_of_a_small_picture_does_not_colour_its_fill(size: tuple[int, int]) -> None:
+    width, height = size
+    mask = mask_with(width, height, (width // 3, height // 3, width // 3, height // 3))
+    image = np.where(mask[..., np.newaxis] > 0, flat(*size, (220, 30, 30)), flat(*size, 110))
+    scene, conditions = seen(Task.REMOVAL, image, mask, image_area=512 * 512)
+    assert math.prod(scene.source.shape[:2]) == pytest.approx(512 * 512 / 8, rel=0.01)
+    fill = conditions.images[2]
+    assert scene.hole is not None
+    # What LANCZOS rings beside the object is known.
+    assert np.abs(fill.astype(int) - 110)[scene.hole > 0].max() < 35
 
 
 @pytest.mark.parametrize("task", [Task.REMOVAL, Task.INSERTION, Task.WHITE_BALANCE])

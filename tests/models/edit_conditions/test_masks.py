@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from edit_conditions.masks import (
     Box,
@@ -11,6 +12,7 @@ from edit_conditions.masks import (
     masked_background,
     object_box,
     region_boxes,
+    touched,
 )
 
 from .pictures import flat, mask_with
@@ -37,6 +39,25 @@ def test_masked_background_is_soft() -> None:
     mask = np.array([[0, 51, 128, 255]], dtype=np.uint8)
     # 200 x (1 - m/255): 200, 160, 99.6, 0
     assert masked_background(flat(4, 1, 200), mask)[0, :, 0].tolist() == [200, 160, 100, 0]
+
+
+@pytest.mark.parametrize(("length", "first", "last"), [(2, 0, 0), (3, 1, 1), (4, 1, 1)])
+def test_a_shrunk_mask_is_set_where_it_holds_a_pixel(length: int, first: int, last: int) -> None:
+    [row] = touched(mask_with(6, 1, (2, 0, 1, 1)), (length, 1)) > 0
+    assert np.flatnonzero(row).tolist() == [first, last][: last - first + 1]
+
+
+@pytest.mark.parametrize("factor", [2, 4, 36])
+def test_an_enlarged_mask_is_set_where_its_picture_has_colours_of_what_is_masked(
+    factor: int,
+) -> None:
+    mask = mask_with(6, 5, (2, 1, 1, 2))
+    size = 6 * factor, 5 * factor
+    shown = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR))
+    found = touched(mask, size)
+    assert (found[shown > 0] == 255).all()
+    # Half a pixel on each side, of which the outermost is next to nothing.
+    assert object_box(found) == Box(*(3 * factor // 2, factor // 2), 2 * factor, 3 * factor)
 
 
 def test_dilate_grows_by_an_ellipse() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from edit_conditions.images import Pixels, size_of
 from edit_conditions.masks import Box, dilate, object_box, region_boxes
@@ -23,7 +24,9 @@ from tests.fakes.profiles import profile
 from .pictures import edit, flat, mask_with, noise
 
 AREA = 512 * 512
-ODD = [(301, 207), (33, 47), (1024, 51), (51, 1024)]
+ODD = [(301, 207), (233, 347), (1024, 51), (51, 1024)]
+TINY = [(33, 47), (48, 32), (64, 64), (5, 3)]
+"""Too few pixels for a model of AREA."""
 
 
 def planned(
@@ -90,7 +93,7 @@ def test_full_works_on_the_whole_picture_at_its_own_size(task: Task, size: tuple
 @pytest.mark.parametrize(
     ("size", "content", "square"),
     [
-        ((300, 101), (512, 172), 512),
+        ((300, 160), (512, 273), 512),
         ((301, 207), (512, 352), 512),
         ((33, 47), (359, 512), 512),
         ((700, 1000), (716, 1024), 1024),
@@ -150,12 +153,47 @@ def test_a_larger_answer_is_worked_on_larger_with_the_picture_s_aspect(
             mask_in(image),
             width=asked[0],
             height=asked[1],
-            image_area=4 * 1024 * 1024,
+            image_area=800 * 800,
         )
         assert math.prod(size_of(found.picture)) == pytest.approx(math.prod(asked), rel=0.02)
         assert has_aspect(size_of(found.picture), size)
         assert found.regions[0].content == size_of(found.picture)
         assert not found.composited
+
+
+@pytest.mark.parametrize("size", TINY)
+@pytest.mark.parametrize("region", ["full", "auto", None])
+@pytest.mark.parametrize("task", Task)
+def test_a_picture_too_small_for_the_model_is_worked_on_larger(
+    task: Task, region: Any, size: tuple[int, int]
+) -> None:
+    image = noise(*size)
+    mask = mask_in(image)
+    found = planned(task, image, mask, region=region or (0, 0, *size))
+    [seen], [scene] = found.regions, found.scenes
+    assert seen.box == Box(0, 0, *size)
+    assert math.prod(seen.content) == pytest.approx(AREA / 8, rel=0.02)
+    assert has_aspect(seen.content, size)
+    assert size_of(scene.source) == seen.content
+    # All else is the picture's own.
+    assert (found.picture == image).all()
+    assert found.size == size
+    masked = task is not Task.WHITE_BALANCE
+    # In `full` existing clients get what the model made: reduced, it is as sharp as the picture.
+    assert found.composited == (region != "full" and (masked or region is None))
+    assert (found.paste_masks is not None) == masked
+    if found.paste_masks is not None:
+        assert size_of(one(found.paste_masks)) == size
+        assert (one(found.paste_masks)[mask > 0] == 255).all()
+        assert scene.mask is not None
+        assert scene.hole is not None
+        enlarged = np.asarray(Image.fromarray(mask).resize(seen.content, Image.Resampling.NEAREST))
+        assert (scene.hole[enlarged > 0] == 255).all()
+        reached = dilate(enlarged, math.ceil(seen.scale))
+        assert not scene.hole[reached == 0].any()
+        # The mask that the model is shown does not grow.
+        close = dilate(enlarged, math.ceil(seen.scale / 4))
+        assert not (scene.mask > 127)[close == 0].any()
 
 
 def test_a_larger_answer_than_the_model_was_made_for_is_composited() -> None:
@@ -166,7 +204,7 @@ def test_a_larger_answer_than_the_model_was_made_for_is_composited() -> None:
     assert found.composited
 
 
-@pytest.mark.parametrize("size", [(301, 207), (1024, 51)])
+@pytest.mark.parametrize("size", [(602, 414), (1024, 151)])
 def test_a_smaller_answer_is_worked_on_smaller(size: tuple[int, int]) -> None:
     image = noise(*size)
     found = planned(Task.REMOVAL, image, mask_in(image), width=size[0] // 2, height=size[1] // 2)
@@ -188,7 +226,7 @@ def test_an_answer_of_another_aspect_keeps_the_picture_s_aspect_for_the_model() 
 
 @pytest.mark.parametrize(
     ("asked", "content", "square"),
-    [(512, (512, 341), 512), (256, (256, 170), 512), (1024, (1024, 682), 1024)],
+    [(512, (512, 341), 512), (384, (384, 256), 512), (1024, (1024, 682), 1024)],
 )
 def test_a_padded_answer_of_another_size_counts_its_padding(
     asked: int, content: tuple[int, int], square: int
@@ -201,7 +239,7 @@ def test_a_padded_answer_of_another_size_counts_its_padding(
         input_quality=InputQuality.RESIZED,
         width=asked,
         height=asked,
-        image_area=1024 * 1024,
+        image_area=850 * 850,
     )
     assert found.square == square
     assert np.abs(np.subtract(found.regions[0].content, content)).max() <= 1
@@ -544,7 +582,8 @@ def test_a_large_box_is_worked_on_at_the_model_s_size() -> None:
 def test_the_smallest_boxes_work(box: tuple[int, int, int, int]) -> None:
     image = noise(300, 200)
     found = planned(Task.INSERTION, image, np.full((200, 300), 255, np.uint8), region=box)
-    assert found.regions[0].content == (box[2] - box[0], box[3] - box[1])
+    size = box[2] - box[0], box[3] - box[1]
+    assert has_aspect(found.regions[0].content, size)
     assert one(found.paste_masks).shape == (box[3] - box[1], box[2] - box[0])
 
 
@@ -640,6 +679,7 @@ def test_what_is_pasted_into_a_box_is_what_the_model_was_shown(two_source: bool)
         mask,
         True,
         region=(140, 0, 300, 200),
+        image_area=256 * 256,
         reference_image=reference,
         reference_mask=np.full((50, 50), 255, np.uint8) if two_source else None,
     )

@@ -9,6 +9,7 @@ from edit_conditions.images import Pixels
 from edit_conditions.masks import Box
 from edit_conditions.regions import (
     GRID,
+    LEAST_SHARE,
     MAX_REGIONS,
     around,
     canvas_of,
@@ -37,13 +38,50 @@ def test_a_whole_picture_is_worked_on_as_it_is_up_to_the_model_s_size() -> None:
 
 def test_a_smaller_answer_is_worked_on_at_its_own_number_of_pixels() -> None:
     assert whole((2000, 1000), AREA, asked=400 * 200).content == (400, 200)
-    assert whole((2000, 1000), AREA, asked=1).content == (1, 1)
+    # But not at fewer than the model needs.
+    assert whole((2000, 1000), AREA, asked=1).content == (256, 128)
 
 
 @pytest.mark.parametrize("asked", [256 * 256, 512 * 512, 2048 * 2048])
-def test_no_content_is_larger_than_its_box(asked: int) -> None:
+def test_no_content_is_larger_than_a_box_of_enough_pixels(asked: int) -> None:
     assert whole((256, 256), AREA, asked=asked).content == (256, 256)
     assert cropped(Box(5, 6, 256, 256), AREA).content == (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("size", "content"),
+    [
+        ((181, 182), (181, 182)),
+        ((128, 128), (181, 181)),
+        ((48, 32), (222, 148)),
+        ((1, 1), (181, 181)),
+        ((160, 16), (512, 51)),
+        ((16, 700), (16, 700)),  # as long as the model's square, or longer
+        ((1, 2048), (1, 2048)),
+    ],
+)
+def test_what_has_too_few_pixels_for_the_model_is_enlarged(
+    size: tuple[int, int], content: tuple[int, int]
+) -> None:
+    assert whole(size, AREA).content == cropped(Box(7, 9, *size), AREA).content == content
+    [(region, _)] = around(mask_of(size, Box(0, 0, *size)), AREA)
+    if region.box.height == size[1]:
+        assert region.content == content
+
+
+@given(width=st.integers(1, 3000), height=st.integers(1, 3000), area=st.integers(64**2, 1024**2))
+def test_the_model_gets_neither_too_few_pixels_nor_too_many(
+    width: int, height: int, area: int
+) -> None:
+    region = cropped(Box(0, 0, width, height), area)
+    longest, side = max(region.content), math.sqrt(area)
+    rounding = 1 + 2 / min(region.content)
+    assert math.prod(region.content) <= area * rounding
+    assert longest <= max(width, height, side + 1)
+    if longest < side - 1:
+        assert math.prod(region.content) >= LEAST_SHARE * area / rounding
+    if width * height >= LEAST_SHARE * area:
+        assert region.scale <= 1
 
 
 def test_a_small_object_gets_the_model_s_whole_resolution() -> None:
@@ -74,7 +112,6 @@ def test_a_crop_of_a_thin_object_is_a_square(box: Box) -> None:
     ("picture", "crop"),
     [
         ((301, 207), (301, 207)),
-        ((33, 47), (33, 47)),
         ((1024, 51), (512, 51)),
         ((51, 999), (51, 512)),
     ],
@@ -183,7 +220,7 @@ def test_crops_of_unlike_aspects_have_a_canvas_of_the_model_s_size(size: tuple[i
 
 
 def test_the_canvas_lies_on_the_grid_and_holds_every_content() -> None:
-    regions = [whole((301, 207), AREA), cropped(Box(0, 0, 33, 400), AREA)]
+    regions = [whole((301, 207), AREA), cropped(Box(0, 0, 100, 400), AREA)]
     assert canvas_of(regions) == (320, 416)
     assert all(side % GRID == 0 for side in canvas_of(regions))
 

@@ -10,7 +10,7 @@ from edit_conditions.images import Pixels, resize, resize_part, size_of
 from edit_conditions.masks import as_rgb, masked_background
 from edit_conditions.plan import Scene
 from edit_conditions.request import ConditionsRequest, MaskTool
-from edit_conditions.shadow import cast_shadow, darken, expand_mask
+from edit_conditions.shadow import MAX_SCALE, cast_shadow, darken, expand_mask
 from edit_conditions.task import Task
 
 
@@ -129,6 +129,7 @@ def _mask_and_background(scene: Scene, mask: Pixels, shadow_hint: bool) -> tuple
     """Return the mask and masked_bg of an insertion with a reference, with the hint where on."""
     if not shadow_hint:
         return mask, masked_background(scene.source, mask)
-    shadow = cast_shadow(mask, scene.scale)
-    darkened = darken(scene.source, mask, shadow, scene.scale)
-    return expand_mask(mask, shadow, scene.scale), masked_background(darkened, mask)
+    scale = min(scene.scale, MAX_SCALE)
+    shadow = cast_shadow(mask, scale)
+    darkened = darken(scene.source, mask, shadow, scale)
+    return expand_mask(mask, shadow, scale), masked_background(darkened, mask)

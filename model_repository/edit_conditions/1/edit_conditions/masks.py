@@ -51,19 +51,23 @@ def masked_background(image: Pixels, mask: Pixels) -> Pixels:
 
 
 def touched(hard: Pixels, size: tuple[int, int]) -> Pixels:
-    """Shrink a mask so that every pixel which holds some of it is set.
+    """Bring a mask to another size so that every pixel which holds some of it is set.
+
+    In an enlarged mask these are all pixels into which interpolation mixes a set one.
 
     Args:
         hard: 255 where set, else 0.
-        size: width and height, neither larger than the mask's.
+        size: width and height, both larger than the mask's or neither.
 
     Returns:
         255 where set, else 0; uint8 [height, width].
     """
     if (hard.shape[1], hard.shape[0]) == size:
         return hard
+    shrunk = size[0] < hard.shape[1] or size[1] < hard.shape[0]
+    interpolation = cv2.INTER_AREA if shrunk else cv2.INTER_LINEAR
     # In floats, because a speck in a large picture is less than one of 255.
-    fractions = cv2.resize(hard.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    fractions = cv2.resize(hard.astype(np.float32), size, interpolation=interpolation)
     return np.where(fractions > 0, np.uint8(255), np.uint8(0))
 
 

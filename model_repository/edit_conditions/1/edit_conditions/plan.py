@@ -77,7 +77,7 @@ def plan(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
 
     - `full`: the whole picture in its input quality, as existing clients expect. A picture that
       is larger than the model was made for is worked on smaller, and an edit with a mask then goes
-      into the picture's own pixels.
+      into the picture's own pixels. One of too few pixels for the model is worked on larger.
     - `auto`: crops around the masked objects of the picture as it was sent; white balance takes
       the whole picture.
     - A box: that part of the picture as it was sent.
@@ -156,7 +156,6 @@ def _full(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
     paste_mask = _pasted(positioned, shadow_hint)
     if paste_mask is None and hole is not None:
         paste_mask = feathered(hole, _feather(region))
-    smaller = region.content != size
     return EditPlan(
         picture=shown,
         profile=None,
@@ -164,7 +163,7 @@ def _full(request: ConditionsRequest, shadow_hint: bool) -> EditPlan:
         scenes=(_scene(region, shown, mask, hole, positioned),),
         paste_masks=None if paste_mask is None else (paste_mask,),
         # What was generated smaller than the picture would be softer than the picture.
-        composited=positioned is not None or (mask is not None and smaller),
+        composited=positioned is not None or (mask is not None and region.scale < 1),
         in_place=False,
         # The square has grown with its picture.
         square=None if square is None else max(size),
@@ -294,8 +293,8 @@ def _scene(
     window, content = region.box.window, region.content
     return Scene(
         source=resize(shown[window], content, LANCZOS),
-        mask=None if mask is None else _shrunk(mask[window], content),
-        positioned=None if positioned is None else _shrunk(positioned[window], content),
+        mask=None if mask is None else _seen(mask[window], content),
+        positioned=None if positioned is None else _seen(positioned[window], content),
         hole=None if hole is None else touched(hole[window], content),
         scale=region.scale,
         part=_part(region.box, size_of(shown)),
@@ -308,11 +307,11 @@ def _part(box: Box, picture: Size) -> tuple[float, float, float, float]:
     return box.left / width, box.top / height, right / width, bottom / height
 
 
-def _shrunk(mask: Pixels, content: Size) -> Pixels:
+def _seen(mask: Pixels, content: Size) -> Pixels:
     """Bring a mask to the content's size; an object of less than a pixel becomes one pixel."""
     soft = resize(mask, content, LANCZOS)
-    if soft is mask:
-        return mask
+    if math.prod(content) >= mask.size:
+        return soft
     near = dilate(binarise(soft, HARD_THRESHOLD), 1)
     vanished = (touched(binarise(mask, HARD_THRESHOLD), content) > 0) & (near == 0)
     return np.where(vanished, np.uint8(255), soft)

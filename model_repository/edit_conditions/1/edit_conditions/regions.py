@@ -22,6 +22,10 @@ CONTEXT = 0.5
 """Of the object's box, added on each side: what the model must see to continue it."""
 MAX_REGIONS = 4
 """Each costs a whole edit at the model's size."""
+LEAST_SHARE = 1 / 8
+"""Of the area that the model was made for: with less it draws rubbish, nearly black as a white
+balance and mud as an insertion. The demo's white balance needs 128x128 of its 384x384 pixels, its
+insertion 128x128 of 512x512."""
 CELLS = 96
 """Cells of the longer side in which objects are grouped; closer ones are one object."""
 
@@ -33,30 +37,28 @@ class Region:
     box: Box
     """In pixels of the picture."""
     content: Size
-    """The box's content as the model sees it, never larger than the box is."""
+    """The box's content as the model sees it; larger than the box only where that is very small."""
 
     @property
     def scale(self) -> float:
-        """Pixels of the content for each pixel of the box, along a side; 0..1."""
+        """Pixels of the content for each pixel of the box, along a side; above 1 if enlarged."""
         return math.sqrt(math.prod(self.content) / (self.box.width * self.box.height))
 
 
 def whole(picture: Size, area: int, asked: int | None = None) -> Region:
-    """Take the whole picture, no larger than the model was made for.
+    """Take the whole picture, no larger than the model was made for, and not much smaller.
 
     Args:
         picture: its width and height.
-        area: the most pixels that the model works on well.
+        area: the pixels that the model was made for.
         asked: pixels of the answer, if the client asked for a size; more would be lost again.
     """
-    width, height = picture
-    pixels = width * height
-    most = min(pixels, area, asked or pixels)
-    return _region(Box(0, 0, width, height), math.sqrt(most / pixels))
+    box = Box(0, 0, *picture)
+    return _region(box, _scale(box, area, asked))
 
 
 def cropped(box: Box, area: int) -> Region:
-    """Take a part of the picture, no larger than the model was made for."""
+    """Take a part of the picture, no larger than the model was made for, and not much smaller."""
     return _region(box, _scale(box, area))
 
 
@@ -128,8 +130,13 @@ def _on_one_canvas(crops: Sequence[Box], area: int) -> list[Region]:
     return [_region(box, scale * less) for box, scale in zip(crops, scales, strict=True)]
 
 
-def _scale(box: Box, area: int) -> float:
-    return min(1.0, math.sqrt(area / (box.width * box.height)))
+def _scale(box: Box, area: int, asked: int | None = None) -> float:
+    """Return the scale at which a box is neither more than the model can do nor too little."""
+    pixels = box.width * box.height
+    most = min(pixels, area, asked or pixels)
+    # No longer than the model's own square: a hairline would become a canvas of unheard-of length.
+    least = min(LEAST_SHARE * area, pixels * area / max(box.width, box.height) ** 2)
+    return math.sqrt(max(most, least) / pixels)
 
 
 def _region(box: Box, scale: float) -> Region:

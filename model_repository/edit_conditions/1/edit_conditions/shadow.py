@@ -12,6 +12,9 @@ SHIFT_X, SHIFT_Y = 3, 5
 BLUR_RADIUS = 10
 EXPANSION_RADIUS = 3
 OPACITY = 0.4
+MAX_SCALE = 8.0
+"""At which a shadow is cast on a part of a few pixels, however much the model sees it enlarged: a
+mask that grows by as many pixels as the canvas has takes seconds."""
 
 # float32 [height, width], 0 = lit, 1 = darkest.
 Shadow = npt.NDArray[np.float32]

@@ -16,8 +16,8 @@ WHITE_BALANCE = "white-balance"
 def finish(generated: Sequence[Pixels], conditions: Conditions) -> Pixels:
     """Bring what was generated into its picture.
 
-    - A white balance that was generated smaller than its picture, or of a region, gives a smooth
-      change of colours, which is applied to the picture: its detail stays.
+    - A white balance that was generated at another size than its picture's, or of a region, gives a
+      smooth change of colours, which is applied to the picture: its detail stays.
     - A composited edit is laid over the picture through its feathered masks; elsewhere the
       picture's own values stay, in the picture's own profile. What is inserted where the picture
       is transparent keeps its own colour, also at its soft edge. Any other edit looks on white as
@@ -76,8 +76,8 @@ def _result(patch: Pixels, below: Pixels, region: Region, conditions: Conditions
     """Return one region's result at the picture's resolution and in its profile."""
     size = region.box.width, region.box.height
     alpha = below[..., 3] if below.shape[2] == 4 else None
-    smaller = region.content != size
-    if conditions.task_type == WHITE_BALANCE and (smaller or conditions.in_place):
+    scaled = region.content != size
+    if conditions.task_type == WHITE_BALANCE and (scaled or conditions.in_place):
         # The first condition is the picture itself, as the model saw it.
         seen = region.images[0][: region.content[1], : region.content[0]]
         shown = None if alpha is None else resized(alpha, region.content)
