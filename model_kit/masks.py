@@ -53,7 +53,6 @@ def read_mask(pixels: Pixels, bits: int = 8) -> Pixels:
     - White strokes, or strokes of bright brushes on a transparent canvas: the strokes, as opaque
       as they are.
     - Black with a hole, or the picture itself with a hole, as OpenAI's clients send: the hole.
-      Little black on a transparent canvas may be strokes as well.
 
     Args:
         pixels: RGB or RGBA, uint8 [height, width, 3 or 4].
@@ -152,11 +151,15 @@ def _colours(pixels: Pixels) -> int:
 
 
 def _painted(shown: Pixels, paints: int) -> bool:
-    """Return whether nearly all RGB pixels, uint8 [n, 3], have one of so many strong colours."""
+    """Return whether nearly all RGB pixels, uint8 [n, 3], have one of so many strong colours.
+
+    White is one of several, but none by itself.
+    """
     left = shown
     for _ in range(paints):
         colour = _commonest(left)
-        if np.ptp(colour) < PAINT:
+        is_white = paints > 1 and colour.min() >= WHITE
+        if np.ptp(colour) < PAINT and not is_white:
             return False
         left = left[_distances(left, colour) > FLAT]
         if len(left) <= (1 - NEARLY_ALL) * len(shown):
@@ -180,14 +183,32 @@ def _distances(shown: Pixels, colour: Pixels) -> npt.NDArray[np.int16]:
     return distances
 
 
+def _core(alpha: Pixels, opaque: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return where a mask shows its own colours: bool [height, width], set somewhere.
+
+    Resizing and lossy formats mix those at an edge with what lies beside it. Thin strokes have
+    little else.
+
+    Args:
+        alpha: of the mask.
+        opaque: where it is opaque.
+    """
+    solid = Image.fromarray(alpha)
+    for size in (5, 3, 1):
+        core: npt.NDArray[np.bool_] = (
+            np.asarray(solid.filter(ImageFilter.MinFilter(size))) >= OPAQUE
+        )
+        if core.sum() >= 0.1 * opaque.sum():
+            return core
+    return opaque
+
+
 def _transparent(pixels: Pixels) -> Pixels:
     alpha = pixels[..., 3]
     if not alpha.any():
         raise EmptyMaskError(f"{NOTHING_SET}: it is transparent everywhere")
     opaque = alpha > THRESHOLD if (alpha > THRESHOLD).any() else alpha > 0
-    solid = alpha >= OPAQUE
-    # Resizing mixes what is less opaque with the canvas's hidden colour.
-    shown = pixels[solid if solid.sum() >= 0.1 * opaque.sum() else opaque][:, :3]
+    shown = pixels[_core(alpha, opaque)][:, :3]
     # A part of them tells: counting them all takes seconds.
     shown = shown[:: 1 + len(shown) // 100_000].copy()
     high, low = shown.max(axis=1), shown.min(axis=1)

@@ -35,7 +35,7 @@ MAX_CHUNKS = 65_536
 MAX_OTHER_CHUNKS = 1_000
 """Of a PNG, beside its pixels."""
 MAX_PROFILES = 2
-"""Of a PNG; one is allowed, and each may unpack to a megabyte."""
+"""Of a PNG; one is allowed, and each may unpack to MAX_PROFILE_BYTES."""
 MAX_EXTENSIONS = 10_000
 """Parts of a GIF before its first frame, each of 255 bytes at most."""
 MAX_WEBP_CHUNKS = 10_000

@@ -160,8 +160,35 @@ def test_strokes_of_a_few_brushes_are_set_at_any_size(
     assert (meant(Image.merge("RGBA", resized)) == np.asarray(resized[3])).all()
 
 
-def test_coloured_strokes_may_come_by_a_lossy_format() -> None:
-    drawn, file = strokes((80, 220, 40, 255)), io.BytesIO()
+@pytest.mark.parametrize("resampling", [Image.Resampling.LANCZOS, Image.Resampling.BICUBIC])
+@pytest.mark.parametrize("size", [SIDE * 3 // 4, SIDE * 2])
+@pytest.mark.parametrize("width", [12, 40])
+@pytest.mark.parametrize(
+    "colours",
+    [
+        [(220, 220, 220, 255)],
+        [(255, 182, 193, 255)],
+        [(255, 255, 255, 255), (255, 0, 0, 255)],
+    ],
+)
+def test_strokes_that_pillow_has_resized_are_set(
+    colours: list[tuple[int, ...]], width: int, size: int, resampling: Image.Resampling
+) -> None:
+    resized = strokes(*colours, width=width).resize((size, size), resampling)
+    assert (meant(resized) == np.asarray(resized.getchannel("A"))).all()
+
+
+@pytest.mark.parametrize(
+    "colours",
+    [
+        [(80, 220, 40, 255)],
+        [(236, 70, 185, 255)],
+        [(66, 88, 215, 255)],
+        [(255, 0, 0, 255), (0, 255, 0, 255), (255, 255, 0, 255)],
+    ],
+)
+def test_coloured_strokes_may_come_by_a_lossy_format(colours: list[tuple[int, ...]]) -> None:
+    drawn, file = strokes(*colours), io.BytesIO()
     drawn.save(file, "WEBP", quality=75)
     read = Image.open(file).convert("RGBA")
     assert (meant(read) == np.asarray(read.getchannel("A"))).all()
