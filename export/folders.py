@@ -9,6 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+DRAFT = ".draft"
+"""Ends the names of folders that nobody else's tool makes."""
+
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
@@ -16,7 +19,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
     The folder lies beside the target, so that the exchange is a rename within one file system.
     When the block raises, the target stays as it was. What killed processes have left beside the
-    target is removed first.
+    target is removed first; on a network's disk that may be what another machine works on.
 
     Args:
         target: where the folder is to be. Whatever lies there is removed.
@@ -29,7 +32,9 @@ def replacing(target: Path) -> Iterator[Path]:
         # Nobody takes a new folder for a left one before it is locked.
         with _locked(target.parent, fcntl.LOCK_EX):
             _remove_left(target)
-            made = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
+            made = tempfile.TemporaryDirectory(
+                prefix=f".{target.name}.", suffix=DRAFT, dir=target.parent
+            )
             workspace = stack.enter_context(made)
             stack.enter_context(_locked(Path(workspace), fcntl.LOCK_EX))
         fresh, stale = Path(workspace, "fresh"), Path(workspace, "stale")
@@ -41,7 +46,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def _remove_left(target: Path) -> None:
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*{DRAFT}"):
         # Another process still fills it, or it is another user's.
         with (
             contextlib.suppress(OSError),

@@ -350,12 +350,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
         Raises:
             OverflowError: too many are there already; the parser stops, and uvicorn refuses.
+            Exception: uvicorn's, of a target that it cannot read; it refuses then, too.
         """
         if len(self.pipeline) >= MAX_PIPELINED:
             raise OverflowError
+        super().on_headers_complete()
         self._head_open, self._body_open = False, True
         self._between_bodies = 0
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Note that a part of the body is there."""

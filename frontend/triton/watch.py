@@ -68,7 +68,7 @@ class TritonWatch(Generic[State]):
         self._heard = False  # whether the model has answered anybody since the last ping began
         self._state: State | None = None
         self._error: ServingError = TritonSilentError(NOT_YET)
-        self._outage_logged = False
+        self._logged: str | None = None  # what clients were told, when the log was last told why
 
     @property
     def state(self) -> State | None:
@@ -99,10 +99,10 @@ class TritonWatch(Generic[State]):
 
     def mark_down(self, error: ServingError) -> None:
         """Consider Triton down until it answers again."""
-        if not self._outage_logged:
+        if error.detail != self._logged:
             reason = error.reason if isinstance(error, TritonDownError) else error.detail
             log.warning("triton_down", **self._names, reason=reason)
-        self._state, self._error, self._outage_logged = None, error, True
+        self._state, self._error, self._logged = None, error, error.detail
 
     def note_answer(self) -> None:
         """Take note that the model has answered a request, which proves that it lives."""
@@ -142,7 +142,7 @@ class TritonWatch(Generic[State]):
         else:
             if self._state is None:
                 log.info("triton_ready", **self._names, bundle=state.bundle)
-            self._state, self._outage_logged = state, False
+            self._state, self._logged = state, None
 
     @property
     def _names(self) -> dict[str, str]:

@@ -55,6 +55,7 @@ def test_what_an_export_that_ends_leaves_is_gone_by_the_next(
 ) -> None:
     target = tmp_path / "bun[d]le"
     (tmp_path / ".bun[d]le.txt").touch()
+    (tmp_path / ".bun[d]le.old").mkdir()
     with subprocess.Popen(
         [sys.executable, "-c", HALF, target], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
@@ -72,7 +73,7 @@ def test_what_an_export_that_ends_leaves_is_gone_by_the_next(
         finally:
             process.kill()
     assert process.returncode in (-number, 128 + number)
-    assert names(tmp_path) == [".bun[d]le.txt", "bun[d]le"]
+    assert names(tmp_path) == [".bun[d]le.old", ".bun[d]le.txt", "bun[d]le"]
 
 
 def test_others_may_read_the_folder(tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ async def test_a_job_that_came_before_the_stop_is_not_refused(
         return created
 
     monkeypatch.setattr(SqlStore, "create", create_before_the_stop)
+    monkeypatch.setattr(serving, "_OPEN_STREAMS_S", 60)  # longer than a machine stands still
     triton.hold()
     async with (
         started(create_app(settings), settings) as server,

@@ -166,7 +166,10 @@ def posted(path: str, request: object) -> bytes:
     )
 
 
-JUNK = [b"x", b" \n", b"GARBAGE\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 2 * MAX_HEAD_BYTES]
+JUNK = [
+    *(b"x", b" \n", b"GARBAGE\r\n\r\n", b"GET http://a HTTP/1.1\r\n\r\n"),
+    b"GET / HTTP/1.1\r\nX: " + b"a" * 2 * MAX_HEAD_BYTES,
+]
 
 
 @pytest.mark.parametrize("junk", JUNK, ids=lambda junk: ascii(junk[:9]))
@@ -274,7 +277,8 @@ async def test_where_no_more_may_linger_only_refusals_go_unsaid(
         assert await whole.closed() == b""
 
 
-async def test_a_refused_upload_is_not_reset(serve: Serve) -> None:
+async def test_a_refused_upload_is_not_reset(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LINGER_S", 60.0)  # the client is the one that closes
     async with serve(max_body_bytes=1000) as client:
         loop, url = asyncio.get_running_loop(), client.http.base_url
         with socket.create_connection((url.host, url.port)) as uploading:
@@ -346,9 +350,20 @@ async def test_requests_ahead_of_their_answers_have_a_bound(client: WebClient) -
         assert received[received.rindex(b"HTTP/1.1 200") :].count(b"connection: close") == 1
 
 
-async def test_what_is_not_http_is_told_so(client: WebClient) -> None:
+@pytest.mark.parametrize("answers", [0, 1])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"\x16\x03\x01 hello", b"CONNECT x:443 HTTP/1.1", b"GET http://a HTTP/1.1"),
+        *(b"GET http://[::1 HTTP/1.1", b"GET http:///x HTTP/1.1", b"GET http://a:99999/x HTTP/1.1"),
+    ],
+)
+async def test_what_is_not_http_is_told_so(client: WebClient, line: bytes, answers: int) -> None:
     async with peer(client) as connected:
-        await connected.send(b"\x16\x03\x01 hello\r\n\r\n")
+        for _ in range(answers):
+            await connected.send(HEAD + b"\r\n")
+            assert (await connected.answer())[0] == 200
+        await connected.send(line + b"\r\n\r\n")
         assert await refusal(connected) == (400, "not a readable HTTP/1.1 request")
 
 
