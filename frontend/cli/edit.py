@@ -140,8 +140,9 @@ def edit(
         fail(f"{task} takes no --reference: only an insertion does", BAD_INPUT)
     if not prompted and (border is not None or mask_out):
         fail("--border and --mask-out need --point or --box", BAD_INPUT)
-    if quality and region != "full":
-        fail("--quality needs --region full", BAD_INPUT)
+    # A crop goes back into the picture as it is, so `original` says the same there.
+    if quality is Quality.RESIZED and region != "full":
+        fail("--quality resized needs --region full", BAD_INPUT)
     if reference_mask and not reference:
         fail("--reference-mask needs --reference", BAD_INPUT)
     request = {

@@ -342,10 +342,10 @@ def test_a_reference_means_an_insertion(
         (("--mask", "IN", "--border", "3"), "--border and --mask-out need --point or --box"),
         (("--mask", "IN", "--mask-out", "m.png"), "--border and --mask-out need --point or"),
         (("--mask", "IN", "--reference-mask", "IN"), "--reference-mask needs --reference"),
-        (("--mask", "IN", "--quality", "original"), "--quality needs --region full"),
+        (("--mask", "IN", "--quality", "resized"), "--quality resized needs --region full"),
         (
             ("--mask", "IN", "--quality", "resized", "--region", "1,2,3,4"),
-            "--quality needs --region full",
+            "--quality resized needs --region full",
         ),
         (("--negative-point", "1,1"), "--negative-point needs a --point on the object"),
         (("--mask", "IN", "--region", "1,2"), "--region takes 4 numbers"),
