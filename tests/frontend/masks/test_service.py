@@ -126,6 +126,14 @@ class Bench:
     ) -> asyncio.Task[MaskResult]:
         return asyncio.create_task(self.find(image, request_id, owner))
 
+    async def abandon(self) -> None:
+        """Ask for a mask, and leave once the model is at it."""
+        finding = self.finding()
+        await eventually(lambda: self.model.live)
+        finding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await finding
+
     async def cancel(self, request_id: str) -> None:
         await self.masks.cancel(ME, request_id)()
 
@@ -493,11 +501,7 @@ async def test_an_abandoned_request_frees_its_place(bench: Bench) -> None:
 async def test_an_abandoned_request_is_cancelled_in_band(bench: Bench) -> None:
     bench.model.behaviour.delay_s = 60
     bench.model.behaviour.cancels_missed = 2
-    finding = bench.finding()
-    await eventually(lambda: bench.model.live)
-    finding.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await finding
+    await bench.abandon()
     await eventually(lambda: bench.model.live == 0)
     assert len(bench.model.cancels) == 3
     assert len(bench.model.cancelled) == 1
@@ -511,11 +515,7 @@ async def test_an_abandoned_request_makes_no_second_call(bench: Bench) -> None:
     bench.model.known.clear()
     bench.model.behaviour.delay_s = 60
     bench.model.behaviour.stubborn = True
-    finding = bench.finding()
-    await eventually(lambda: bench.model.live)
-    finding.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await finding
+    await bench.abandon()
     bench.model.release()  # the answer is that the picture is not known
     await eventually(lambda: bench.model.live == 0)
     assert first.image_id == picture().image_id
@@ -537,11 +537,7 @@ async def test_an_abandoned_request_that_does_not_end_is_cut(bench: Bench, way: 
 
 async def test_closing_waits_for_abandoned_requests(bench: Bench) -> None:
     bench.model.behaviour.delay_s = 60
-    finding = bench.finding()
-    await eventually(lambda: bench.model.live)
-    finding.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await finding
+    await bench.abandon()
     await bench.masks.__aexit__()
     assert len(bench.model.cancelled) == 1
     assert not bench.masks._leaving
@@ -551,11 +547,7 @@ async def test_closing_waits_for_abandoned_requests(bench: Bench) -> None:
 async def test_closing_waits_no_longer_for_those_whose_clients_have_left(bench: Bench) -> None:
     bench.model.behaviour.delay_s = 3600
     bench.model.behaviour.stubborn = True
-    finding = bench.finding()
-    await eventually(lambda: bench.model.live)
-    finding.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await finding
+    await bench.abandon()
     await eventually(lambda: bench.model.cancels)
     async with asyncio.timeout(30):
         await bench.masks.__aexit__()
